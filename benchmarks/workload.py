@@ -1,0 +1,171 @@
+"""Workload W as data: the model, the prompts, the reward and the settings every system shares.
+
+A random GPT-2 continues random prompts for a fixed number of tokens; the reward is the share of the
+new tokens that lie in a fixed tenth of the vocabulary. Nothing ends an episode early, so that every
+system does exactly the same amount of work. This module needs torch, transformers and tokenizers
+only: it also runs in the virtual environments of the peers, where llm_gym is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Everything that is equal for all systems.
+
+    Raises:
+        ValueError: The episodes cannot be split into whole minibatches or groups.
+    """
+
+    layers: int = 4
+    width: int = 256
+    heads: int = 4
+    vocabulary: int = 4096
+    favoured_share: float = 0.1  # of the vocabulary; these tokens earn the reward
+    prompts: int = 256  # in the list that all systems draw from
+    prompt_tokens: int = 16
+    new_tokens: int = 64  # exactly
+    episodes: int = 32  # per batch, in parallel
+    group_size: int = 8  # completions of one prompt, for the systems that work by groups
+    epochs: int = 4
+    minibatch_episodes: int = 8
+    clip_range: float = 0.2
+    gae_lambda: float = 0.95
+    gamma: float = 1.0
+    kl_coef: float = 0.05  # per token, in the reward, against a frozen copy of the start
+    vf_coef: float = 0.1
+    learning_rate: float = 1e-4
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse settings under which the systems would not do the same work."""
+        for name in ("minibatch_episodes", "group_size"):
+            size = getattr(self, name)
+            if size < 1 or self.episodes % size:
+                raise ValueError(
+                    f"{name}={size} does not divide episodes={self.episodes}; choose a divisor"
+                )
+
+    @property
+    def tokens_per_batch(self) -> int:
+        """Generated tokens of one batch."""
+        return self.episodes * self.new_tokens
+
+    @property
+    def minibatches(self) -> int:
+        """Minibatches of one epoch."""
+        return self.episodes // self.minibatch_episodes
+
+    @property
+    def length(self) -> int:
+        """Tokens of a finished episode, the prompt included."""
+        return self.prompt_tokens + self.new_tokens
+
+    @property
+    def favoured(self) -> int:
+        """Tokens with an id below this one earn the reward."""
+        return round(self.vocabulary * self.favoured_share)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings, ready for JSON."""
+        return asdict(self)
+
+
+# Shapes of public models with random weights, for machines where W is too small to say much.
+MODEL_SIZES: dict[str, dict[str, int]] = {
+    "w": {},
+    "gpt2-small": {"layers": 12, "width": 768, "heads": 12, "vocabulary": 50257},
+    "1b": {"layers": 22, "width": 1920, "heads": 20, "vocabulary": 50257},
+}
+
+# W measures speed: its KL penalty of 0.05 a token outweighs a reward of at most 1 an episode. This
+# variant can be learnt in 20 batches.
+LEARNING_VARIANT: dict[str, float] = {"vocabulary": 64, "kl_coef": 0.001}
+
+
+def word(token_id: int) -> str:
+    """The word of a token; words never contain a space, so decoding is lossless."""
+    return f"w{token_id}"
+
+
+def build_tokenizer(workload: Workload) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer whose only special token lies outside what the model can sample."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocabulary = {word(token): token for token in range(workload.vocabulary)}
+    vocabulary["<end>"] = workload.vocabulary
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<end>"))  # noqa: S106, a token
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<end>",  # noqa: S106, a token of text
+        pad_token="<end>",  # noqa: S106, a token of text
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_prompt_ids(workload: Workload) -> NDArray[np.int64]:
+    """Token ids of the prompts, shape ``(prompts, prompt_tokens)``, the same for the same seed."""
+    rng = np.random.default_rng(workload.seed)
+    return rng.integers(workload.vocabulary, size=(workload.prompts, workload.prompt_tokens))
+
+
+def build_prompts(workload: Workload) -> list[str]:
+    """The prompts as text."""
+    return [" ".join(map(word, row)) for row in build_prompt_ids(workload).tolist()]
+
+
+def build_model(workload: Workload) -> GPT2LMHeadModel:
+    """The random GPT-2 of the workload, float32, no dropout, on the workload's device."""
+    config = GPT2Config(
+        vocab_size=workload.vocabulary,
+        n_positions=workload.length,
+        n_embd=workload.width,
+        n_layer=workload.layers,
+        n_head=workload.heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(workload.seed)
+        model = GPT2LMHeadModel(config)
+    return model.to(workload.device)
+
+
+class FavouredShare:
+    """Scorer: the share of a completion's words that are favoured ones.
+
+    It takes what a scorer of llm_gym and a reward function of TRL take, and remembers the mean of
+    its last call, which is how a worker learns the reward of a batch from any of them.
+    """
+
+    __name__ = "favoured_share"  # TRL names its metrics by it
+
+    def __init__(self, workload: Workload) -> None:
+        self._words = frozenset(word(token) for token in range(workload.favoured))
+        self.last_mean = float("nan")
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **_: object
+    ) -> list[float]:
+        """Scores from 0 to 1, one a completion."""
+        scores = []
+        for completion in completions:
+            words = completion.split()
+            scores.append(sum(word in self._words for word in words) / max(len(words), 1))
+        self.last_mean = sum(scores) / len(scores)
+        return scores

@@ -1,0 +1,91 @@
+"""Reinforcement learning on language models, as Gymnasium environments.
+
+Importing the package registers `llm_gym/TextGeneration-v0`, `llm_gym/PoliteEmail-v0` and the
+environments of installed plug-ins. Everything else is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from llm_gym import registration
+
+if TYPE_CHECKING:
+    from llm_gym._version import __version__
+    from llm_gym.buffer import EpisodeBuffer
+    from llm_gym.evaluation import evaluate
+    from llm_gym.policy import TransformerActorCriticPolicy
+    from llm_gym.ppo import PPO
+    from llm_gym.reference import ReferenceModel
+    from llm_gym.registration import register_task
+    from llm_gym.scorers import (
+        Clip,
+        HTTPScorer,
+        KeywordScorer,
+        LengthScorer,
+        PolitenessScorer,
+        RegexScorer,
+        Scale,
+        Scorer,
+        ScorerError,
+        SequenceClassifierScorer,
+        WeightedSum,
+        as_scorer,
+    )
+    from llm_gym.text import TextGenerationEnv, TextGenerationVectorEnv
+    from llm_gym.vec_env import GymVecEnv
+
+__all__ = [
+    "PPO",
+    "Clip",
+    "EpisodeBuffer",
+    "GymVecEnv",
+    "HTTPScorer",
+    "KeywordScorer",
+    "LengthScorer",
+    "PolitenessScorer",
+    "ReferenceModel",
+    "RegexScorer",
+    "Scale",
+    "Scorer",
+    "ScorerError",
+    "SequenceClassifierScorer",
+    "TextGenerationEnv",
+    "TextGenerationVectorEnv",
+    "TransformerActorCriticPolicy",
+    "WeightedSum",
+    "__version__",
+    "as_scorer",
+    "evaluate",
+    "register_task",
+]
+
+_MODULE_OF = {
+    "__version__": "llm_gym._version",
+    "EpisodeBuffer": "llm_gym.buffer",
+    "GymVecEnv": "llm_gym.vec_env",
+    "PPO": "llm_gym.ppo",
+    "ReferenceModel": "llm_gym.reference",
+    "TextGenerationEnv": "llm_gym.text",
+    "TextGenerationVectorEnv": "llm_gym.text",
+    "TransformerActorCriticPolicy": "llm_gym.policy",
+    "evaluate": "llm_gym.evaluation",
+    "register_task": "llm_gym.registration",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'llm_gym' has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF.get(name, "llm_gym.scorers")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+registration.register_environments()
+registration.load_plugins()

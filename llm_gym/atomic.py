@@ -1,0 +1,112 @@
+"""Files and directories that appear whole or not at all.
+
+A run may be stopped at any moment. Whatever this package writes for people to keep (reports,
+checkpoints, figures) is written beside its destination first and renamed into place, because a
+rename within one file system is atomic.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["recover_directory", "replace_directory", "write_json", "write_text"]
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Writes a UTF-8 text file atomically, making its parent directories.
+
+    Args:
+        path: the file to write; an old one is replaced.
+        text: the whole content.
+
+    Returns:
+        The path written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(path, "tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Writes `value` as indented JSON, atomically; NaN and infinity are refused (ValueError)."""
+    return write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def replace_directory(directory: str | Path) -> Iterator[Path]:
+    """Yields an empty temporary directory that becomes `directory` when the block succeeds.
+
+    If the block raises, the temporary directory is removed and an old `directory` stays as it was.
+    A directory cannot be exchanged for another in one portable step, so an old one is first moved
+    aside under a fixed name; `recover_directory` finds it there if the process died in between.
+
+    Args:
+        directory: the destination; its content, if any, is replaced as a whole.
+
+    Yields:
+        The temporary directory to write into.
+    """
+    directory = Path(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    recover_directory(directory)
+    temporary = _sibling(directory, "tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in temporary.rglob("*"):
+            _sync(path)
+        _sync(temporary)
+        previous = _previous(directory)
+        if directory.exists():
+            os.rename(directory, previous)
+        os.rename(temporary, directory)
+        _sync(directory.parent)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover_directory(directory: str | Path) -> None:
+    """Undoes a `replace_directory` that died after moving the old one aside."""
+    directory = Path(directory)
+    previous = _previous(directory)
+    if previous.exists():
+        if directory.exists():
+            shutil.rmtree(previous)
+        else:
+            os.rename(previous, directory)
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f".{path.name}.previous")
+
+
+def _sibling(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{suffix}")
+
+
+def _sync(path: Path) -> None:
+    """Forces a file, or a directory's entries, to the disk, so a rename cannot outrun its data."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a directory
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,19 @@
+"""Callbacks and log writers for Stable-Baselines3: history, live view, samples, checkpoints."""
+
+from __future__ import annotations
+
+from llm_gym.callbacks.checkpoints import CheckpointCallback, stop_on_signals
+from llm_gym.callbacks.history import History
+from llm_gym.callbacks.progress import ProgressCallback
+from llm_gym.callbacks.samples import Sample, SampleCallback
+from llm_gym.callbacks.throughput import ThroughputCallback
+
+__all__ = [
+    "CheckpointCallback",
+    "History",
+    "ProgressCallback",
+    "Sample",
+    "SampleCallback",
+    "ThroughputCallback",
+    "stop_on_signals",
+]

@@ -1,0 +1,104 @@
+"""Checkpoints while training, and a stop that loses nothing."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from llm_gym.checkpoint import save_numbered_checkpoint
+
+__all__ = ["CheckpointCallback", "stop_on_signals"]
+
+
+class CheckpointCallback(BaseCallback):
+    """Saves a checkpoint every few iterations, and at the end.
+
+    Checkpoints are taken between iterations, after the gradient steps and before the next rollout:
+    the only moment at which resuming continues exactly. A stop that was asked for takes effect
+    there too.
+
+    Args:
+        directory: folder for the checkpoints, one `step-NNN` directory each.
+        every: iterations between two checkpoints.
+        keep_last: how many to keep; None keeps all.
+
+    Attributes:
+        saved: the newest checkpoint of this run; None before the first.
+        stopped: whether training ended because `request_stop` was called.
+    """
+
+    def __init__(
+        self, directory: str | Path, *, every: int = 10, keep_last: int | None = 2
+    ) -> None:
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"every must be at least 1 iteration, got {every}")
+        self.directory = Path(directory)
+        self.every = every
+        self.keep_last = keep_last
+        self.saved: Path | None = None
+        self.stopped = False
+        self._stop_requested = False
+        self._iterations = 0
+
+    def request_stop(self) -> None:
+        """Asks training to end after this iteration; may be called from a signal handler."""
+        self._stop_requested = True
+
+    def _on_training_start(self) -> None:
+        self._iterations = 0
+
+    def _on_rollout_start(self) -> None:
+        if self._stop_requested:
+            self.stopped = True
+        due = self._iterations > 0 and self._iterations % self.every == 0
+        if due or self.stopped:
+            self._save()
+        self._iterations += 1
+
+    def _on_step(self) -> bool:
+        # A callback cannot stop training at the start of a rollout; this is the next chance. What
+        # happens after the checkpoint is not part of it.
+        return not self.stopped
+
+    def _on_training_end(self) -> None:
+        if not self.stopped:
+            self._save()
+
+    def _save(self) -> None:
+        self.saved = save_numbered_checkpoint(self.model, self.directory, keep_last=self.keep_last)
+
+
+@contextmanager
+def stop_on_signals(
+    callback: CheckpointCallback, announce: Callable[[str], None]
+) -> Iterator[None]:
+    """Turns the first Ctrl-C (or SIGTERM) into `callback.request_stop()`.
+
+    A second one interrupts at once, as usual; the checkpoint saved last is then the newest.
+
+    Args:
+        callback: the callback that ends training.
+        announce: called with a sentence for the user when the first signal comes.
+
+    Yields:
+        Nothing; the former handlers are back when the block ends.
+    """
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        for one, handler in former.items():
+            signal.signal(one, handler)
+        callback.request_stop()
+        announce("stopping after this iteration with a checkpoint; Ctrl-C again stops at once")
+
+    former = {one: signal.signal(one, handle) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in former.items():
+            signal.signal(one, handler)

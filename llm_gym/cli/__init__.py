@@ -1,0 +1,42 @@
+"""The command `llm-gym`. Heavy libraries are imported when a command needs them, not for help."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits.
+
+    What a user can cause (a wrong value, a missing file) is one line on standard error and exit
+    code 2; `--debug` shows the traceback. Interrupted: 130. A defect of the program is shown with
+    its traceback, as Python does.
+
+    Args:
+        argv: arguments without the program's name; None takes the process's.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Anywhere on the line: people add it to the end of the command that just failed.
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    from gymnasium.error import Error as GymnasiumError
+
+    from llm_gym.cli.app import app
+
+    try:
+        app(args=arguments, prog_name="llm-gym")
+    except (ValueError, TypeError, OSError, ImportError, GymnasiumError) as error:
+        if debug:
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"llm-gym: error: {_visible(message)}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _visible(message: str) -> str:
+    from llm_gym.report.untrusted import printable
+
+    return printable(message, multiline=False)

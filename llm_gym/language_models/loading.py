@@ -1,0 +1,140 @@
+"""Load a causal language model or a tokenizer by embedded name, directory or hub name.
+
+The work is done by ``transformers``; this module decides what is asked for and says clearly what
+is wrong when it cannot be had. Code from a checkpoint is never run (``trust_remote_code`` stays
+off) and weights are read from safetensors only, so loading a model never unpickles anything.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_gym.language_models.embedded import embedded_names, resolve
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["load_causal_lm", "load_tokenizer"]
+
+
+def load_causal_lm(
+    name_or_path: str | Path, *, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
+    """Load a causal language model in evaluation mode.
+
+    Args:
+        name_or_path: An embedded name (``"llm_gym/email-sft"``), a directory written by
+            ``save_pretrained``, or a name on the Hugging Face hub.
+        dtype: Type of the weights in memory; ``None`` means float32, whatever the file holds.
+
+    Returns:
+        The model, on the CPU, with dropout off (``model.eval()``).
+
+    Raises:
+        FileNotFoundError: If the directory, its ``config.json`` or its weights are missing.
+        ValueError: If the files are there but cannot be read as a causal language model, or lack
+            weights that the architecture needs.
+        OSError: If the name is not a directory and the hub does not have it or cannot be reached.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    source = _source(name_or_path, needs="config.json")
+    if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
+        raise FileNotFoundError(
+            f"no *.safetensors file in {source!r}: the directory holds "
+            f"{_listing(Path(source))}. Save the model with model.save_pretrained(directory)."
+        )
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=torch.float32 if dtype is None else dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except SafetensorError as error:
+        raise ValueError(
+            f"the weights of {str(name_or_path)!r} are corrupt ({error}); copy or save them again"
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _explained("language model", name_or_path, source, error) from error
+    absent = sorted(found["missing_keys"])
+    if absent:
+        raise ValueError(
+            f"the weights of {str(name_or_path)!r} are incomplete: {len(absent)} tensors are "
+            f"missing, the first is {absent[0]!r}; they would be random. Is it a causal language "
+            f"model ({type(model).__name__})?"
+        )
+    return model.eval()
+
+
+def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
+    """Load a tokenizer.
+
+    Args:
+        name_or_path: An embedded name, a directory or a name on the Hugging Face hub.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        FileNotFoundError: If the directory or its ``tokenizer_config.json`` is missing.
+        ValueError: If the files are there but cannot be read.
+        OSError: If the name is not a directory and the hub does not have it or cannot be reached.
+    """
+    from transformers import AutoTokenizer
+
+    source = _source(name_or_path, needs="tokenizer_config.json")
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:  # the Rust tokenizer raises a bare Exception on a corrupt file
+        raise _explained("tokenizer", name_or_path, source, error) from error
+
+
+def _source(name_or_path: str | Path, *, needs: str) -> str:
+    """Resolve the name; a directory must exist and contain the file ``needs``."""
+    if not isinstance(name_or_path, (str, Path)) or not str(name_or_path):
+        raise TypeError(
+            f"name_or_path must be a non-empty str or Path, got {name_or_path!r}; "
+            f"the embedded models are {', '.join(embedded_names())}"
+        )
+    source = resolve(name_or_path)
+    directory = Path(source)
+    if directory.is_dir():
+        if not (directory / needs).is_file():
+            raise FileNotFoundError(
+                f"{source!r} has no {needs}: the directory holds {_listing(directory)}"
+            )
+        return source
+    if directory.is_file():
+        raise FileNotFoundError(f"{source!r} is a file; pass the directory that contains it")
+    if isinstance(name_or_path, Path) or not _may_be_hub_name(source):
+        raise FileNotFoundError(f"there is no directory {source!r}")
+    return source
+
+
+def _may_be_hub_name(name: str) -> bool:
+    """Hub names are ``name`` or ``owner/name``; anything else can only be a path."""
+    return not name.startswith((".", "/", "~")) and name.count("/") <= 1 and "\\" not in name
+
+
+def _listing(directory: Path) -> str:
+    names = sorted(entry.name for entry in directory.iterdir())
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
+
+
+def _explained(
+    kind: str, name_or_path: str | Path, source: str, error: Exception
+) -> OSError | ValueError:
+    """The same failure, said in terms of what the user asked for."""
+    if Path(source).is_dir():
+        return ValueError(f"cannot read a {kind} from {str(name_or_path)!r}: {error}")
+    return OSError(
+        f"cannot get the {kind} {str(name_or_path)!r}: it is not a directory here and the Hugging "
+        f"Face hub did not provide it (offline, misspelt, private, or without safetensors?). "
+        f"The embedded models need no network: {', '.join(embedded_names())}. Cause: {error}"
+    )

@@ -1,0 +1,1 @@
+"""Stages of the road: pre-training, supervised fine-tuning and the demonstration."""

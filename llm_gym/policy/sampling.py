@@ -1,0 +1,108 @@
+"""Sampling from, and evaluating, a softmax over a vocabulary: pure functions on logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def inverse_cdf_sample(probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """Draws one token a row by inverting the cumulative distribution.
+
+    Several times faster on a CPU than ``torch.multinomial``, which sorts its way to sampling
+    without replacement even when one sample is asked for.
+
+    Args:
+        probs: float ``(N, V)``, non-negative; rows need not sum to one exactly.
+        generator: Source of the uniform numbers; ``None`` is the global one.
+
+    Returns:
+        int64 ``(N,)``. A token of probability zero is never drawn: the first entry whose cumulative
+        probability *exceeds* the uniform number cannot be one that adds nothing.
+    """
+    cumulative = probs.cumsum(-1)  # (N, V)
+    total = cumulative[:, -1:]
+    uniform = torch.rand(total.shape, dtype=probs.dtype, device=probs.device, generator=generator)
+    # Rounding may lift the product to the total itself, which no cumulative value exceeds.
+    below_total = torch.nextafter(total, torch.zeros_like(total))
+    threshold = torch.minimum(uniform * total, below_total)
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+
+
+def truncated_support(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor | None:
+    """The tokens that top-k and nucleus (top-p) truncation keep.
+
+    Args:
+        logits: float ``(N, V)``, already divided by the temperature.
+        top_k: Keep the ``k`` most probable tokens and those tied with the last; 0 keeps all.
+        top_p: Keep the smallest set of most probable tokens whose probability reaches ``p``
+            (Holtzman et al., 2019, arXiv 1904.09751); 1 keeps all.
+
+    Returns:
+        bool ``(N, V)``, or ``None`` where nothing is cut.
+    """
+    if not top_k and top_p >= 1.0:
+        return None
+    support = torch.ones_like(logits, dtype=torch.bool)
+    if 0 < top_k < logits.shape[-1]:
+        threshold = logits.topk(top_k, dim=-1).values[:, -1:]
+        support &= logits >= threshold
+    if top_p < 1.0:
+        kept_logits = logits.masked_fill(~support, -torch.inf)
+        ordered, order = kept_logits.softmax(-1).sort(-1, descending=True)
+        mass_before = ordered.cumsum(-1) - ordered
+        support &= torch.zeros_like(support).scatter(-1, order, mass_before < top_p)
+    return support
+
+
+class _LogProbAndEntropy(torch.autograd.Function):
+    """Log-probability and entropy of a softmax that keep one ``(A, V)`` tensor for the backward.
+
+    Autograd over ``log_softmax``, ``gather`` and ``p log p`` keeps four of that size and walks
+    them one by one. The gradients are ``d log p_a / d z_j = 1[j = a] - p_j`` and
+    ``d H / d z_j = -p_j (log p_j + H)``.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, actions: torch.Tensor) -> Any:
+        log_normaliser = logits.logsumexp(-1, keepdim=True)  # (A, 1)
+        log_prob = (logits.gather(-1, actions[:, None]) - log_normaliser).squeeze(-1)
+        probs = (logits - log_normaliser).exp_()  # (A, V)
+        # A masked logit is -inf and its probability 0: their product is 0 here, not nan.
+        finite = logits.masked_fill(logits == -torch.inf, 0.0) if _any_cut(logits) else logits
+        expected_logit = torch.linalg.vecdot(probs, finite)  # (A,)
+        entropy = log_normaliser.squeeze(-1) - expected_logit
+        ctx.save_for_backward(probs, actions, entropy)
+        return log_prob, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        grad_log_prob, grad_entropy = grads
+        probs, actions, entropy = ctx.saved_tensors
+        grad = probs * -grad_log_prob[:, None]
+        grad.scatter_add_(-1, actions[:, None], grad_log_prob[:, None])
+        if grad_entropy.any():  # a zero entropy coefficient must not cost a pass over (A, V)
+            log_probs = probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
+            grad.sub_(probs * (log_probs + entropy[:, None]) * grad_entropy[:, None])
+        return grad, None
+
+
+def _any_cut(logits: torch.Tensor) -> bool:
+    return bool(torch.isneginf(logits.amin()))
+
+
+def log_prob_and_entropy(
+    logits: torch.Tensor, actions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of the actions, and entropy, under ``softmax(logits)``.
+
+    Args:
+        logits: float ``(A, V)``; ``-inf`` marks tokens that cannot be chosen.
+        actions: int64 ``(A,)``.
+
+    Returns:
+        Two float tensors ``(A,)``, differentiable once in the logits. Entropy is in nats.
+    """
+    log_prob, entropy = _LogProbAndEntropy.apply(logits, actions)
+    return log_prob, entropy

@@ -1,0 +1,415 @@
+"""A Stable-Baselines3 actor-critic policy that is a pretrained causal language model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from stable_baselines3.common.distributions import CategoricalDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
+
+from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.loading import load_causal_lm
+from llm_gym.policy.episode_batch import EpisodeBatch, pack_support, unpack_support
+from llm_gym.policy.head import LanguageModelHead
+from llm_gym.policy.sampling import inverse_cdf_sample, log_prob_and_entropy, truncated_support
+from llm_gym.policy.trunk import Trunk
+
+VALUE_HEAD_FILE = "value_head.safetensors"
+_KEYS = {"input_ids", "attention_mask", "completion_mask"}
+
+Observation = Mapping[str, torch.Tensor] | EpisodeBatch
+
+
+class TransformerActorCriticPolicy(ActorCriticPolicy):
+    """Actor and critic on one transformer: language-model head and value head.
+
+    The policy is ``softmax(logits / temperature)`` over the tokens that top-k and top-p keep, and
+    every log-probability it reports is of that same distribution. Dropout is off always, in
+    rollouts and in updates (otherwise the ratio of new to old probabilities is noise before
+    anything was learnt), and the pretrained weights are what the checkpoint says:
+    Stable-Baselines3's orthogonal initialisation never touches them.
+
+    Callers see a stateless policy. Inside, an observation that extends what was read before costs
+    one token (see :class:`llm_gym.policy.trunk.Trunk`), and a batch of whole episodes
+    (:class:`EpisodeBatch`, as :class:`llm_gym.EpisodeBuffer` yields) one pass.
+
+    Args:
+        observation_space: The text environment's ``Dict`` space.
+        action_space: ``Discrete(V)`` with ``V`` the model's vocabulary.
+        lr_schedule: Learning rate schedule, as in Stable-Baselines3.
+        model: Name or path of a causal language model, or of a directory that
+            :meth:`save_pretrained` wrote (then its value head is loaded too).
+        temperature: Divides the logits; > 0.
+        top_k: Sample among the ``k`` most probable tokens; 0 is off.
+        top_p: Sample from the nucleus of this probability; 1 is off.
+        separate_critic: Give the critic a transformer of its own, started from the same weights.
+        detach_value: Keep the value loss's gradient out of a shared transformer.
+        value_scale: Factor on the value head's output. Adam moves every parameter by about the
+            learning rate, whatever the loss; a factor lets a zero-initialised head reach the size
+            of the returns sooner.
+        mixed_precision: ``"no"`` or ``"bf16"``: matrix products of the update in bfloat16, weights
+            and everything else in float32.
+        prefix_cache: Recompute the whole prefix at every token if false.
+        seed: Seed of the sampling generator; ``None`` draws one from PyTorch's global generator,
+            which Stable-Baselines3's own ``seed`` fixes.
+        optimizer_class: As in Stable-Baselines3; AdamW by default.
+        optimizer_kwargs: As in Stable-Baselines3; without weight decay by default.
+        use_sde: Not for discrete actions; accepted because Stable-Baselines3 passes it.
+
+    Raises:
+        ValueError: If a space, the vocabulary or an option does not fit, naming it.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        model: str | Path = "",
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        separate_critic: bool = False,
+        detach_value: bool = False,
+        value_scale: float = 1.0,
+        mixed_precision: str = "no",
+        prefix_cache: bool = True,
+        seed: int | None = None,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.AdamW,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        use_sde: bool = False,
+    ) -> None:
+        _check_options(model, temperature, top_k, top_p, mixed_precision, use_sde)
+        capacity = _check_spaces(observation_space, action_space)
+        if optimizer_kwargs is None and optimizer_class is torch.optim.AdamW:
+            optimizer_kwargs = {"weight_decay": 0.0, "eps": 1e-8, "fused": True}
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            ortho_init=False,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+        )
+        self.model_name = str(model)
+        self.temperature, self.top_k, self.top_p = float(temperature), int(top_k), float(top_p)
+        self.separate_critic, self.detach_value = separate_critic, detach_value
+        self.value_scale, self.mixed_precision = float(value_scale), mixed_precision
+        self.prefix_cache, self.seed = prefix_cache, seed
+        sampling_seed = int(torch.randint(2**62, ())) if seed is None else seed
+        self.generator = torch.Generator().manual_seed(sampling_seed)
+        #: Told of the log-probabilities of every evaluate_actions call, for diagnostics.
+        self.evaluation_observer: Callable[[torch.Tensor], None] | None = None
+
+        self.model = load_causal_lm(self.model_name)
+        _check_fits(self.model, capacity, int(action_space.n))  # type: ignore[attr-defined]
+        self.critic = load_causal_lm(self.model_name).base_model if separate_critic else None
+        self.head = LanguageModelHead(self.model)
+        self.value_head = nn.Linear(self.model.get_output_embeddings().in_features, 1)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+        self._load_value_head(Path(resolve(self.model_name)))
+        self.actor_trunk = Trunk(self.model.base_model, use_cache=prefix_cache)
+        self.critic_trunk = (
+            self.actor_trunk if self.critic is None else Trunk(self.critic, use_cache=prefix_cache)
+        )
+        super().train(False)
+        self.optimizer = self.optimizer_class(
+            self.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        """Leaves out the parent's networks; the transformer takes their place."""
+
+    # ------------------------------------------------------------------ the distribution
+
+    def _hidden(
+        self, obs: Observation, *, keep_others: bool = False, only_value: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features of actor and critic, float ``(A, H)`` each."""
+        trunks = [self.critic_trunk] if only_value else [self.actor_trunk, self.critic_trunk]
+        found = [self._trunk_hidden(trunk, obs, keep_others) for trunk in dict.fromkeys(trunks)]
+        return found[0], found[-1]
+
+    def _trunk_hidden(self, trunk: Trunk, obs: Observation, keep_others: bool) -> torch.Tensor:
+        if isinstance(obs, EpisodeBatch):
+            with self._autocast():
+                hidden = trunk.full(obs.input_ids)  # (B, S, H)
+            return hidden[obs.action_rows, obs.action_slots - 1].to(self.dtype)
+        lengths = obs["attention_mask"].sum(1, dtype=torch.int64)
+        # Padding is never seen; zeros are inside any model's vocabulary, a pad id need not be.
+        ids = obs["input_ids"].where(obs["attention_mask"].bool(), 0)
+        return trunk.last_hidden(ids, lengths, keep_others=keep_others)
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.mixed_precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The parameters' floating-point type."""
+        return self.value_head.weight.dtype
+
+    def _logits(self, obs: Observation, features: torch.Tensor) -> torch.Tensor:
+        """``logits / temperature``, float ``(A, V)``, before any truncation."""
+        with self._autocast() if isinstance(obs, EpisodeBatch) else _nothing():
+            logits = self.head(features)
+        return logits if self.temperature == 1.0 else logits / self.temperature
+
+    def _values(self, features: torch.Tensor) -> torch.Tensor:
+        """float ``(A, H)`` to float ``(A, 1)``."""
+        if self.detach_value and self.critic is None:
+            features = features.detach()
+        values = self.value_head(features)
+        return values if self.value_scale == 1.0 else values * self.value_scale
+
+    def _support(self, obs: Observation, logits: torch.Tensor) -> torch.Tensor | None:
+        """Where probabilities are not cut to zero, bool ``(A, V)``; ``None`` is everywhere."""
+        if not self.truncates:
+            return None
+        if not isinstance(obs, EpisodeBatch):
+            return truncated_support(logits, self.top_k, self.top_p)
+        if obs.support is None:
+            raise ValueError(
+                f"top_k={self.top_k}, top_p={self.top_p} need the tokens kept when each action was "
+                "sampled, but the batch has no support; collect rollouts with this policy and "
+                "llm_gym.EpisodeBuffer"
+            )
+        return unpack_support(obs.support, logits.shape[-1])
+
+    @property
+    def truncates(self) -> bool:
+        """Whether top-k or top-p cuts the distribution."""
+        return self.top_k > 0 or self.top_p < 1.0
+
+    # ------------------------------------------------------------------ Stable-Baselines3's face
+
+    def forward(
+        self, obs: Observation, deterministic: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Chooses actions.
+
+        Args:
+            obs: Observations of ``N`` environments, a dict of ``(N, L)`` tensors.
+            deterministic: Take the most probable token.
+
+        Returns:
+            Actions int64 ``(N,)``, values float ``(N, 1)`` and log-probabilities float ``(N,)``.
+            Under top-k or top-p the log-probabilities carry, as their attribute ``support``, the
+            packed set of tokens that was chosen from (see :class:`EpisodeBatch`).
+        """
+        actor, critic = self._hidden(obs)
+        logits = self._logits(obs, actor)
+        support = self._support(obs, logits)
+        if support is not None:
+            logits = logits.masked_fill(~support, -torch.inf)
+        probs = logits.softmax(-1)  # (N, V)
+        actions = probs.argmax(-1) if deterministic else self._sample(probs)
+        if torch.is_grad_enabled():
+            log_prob, _ = log_prob_and_entropy(logits, actions)
+        else:
+            log_prob = probs.gather(-1, actions[:, None]).squeeze(-1).log()
+        if support is not None:
+            log_prob.support = pack_support(support)  # type: ignore[attr-defined]
+        return actions, self._values(critic), log_prob
+
+    def _sample(self, probs: torch.Tensor) -> torch.Tensor:
+        if self.generator.device.type != probs.device.type:
+            moved = torch.Generator(probs.device)
+            self.generator = moved.manual_seed(self.generator.initial_seed())
+        return inverse_cdf_sample(probs, self.generator)
+
+    def evaluate_actions(
+        self, obs: Observation, actions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Values, log-probabilities and entropies under the present weights.
+
+        Args:
+            obs: An :class:`EpisodeBatch` with ``A`` actions, or a dict of ``(A, L)`` observations.
+            actions: ``(A,)`` token ids.
+
+        Returns:
+            Values ``(A, 1)``, log-probabilities ``(A,)`` and entropies ``(A,)`` in nats.
+        """
+        actor, critic = self._hidden(obs)
+        logits = self._logits(obs, actor)
+        if self.truncates and not isinstance(obs, EpisodeBatch):
+            raise ValueError(
+                f"top_k={self.top_k}, top_p={self.top_p} cannot be evaluated on single "
+                "transitions, because the tokens kept at sampling time are not stored with them; "
+                "pass rollout_buffer_class=llm_gym.EpisodeBuffer"
+            )
+        support = self._support(obs, logits)
+        if support is not None:
+            logits = logits.masked_fill(~support, -torch.inf)
+        log_prob, entropy = log_prob_and_entropy(logits, actions.long().flatten())
+        if self.evaluation_observer is not None:
+            self.evaluation_observer(log_prob.detach())
+        return self._values(critic), log_prob, entropy
+
+    def get_distribution(self, obs: Observation) -> CategoricalDistribution:
+        """The distribution over the next token, for one observation a row."""
+        actor, _ = self._hidden(obs)
+        logits = self._logits(obs, actor)
+        support = self._support(obs, logits)
+        if support is not None:
+            logits = logits.masked_fill(~support, -torch.inf)
+        distribution = CategoricalDistribution(logits.shape[-1])
+        distribution.distribution = torch.distributions.Categorical(
+            logits=logits, validate_args=False
+        )
+        return distribution
+
+    def predict_values(self, obs: Observation) -> torch.Tensor:
+        """Values of the observations, float ``(N, 1)``."""
+        _, critic = self._hidden(obs, keep_others=True, only_value=True)
+        return self._values(critic)
+
+    def _predict(self, observation: Observation, deterministic: bool = False) -> torch.Tensor:
+        return self.forward(observation, deterministic)[0]
+
+    def set_training_mode(self, mode: bool) -> None:
+        """Keeps dropout off: the ratio must be 1 before the first step of an update."""
+        self.train(mode)
+
+    def train(self, mode: bool = True) -> TransformerActorCriticPolicy:
+        """Like :meth:`set_training_mode`: the modules stay in evaluation mode.
+
+        Also forgets what was read, so that writes to ``parameter.data``, which leave no trace, are
+        safe between a rollout and the next.
+        """
+        if mode != self.training:
+            self.forget()
+        super().train(False)
+        self.training = mode
+        return self
+
+    def forget(self) -> None:
+        """Empties the prefix cache. Needed only after writing to ``parameter.data`` in place."""
+        for trunk in (self.actor_trunk, self.critic_trunk):
+            trunk.forget()
+
+    # ------------------------------------------------------------------ saving and loading
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes a directory that ``AutoModelForCausalLM.from_pretrained`` loads.
+
+        The value head lies beside the model in ``value_head.safetensors``; with a separate critic
+        only its head is kept there, since the actor is what a language model is.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(directory)
+        head = {name: p.detach().cpu().contiguous() for name, p in self._head_parameters().items()}
+        save_file(head, directory / VALUE_HEAD_FILE)
+
+    def _head_parameters(self) -> dict[str, torch.Tensor]:
+        return dict(self.value_head.named_parameters())
+
+    def _load_value_head(self, directory: Path) -> None:
+        path = directory / VALUE_HEAD_FILE
+        if not path.is_file():
+            return
+        try:
+            self.value_head.load_state_dict(load_file(path))
+        except (SafetensorError, RuntimeError) as error:
+            raise ValueError(
+                f"{path} is not a value head for this model ({error}); "
+                "delete it to start from a zero one"
+            ) from error
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "lr_schedule": self._dummy_schedule,
+            "model": self.model_name,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+            "separate_critic": self.separate_critic,
+            "detach_value": self.detach_value,
+            "value_scale": self.value_scale,
+            "mixed_precision": self.mixed_precision,
+            "prefix_cache": self.prefix_cache,
+            "seed": self.seed,
+            "optimizer_class": self.optimizer_class,
+            "optimizer_kwargs": self.optimizer_kwargs,
+        }
+
+
+def _nothing() -> torch.autocast:
+    return torch.autocast("cpu", enabled=False)
+
+
+def _check_options(
+    model: str | Path,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    mixed_precision: str,
+    use_sde: bool,
+) -> None:
+    if not isinstance(model, (str, Path)) or not str(model):
+        raise ValueError(
+            f"model={model!r} must be the name or path of a causal language model, e.g. "
+            "policy_kwargs=dict(model='llm_gym/email-sft'); save a model object with "
+            "save_pretrained and pass its directory"
+        )
+    if not np.isfinite(temperature) or temperature <= 0:
+        raise ValueError(
+            f"temperature={temperature!r} must be > 0; use deterministic=True for argmax"
+        )
+    if isinstance(top_k, bool) or int(top_k) != top_k or top_k < 0:
+        raise ValueError(f"top_k={top_k!r} must be a whole number >= 0 (0 is off)")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p={top_p!r} must lie in (0, 1] (1 is off)")
+    if mixed_precision not in ("no", "bf16"):
+        raise ValueError(f"mixed_precision={mixed_precision!r} must be 'no' or 'bf16'")
+    if use_sde:
+        raise ValueError("use_sde=True needs continuous actions; a token is a discrete one")
+
+
+def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> int:
+    """Checks that the spaces are a text environment's, and returns its length ``L``."""
+    if not isinstance(action_space, spaces.Discrete):
+        raise ValueError(f"action_space={action_space} must be Discrete: one token an action")
+    if not isinstance(observation_space, spaces.Dict) or not _KEYS <= set(observation_space.keys()):
+        raise ValueError(
+            f"observation_space={observation_space} must be a Dict with {sorted(_KEYS)}, as "
+            "llm_gym's text environments have it; flattening or normalising wrappers break it"
+        )
+    ids = observation_space["input_ids"]
+    if not isinstance(ids, spaces.Box) or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(
+            f"observation_space['input_ids']={ids} must be an integer Box; token ids cannot be "
+            "normalised (VecNormalize) or cast to floats"
+        )
+    return int(ids.shape[0])
+
+
+def _check_fits(model: Any, capacity: int, n_tokens: int) -> None:
+    if model.config.vocab_size != n_tokens:
+        raise ValueError(
+            f"the environment has {n_tokens} actions but the model's vocabulary has "
+            f"{model.config.vocab_size} tokens; make the environment with the model's own tokenizer "
+            f"and vocab_size={model.config.vocab_size}"
+        )
+    context = getattr(model.config, "max_position_embeddings", None)
+    if context is not None and capacity > context:
+        raise ValueError(
+            f"observations hold up to {capacity} tokens (max_prompt_tokens + max_new_tokens) but "
+            f"the model's context is {context}; lower one of the two"
+        )

@@ -1,0 +1,21 @@
+"""Reports of runs: inline-SVG charts, a self-contained page, and safe display of model text."""
+
+from __future__ import annotations
+
+from llm_gym.report.charts import Series, line_chart
+from llm_gym.report.page import Answer, Comparison, Figure, Report, render, write_report
+from llm_gym.report.provenance import commit, machine, versions
+
+__all__ = [
+    "Answer",
+    "Comparison",
+    "Figure",
+    "Report",
+    "Series",
+    "commit",
+    "line_chart",
+    "machine",
+    "render",
+    "versions",
+    "write_report",
+]

@@ -1,0 +1,131 @@
+"""Turning whatever a scorer returned into a float64 vector, or saying what is wrong with it."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping, Set
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class RealVector(NamedTuple):
+    """Outcome of `as_real_vector`.
+
+    Attributes:
+        values: float64 `(B,)`; meaningless where there is a problem.
+        problem: what is wrong, continuing the sentence "the scorer returned ..."; None if nothing.
+        row: the row the problem is in; None where it concerns all of them.
+    """
+
+    values: np.ndarray
+    problem: str | None
+    row: int | None = None
+
+
+def as_real_vector(raw: Any, size: int) -> RealVector:
+    """Check that `raw` is `size` finite real numbers.
+
+    Lists, tuples, NumPy arrays, torch tensors (any device, any dtype) and other sized iterables
+    pass; booleans count as 0 and 1. Text, mappings, sets, None, complex numbers, NaN, infinities, a
+    bare number and a wrong length or shape do not.
+
+    Args:
+        raw: what the scorer returned.
+        size: how many numbers it should have returned.
+
+    Returns:
+        The float64 vector, or the problem.
+    """
+    nothing = np.zeros(0)
+    if hasattr(raw, "detach"):  # a torch tensor, without importing torch; tolist knows bfloat16
+        raw = raw.detach().tolist()
+    if isinstance(raw, (str, bytes, Mapping, Set)):
+        return RealVector(nothing, f"a {type(raw).__name__} instead of one number per completion")
+    if _is_scalar(raw):
+        return RealVector(nothing, f"the bare value {raw!r} instead of one number per completion")
+    try:
+        len(raw)  # a generator is refused: nothing says that it ends
+        elements = raw if isinstance(raw, np.ndarray) else list(raw)
+    except TypeError:
+        return RealVector(
+            nothing,
+            f"an object of type {type(raw).__name__} instead of a list of one number per "
+            "completion",
+        )
+    if len(elements) != size:
+        return RealVector(nothing, f"{len(elements)} scores for {size} completions")
+
+    numeric = _as_numeric_array(elements)
+    if numeric is None:
+        values = np.empty(size)
+        for row, value in enumerate(elements):
+            number = _as_float(value)
+            if number is None:
+                return RealVector(nothing, f"{_describe(value)} instead of a real number", row)
+            values[row] = number
+    else:
+        values = numeric
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = int(bad.argmax())
+        return RealVector(nothing, f"the score {values[row]}, which is not finite", row)
+    return RealVector(values, None)
+
+
+def _is_scalar(value: Any) -> bool:
+    zero_dimensional = getattr(value, "ndim", None) == 0
+    return value is None or isinstance(value, numbers.Number) or zero_dimensional
+
+
+def _as_numeric_array(elements: np.ndarray | list[Any]) -> np.ndarray | None:
+    """The quick way for plain numbers; None sends the caller to look at each element."""
+    if isinstance(elements, list) and not all(type(value) in (float, int) for value in elements):
+        return None
+    array = np.asarray(elements)
+    if array.ndim != 1 or array.dtype.kind not in "biuf":
+        return None
+    return array.astype(np.float64)
+
+
+def _as_float(value: Any) -> float | None:
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # NumPy and torch scalars
+        value = value.item()
+    if not isinstance(value, numbers.Real):  # bool and Fraction are Real; str, None, complex not
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond float64; the finiteness check names it
+        return float("inf")
+
+
+def _describe(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    if shape is not None and len(shape):
+        return f"an array of shape {tuple(shape)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"a {type(value).__name__}"
+
+
+def finite_number(parameter: str, value: Any) -> float:
+    """Check a number that a user passed.
+
+    Args:
+        parameter: what it is called, for the message.
+        value: the number.
+
+    Returns:
+        The number as a float.
+
+    Raises:
+        TypeError: not a real number.
+        ValueError: NaN or infinite.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"{parameter} must be a number, got {value!r} of type {type(value).__name__}"
+        )
+    number = float(value)
+    if not np.isfinite(number):
+        raise ValueError(f"{parameter} must be finite, got {value!r}")
+    return number

@@ -1,0 +1,224 @@
+"""A Hugging Face sequence classifier or reward model as a scorer."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import string
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llm_gym.scorers.protocol import Columns, Scorer
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+OUTPUTS = ("score", "logit", "probability")
+Row = dict[str, list[int]]  # what the tokenizer makes of one text: input_ids, token_type_ids, ...
+
+
+class SequenceClassifierScorer(Scorer):
+    """Scores with a sequence classifier: sentiment, toxicity, a reward model with one logit.
+
+    What does not fit into `max_length` is cut off from the left: first the prompt's beginning, and
+    the completion's only when no prompt is left.
+
+    Args:
+        model: local directory, hub name, or a loaded model (which is put into evaluation mode).
+            Code from the hub is never run.
+        tokenizer: the model's tokenizer (copied, never changed); None loads the one saved with the
+            model, and is only possible if `model` is a directory or name.
+        label: the label whose figure is the score, by name or index. May be None if there is but
+            one.
+        output: "logit": the label's logit. "probability": the sigmoid of it if the model is
+            multi-label or has one label, else the label's share of the softmax. "score": the
+            logit if the model has one label, else the probability.
+        template: how prompt and completion become the model's input. None: as a pair, the
+            tokenizer's own way (`[CLS] prompt [SEP] completion [SEP]`). "chat": the tokenizer's
+            chat template, as one turn of the user and one of the assistant. Anything else: a
+            format string with `{completion}` and, if wanted, `{prompt}`.
+        max_length: tokens the model may be given; None takes what model and tokenizer allow.
+        batch_size: texts per forward pass.
+        device: where to run; None leaves a loaded model where it is and puts a new one on the CPU.
+        dtype: weights' type of a model loaded here, e.g. "bfloat16" or "auto" (as saved).
+        name: name in messages; None takes the last part of the model's name.
+
+    Raises:
+        ValueError: the model cannot be loaded or has no trained classification head, the label is
+            unknown or missing, or an option has an unknown value.
+        TypeError: a loaded model without a tokenizer.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | PreTrainedModel,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        label: str | int | None = None,
+        output: str = "score",
+        template: str | None = None,
+        max_length: int | None = None,
+        batch_size: int = 16,
+        device: str | torch.device | None = None,
+        dtype: str = "float32",
+        name: str | None = None,
+    ) -> None:
+        if output not in OUTPUTS:
+            raise ValueError(f"output must be one of {OUTPUTS}, got {output!r}")
+        for parameter, value in (("batch_size", batch_size), ("max_length", max_length)):
+            if value is not None and value < 1:
+                raise ValueError(f"{parameter} must be at least 1, got {value!r}")
+        if isinstance(model, (str, Path)):
+            loaded, own_tokenizer = _load(model, dtype, with_tokenizer=tokenizer is None)
+            self.model, tokenizer = loaded, tokenizer or own_tokenizer
+        else:
+            self.model = model
+        if tokenizer is None:
+            raise TypeError("tokenizer is None; a loaded model needs its tokenizer passed as well")
+        if device is not None:
+            self.model.to(device)
+        self.model.eval()
+        self.tokenizer = copy.deepcopy(tokenizer)
+        self.tokenizer.truncation_side = "left"
+        _check_template(template, self.tokenizer)
+        self.template = template
+        self.output = output
+        self.label = _find_label(self.model.config, label)
+        self.max_length = max_length or _longest_input(self.model.config, self.tokenizer)
+        self.pad_token_id: int | None = self.model.config.get_text_config().pad_token_id
+        # Without a pad token a model of the GPT kind cannot tell where a padded text ends.
+        self.batch_size = 1 if self.pad_token_id is None else batch_size
+        self.name = name or Path(self.model.config.name_or_path or "classifier").name
+        self._inputs = set(inspect.signature(self.model.forward).parameters)
+
+    def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> np.ndarray:
+        """Classify in batches of texts of similar length. See `Scorer.compute`."""
+        rows = [self._encode(*pair) for pair in zip(prompts, completions, strict=True)]
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
+        values = np.empty(len(rows))
+        for start in range(0, len(rows), self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            values[chosen] = self._classify([rows[row] for row in chosen])
+        return values
+
+    def _classify(self, rows: list[Row]) -> np.ndarray:
+        import torch
+
+        width = max(len(row["input_ids"]) for row in rows)
+        # Padded here and not by the tokenizer: the model looks for the end of a text by the pad
+        # token of its own configuration, which may be another one.
+        padding = {"input_ids": self.pad_token_id or 0}
+        tensors = {}
+        for key in rows[0]:
+            fill = padding.get(key, 0)
+            table = [row[key] + [fill] * (width - len(row[key])) for row in rows]
+            tensors[key] = torch.tensor(table, device=self.model.device)  # (B, width)
+        with torch.inference_mode():
+            logits = self.model(**tensors).logits.float()  # (B, labels)
+        return self._figure(logits).cpu().numpy()
+
+    def _figure(self, logits: torch.Tensor) -> torch.Tensor:
+        chosen = logits[:, self.label]
+        alone = logits.shape[1] == 1
+        if self.output == "logit" or (self.output == "score" and alone):
+            return chosen
+        if alone or self.model.config.problem_type == "multi_label_classification":
+            return chosen.sigmoid()
+        return logits.softmax(dim=-1)[:, self.label]
+
+    def _encode(self, prompt: str, completion: str) -> Row:
+        if self.template is None:
+            row = self._encode_pair(prompt, completion)
+        elif self.template == "chat":
+            turns = [("user", prompt), ("assistant", completion)]
+            messages = [{"role": role, "content": content} for role, content in turns]
+            chat = self.tokenizer.apply_chat_template(messages, tokenize=False)
+            row = self._tokenize(chat, truncation=True, add_special_tokens=False)
+        else:
+            text = self.template.format(prompt=prompt, completion=completion)
+            row = self._tokenize(text, truncation=True)
+        return {key: ids for key, ids in row.items() if key in self._inputs}
+
+    def _encode_pair(self, prompt: str, completion: str) -> Row:
+        row = self._tokenize(prompt, completion, truncation=False)
+        if self.max_length is None or len(row["input_ids"]) <= self.max_length:
+            return row
+        without_prompt = self._tokenize("", completion, truncation=False)
+        if len(without_prompt["input_ids"]) < self.max_length:
+            return self._tokenize(prompt, completion, truncation="only_first")
+        return self._tokenize("", completion, truncation="only_second")
+
+    def _tokenize(self, *texts: str, truncation: bool | str, **options: Any) -> Row:
+        if self.max_length is None or truncation is False:
+            limit: dict[str, Any] = {"truncation": False}
+        else:
+            limit = {"truncation": truncation, "max_length": self.max_length}
+        # Not verbose: it would warn of every text that `_encode_pair` only measures.
+        return self.tokenizer(*texts, return_attention_mask=True, verbose=False, **limit, **options)
+
+    def __repr__(self) -> str:
+        return f"SequenceClassifierScorer({self.name!r}, label={self.label}, {self.output!r})"
+
+
+def _load(
+    name_or_path: str | Path, dtype: str, *, with_tokenizer: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            name_or_path, dtype=dtype, output_loading_info=True, trust_remote_code=False
+        )
+        tokenizer = (
+            AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+            if with_tokenizer
+            else None
+        )
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError, ...
+        raise ValueError(
+            f"model={str(name_or_path)!r} cannot be loaded as a sequence classifier: {error}"
+        ) from error
+    if info["missing_keys"]:
+        raise ValueError(
+            f"model={str(name_or_path)!r} is not a complete sequence classifier: its checkpoint "
+            f"lacks {sorted(info['missing_keys'])}, so the scores would be random"
+        )
+    return model, tokenizer
+
+
+def _check_template(template: str | None, tokenizer: PreTrainedTokenizerBase) -> None:
+    if template == "chat":
+        if not tokenizer.chat_template:
+            raise ValueError("template='chat', but the tokenizer has no chat template")
+    elif template is not None:
+        fields = {field for _, field, _, _ in string.Formatter().parse(template)} - {None}
+        if "completion" not in fields or not fields <= {"prompt", "completion"}:
+            raise ValueError(
+                "template must be None, 'chat' or a format string with {completion} and perhaps "
+                f"{{prompt}}, got {template!r}"
+            )
+
+
+def _find_label(config: Any, label: str | int | None) -> int:
+    names: dict[int, str] = config.id2label
+    listing = ", ".join(f"{index}: {name!r}" for index, name in sorted(names.items()))
+    if label is None:
+        if len(names) == 1:
+            return 0
+        raise ValueError(f"label is None, but the model has several; choose one of {listing}")
+    if isinstance(label, int) and not isinstance(label, bool) and label in names:
+        return label
+    matches = [index for index, name in names.items() if name == label]
+    if len(matches) != 1:
+        raise ValueError(f"label={label!r} is not one of the model's labels {listing}")
+    return matches[0]
+
+
+def _longest_input(config: Any, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    # A tokenizer without a limit says 1e30.
+    limits = [getattr(config.get_text_config(), "max_position_embeddings", None)]
+    limits.append(tokenizer.model_max_length if tokenizer.model_max_length < 1e12 else None)
+    return min((limit for limit in limits if limit is not None), default=None)

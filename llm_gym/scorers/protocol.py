@@ -1,0 +1,269 @@
+"""What a scorer is, and the one place where its answers are checked.
+
+A scorer is any callable ``scorer(prompts, completions, /, **columns)`` that returns one real number
+per completion. TRL's reward functions, which are called by keyword, work unchanged.
+[as_scorer][llm_gym.scorers.as_scorer] turns such a callable into a `Scorer`, which is what the
+environments use.
+"""
+
+from __future__ import annotations
+
+import copy
+import reprlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llm_gym.scorers.calling import ScorerSignatureError, inspect_callable
+from llm_gym.scorers.checking import as_real_vector
+
+Columns = Mapping[str, Sequence[Any]]
+
+
+class Scores(NamedTuple):
+    """The scores of one batch.
+
+    Attributes:
+        values: float64 `(B,)`, one score per completion.
+        parts: named components, each float64 `(B,)`; `{}` where the scorer has none.
+    """
+
+    values: np.ndarray
+    parts: Mapping[str, np.ndarray]
+
+
+class ScorerError(ValueError):
+    """A scorer raised, or returned something that is not one finite real number per completion.
+
+    Attributes:
+        scorer: name of the scorer.
+        prompt: the prompt in question, in full (the first of the batch where none can be singled
+            out).
+        completion: the completion that goes with it, in full.
+    """
+
+    def __init__(
+        self, message: str, *, scorer: str = "", prompt: str = "", completion: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.scorer = scorer
+        self.prompt = prompt
+        self.completion = completion
+
+
+class Scorer(ABC):
+    """Base class of all scorers: checks the answers, and is itself a TRL reward function.
+
+    A subclass sets `name` and implements `compute`. Everything that goes in and comes out passes
+    through `score`, so a subclass need not check anything.
+    """
+
+    name: str = "scorer"
+
+    @abstractmethod
+    def compute(
+        self, prompts: list[str], completions: list[str], columns: Columns
+    ) -> Scores | Sequence[float] | np.ndarray:
+        """Score a batch of at least one completion.
+
+        Args:
+            prompts: B prompts.
+            completions: B completions, one per prompt.
+            columns: further columns of the prompts, each of length B.
+
+        Returns:
+            B numbers, or `Scores` where the score has named parts.
+        """
+
+    def score(
+        self, prompts: Sequence[str], completions: Sequence[str], columns: Columns | None = None
+    ) -> Scores:
+        """Score a batch and check the answer.
+
+        Args:
+            prompts: B prompts.
+            completions: B completions, one per prompt.
+            columns: further columns of the prompts, each of length B.
+
+        Returns:
+            Checked scores: values and parts are finite float64 arrays of shape `(B,)`. An empty
+            batch gives empty scores without calling the scorer.
+
+        Raises:
+            ValueError: prompts and completions differ in number, or a column has a reserved name.
+            ScorerSignatureError: the scorer needs a column that the prompts do not have.
+            ScorerError: the scorer failed, or returned something that is not B finite real numbers.
+        """
+        if isinstance(prompts, str) or isinstance(completions, str):
+            raise TypeError("prompts and completions are batches: pass lists of str, not a str")
+        columns = {} if columns is None else columns
+        self._check_batch(prompts, completions, columns)
+        if not len(prompts):
+            return Scores(np.zeros(0), {})
+        # Copies, so that a scorer that edits its arguments cannot spoil them for the next one.
+        prompts, completions = list(prompts), list(completions)
+        try:
+            answer = self.compute(list(prompts), list(completions), columns)
+        except (ScorerError, ScorerSignatureError):
+            raise
+        except Exception as error:
+            raise self.error(
+                f"raised {type(error).__name__}: {error}", prompts, completions
+            ) from error
+        raw, raw_parts = answer if isinstance(answer, Scores) else (answer, {})
+        values = self._checked(raw, prompts, completions, part=None)
+        if not isinstance(raw_parts, Mapping):
+            problem = f"returned parts of type {type(raw_parts).__name__} instead of a dict"
+            raise self.error(problem, prompts, completions)
+        parts = {
+            str(part): self._checked(part_raw, prompts, completions, part=str(part))
+            for part, part_raw in raw_parts.items()
+        }
+        return Scores(values, parts)
+
+    def error(
+        self,
+        problem: str,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        row: int | None = None,
+    ) -> ScorerError:
+        """Build the error for a problem with a batch or one row of it.
+
+        Args:
+            problem: what went wrong, continuing the sentence "scorer 'name' ...".
+            prompts: B prompts.
+            completions: B completions.
+            row: the row in question; None where it may be any, and the first stands for them.
+
+        Returns:
+            The error, to be raised by the caller.
+        """
+        which = f"first of {len(prompts)} rows" if row is None else f"row {row} of {len(prompts)}"
+        prompt, completion = prompts[row or 0], completions[row or 0]
+        return ScorerError(
+            f"scorer {self.name!r} {problem} "
+            f"({which}: prompt {shorten(prompt)}, completion {shorten(completion)})",
+            scorer=self.name,
+            prompt=prompt,
+            completion=completion,
+        )
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
+    ) -> list[float]:
+        """Score a batch by the plain protocol, which is also TRL's: one float per completion."""
+        return self.score(prompts, completions, columns).values.tolist()
+
+    @property
+    def __name__(self) -> str:  # TRL labels the reward with it
+        return self.name
+
+    def _check_batch(
+        self, prompts: Sequence[str], completions: Sequence[str], columns: Columns
+    ) -> None:
+        if len(prompts) != len(completions):
+            raise ValueError(
+                f"scorer {self.name!r} was given {len(prompts)} prompts and {len(completions)} "
+                "completions; pass one completion per prompt"
+            )
+        for reserved in ("prompts", "completions"):
+            if reserved in columns:
+                raise ValueError(f"a column may not be called {reserved!r}; rename the column")
+
+    def _checked(
+        self, raw: Any, prompts: Sequence[str], completions: Sequence[str], part: str | None
+    ) -> np.ndarray:
+        values, problem, row = as_real_vector(raw, len(prompts))
+        if problem is not None:
+            where = "" if part is None else f" for its part {part!r}"
+            raise self.error(f"returned {problem}{where}", prompts, completions, row)
+        return values
+
+
+class FunctionScorer(Scorer):
+    """A callable as a `Scorer`; made by `as_scorer`.
+
+    Args:
+        function: takes prompts and completions, positionally or by the names TRL uses, and any of
+            the columns by name. It may be `async`.
+        name: name in messages and of the parts; None takes the callable's own.
+
+    Raises:
+        TypeError: the callable cannot be called in any of these ways.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, name: str | None = None) -> None:
+        self.name = _name_of(function) if name is None else name
+        self.function = function
+        self._call = inspect_callable(function, self.name)
+
+    def compute(
+        self, prompts: list[str], completions: list[str], columns: Columns
+    ) -> Scores | Sequence[float] | np.ndarray:
+        """Call the function with what it accepts. See `Scorer.compute`."""
+        return self._call(self.function, prompts, completions, columns)
+
+    def __repr__(self) -> str:
+        return f"FunctionScorer({self.name!r})"
+
+
+def as_scorer(scorer: Scorer | Callable[..., Any], *, name: str | None = None) -> Scorer:
+    """Make a checked `Scorer` of any callable.
+
+    The signature is inspected once, here. Accepted are
+
+    - the plain protocol, `f(prompts, completions)` with any names, plus columns by name;
+    - TRL reward functions, `f(completions, **kwargs)`, `f(prompts, completions, answer, **kwargs)`;
+    - callable objects, bound methods, lambdas, `functools.partial`, `async` functions, and builtins
+      without a signature (called with prompts and completions only).
+
+    A column that the callable does not accept is not passed.
+
+    Args:
+        scorer: the callable, or a `Scorer`, which is returned as it is.
+        name: name in messages and of the parts; None takes the scorer's own. A `Scorer` given
+            another name is copied (shallowly), never changed.
+
+    Returns:
+        The scorer.
+
+    Raises:
+        TypeError: not callable, a class instead of an instance, or a signature that cannot take
+            completions.
+    """
+    if isinstance(scorer, Scorer):
+        if name is None or name == scorer.name:
+            return scorer
+        renamed = copy.copy(scorer)
+        renamed.name = name
+        return renamed
+    if isinstance(scorer, type):
+        raise TypeError(f"scorer is the class {scorer.__name__}; pass an instance of it")
+    if not callable(scorer):
+        hint = (
+            "; for a Hugging Face classifier pass SequenceClassifierScorer(...), "
+            "for an endpoint HTTPScorer(...)"
+            if isinstance(scorer, str)
+            else ""
+        )
+        raise TypeError(
+            f"scorer must be callable as scorer(prompts, completions), got {reprlib.repr(scorer)}"
+            f" of type {type(scorer).__name__}{hint}"
+        )
+    return FunctionScorer(scorer, name=name)
+
+
+def shorten(text: str, limit: int = 80) -> str:
+    """Quote a text for a message: escaped, at most `limit` characters, the middle left out."""
+    shortener = reprlib.Repr()
+    shortener.maxstring = limit
+    return shortener.repr(text)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    while hasattr(function, "func"):  # functools.partial
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)

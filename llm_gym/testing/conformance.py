@@ -1,0 +1,341 @@
+"""Tests that every environment must pass, as classes for its own test module to inherit.
+
+```python
+from llm_gym.testing.conformance import EnvironmentConformance
+
+class TestMyEnv(EnvironmentConformance):
+    def make_env(self):
+        return gymnasium.make("me/MyEnv-v0")
+```
+
+pytest then runs every rule. A failure begins with the rule that was broken.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+RULE_SPACE = "every observation is in the observation space"
+RULE_REWARD = "the reward is a finite real number"
+RULE_FLAGS = "terminated and truncated are bools, info is a dict"
+RULE_ENDS = "an episode of allowed random actions ends within `max_steps` steps"
+RULE_SEED = "the same seed and the same actions give the same episodes"
+RULE_GLOBAL_RNG = "no global random state is read or changed"
+RULE_FRESH = "what a call returned is not changed by later calls"
+RULE_RESET_FIRST = "step() before reset() raises gymnasium.error.ResetNeeded"
+RULE_BAD_ACTION = "an action outside a Discrete action space raises ValueError"
+RULE_GYMNASIUM = "gymnasium.utils.env_checker.check_env passes without a warning"
+RULE_SB3 = "stable_baselines3's check_env passes without a warning"
+RULE_MODE = "metadata['autoreset_mode'] is the gymnasium.vector.AutoresetMode asked for"
+RULE_SPACES = "the batched spaces are those of SyncVectorEnv"
+RULE_SYNC = "the vector environment does what SyncVectorEnv of the single one does, infos included"
+
+Transition = tuple[Any, float, bool, bool, dict[str, Any]]
+
+
+class EnvironmentConformance:
+    """Rules for a single environment. Inherit it and give `make_env`.
+
+    Attributes:
+        max_steps: longest episode that is expected.
+    """
+
+    max_steps: int = 1000
+
+    def make_env(self) -> gym.Env:
+        """A new environment, as users make it."""
+        raise NotImplementedError("give make_env() in the class that inherits the rules")
+
+    def test_transitions_have_the_right_types(self) -> None:
+        """Observations are in their space; rewards are finite; flags are bools."""
+        env = self.make_env()
+        observation, info = env.reset(seed=0)
+        assert env.observation_space.contains(observation), RULE_SPACE
+        assert isinstance(info, dict), RULE_FLAGS
+        for observation, reward, terminated, truncated, info in self._episode(env, seed=0):
+            assert env.observation_space.contains(observation), RULE_SPACE
+            assert isinstance(reward, (int, float, np.number)), RULE_REWARD
+            assert math.isfinite(reward), RULE_REWARD
+            for flag in (terminated, truncated):
+                assert isinstance(flag, (bool, np.bool_)), RULE_FLAGS
+            assert isinstance(info, dict), RULE_FLAGS
+
+    def test_episodes_end(self) -> None:
+        """Random actions come to an end."""
+        env = self.make_env()
+        for seed in range(3):
+            *_, (_, _, terminated, truncated, _) = self._episode(env, seed)
+            assert terminated or truncated, f"{RULE_ENDS}: max_steps={self.max_steps}, {seed=}"
+
+    def test_seed_fixes_the_episodes(self) -> None:
+        """Same seed, same actions: same episodes, also without a further seed."""
+        first, second = (list(self._episode(self.make_env(), seed=7)) for _ in range(2))
+        assert len(first) == len(second), RULE_SEED
+        for one, other in zip(first, second, strict=True):
+            assert_same(one, other, RULE_SEED)
+        env = self.make_env()
+        episodes = []
+        for _ in range(2):
+            env.reset(seed=11)
+            episodes.append([env.reset() for _ in range(3)])
+        assert_same(episodes[0], episodes[1], RULE_SEED)
+
+    def test_global_random_state_is_left_alone(self) -> None:
+        """NumPy's global generator is neither read nor changed."""
+
+        def global_state() -> tuple[Any, ...]:
+            return np.random.get_state(), random.getstate()  # noqa: NPY002 -- the thing under test
+
+        before = global_state()
+        list(self._episode(self.make_env(), seed=3))
+        assert_same(list(before), list(global_state()), RULE_GLOBAL_RNG)
+
+    def test_returned_data_stays_as_it_was(self) -> None:
+        """A caller may keep what it got."""
+        env = self.make_env()
+        returned: list[Any] = [env.reset(seed=5)]
+        snapshots: list[Any] = [copy.deepcopy(returned[0])]
+        for transition in self._episode(env, seed=5):
+            returned.append(transition)
+            snapshots.append(copy.deepcopy(transition))
+        env.reset()
+        assert_same(returned, snapshots, RULE_FRESH)
+
+    def test_step_before_reset_is_refused(self) -> None:
+        """There is no episode before the first reset."""
+        env = self.make_env()
+        assert _raises(ResetNeeded, lambda: env.step(env.action_space.sample())), RULE_RESET_FIRST
+
+    def test_action_outside_the_space_is_refused(self) -> None:
+        """Ids below and above a Discrete space are refused."""
+        env = self.make_env()
+        if isinstance(env.action_space, gym.spaces.Discrete):
+            low, high = int(env.action_space.start), int(env.action_space.n)
+            for action in (low - 1, low + high):
+                env.reset(seed=0)
+                step = lambda action=action: env.step(action)  # noqa: E731
+                assert _raises(ValueError, step), f"{RULE_BAD_ACTION}: {action=}"
+
+    def test_gymnasium_check_env(self) -> None:
+        """Gymnasium's own checker is content."""
+        env = self.make_env().unwrapped
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            check_env(env, skip_render_check=env.render_mode is None)
+        assert not caught, f"{RULE_GYMNASIUM}: {[str(w.message) for w in caught]}"
+
+    def test_sb3_check_env(self) -> None:
+        """Stable-Baselines3's own checker is content."""
+        from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            sb3_check_env(self.make_env())
+        assert not caught, f"{RULE_SB3}: {[str(w.message) for w in caught]}"
+
+    def _episode(self, env: gym.Env, seed: int) -> Iterator[Transition]:
+        """An episode of random actions, masked ones left out."""
+        _, info = env.reset(seed=seed)
+        env.action_space.seed(seed)
+        for _ in range(self.max_steps):
+            mask = info.get("action_mask")
+            action = env.action_space.sample() if mask is None else env.action_space.sample(mask)
+            observation, reward, terminated, truncated, info = env.step(action)
+            yield observation, float(reward), terminated, truncated, info
+            if terminated or truncated:
+                return
+
+
+class VectorEnvironmentConformance:
+    """Rules for a native vector environment. Inherit it and give both methods.
+
+    Attributes:
+        num_steps: steps of each comparison.
+        num_envs: rows of each comparison.
+    """
+
+    num_steps: int = 60
+    num_envs: int = 3
+
+    def make_env(self, row: int, num_rows: int) -> gym.Env:
+        """The single environment that is equal to row `row` of `num_rows`."""
+        raise NotImplementedError("give make_env() in the class that inherits the rules")
+
+    def make_vector_env(self, num_envs: int, autoreset_mode: AutoresetMode) -> VectorEnv:
+        """The vector environment."""
+        raise NotImplementedError("give make_vector_env() in the class that inherits the rules")
+
+    def make_sync_env(self, num_envs: int, autoreset_mode: AutoresetMode) -> SyncVectorEnv:
+        """`SyncVectorEnv` of the single environments, to compare with."""
+        makers = [functools.partial(self.make_env, row, num_envs) for row in range(num_envs)]
+        return SyncVectorEnv(makers, autoreset_mode=autoreset_mode)
+
+    def test_mode_is_declared(self) -> None:
+        """Algorithms can see how rows are reset."""
+        for mode in AutoresetMode:
+            env = self.make_vector_env(self.num_envs, mode)
+            assert env.metadata.get("autoreset_mode") is mode, RULE_MODE
+
+    def test_spaces_are_batched(self) -> None:
+        """Single and batched spaces are those of `SyncVectorEnv`."""
+        mode = AutoresetMode.SAME_STEP
+        env = self.make_vector_env(self.num_envs, mode)
+        sync = self.make_sync_env(self.num_envs, mode)
+        assert env.num_envs == sync.num_envs, RULE_SPACES
+        for name in (
+            "observation_space",
+            "action_space",
+            "single_observation_space",
+            "single_action_space",
+        ):
+            assert getattr(env, name) == getattr(sync, name), f"{RULE_SPACES}: {name}"
+
+    def test_equal_to_sync_vector_env(self) -> None:
+        """Every result is that of `SyncVectorEnv`, in every autoreset mode."""
+        for mode in AutoresetMode:
+            assert_same_vector_envs(
+                self.make_vector_env(self.num_envs, mode),
+                self.make_sync_env(self.num_envs, mode),
+                seed=0,
+                num_steps=self.num_steps,
+            )
+
+    def test_returned_data_stays_as_it_was(self) -> None:
+        """A caller may keep what it got, in every autoreset mode."""
+        for mode in AutoresetMode:
+            env = self.make_vector_env(self.num_envs, mode)
+            returned: list[Any] = [env.reset(seed=2)]
+            snapshots: list[Any] = [copy.deepcopy(returned[0])]
+            for transition in _vector_steps(env, seed=2, num_steps=self.num_steps, actions=None):
+                returned.append(transition)
+                snapshots.append(copy.deepcopy(transition))
+            assert_same(returned, snapshots, RULE_FRESH)
+
+    def test_global_random_state_is_left_alone(self) -> None:
+        """NumPy's global generator is neither read nor changed."""
+        before = np.random.get_state()  # noqa: NPY002 -- the thing under test
+        env = self.make_vector_env(self.num_envs, AutoresetMode.NEXT_STEP)
+        list(_vector_steps(env, seed=0, num_steps=self.num_steps, actions=None))
+        after = np.random.get_state()  # noqa: NPY002
+        assert_same(list(before), list(after), RULE_GLOBAL_RNG)
+
+
+def assert_same_vector_envs(
+    env: VectorEnv,
+    sync: VectorEnv,
+    *,
+    seed: int,
+    num_steps: int,
+    actions: Callable[[int], np.ndarray] | None = None,
+) -> None:
+    """Step two vector environments side by side and compare all that they return.
+
+    Args:
+        env: one of them.
+        sync: the other, in the same autoreset mode.
+        seed: seed of both, and of the random actions.
+        num_steps: number of steps.
+        actions: gives the actions `(N, ...)` of a step; None samples them at random.
+
+    Raises:
+        AssertionError: they differ.
+    """
+    first = _vector_steps(env, seed=seed, num_steps=num_steps, actions=actions)
+    second = _vector_steps(sync, seed=seed, num_steps=num_steps, actions=actions)
+    mode = env.metadata["autoreset_mode"]
+    for number, (one, other) in enumerate(zip(first, second, strict=True)):
+        assert_same(one, other, f"{RULE_SYNC}: {mode}, result {number}")
+
+
+def _vector_steps(
+    env: VectorEnv, *, seed: int, num_steps: int, actions: Callable[[int], np.ndarray] | None
+) -> Iterator[tuple[Any, ...]]:
+    """Results of reset and steps; in mode "Disabled" with the resets in between."""
+    mode = env.metadata["autoreset_mode"]
+    _, infos = result = env.reset(seed=seed)
+    yield result
+    env.single_action_space.seed(seed)
+    for number in range(num_steps):
+        taken = _sample(env, infos) if actions is None else actions(number)
+        _, _, terminated, truncated, infos = step = env.step(taken)
+        yield step
+        ended = np.asarray(terminated) | np.asarray(truncated)
+        if mode is AutoresetMode.DISABLED and ended.any():
+            _, reset_infos = reset = env.reset(options={"reset_mask": ended})
+            yield reset
+            infos = _merge_masks(infos, reset_infos)
+
+
+def _sample(env: VectorEnv, infos: dict[str, Any]) -> np.ndarray:
+    masks = infos.get("action_mask")
+    space = env.single_action_space
+    rows = range(env.num_envs)
+    return np.stack([space.sample() if masks is None else space.sample(masks[r]) for r in rows])
+
+
+def _merge_masks(infos: dict[str, Any], reset_infos: dict[str, Any]) -> dict[str, Any]:
+    if "action_mask" not in reset_infos:
+        return infos
+    new = reset_infos["_action_mask"][:, None]
+    return {"action_mask": np.where(new, reset_infos["action_mask"], infos["action_mask"])}
+
+
+def assert_same(one: Any, other: Any, rule: str, path: str = "") -> None:
+    """Compare nested data exactly: types, shapes, dtypes and values.
+
+    Args:
+        one: dicts, lists, tuples, arrays and plain values.
+        other: what it should equal.
+        rule: what is broken if it does not, for the message.
+        path: where in the data `one` is, for the message.
+
+    Raises:
+        AssertionError: they differ; the message says where.
+    """
+    where = f"{rule} (at {path or 'the top'})"
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        _assert_same_arrays(one, other, where, rule, path)
+    elif isinstance(one, dict):
+        assert isinstance(other, dict), where
+        assert one.keys() == other.keys(), f"{where}: keys {set(one) ^ set(other)} are in one only"
+        for key in one:
+            assert_same(one[key], other[key], rule, f"{path}[{key!r}]")
+    elif isinstance(one, (list, tuple)):
+        assert type(one) is type(other), where
+        assert len(one) == len(other), where
+        for index, (left, right) in enumerate(zip(one, other, strict=True)):
+            assert_same(left, right, rule, f"{path}[{index}]")
+    else:
+        assert type(one) is type(other), f"{where}: {type(one)} and {type(other)}"
+        assert one == other, f"{where}: {one!r} != {other!r}"
+
+
+def _assert_same_arrays(one: Any, other: Any, where: str, rule: str, path: str) -> None:
+    assert isinstance(one, np.ndarray), where
+    assert isinstance(other, np.ndarray), where
+    kinds = (one.dtype, one.shape), (other.dtype, other.shape)
+    assert kinds[0] == kinds[1], f"{where}: {kinds[0]} and {kinds[1]}"
+    if one.dtype == object:
+        assert_same(one.tolist(), other.tolist(), rule, path)
+    else:
+        assert np.array_equal(one, other), f"{where}: {one} != {other}"
+
+
+def _raises(error: type[Exception], call: Callable[[], Any]) -> bool:
+    try:
+        call()
+    except error:
+        return True
+    return False

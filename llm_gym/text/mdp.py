@@ -1,0 +1,130 @@
+"""The text Markov decision process: everything that the rows of an environment share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+
+from llm_gym.scorers.protocol import as_scorer
+from llm_gym.text.masking import ActionMasks
+from llm_gym.text.options import TextOptions
+from llm_gym.text.prompt_rows import as_row
+from llm_gym.text.prompts import Prompt, PromptEncoder, make_source
+from llm_gym.text.scoring import EpisodeScoring, FinishedEpisode, StopReason
+from llm_gym.text.stopping import StopStrings
+from llm_gym.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from llm_gym.text.options import OptionKeywords
+
+
+class TextMDP:
+    """States are token sequences, actions are tokens, a scorer judges the finished text.
+
+    Args:
+        tokenizer: tokenizer, or its path or name.
+        prompts: where episodes start.
+        scorer: what a finished completion is worth.
+        keywords: see `TextOptions`.
+
+    Attributes:
+        options: the options.
+        vocabulary: ids and text.
+        source: the prompts.
+        stop_strings: finds stop strings.
+        masks: allowed actions.
+        scoring: reward and final info.
+        length: length L of an observation, `max_prompt_tokens + max_new_tokens`.
+        observation_space: Dict of three Box spaces of shape `(L,)`.
+        action_space: `Discrete(V)`.
+    """
+
+    def __init__(self, tokenizer: Any, prompts: Any, scorer: Any, keywords: OptionKeywords) -> None:
+        self.options = options = TextOptions.from_keywords(keywords)
+        checked_scorer = as_scorer(scorer)
+        self.vocabulary = Vocabulary(tokenizer, options)
+        self._encoder = PromptEncoder(self.vocabulary, options)
+        self.source = make_source(prompts, self._encoder, options)
+        self.stop_strings = StopStrings(self.vocabulary, options.stop_strings)
+        self.masks = ActionMasks(self.vocabulary, options)
+        self.scoring = EpisodeScoring(checked_scorer, self.source.column_names, options)
+        assert self._encoder.max_tokens is not None
+        self.length = self._encoder.max_tokens + options.max_new_tokens
+        self.observation_space = self._observation_space()
+        self.action_space = spaces.Discrete(self.vocabulary.size)
+
+    def _observation_space(self) -> spaces.Dict:
+        highest = max(self.vocabulary.size - 1, self.vocabulary.pad_token_id)
+        shape = (self.length,)
+        return spaces.Dict(
+            {
+                "input_ids": spaces.Box(0, highest, shape, np.int64),
+                "attention_mask": spaces.Box(0, 1, shape, np.int8),
+                "completion_mask": spaces.Box(0, 1, shape, np.int8),
+            }
+        )
+
+    def given_prompt(self, given: Any) -> Prompt:
+        """Encode a prompt that was given at reset.
+
+        Args:
+            given: a str, or a mapping with a "prompt" key and further columns.
+
+        Returns:
+            The prompt, its index -1.
+
+        Raises:
+            TypeError: neither a str nor a mapping.
+            ValueError: empty or too long.
+        """
+        where = "options['prompt']"
+        row = as_row(given, where)
+        return Prompt(-1, row, self._encoder.encode([row], [where])[0])
+
+    def finished(
+        self, prompt: Prompt, completion_ids: np.ndarray, reason: StopReason
+    ) -> FinishedEpisode:
+        """Describe a finished episode to people and to the scorer.
+
+        Args:
+            prompt: the prompt.
+            completion_ids: int64 `(T,)`, all actions of the episode.
+            reason: what ended it.
+
+        Returns:
+            The episode; its text is without the EOS token, special tokens and the stop string.
+        """
+        if reason == "stop_string":
+            text = self.stop_strings.strip(completion_ids)
+        else:
+            # The id that ended the episode need not be a special token of the tokenizer.
+            ids = completion_ids[:-1] if reason == "eos" else completion_ids
+            text = self.vocabulary.decode(ids, skip_special_tokens=True)
+        return FinishedEpisode(prompt.row, text, reason)
+
+
+def check_reset_options(
+    options: Mapping[str, Any] | None, known: Sequence[str]
+) -> Mapping[str, Any]:
+    """Check the keys of reset options.
+
+    Args:
+        options: the options, or None.
+        known: keys that are understood.
+
+    Returns:
+        The options; empty for None.
+
+    Raises:
+        ValueError: a key is unknown, or two keys contradict each other.
+    """
+    options = {} if options is None else options
+    for key in options:
+        if key not in known:
+            raise ValueError(f"unknown reset option {key!r}; known are {list(known)}")
+    if "prompt" in options and "prompt_index" in options:
+        raise ValueError("reset options: pass either 'prompt' or 'prompt_index', not both")
+    return options

@@ -1,0 +1,152 @@
+"""The options of the text environments: their names, defaults and allowed values."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import numbers
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from typing_extensions import TypedDict
+
+    AllowedTokens = Sequence[int] | Callable[[list[int], list[int]], Sequence[int]]
+
+    class OptionKeywords(TypedDict, total=False):
+        """The keywords of `TextOptions`, for type checkers."""
+
+        max_new_tokens: int
+        max_prompt_tokens: int | None
+        truncate_prompts: bool
+        prompt_template: str
+        add_special_tokens: bool
+        prompt_order: Literal["shuffled", "sequential"]
+        shard: tuple[int, int]
+        eos_token_id: int | Sequence[int] | None
+        pad_token_id: int | None
+        vocab_size: int | None
+        stop_strings: Sequence[str]
+        on_max_length: Literal["terminate", "truncate", "penalise"]
+        missing_eos_penalty: float
+        forbidden_token_ids: Sequence[int]
+        min_new_tokens: int
+        allowed_token_ids: AllowedTokens | None
+        on_scorer_error: Literal["raise", "penalise"]
+        scorer_error_penalty: float
+
+
+_CHOICES = {
+    "prompt_order": ("shuffled", "sequential"),
+    "on_max_length": ("terminate", "truncate", "penalise"),
+    "on_scorer_error": ("raise", "penalise"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """What a text environment can be told beside its tokenizer, prompts and scorer.
+
+    Raises:
+        TypeError: an option has the wrong type.
+        ValueError: an option has a value that is not allowed.
+    """
+
+    max_new_tokens: int = 64  # length budget of the completion
+    max_prompt_tokens: int | None = None  # None: the longest prompt of a finite list
+    truncate_prompts: bool = False  # keep the last tokens of a longer prompt, instead of an error
+    prompt_template: str = "{prompt}"  # formatted with the prompt's columns before encoding
+    add_special_tokens: bool = True  # False when the template already writes the BOS token
+    prompt_order: Literal["shuffled", "sequential"] = "shuffled"
+    shard: tuple[int, int] = (0, 1)  # (index, number of shards): every n-th prompt
+    eos_token_id: int | Sequence[int] | None = None  # None: the tokenizer's; (): no token ends
+    pad_token_id: int | None = None  # None: the tokenizer's
+    vocab_size: int | None = None  # None: len(tokenizer)
+    stop_strings: Sequence[str] = ()
+    on_max_length: Literal["terminate", "truncate", "penalise"] = "terminate"
+    missing_eos_penalty: float = -1.0  # reward of on_max_length="penalise"
+    forbidden_token_ids: Sequence[int] = ()
+    min_new_tokens: int = 0  # EOS is masked before this many tokens
+    allowed_token_ids: AllowedTokens | None = None
+    on_scorer_error: Literal["raise", "penalise"] = "raise"
+    scorer_error_penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {choices}")
+        _check_integer("max_new_tokens", self.max_new_tokens, minimum=1)
+        if self.max_prompt_tokens is not None:
+            _check_integer("max_prompt_tokens", self.max_prompt_tokens, minimum=1)
+        if self.vocab_size is not None:
+            _check_integer("vocab_size", self.vocab_size, minimum=2)
+        if self.pad_token_id is not None:
+            _check_integer("pad_token_id", self.pad_token_id, minimum=0)
+        _check_integer("min_new_tokens", self.min_new_tokens, minimum=0)
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(
+                f"min_new_tokens={self.min_new_tokens} is more than "
+                f"max_new_tokens={self.max_new_tokens}"
+            )
+        _check_finite("missing_eos_penalty", self.missing_eos_penalty)
+        _check_finite("scorer_error_penalty", self.scorer_error_penalty)
+        self._check_stop_strings()
+        self._check_shard()
+
+    def _check_stop_strings(self) -> None:
+        if isinstance(self.stop_strings, str):
+            raise TypeError(
+                f"stop_strings={self.stop_strings!r} is a single string; "
+                f"pass a list of strings: [{self.stop_strings!r}]"
+            )
+        for stop in self.stop_strings:
+            if not isinstance(stop, str) or not stop:
+                raise ValueError(f"stop_strings contains {stop!r}; each must be a non-empty string")
+
+    def _check_shard(self) -> None:
+        try:
+            index, count = (operator.index(number) for number in self.shard)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"shard={self.shard!r} must be a pair (index, number of shards)"
+            ) from None
+        if not 0 <= index < count:
+            raise ValueError(f"shard={self.shard!r} needs 0 <= index < number of shards")
+
+    @classmethod
+    def from_keywords(cls, keywords: OptionKeywords) -> TextOptions:
+        """Build the options, with a helpful error for a keyword that does not exist.
+
+        Args:
+            keywords: options by name.
+
+        Returns:
+            The checked options.
+
+        Raises:
+            TypeError: a keyword is unknown.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in keywords:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {known}"
+                raise TypeError(f"unknown option {name!r} of the text environment; {hint}")
+        return cls(**keywords)
+
+
+def _check_integer(name: str, value: Any, *, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}={value!r} must be an integer")
+    if value < minimum:
+        raise ValueError(f"{name}={value} must be at least {minimum}")
+
+
+def _check_finite(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}={value!r} must be a number")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}={value} must be finite")

@@ -1,0 +1,348 @@
+"""Where episodes start: encoded prompts, and the order in which each row walks them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from llm_gym.text.prompt_rows import PromptRow, as_row, read_prompts
+
+if TYPE_CHECKING:
+    from llm_gym.text.options import TextOptions
+    from llm_gym.text.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """An encoded prompt.
+
+    Attributes:
+        index: place in the list, or number in the stream, from 0; -1 for a prompt given at reset.
+        row: the prompt as the user gave it.
+        ids: int64 `(P,)`.
+    """
+
+    index: int
+    row: PromptRow
+    ids: np.ndarray
+
+
+class PromptEncoder:
+    """Turns prompt rows into token ids and holds them to the length limit."""
+
+    def __init__(self, vocabulary: Vocabulary, options: TextOptions) -> None:
+        self._vocabulary = vocabulary
+        self._template = options.prompt_template
+        self._truncate = options.truncate_prompts
+        self.max_tokens = options.max_prompt_tokens
+
+    def encode(self, rows: Sequence[PromptRow], names: Sequence[str]) -> list[np.ndarray]:
+        """Encode rows.
+
+        Args:
+            rows: B prompts.
+            names: B names for messages, such as "prompts[3]".
+
+        Returns:
+            B int64 arrays `(P,)`, 1 <= P <= max_tokens.
+
+        Raises:
+            ValueError: a prompt is too long, has no tokens or needs ids outside the vocabulary, or
+                the template asks for a column that is not there.
+        """
+        texts = [self._fill(row, name) for row, name in zip(rows, names, strict=True)]
+        encoded = self._vocabulary.encode(texts)
+        return [self._checked(ids, name) for ids, name in zip(encoded, names, strict=True)]
+
+    def _fill(self, row: PromptRow, name: str) -> str:
+        fields = {**row.columns, "prompt": row.text}
+        try:
+            return self._template.format(**fields)
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"prompt_template={self._template!r} cannot be filled from {name}, which has the "
+                f"fields {sorted(fields)}: {type(error).__name__} {error}"
+            ) from error
+
+    def _checked(self, ids: Sequence[int], name: str) -> np.ndarray:
+        if not len(ids):
+            raise ValueError(f"{name} is empty: the tokenizer made no tokens of it")
+        if self.max_tokens is not None and len(ids) > self.max_tokens:
+            if not self._truncate:
+                raise ValueError(
+                    f"{name} has {len(ids)} tokens, more than max_prompt_tokens="
+                    f"{self.max_tokens}; raise the limit, shorten the prompt, or pass "
+                    "truncate_prompts=True to keep the last tokens"
+                )
+            ids = ids[-self.max_tokens :]
+        return self._vocabulary.checked_ids(f"the encoding of {name}", ids)
+
+
+class PromptCursor(Protocol):
+    """The walk of one row through the prompts."""
+
+    def next(self, rng: np.random.Generator) -> Prompt:
+        """Move on and return the prompt of the next episode."""
+
+    def restart(self) -> None:
+        """Begin again, as a seeded reset does."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Where the walk is, as JSON-able values."""
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue where `get_state` was called."""
+
+
+class PromptSource(Protocol):
+    """Prompts, and cursors that walk them."""
+
+    column_names: frozenset[str]
+
+    def get(self, index: int) -> Prompt:
+        """The prompt at an index."""
+
+    def cursors(self, num_rows: int, group_size: int) -> list[PromptCursor]:
+        """One cursor a row; rows of a group get the same sequence."""
+
+    def get_state(self) -> dict[str, Any]:
+        """What the rows share, as JSON-able values."""
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue where `get_state` was called."""
+
+
+def make_source(prompts: Any, encoder: PromptEncoder, options: TextOptions) -> PromptSource:
+    """Read and encode the `prompts` argument; sets the encoder's limit if it has none.
+
+    Args:
+        prompts: see `read_prompts`.
+        encoder: encoder of the environment.
+        options: options of the environment.
+
+    Returns:
+        The source.
+
+    Raises:
+        ValueError: as `read_prompts` and `PromptEncoder.encode`; or a stream without a limit.
+    """
+    rows = read_prompts(prompts)
+    if isinstance(rows, list):
+        return PromptList(rows, encoder, options)
+    if encoder.max_tokens is None:
+        raise ValueError(
+            "prompts is a stream, so its longest prompt is unknown: pass max_prompt_tokens="
+        )
+    return PromptStream(rows, encoder)
+
+
+class PromptList:
+    """A finite list of prompts, encoded once."""
+
+    def __init__(
+        self, rows: Sequence[PromptRow], encoder: PromptEncoder, options: TextOptions
+    ) -> None:
+        encoded = encoder.encode(rows, [f"prompts[{index}]" for index in range(len(rows))])
+        self._prompts = [
+            Prompt(index, row, ids)
+            for index, (row, ids) in enumerate(zip(rows, encoded, strict=True))
+        ]
+        if encoder.max_tokens is None:
+            encoder.max_tokens = max(len(ids) for ids in encoded)
+        self.column_names = frozenset(name for row in rows for name in row.columns)
+        self._options = options
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    def get(self, index: int) -> Prompt:
+        """The prompt at `index`; `ValueError` if there is none."""
+        if not 0 <= index < len(self._prompts):
+            raise ValueError(
+                f"prompt_index={index} is outside the list of {len(self._prompts)} prompts"
+            )
+        return self._prompts[index]
+
+    def cursors(self, num_rows: int, group_size: int) -> list[PromptCursor]:
+        """One cursor a row. In sequential order, groups share the list out among themselves."""
+        shard, num_shards = self._options.shard
+        shuffled = self._options.prompt_order == "shuffled"
+        groups = num_rows // group_size
+        cursors: list[PromptCursor] = []
+        for row in range(num_rows):
+            start, stride = shard, num_shards
+            if not shuffled:
+                start, stride = shard * groups + row // group_size, num_shards * groups
+            cursors.append(ListCursor(self._prompts, start, stride, shuffled))
+        return cursors
+
+    def get_state(self) -> dict[str, Any]:
+        """The number of prompts, to recognise another list."""
+        return {"num_prompts": len(self._prompts)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Check that the list is as long as the one the state was taken with."""
+        if state.get("num_prompts") != len(self._prompts):
+            raise ValueError(
+                f"the state was saved with {state.get('num_prompts')} prompts, this environment "
+                f"has {len(self._prompts)}; make it with the same prompts"
+            )
+
+
+class ListCursor:
+    """Walks prompts `start, start + stride, ...` over and over, each pass newly shuffled or not."""
+
+    def __init__(self, prompts: Sequence[Prompt], start: int, stride: int, shuffled: bool) -> None:
+        self._prompts = prompts
+        # More shards than prompts: rows then share prompts rather than have none.
+        self._indices = range(start % len(prompts), len(prompts), stride)
+        self._shuffled = shuffled
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new pass at the next prompt."""
+        self._position = 0
+        self._pass_rng_state: Mapping[str, Any] | None = None
+        self._permutation: np.ndarray | None = None
+
+    def next(self, rng: np.random.Generator) -> Prompt:
+        """The next prompt; `rng` shuffles when a pass begins."""
+        if self._position == len(self._indices):
+            self.restart()
+        if self._shuffled and self._permutation is None:
+            self._pass_rng_state = rng.bit_generator.state
+            self._permutation = self._shuffle(rng)
+        place = self._position if self._permutation is None else self._permutation[self._position]
+        self._position += 1
+        return self._prompts[self._indices[place]]
+
+    def _shuffle(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(len(self._indices)).astype(np.int32)
+
+    def get_state(self) -> dict[str, Any]:
+        """Position, and the generator's state from which the pass was shuffled."""
+        return {"position": self._position, "pass_rng": self._pass_rng_state}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue a walk: the same pass is shuffled again from the saved generator."""
+        self.restart()
+        self._position = int(state["position"])
+        self._pass_rng_state = state["pass_rng"]
+        if self._pass_rng_state is not None:
+            self._permutation = self._shuffle(generator_from(self._pass_rng_state))
+
+
+class PromptStream:
+    """Prompts that come one after the other and cannot be asked for again."""
+
+    column_names: frozenset[str] = frozenset()
+
+    def __init__(self, iterator: Iterator[Any], encoder: PromptEncoder) -> None:
+        self._iterator = iterator
+        self._encoder = encoder
+        self._pulled = 0
+
+    def get(self, index: int) -> Prompt:
+        """A stream has no indices: always a `ValueError`."""
+        raise ValueError(f"prompt_index={index} needs a list of prompts, but prompts is a stream")
+
+    def pull(self) -> Prompt:
+        """The next prompt of the stream; `ValueError` when it has come to its end."""
+        name = f"prompt {self._pulled} of the stream"
+        try:
+            item = next(self._iterator)
+        except StopIteration:
+            raise ValueError(
+                f"the stream of prompts ended after {self._pulled} prompts; pass an endless "
+                "iterator (itertools.cycle) or a list"
+            ) from None
+        row = as_row(item, name)
+        prompt = Prompt(self._pulled, row, self._encoder.encode([row], [name])[0])
+        self._pulled += 1
+        return prompt
+
+    def cursors(self, num_rows: int, group_size: int) -> list[PromptCursor]:
+        """One cursor a row; each prompt goes to all rows of the group that asked for it first."""
+        cursors: list[PromptCursor] = []
+        for _ in range(num_rows // group_size):
+            queues: list[deque[Prompt]] = [deque() for _ in range(group_size)]
+            cursors.extend(StreamCursor(self, queue, queues) for queue in queues)
+        return cursors
+
+    def get_state(self) -> dict[str, Any]:
+        """The number of prompts pulled."""
+        return {"pulled": self._pulled}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Skip to where the saved environment was; `ValueError` if this stream is past it."""
+        target = int(state["pulled"])
+        if target < self._pulled:
+            raise ValueError(
+                f"a stream of prompts cannot be rewound from prompt {self._pulled} to {target}: "
+                "make the environment again with the stream at its beginning"
+            )
+        while self._pulled < target:
+            if next(self._iterator, None) is None:
+                raise ValueError(
+                    f"the state was saved after {target} prompts, but this stream ended after "
+                    f"{self._pulled}"
+                )
+            self._pulled += 1
+
+
+class StreamCursor:
+    """A row's view of a stream: what its group has pulled and it has not yet read."""
+
+    def __init__(
+        self, stream: PromptStream, queue: deque[Prompt], group: Sequence[deque[Prompt]]
+    ) -> None:
+        self._stream = stream
+        self._queue = queue
+        self._group = group
+
+    def restart(self) -> None:
+        """A stream goes on: nothing to do."""
+
+    def next(self, rng: np.random.Generator) -> Prompt:
+        """The next prompt of the group."""
+        if not self._queue:
+            prompt = self._stream.pull()
+            for queue in self._group:
+                queue.append(prompt)
+        return self._queue.popleft()
+
+    def get_state(self) -> dict[str, Any]:
+        """The prompts not yet read."""
+        return {"queue": [prompt_to_state(prompt) for prompt in self._queue]}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restore the prompts not yet read."""
+        self._queue.clear()
+        self._queue.extend(prompt_from_state(saved) for saved in state["queue"])
+
+
+def prompt_to_state(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as JSON-able values (as far as its columns are)."""
+    return {
+        "index": prompt.index,
+        "prompt": prompt.row.text,
+        "columns": dict(prompt.row.columns),
+        "ids": prompt.ids.tolist(),
+    }
+
+
+def prompt_from_state(state: Mapping[str, Any]) -> Prompt:
+    """The inverse of `prompt_to_state`."""
+    row = PromptRow(state["prompt"], dict(state["columns"]))
+    return Prompt(int(state["index"]), row, np.array(state["ids"], dtype=np.int64))
+
+
+def generator_from(state: Mapping[str, Any]) -> np.random.Generator:
+    """A generator in a saved state, as `generator.bit_generator.state` gives it."""
+    bit_generator = getattr(np.random, state["bit_generator"])()
+    bit_generator.state = state
+    return np.random.Generator(bit_generator)

@@ -1,0 +1,335 @@
+"""Text generation as a Gymnasium vector environment: N rows in one set of arrays."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from llm_gym.text.episodes import Episodes, Observation
+from llm_gym.text.mdp import TextMDP, check_reset_options
+from llm_gym.text.prompts import Prompt, generator_from
+from llm_gym.text.rendering import RENDER_MODES, check_render_mode, render_row
+from llm_gym.text.scoring import Outcome
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from typing_extensions import Unpack
+
+    from llm_gym.text.options import OptionKeywords
+    from llm_gym.text.single import PromptsLike, ScorerLike, TokenizerLike
+
+
+class TextGenerationVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
+    """N rows of `TextGenerationEnv`, stepped together.
+
+    Step for step the same as `SyncVectorEnv` of the single environment (spaces, rewards, infos and
+    their format), but one array write a step, and one call of the scorer for all episodes that
+    ended in it. Row i is seeded `seed + i` and, in sequential order, walks shard `(i, N)` of the
+    prompts, so that the rows walk the list once together.
+
+    Observations are new arrays at each step (as `SyncVectorEnv(copy=True)`).
+
+    Reset options, beside those of the single environment: `"prompt"` and `"prompt_index"` may be a
+    sequence with one entry a row, and `"reset_mask"`, bool `(N,)`, resets the rows where it is true
+    and leaves the others as they are.
+
+    Args:
+        tokenizer: see `TextGenerationEnv`.
+        prompts: see `TextGenerationEnv`.
+        scorer: see `TextGenerationEnv`.
+        num_envs: number of rows N.
+        autoreset_mode: what happens to a row that has ended: it is reset at the next step, whose
+            action it ignores ("NextStep"); in the same step, final observation and info under
+            `final_obs` and `final_info` ("SameStep"); or by the caller, with a `reset_mask`, before
+            the next step ("Disabled").
+        group_size: rows `k*G .. k*G + G-1` get the same sequence of prompts, each at its own pace.
+        render_mode: as in the single environment; `render()` gives one text a row.
+        **options: all other arguments of `TextGenerationEnv`.
+
+    Raises:
+        TypeError: an argument has the wrong type, or is unknown.
+        ValueError: an argument has a value that is not allowed.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 10}  # type: ignore[misc]
+
+    def __init__(
+        self,
+        tokenizer: TokenizerLike,
+        prompts: PromptsLike,
+        scorer: ScorerLike,
+        *,
+        num_envs: int = 1,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        group_size: int = 1,
+        render_mode: str | None = None,
+        **options: Unpack[OptionKeywords],
+    ) -> None:
+        if operator.index(num_envs) < 1:
+            raise ValueError(f"num_envs={num_envs} must be at least 1")
+        if operator.index(group_size) < 1 or num_envs % group_size:
+            raise ValueError(f"group_size={group_size} must divide num_envs={num_envs}")
+        check_render_mode(render_mode)
+        self.num_envs = num_envs
+        self.group_size = group_size
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}  # type: ignore[misc]
+        self.render_mode = render_mode
+        self._mdp = TextMDP(tokenizer, prompts, scorer, options)
+        self._episodes = Episodes(self._mdp, num_envs, group_size)
+        self._rngs: list[np.random.Generator | None] = [None] * num_envs
+        self._seeds: list[int] = [-1] * num_envs
+        self._has_begun = np.zeros(num_envs, dtype=bool)
+        self.single_observation_space = self._mdp.observation_space
+        self.single_action_space = self._mdp.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer."""
+        return self._mdp.vocabulary.tokenizer
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generator of each row."""
+        return tuple(self._rng(row) for row in range(self.num_envs))
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seed of each row."""
+        _ = self.np_random
+        return tuple(self._seeds)
+
+    def _rng(self, row: int) -> np.random.Generator:
+        rng = self._rngs[row]
+        if rng is None:
+            rng, self._seeds[row] = seeding.np_random()
+            self._rngs[row] = rng
+        return rng
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode in every row, or in those of `options["reset_mask"]`.
+
+        Args:
+            seed: row i is seeded `seed + i // group_size`; or one seed a row.
+            options: see the class.
+
+        Returns:
+            Observation of all rows; infos of those that were reset.
+
+        Raises:
+            ValueError: an option is unknown or has the wrong shape, or a prompt does not fit.
+            TypeError: the reset mask is not a bool array.
+        """
+        options = dict(check_reset_options(options, ("prompt", "prompt_index", "reset_mask")))
+        rows = self._rows_to_reset(options)
+        seeds = self._row_seeds(seed)
+        prompts = [self._chosen_prompt(options, row) for row in rows]
+        infos: dict[str, Any] = {}
+        for row, prompt in zip(rows, prompts, strict=True):
+            row_seed = seeds[row]
+            if row_seed is not None:
+                self._rngs[row], self._seeds[row] = seeding.np_random(row_seed)
+                self._episodes.restart_cursor(row)
+            infos = self._begin(row, infos, prompt)
+        self._add_masks(infos, rows)
+        self._draw()
+        return self._episodes.observation(), infos
+
+    def _rows_to_reset(self, options: Mapping[str, Any]) -> list[int]:
+        if "reset_mask" not in options:
+            return list(range(self.num_envs))
+        mask = options["reset_mask"]
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise TypeError(f"options['reset_mask'] must be a numpy array of bool, got {mask!r}")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(
+                f"options['reset_mask'] must have shape ({self.num_envs},) and at least one true "
+                f"entry, got {mask!r}"
+            )
+        return np.flatnonzero(mask).tolist()
+
+    def _row_seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if not isinstance(seed, Sequence):
+            first = operator.index(seed)
+            return [first + row // self.group_size for row in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"seed has {len(seed)} entries, but num_envs={self.num_envs}")
+        return seed
+
+    def _chosen_prompt(self, options: Mapping[str, Any], row: int) -> Prompt | None:
+        if "prompt" in options:
+            return self._mdp.given_prompt(self._of_row("prompt", options["prompt"], row))
+        if "prompt_index" in options:
+            index = self._of_row("prompt_index", options["prompt_index"], row)
+            return self._mdp.source.get(operator.index(index))
+        return None
+
+    def _of_row(self, name: str, value: Any, row: int) -> Any:
+        if isinstance(value, (str, Mapping)) or not hasattr(value, "__len__"):
+            return value
+        if len(value) != self.num_envs:
+            raise ValueError(
+                f"options[{name!r}] has {len(value)} entries, but num_envs={self.num_envs}; pass "
+                "one a row, or a single one for all"
+            )
+        return value[row]
+
+    def _begin(
+        self, row: int, infos: dict[str, Any], prompt: Prompt | None = None
+    ) -> dict[str, Any]:
+        self._has_begun[row] = True
+        return self._add_info(infos, self._episodes.begin(row, self._rng(row), prompt), row)
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Append a token to every row.
+
+        Args:
+            actions: integers `(N,)`, ids of the next tokens.
+
+        Returns:
+            Observation, rewards float64 `(N,)`, terminated bool `(N,)`, truncated bool `(N,)` and
+            infos, which are empty unless a row ended or was reset, or actions are masked.
+
+        Raises:
+            ResetNeeded: before the first reset, or in mode "Disabled" if a row has ended.
+            ValueError: an action is not in the action space, or masked.
+            ScorerError: the scorer failed and `on_scorer_error` is "raise".
+        """
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
+            raise ValueError(
+                f"actions must be integers of shape ({self.num_envs},), got {actions.dtype} of "
+                f"shape {actions.shape}"
+            )
+        running = self._episodes.running
+        resting = None if running.all() else np.flatnonzero(~running).tolist()
+        if resting is not None:
+            self._check_may_rest(resting)
+        step = self._episodes.step(actions)
+        infos: dict[str, Any] = {}
+        if step.outcomes or resting is not None:
+            infos = self._end_and_begin(step.outcomes, resting or [])
+        self._add_masks(infos, range(self.num_envs))
+        if self.autoreset_mode is not AutoresetMode.SAME_STEP:
+            self._draw()
+        return self._episodes.observation(), step.rewards, step.terminated, step.truncated, infos
+
+    def _check_may_rest(self, resting: Sequence[int]) -> None:
+        if not self._has_begun.all():
+            raise ResetNeeded("step() needs running episodes: call reset() first")
+        if self.autoreset_mode is AutoresetMode.DISABLED:
+            raise ResetNeeded(
+                f"rows {list(resting)} have ended and autoreset is disabled: reset them with "
+                "reset(options={'reset_mask': terminated | truncated}) before the next step"
+            )
+
+    def _end_and_begin(
+        self, outcomes: Mapping[int, Outcome], resting: Sequence[int]
+    ) -> dict[str, Any]:
+        """Infos of a step in which rows ended (`outcomes`) or have to be reset (`resting`)."""
+        infos: dict[str, Any] = {}
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            self._draw()
+            for row, outcome in outcomes.items():
+                final_info = dict(outcome.info)
+                if self._mdp.masks.active:
+                    final_info["action_mask"] = np.ones(self._mdp.vocabulary.size, dtype=np.int8)
+                final = {
+                    "final_obs": self._episodes.row_observation(row),
+                    "final_info": final_info,
+                }
+                infos = self._add_info(infos, final, row)
+                infos = self._begin(row, infos)
+            return infos
+        for row in sorted([*outcomes, *resting]):
+            if row in outcomes:
+                infos = self._add_info(infos, outcomes[row].info, row)
+            else:
+                infos = self._begin(row, infos)
+        return infos
+
+    def _add_masks(self, infos: dict[str, Any], rows: Sequence[int]) -> None:
+        masks = self._episodes.update_masks()
+        if masks is not None:
+            present = np.zeros(self.num_envs, dtype=bool)
+            present[rows] = True
+            infos["action_mask"] = masks * present[:, None]
+            infos["_action_mask"] = present
+
+    def action_masks(self) -> np.ndarray:
+        """Which actions are allowed now: bool `(N, V)`."""
+        return self._episodes.action_masks()
+
+    def render(self) -> tuple[str, ...] | None:
+        """Each row as text in render mode "ansi"; in "human" they have already been printed."""
+        if self.render_mode is None:
+            gym.logger.warn(
+                "render() needs a render mode: make the environment with render_mode='ansi'"
+            )
+        if self.render_mode != "ansi":
+            return None
+        return tuple(render_row(self._episodes, row) for row in range(self.num_envs))
+
+    def _draw(self) -> None:
+        if self.render_mode == "human":
+            for row in range(self.num_envs):
+                sys.stdout.write(f"row {row}\n{render_row(self._episodes, row)}\n")
+            sys.stdout.flush()
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything needed to continue exactly: JSON-able, as far as the prompts' columns are.
+
+        Returns:
+            State for `set_state`: generators, places in the prompts, tokens of the episodes.
+        """
+        return {
+            "rngs": [rng.bit_generator.state for rng in self.np_random],
+            "has_begun": self._has_begun.tolist(),
+            "episodes": self._episodes.get_state(),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> Observation:
+        """Continue from a state of `get_state`, of an environment made with the same arguments.
+
+        Args:
+            state: the state.
+
+        Returns:
+            The observation at that moment.
+
+        Raises:
+            ValueError: the state does not fit, or the prompts are a stream that is past it.
+        """
+        self._episodes.set_state(state["episodes"])
+        self._rngs = [generator_from(saved) for saved in state["rngs"]]
+        self._seeds = [-1] * self.num_envs
+        self._has_begun[:] = state["has_begun"]
+        return self._episodes.observation()
+
+
+def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError:
+        allowed = [m.value for m in AutoresetMode]
+        raise ValueError(f"autoreset_mode={mode!r} is not one of {allowed}") from None

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from llm_gym.policy import TransformerActorCriticPolicy
+
+LENGTH, VOCABULARY = 24, 32
+
+
+def text_space(length: int = LENGTH, vocabulary: int = VOCABULARY) -> spaces.Dict:
+    return spaces.Dict(
+        input_ids=spaces.Box(0, vocabulary - 1, (length,), np.int64),
+        attention_mask=spaces.Box(0, 1, (length,), np.int8),
+        completion_mask=spaces.Box(0, 1, (length,), np.int8),
+    )
+
+
+@pytest.fixture
+def make_policy(tiny_dir):
+    """Builds a policy on a tiny model, with a value head that is not zero."""
+
+    def make(architecture="gpt2", *, length=LENGTH, config=None, zero_value=False, **kwargs):
+        kwargs.setdefault("seed", 0)
+        policy = TransformerActorCriticPolicy(
+            text_space(length),
+            spaces.Discrete(VOCABULARY),
+            lambda _: 1e-3,
+            model=tiny_dir(architecture, **(config or {})),
+            **kwargs,
+        )
+        if not zero_value:
+            torch.nn.init.normal_(policy.value_head.weight, generator=torch.manual_seed(1), std=0.1)
+        return policy
+
+    return make
+
+
+def observe(rows: list[list[int]], length: int = LENGTH, pad: int = 0) -> dict[str, torch.Tensor]:
+    """Observations with these tokens."""
+    ids = torch.full((len(rows), length), pad)
+    mask = torch.zeros(len(rows), length, dtype=torch.int8)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = 1
+    return {"input_ids": ids, "attention_mask": mask, "completion_mask": torch.zeros_like(mask)}
+
+
+def naive_log_probs(model, row: list[int]) -> torch.Tensor:
+    """Log-probabilities of the next token after ``row``, by the model's own plain forward pass."""
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([row])).logits[0, -1].log_softmax(-1)

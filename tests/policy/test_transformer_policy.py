@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from transformers import AutoModelForCausalLM
+
+from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
+from llm_gym.testing.tiny import ARCHITECTURES, tiny_model
+
+from .conftest import LENGTH, VOCABULARY, naive_log_probs, observe, text_space
+
+every_architecture = pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+
+
+def play(seed: int, n_rows: int = 4, n_steps: int = 40):
+    """Rows of tokens as environments would show them: growing by one, now and then starting anew."""
+    rng = random.Random(seed)
+
+    def fresh() -> list[int]:
+        return [rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 6))]
+
+    rows = [fresh() for _ in range(n_rows)]
+    for _ in range(n_steps):
+        yield rows
+        rows = [
+            fresh()
+            if len(row) + 1 >= LENGTH or rng.random() < 0.1
+            else [*row, rng.randrange(VOCABULARY)]
+            for row in rows
+        ]
+
+
+@every_architecture
+def test_cached_decoding_equals_the_plain_forward_pass(make_policy, architecture):
+    """Rows of different lengths, growing and starting anew, to 1e-5 (traps 2, 8)."""
+    policy = make_policy(architecture)
+    plain = tiny_model(architecture)
+    for rows in play(seed=1):
+        with torch.no_grad():
+            actions, _, log_probs = policy(observe(rows))
+        expected = torch.stack(
+            [naive_log_probs(plain, r)[a] for r, a in zip(rows, actions, strict=True)]
+        )
+        torch.testing.assert_close(log_probs, expected, atol=1e-5, rtol=0)
+
+
+@every_architecture
+def test_whole_episodes_equal_single_prefixes(make_policy, architecture):
+    """One pass over an episode gives every step what its own prefix gives (trap 1)."""
+    policy = make_policy(architecture)
+    episodes, prompts = [[5, 6, 7, 8, 9, 10, 11], [3, 4, 5]], [3, 1]
+    rows = torch.tensor([0, 0, 0, 0, 1, 1])
+    slots = torch.tensor([3, 4, 5, 6, 1, 2])
+    ids = torch.zeros(2, 7, dtype=torch.int64)
+    for i, episode in enumerate(episodes):
+        ids[i, : len(episode)] = torch.tensor(episode)
+    batch = EpisodeBatch(ids, rows, slots)
+    together = policy.evaluate_actions(batch, batch.actions)
+    prefixes = [e[:i] for e, p in zip(episodes, prompts, strict=True) for i in range(p, len(e))]
+    apart = policy.evaluate_actions(observe(prefixes), batch.actions)
+    for whole, single in zip(together, apart, strict=True):
+        torch.testing.assert_close(whole, single, atol=1e-5, rtol=0)
+
+
+@every_architecture
+def test_padding_changes_nothing(make_policy, architecture):
+    """Neither the pad token, nor its amount, nor the neighbours in the batch (traps 2, 3)."""
+    rows = [[4, 9, 1, 7], [3], [8, 8, 2, 2, 2, 1]]
+    actions = torch.tensor([5, 6, 1])
+    reference = make_policy(architecture).evaluate_actions(observe(rows), actions)
+    wide = make_policy(architecture, length=LENGTH + 10)
+    for pad in (0, 1, 31):
+        padded = wide.evaluate_actions(observe(rows, LENGTH + 10, pad), actions)
+        for one, other in zip(reference, padded, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    alone = [
+        wide.evaluate_actions(observe([r], LENGTH + 10), a[None])[1]
+        for r, a in zip(rows, actions, strict=True)
+    ]
+    torch.testing.assert_close(torch.cat(alone), reference[1], atol=1e-5, rtol=0)
+
+
+@every_architecture
+def test_pretrained_weights_are_untouched(make_policy, architecture, tiny_dir):
+    """SB3's orthogonal initialisation must not reach them (trap 31)."""
+    policy = make_policy(architecture)
+    loaded = AutoModelForCausalLM.from_pretrained(tiny_dir(architecture)).state_dict()
+    assert loaded.keys() == policy.model.state_dict().keys()
+    for name, tensor in policy.model.state_dict().items():
+        assert torch.equal(tensor, loaded[name]), name
+
+
+@every_architecture
+def test_save_pretrained_round_trip(make_policy, architecture, tmp_path):
+    policy = make_policy(architecture)
+    policy.save_pretrained(tmp_path)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path)
+    row = [3, 4, 5, 6]
+    with torch.no_grad():
+        _, value, log_prob = policy(observe([row]), deterministic=True)
+    assert torch.allclose(naive_log_probs(plain, row).max(), log_prob, atol=1e-5)
+    again = TransformerActorCriticPolicy(
+        text_space(), spaces.Discrete(VOCABULARY), lambda _: 1e-3, model=str(tmp_path)
+    )
+    torch.testing.assert_close(again.predict_values(observe([row])), value, atol=1e-5, rtol=0)
+
+
+def test_value_head_starts_at_zero(make_policy):
+    policy = make_policy(zero_value=True)
+    assert torch.equal(policy.predict_values(observe([[3, 4], [5]])), torch.zeros(2, 1))
+
+
+def test_a_change_of_weights_empties_the_cache(make_policy):
+    """By optimizers, by load_state_dict and by replaced storage alike."""
+    policy = make_policy()
+    row = [3, 4, 5]
+
+    def check() -> None:
+        with torch.no_grad():
+            action, _, log_prob = policy(observe([row]))
+        expected = naive_log_probs(policy.model, row)[action]
+        torch.testing.assert_close(log_prob, expected, atol=1e-5, rtol=0)
+        row.append(int(action))
+
+    check()
+    loss = policy.evaluate_actions(observe([row[:-1]]), torch.tensor([row[-1]]))[1].sum()
+    for group in policy.optimizer.param_groups:
+        group["lr"] = 0.1
+    loss.backward()
+    policy.optimizer.step()
+    check()
+    policy.load_state_dict({k: v * 1.1 for k, v in policy.state_dict().items()})
+    check()
+    for parameter in policy.model.parameters():
+        parameter.data = parameter.data * 0.9
+    check()
+
+
+def test_cache_reads_one_token_at_a_time(make_policy, monkeypatch):
+    """What is cached is not read again: the promise behind the speed."""
+    policy = make_policy()
+    read: list[tuple[int, int]] = []
+    forward = policy.model.transformer.forward
+
+    def spy(**kwargs):
+        read.append(tuple(kwargs["input_ids"].shape))
+        return forward(**kwargs)
+
+    monkeypatch.setattr(policy.model.transformer, "forward", spy)
+    with torch.no_grad():
+        policy(observe([[3, 4, 5], [6, 7]]))
+        policy(observe([[3, 4, 5, 8], [6, 7, 9]]))
+        policy.predict_values(observe([[3, 4, 5, 8], [6, 7, 9]]))  # nothing new
+        policy(observe([[3, 4, 5, 8, 8], [9, 9, 9, 9]]))  # a row that started anew
+    assert read == [(2, 3), (2, 1), (1, 4), (2, 1)]
+
+
+def test_value_of_a_final_observation_leaves_the_cache_alone(make_policy, monkeypatch):
+    """SB3 asks for single final observations in the middle of a rollout."""
+    policy = make_policy()
+    with torch.no_grad():
+        policy(observe([[3, 4], [5, 6]]))
+        policy.predict_values(observe([[9, 9, 9]]))
+        read = []
+        forward = policy.model.transformer.forward
+        monkeypatch.setattr(
+            policy.model.transformer,
+            "forward",
+            lambda **kw: read.append(tuple(kw["input_ids"].shape)) or forward(**kw),
+        )
+        policy(observe([[3, 4, 1], [5, 6, 1]]))
+    assert read == [(2, 1)]
+
+
+def test_dropout_is_off_in_rollouts_and_updates(make_policy):
+    """A checkpoint with dropout 0.5 still gives the same log-probability twice (trap 9)."""
+    config = {"resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5}
+    policy = make_policy(config=config)
+    with torch.no_grad():
+        actions, _, rollout = policy(observe([[3, 4, 5]]))
+    policy.set_training_mode(True)
+    assert policy.training
+    update = policy.evaluate_actions(observe([[3, 4, 5]]), actions)[1]
+    torch.testing.assert_close(update, rollout, atol=1e-5, rtol=0)
+    policy.train()
+    update = policy.evaluate_actions(observe([[3, 4, 5]]), actions)[1]
+    torch.testing.assert_close(update, rollout, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "options", [{"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.8}, {"top_k": 9, "top_p": 0.9}]
+)
+def test_reported_log_probs_are_those_of_the_samples(make_policy, options):
+    """Temperature and truncation are part of the policy: frequencies agree (traps 5, 6)."""
+    policy = make_policy(**options)
+    rows = [[3, 4, 5]] * 4000
+    with torch.no_grad():
+        actions, _, log_probs = policy(observe(rows))
+    counts = torch.bincount(actions, minlength=VOCABULARY)
+    probs = torch.zeros(VOCABULARY)
+    probs[actions] = log_probs.exp()
+    assert probs.sum() > 0.99  # all likely tokens were seen, and they are renormalised
+    assert probs.sum() < 1.0 + 1e-4
+    seen = probs * len(rows) > 5
+    chi_square = ((counts - probs * len(rows)) ** 2 / (probs * len(rows)))[seen].sum()
+    assert chi_square < 2 * int(seen.sum()) + 20
+
+
+def test_truncation_is_frozen_between_rollout_and_update(make_policy):
+    """Under top-p the ratio's mean is 1 after a step, because both renormalise over one set."""
+    policy = make_policy(top_p=0.8)
+    rows = [[3, 4, 5]] * 3000
+    with torch.no_grad():
+        actions, _, old = policy(observe(rows))
+        ids = torch.tensor([[*row, int(a)] for row, a in zip(rows, actions, strict=True)])
+        batch = EpisodeBatch(ids, torch.arange(3000), torch.full((3000,), 3), old.support)
+        for parameter in policy.model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.manual_seed(0)))
+        new = policy.evaluate_actions(batch, actions)[1]
+    ratio = (new - old).exp()
+    assert ratio.std() > 0.01
+    assert abs(ratio.mean() - 1) < 4 * ratio.std() / 3000**0.5 + 1e-6
+
+
+def test_truncation_without_stored_support_is_refused(make_policy):
+    policy = make_policy(top_k=3)
+    with pytest.raises(ValueError, match="EpisodeBuffer"):
+        policy.evaluate_actions(observe([[3]]), torch.tensor([4]))
+    batch = EpisodeBatch(torch.tensor([[3, 4]]), torch.tensor([0]), torch.tensor([1]))
+    with pytest.raises(ValueError, match="support"):
+        policy.evaluate_actions(batch, torch.tensor([4]))
+
+
+def test_gradient_stays_off_prompt_positions(make_policy):
+    """No token of a prompt is trained on (trap 10): its logits get no gradient at all."""
+    policy = make_policy(zero_value=True)
+    logits_at: list[torch.Tensor] = []
+    head = policy.head.linear
+
+    def record(module, inputs, output):
+        logits_at.append(inputs[0])
+
+    handle = head.register_forward_hook(record)
+    batch = EpisodeBatch(
+        torch.tensor([[5, 6, 7, 8, 9]]), torch.tensor([0, 0]), torch.tensor([3, 4])
+    )
+    policy.evaluate_actions(batch, batch.actions)
+    handle.remove()
+    assert [tuple(h.shape) for h in logits_at] == [(2, 32)]
+
+
+def test_vf_coef_zero_leaves_the_policy_gradient_alone(make_policy):
+    """And detach_value does so for any coefficient (trap 28)."""
+    batch = EpisodeBatch(
+        torch.tensor([[5, 6, 7, 8, 9]]), torch.tensor([0, 0]), torch.tensor([3, 4])
+    )
+
+    def gradient(policy, vf_coef: float) -> torch.Tensor:
+        values, log_prob, _ = policy.evaluate_actions(batch, batch.actions)
+        (log_prob.sum() + vf_coef * (values - 1).square().sum()).backward()
+        return policy.model.transformer.wte.weight.grad.clone()
+
+    alone = gradient(make_policy(), 0.0)
+    shared = gradient(make_policy(), 1.0)
+    assert not torch.allclose(shared, alone, atol=1e-6)
+    torch.testing.assert_close(gradient(make_policy(detach_value=True), 1.0), alone)
+    torch.testing.assert_close(gradient(make_policy(separate_critic=True), 1.0), alone)
+
+
+def test_separate_critic_has_its_own_cache(make_policy):
+    policy = make_policy(separate_critic=True)
+    with torch.no_grad():
+        for parameter in policy.critic.parameters():
+            parameter.mul_(1.3)
+        for rows in play(seed=3, n_steps=10):
+            actions, values, _ = policy(observe(rows))
+            expected, _, _ = policy.evaluate_actions(
+                EpisodeBatch(
+                    torch.cat(
+                        [observe(rows)["input_ids"], torch.zeros(4, 1, dtype=torch.int64)], 1
+                    ),
+                    torch.arange(4),
+                    torch.tensor([len(r) for r in rows]),
+                ),
+                actions,
+            )
+            torch.testing.assert_close(values, expected, atol=1e-5, rtol=0)
+
+
+def test_deterministic_is_argmax_and_predict_accepts_numpy(make_policy):
+    policy = make_policy()
+    rows = [[3, 4, 5], [6, 7]]
+    obs = {k: v.numpy() for k, v in observe(rows).items()}
+    actions, _ = policy.predict(obs, deterministic=True)
+    expected = [int(naive_log_probs(policy.model, r).argmax()) for r in rows]
+    assert actions.tolist() == expected
+    single, _ = policy.predict({k: v[0] for k, v in obs.items()}, deterministic=True)
+    assert int(single) == expected[0]
+
+
+def test_sampling_is_seeded_and_leaves_global_generators_alone(make_policy):
+    state = torch.get_rng_state()
+    first, second = make_policy(seed=7), make_policy(seed=7)
+    torch.set_rng_state(state)
+    rows = [[3, 4, 5]] * 50
+    with torch.no_grad():
+        one, two = first(observe(rows))[0], second(observe(rows))[0]
+    assert torch.equal(one, two)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_bfloat16_update_is_close_to_float32(make_policy):
+    batch = EpisodeBatch(
+        torch.tensor([[5, 6, 7, 8, 9]]), torch.tensor([0, 0]), torch.tensor([3, 4])
+    )
+    exact = make_policy().evaluate_actions(batch, batch.actions)[1]
+    rounded = make_policy(mixed_precision="bf16").evaluate_actions(batch, batch.actions)[1]
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(exact, rounded, atol=0.1, rtol=0)
+
+
+def test_prefix_cache_can_be_switched_off(make_policy):
+    cached, plain = make_policy(), make_policy(prefix_cache=False)
+    for rows in play(seed=5, n_steps=6):
+        with torch.no_grad():
+            a, b = cached(observe(rows)), plain(observe(rows))
+        torch.testing.assert_close(a[1], b[1], atol=1e-5, rtol=0)
+
+
+def test_it_is_a_stable_baselines3_policy_that_saves_and_loads(make_policy, tmp_path):
+    policy = make_policy(temperature=0.7)
+    assert isinstance(policy, ActorCriticPolicy)
+    policy.save(tmp_path / "policy.pth")
+    loaded = TransformerActorCriticPolicy.load(tmp_path / "policy.pth")
+    assert loaded.temperature == 0.7
+    obs = observe([[3, 4, 5]])
+    assert torch.equal(loaded.predict_values(obs), policy.predict_values(obs))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_k": -1}, "top_k"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"mixed_precision": "fp8"}, "mixed_precision"),
+        ({"use_sde": True}, "use_sde"),
+        ({"length": 65}, "context"),
+    ],
+)
+def test_bad_options_name_themselves(make_policy, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_policy(**options)
+
+
+def test_bad_spaces_name_themselves(tiny_dir):
+    def build(observation_space, action_space):
+        TransformerActorCriticPolicy(
+            observation_space, action_space, lambda _: 1e-3, model=tiny_dir()
+        )
+
+    with pytest.raises(ValueError, match="33 actions.*vocabulary has 32"):
+        build(text_space(), spaces.Discrete(33))
+    with pytest.raises(ValueError, match="Discrete"):
+        build(text_space(), spaces.Box(0, 1, (3,)))
+    with pytest.raises(ValueError, match="Dict"):
+        build(spaces.Box(0, 1, (3,)), spaces.Discrete(32))
+    normalised = text_space()
+    normalised.spaces["input_ids"] = spaces.Box(-10, 10, (LENGTH,), np.float32)
+    with pytest.raises(ValueError, match="VecNormalize"):
+        build(normalised, spaces.Discrete(32))
+    with pytest.raises(ValueError, match="model="):
+        TransformerActorCriticPolicy(text_space(), spaces.Discrete(32), lambda _: 1e-3)
+
+
+def test_corrupt_value_head_is_named(make_policy, tmp_path):
+    make_policy().save_pretrained(tmp_path)
+    (tmp_path / "value_head.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(ValueError, match=r"value_head\.safetensors"):
+        TransformerActorCriticPolicy(
+            text_space(), spaces.Discrete(32), lambda _: 1e-3, model=str(tmp_path)
+        )
