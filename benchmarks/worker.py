@@ -2,8 +2,8 @@
 
 Started as ``python -m benchmarks.worker JSON`` with ``{"system": MODULE, "workload": {...},
 "options": {...}}``. It answers ``{"ready": true}`` once the system is built, and then one line to
-each request line: ``{"do": "rollout"}`` or ``{"do": "train"}`` is answered with what the batch took.
-The end of the input ends it. Whatever libraries print goes to the standard error stream.
+each request: ``{"do": "rollout"}`` or ``{"do": "train"}`` is answered with what the batch took. The
+end of the input ends it. Whatever libraries print goes to the standard error stream.
 """
 
 from __future__ import annotations

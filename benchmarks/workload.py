@@ -42,7 +42,6 @@ class Workload:
     gae_lambda: float = 0.95
     gamma: float = 1.0
     kl_coef: float = 0.05  # per token, in the reward, against a frozen copy of the start
-    vf_coef: float = 0.1
     learning_rate: float = 1e-4
     seed: int = 0
     device: str = "cpu"

@@ -49,7 +49,7 @@ def write_json(path: str | Path, value: Any) -> Path:
 
 
 @contextmanager
-def replace_directory(directory: str | Path) -> Iterator[Path]:
+def replace_directory(directory: str | Path, *, marker: str = "config.json") -> Iterator[Path]:
     """Yields an empty temporary directory that becomes `directory` when the block succeeds.
 
     If the block raises, the temporary directory is removed and an old `directory` stays as it was.
@@ -58,13 +58,25 @@ def replace_directory(directory: str | Path) -> Iterator[Path]:
 
     Args:
         directory: the destination; its content, if any, is replaced as a whole.
+        marker: a file by which an old directory shows that it is of the same kind; by default that
+            of a saved model. Anything else, such as a home directory, is never replaced.
 
     Yields:
         The temporary directory to write into.
+
+    Raises:
+        ValueError: the destination exists, is not empty and has no such file.
     """
-    directory = Path(directory)
+    directory = Path(directory).absolute()
     directory.parent.mkdir(parents=True, exist_ok=True)
     recover_directory(directory)
+    if directory.is_file() or (
+        directory.exists() and any(directory.iterdir()) and not (directory / marker).is_file()
+    ):
+        raise ValueError(
+            f"{directory} exists and will not be replaced, because it has no {marker}; "
+            "choose another directory"
+        )
     temporary = _sibling(directory, "tmp")
     temporary.mkdir()
     try:

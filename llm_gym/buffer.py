@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,13 +102,13 @@ class EpisodeBuffer(RolloutBuffer):
     def reset(self) -> None:
         """Empties the buffer."""
         shape = (self.buffer_size, self.n_envs)
-        self.actions = np.zeros(shape, dtype=np.int64)  # type: ignore[assignment]
+        self.actions = np.zeros(shape, dtype=np.int64)
         self.rewards = np.zeros(shape, dtype=np.float32)
         self.values = np.zeros(shape, dtype=np.float32)
         self.log_probs = np.zeros(shape, dtype=np.float32)
         self.advantages = np.zeros(shape, dtype=np.float32)
         self.returns = np.zeros(shape, dtype=np.float32)
-        self.episode_starts = np.zeros(shape, dtype=bool)  # type: ignore[assignment]
+        self.episode_starts = np.zeros(shape, dtype=bool)
         self._prefixes: dict[tuple[int, int], NDArray[np.int64]] = {}
         self._support: list[torch.Tensor] = []
         self._segments: list[Segment] | None = None
@@ -181,8 +182,7 @@ class EpisodeBuffer(RolloutBuffer):
         if self._segments is None:
             starts = sorted(self._prefixes, key=lambda key: (key[1], key[0]))
             stops = [
-                step if env == before else self.pos
-                for (_, before), (step, env) in zip(starts, starts[1:], strict=False)
+                step if env == before else self.pos for (_, before), (step, env) in pairwise(starts)
             ] + [self.pos]
             self._segments = [
                 Segment(env, step, stop, self._prefixes[step, env], self.episode_starts[step, env])
@@ -240,9 +240,7 @@ class EpisodeBuffer(RolloutBuffer):
         groups = [[s for s, g in zip(order, group, strict=True) if g == k] for k in range(n_groups)]
         return [members for members in groups if members]
 
-    def get(  # type: ignore[override]
-        self, batch_size: int | None = None
-    ) -> Generator[RolloutBufferSamples, None, None]:
+    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yields one epoch of minibatches of whole episodes.
 
         Args:

@@ -36,6 +36,7 @@ __all__ = [
     "load_checkpoint",
     "read_metadata",
     "save_checkpoint",
+    "save_model",
     "save_numbered_checkpoint",
 ]
 
@@ -64,12 +65,6 @@ def save_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path
         ValueError: the destination exists and is not a checkpoint.
     """
     directory = Path(directory)
-    atomic.recover_directory(directory)
-    if directory.exists() and not (directory / METADATA).is_file():
-        raise ValueError(
-            f"{directory} exists and is not a checkpoint (it has no {METADATA}); "
-            "choose another directory"
-        )
     values, tensors = training_state.collect(algorithm)
     tensors, aliases = _without_aliases(tensors)
     metadata = {
@@ -78,15 +73,27 @@ def save_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path
         **values,
         "shared_tensors": aliases,
     }
-    with atomic.replace_directory(directory) as temporary:
+    with atomic.replace_directory(directory, marker=METADATA) as temporary:
         save_file(tensors, temporary / TENSORS)
-        algorithm.policy.save_pretrained(temporary / MODEL)
-        tokenizer = training_state.environment_attribute(algorithm, "tokenizer")
-        if tokenizer is not None:
-            tokenizer.save_pretrained(temporary / MODEL)
+        _write_model(algorithm, temporary / MODEL)
         metadata["files"] = _manifest(temporary)
         atomic.write_json(temporary / METADATA, metadata)
     return directory
+
+
+def save_model(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path:
+    """Saves only the language model, its tokenizer and the value head, atomically.
+
+    Args:
+        algorithm: its policy must be a `TransformerActorCriticPolicy`.
+        directory: destination, for `AutoModelForCausalLM.from_pretrained`; replaced if it exists.
+
+    Returns:
+        The directory.
+    """
+    with atomic.replace_directory(directory) as temporary:
+        _write_model(algorithm, temporary)
+    return Path(directory)
 
 
 def load_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> dict[str, Any]:
@@ -186,6 +193,14 @@ def read_metadata(directory: str | Path) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------ files
+
+
+def _write_model(algorithm: OnPolicyAlgorithm, directory: Path) -> None:
+    policy: Any = algorithm.policy
+    policy.save_pretrained(directory)
+    tokenizer = training_state.environment_attribute(algorithm, "tokenizer")
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)
 
 
 def _manifest(directory: Path) -> dict[str, dict[str, Any]]:

@@ -33,6 +33,7 @@ __all__ = [
     "Evaluation",
     "bootstrap_interval",
     "evaluate",
+    "make_text_vector_env",
     "perplexity_under",
     "sequence_kl",
 ]
@@ -149,6 +150,7 @@ def evaluate(
     vector_env = _make_env(env, dict(env_kwargs or {}), num_envs, max_prompts)
     try:
         text_env = vector_env.unwrapped
+        assert isinstance(text_env, TextGenerationVectorEnv)
         indices = range(_number_of_prompts(text_env, max_prompts))
         policy = _as_policy(model, text_env, dict(policy_kwargs or {}), device)
         with _sampling_from(policy, seed), torch.no_grad():
@@ -156,6 +158,30 @@ def evaluate(
     finally:
         vector_env.close()
     return Evaluation.of(rows)
+
+
+def make_text_vector_env(env: str, **kwargs: Any) -> gym.vector.VectorEnv:
+    """`gymnasium.make_vec`, for text environments only.
+
+    Args:
+        env: registered id.
+        **kwargs: arguments of the environment, `num_envs` among them.
+
+    Returns:
+        The environment.
+
+    Raises:
+        ValueError: the environment is not one of text.
+    """
+    try:
+        made = gym.make_vec(env, **kwargs)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise ValueError(f"env={env!r} is no text environment ({error})") from error
+    if not isinstance(made.unwrapped, TextGenerationVectorEnv):
+        raise ValueError(f"env={env!r} is no text environment")
+    return made
 
 
 def bootstrap_interval(
@@ -250,10 +276,7 @@ def _make_env(
         return TextGenerationVectorEnv(**{**env, **kwargs})
     if env == "llm_gym/PoliteEmail-v0":
         kwargs.setdefault("split", "test")
-    made = gym.make_vec(env, **kwargs)
-    if not isinstance(made.unwrapped, TextGenerationVectorEnv):
-        raise ValueError(f"env={env!r} is no text environment, so its answers cannot be read")
-    return made
+    return make_text_vector_env(env, **kwargs)
 
 
 def _number_of_prompts(env: TextGenerationVectorEnv, max_prompts: int | None) -> int:
@@ -329,13 +352,13 @@ def _answers(
         ended = terminated | truncated
         if not ended.any():
             continue
-        for row in np.flatnonzero(ended):
+        for row in np.flatnonzero(ended).tolist():
             if current[row] >= 0:
                 remaining -= 1
                 yield _row(int(current[row]), prompts[row], obs, infos, row, float(rewards[row]))
         options = {"reset_mask": ended, "prompt_index": assign(np.flatnonzero(ended))}
         obs, infos = env.reset(options=options)
-        for row in np.flatnonzero(ended):
+        for row in np.flatnonzero(ended).tolist():
             prompts[row] = infos["prompt"][row]
 
 

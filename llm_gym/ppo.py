@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,6 +93,10 @@ class PPO(stable_baselines3.PPO):
     ) -> None:
         if isinstance(env, gym.vector.VectorEnv):
             env = GymVecEnv(env)
+        elif isinstance(env, str):
+            env = gym.make(env)
+        if n_steps is None and env is not None:
+            n_steps = _episode_length(env)
         self.kl_controller: FixedKLController | AdaptiveKLController = (
             FixedKLController(kl_coef)
             if kl_target is None
@@ -104,25 +109,24 @@ class PPO(stable_baselines3.PPO):
         self.reference: ReferenceModel | None = None
         self.rollout_statistics: dict[str, float] = {}
         kwargs.setdefault("rollout_buffer_class", EpisodeBuffer)
-        super().__init__(
-            policy,
-            env,  # type: ignore[arg-type]
-            learning_rate=learning_rate,
-            n_steps=n_steps or 2,  # settled in _setup_model, once the environment is known
-            batch_size=batch_size,
-            n_epochs=n_epochs,
-            gamma=gamma,
-            gae_lambda=gae_lambda,
-            vf_coef=vf_coef,
-            max_grad_norm=max_grad_norm,
-            policy_kwargs=policy_kwargs,
-            _init_setup_model=False,
-            **kwargs,
-        )
-        if env is not None and n_steps is None:
-            self.n_steps = _episode_length(self.env)
-        if _init_setup_model:
-            self._setup_model()
+        with warnings.catch_warnings():
+            # Minibatches are whole episodes here: none is cut short by an uneven batch size.
+            warnings.filterwarnings("ignore", "You have specified a mini-batch size of")
+            super().__init__(
+                policy,
+                env,
+                learning_rate=learning_rate,
+                n_steps=2 if n_steps is None else n_steps,  # `load` sets env and n_steps later
+                batch_size=batch_size,
+                n_epochs=n_epochs,
+                gamma=gamma,
+                gae_lambda=gae_lambda,
+                vf_coef=vf_coef,
+                max_grad_norm=max_grad_norm,
+                policy_kwargs=policy_kwargs,
+                _init_setup_model=_init_setup_model,
+                **kwargs,
+            )
 
     def _setup_model(self) -> None:
         super()._setup_model()
@@ -245,10 +249,11 @@ class RunningMoments:
         self.var, self.count = squares / total, total
 
 
-def _episode_length(env: VecEnv | None) -> int:
-    assert env is not None
+def _episode_length(env: gym.Env | VecEnv) -> int:
     try:
-        return int(env.get_attr("max_new_tokens")[0])
+        if isinstance(env, VecEnv):
+            return int(env.get_attr("max_new_tokens")[0])
+        return int(env.get_wrapper_attr("max_new_tokens"))
     except AttributeError as error:
         raise ValueError(
             "n_steps=None needs an environment with the attribute max_new_tokens; pass n_steps, "

@@ -70,7 +70,7 @@ class ReferenceModel:
         device = batch.input_ids.device
         enabled = self.mixed_precision == "bf16"
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
-            hidden = self._trunk.full(batch.input_ids)  # (B, S, H)
+            hidden = self._trunk.full(batch.context)  # (B, S - 1, H)
             logits = self._head(hidden[batch.action_rows, batch.action_slots - 1])  # (A, V)
         logits = logits / self.temperature
         if batch.support is not None:

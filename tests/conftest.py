@@ -12,9 +12,8 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_and_quick() -> None:
-    from transformers.utils import logging
-
     import torch
+    from transformers.utils import logging
 
     torch.set_num_threads(1)  # tiny models: a second thread only waits
     logging.set_verbosity_error()

@@ -21,6 +21,8 @@ from benchmarks.systems.base import Batch, Clock
 from benchmarks.systems.plain_gpt2 import PlainGPT2
 from benchmarks.workload import Workload, build_model, build_prompt_ids
 
+VF_COEF = 0.1  # as in TRL; workload W does not say
+
 
 class Episodes(NamedTuple):
     """One batch of finished episodes; B episodes of P prompt and T new tokens."""
@@ -52,8 +54,8 @@ def sample(logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 class TokenLogProbs(torch.autograd.Function):
     """Log-probability of one token a position, with the vocabulary-wide gradient made in place.
 
-    The obvious ``log_softmax`` and ``gather`` allocate and fill two more tensors of the logits' size
-    in the backward pass, which costs more than the arithmetic.
+    The obvious ``log_softmax`` and ``gather`` allocate and fill two more tensors of the logits'
+    size in the backward pass, which costs more than the arithmetic.
     """
 
     @staticmethod
@@ -154,7 +156,7 @@ class Handwritten:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         clipped = ratio.clamp(1 - w.clip_range, 1 + w.clip_range)
         policy_loss = -torch.minimum(advantages * ratio, advantages * clipped).mean()
-        loss = policy_loss + w.vf_coef * F.mse_loss(values, returns)
+        loss = policy_loss + VF_COEF * F.mse_loss(values, returns)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()

@@ -87,7 +87,9 @@ class PlainLayer(nn.Module):
 class PlainGPT2(nn.Module):
     """GPT-2 with tied embeddings, and a zero-initialised value head on the shared trunk."""
 
-    def __init__(self, vocabulary: int, positions: int, width: int, layers: int, heads: int) -> None:
+    def __init__(
+        self, vocabulary: int, positions: int, width: int, layers: int, heads: int
+    ) -> None:
         super().__init__()
         self.tokens = nn.Parameter(torch.empty(vocabulary, width))
         self.positions = nn.Parameter(torch.empty(positions, width))
@@ -130,7 +132,7 @@ class PlainGPT2(nn.Module):
         ]
 
     def forward(self, ids: Tensor, first: int) -> tuple[Tensor, Tensor]:
-        """Logits (B, T - first, V) and values (B, T - first) at positions ``first`` to T of ``ids``.
+        """Logits (B, T - first, V) and values (B, T - first) after positions ``first`` to T.
 
         Args:
             ids: Token ids, int64 (B, T), all rows equally long.

@@ -52,13 +52,13 @@ class FavouredShareModel(nn.Module):
 def build(workload: Workload, *, seed: int = 0) -> TrainerInThread:
     """The system; policy, value model, reference and reward model as TRL wants them."""
     w = workload
+    torch.manual_seed(seed)  # the value model's new head
     tokenizer, scorer, gate = build_tokenizer(w), FavouredShare(w), Gate(steps=1)
     model = build_model(w)
     value_config = copy.deepcopy(model.config)
     value_config.num_labels = 1
     value_model = GPT2ForSequenceClassification(value_config)
     value_model.transformer.load_state_dict(model.transformer.state_dict())
-    nn.init.zeros_(value_model.score.weight)
     config = PPOConfig(
         output_dir=tempfile.mkdtemp(prefix="trl-ppo-"),
         bf16=False,
@@ -77,7 +77,6 @@ def build(workload: Workload, *, seed: int = 0) -> TrainerInThread:
         cliprange=w.clip_range,
         gamma=w.gamma,
         lam=w.gae_lambda,
-        vf_coef=w.vf_coef,
         learning_rate=w.learning_rate,
         lr_scheduler_type="constant",
         num_sample_generations=0,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from stable_baselines3.common.callbacks import BaseCallback
 
 from llm_gym.checkpoint import save_numbered_checkpoint
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 __all__ = ["CheckpointCallback", "stop_on_signals"]
 
@@ -31,6 +36,8 @@ class CheckpointCallback(BaseCallback):
         saved: the newest checkpoint of this run; None before the first.
         stopped: whether training ended because `request_stop` was called.
     """
+
+    model: OnPolicyAlgorithm
 
     def __init__(
         self, directory: str | Path, *, every: int = 10, keep_last: int | None = 2
@@ -96,7 +103,10 @@ def stop_on_signals(
         callback.request_stop()
         announce("stopping after this iteration with a checkpoint; Ctrl-C again stops at once")
 
-    former = {one: signal.signal(one, handle) for one in (signal.SIGINT, signal.SIGTERM)}
+    # Python runs signal handlers in the main thread only; elsewhere there is nothing to set.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    signals = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()
+    former = {one: signal.signal(one, handle) for one in signals}
     try:
         yield
     finally:

@@ -100,11 +100,12 @@ class ProgressCallback(BaseCallback):
 
     def _on_row(self, row: Row) -> None:
         if self._live is None:
-            figures = ", ".join(
-                f"{label} {row[key]:{style}}"
+            present = [
+                (label, next((row[key] for key in keys if key in row), None), style)
                 for label, keys, style in METRICS
-                for key in keys[:1]
-                if key in row
+            ]
+            figures = ", ".join(
+                f"{label} {value:{style}}" for label, value, style in present if value is not None
             )
             self.console.print(
                 f"{self.model.num_timesteps:,} of {self._total:,} tokens, "

@@ -26,6 +26,7 @@ def run_evaluate(
     *,
     scorer: str | None,
     prompts: str | None,
+    prompt_template: str | None,
     max_new_tokens: int | None,
     max_prompts: int | None,
     num_envs: int,
@@ -45,7 +46,12 @@ def run_evaluate(
     found: dict[str, Evaluation] = {}
     for model in models:
         kwargs = environment_kwargs(
-            model, scorer=scorer, prompts=prompts, max_new_tokens=max_new_tokens
+            env,
+            model,
+            scorer=scorer,
+            prompts=prompts,
+            prompt_template=prompt_template,
+            max_new_tokens=max_new_tokens,
         )
         check_task(env, kwargs)
         found[model] = evaluate(
@@ -102,6 +108,7 @@ def run_generate(
     *,
     prompts: str | None,
     scorer: str | None,
+    prompt_template: str | None,
     max_new_tokens: int,
     samples: int,
     temperature: float,
@@ -112,7 +119,7 @@ def run_generate(
 ) -> None:
     """Behind `llm-gym generate`: answers on standard output."""
     from llm_gym.evaluation import evaluate
-    from llm_gym.pipeline.setup import environment_kwargs, quiet_libraries
+    from llm_gym.pipeline.setup import TEXT_GENERATION, environment_kwargs, quiet_libraries
     from llm_gym.text.prompt_rows import read_prompts
 
     quiet_libraries()
@@ -123,7 +130,13 @@ def run_generate(
         rows += [{"prompt": row.text, **row.columns} for row in read_prompts(prompts)]
     if not rows:
         raise ValueError('there is nothing to answer: give prompts, e.g. llm-gym generate "Write"')
-    kwargs = environment_kwargs(model, scorer=scorer, max_new_tokens=max_new_tokens)
+    kwargs = environment_kwargs(
+        TEXT_GENERATION,
+        model,
+        scorer=scorer,
+        prompt_template=prompt_template,
+        max_new_tokens=max_new_tokens,
+    )
     if scorer is None:
         kwargs["scorer"] = _no_score
     answers = evaluate(

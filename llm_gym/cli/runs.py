@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llm_gym.pipeline.train import TrainSettings
+if TYPE_CHECKING:
+    from llm_gym.pipeline.pretrain import PretrainConfig
+    from llm_gym.pipeline.sft import SFTConfig
+    from llm_gym.pipeline.train import TrainSettings
 
-__all__ = ["run_demo", "run_train"]
+__all__ = ["run_demo", "run_pretrain", "run_sft", "run_train"]
 
 INTERRUPTED = 130
 
@@ -57,12 +63,52 @@ def run_demo(seed: int, output: Path) -> None:
     quiet_libraries()
     command = f"llm-gym demo --seed {seed} --output {shlex.quote(str(output))}"
     try:
-        finished = demo(DemoSettings(seed=seed), output)
+        summary = demo(DemoSettings(seed=seed), output)
     except KeyboardInterrupt:
-        finished = False
-    if not finished:
+        summary = None
+    if summary is None:
         _say(f"stopped; the same command goes on from the last checkpoint: {command}")
         raise SystemExit(INTERRUPTED)
+
+
+def run_pretrain(text: Path, output: Path, config: PretrainConfig) -> None:
+    """Behind `llm-gym pretrain`."""
+    from llm_gym.pipeline.pretrain import pretrain
+    from llm_gym.pipeline.setup import quiet_libraries
+
+    quiet_libraries()
+    with _interruptible(output):
+        metrics = pretrain(text, output, config)
+    print(
+        f"held-out perplexity {metrics['held_out_perplexity_before']:.1f} before, "
+        f"{metrics['held_out_perplexity']:.2f} after "
+        f"({metrics['held_out_bits_per_byte']:.3f} bits per byte)\nmodel: {output}"
+    )
+
+
+def run_sft(model: str, pairs: Path, output: Path, config: SFTConfig) -> None:
+    """Behind `llm-gym sft`."""
+    from llm_gym.pipeline.setup import quiet_libraries
+    from llm_gym.pipeline.sft import fine_tune
+
+    quiet_libraries()
+    with _interruptible(output):
+        metrics = fine_tune(model, pairs, output, config)
+    print(
+        "held-out perplexity of the answers "
+        f"{metrics['held_out_answer_perplexity_before']:.1f} before, "
+        f"{metrics['held_out_answer_perplexity']:.2f} after\nmodel: {output}"
+    )
+
+
+@contextmanager
+def _interruptible(output: Path) -> Iterator[None]:
+    """Ctrl-C ends a command that is over in minutes, and leaves no half-written directory."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(f"interrupted; nothing was written to {output}")
+        raise SystemExit(INTERRUPTED) from None
 
 
 def _say(text: str) -> None:

@@ -23,10 +23,10 @@ RegisterName = Literal["polite", "neutral", "rude"]
 
 _REGISTERS: dict[RegisterName, Register] = {"polite": POLITE, "neutral": NEUTRAL, "rude": RUDE}
 
-REGISTER_SHARES: dict[RegisterName, float] = {"polite": 0.27, "neutral": 0.41, "rude": 0.32}
+REGISTER_SHARES: dict[RegisterName, float] = {"polite": 0.38, "neutral": 0.38, "rude": 0.24}
 """How often each register is chosen for a whole email."""
 
-_STAY = 0.8
+_STAY = 0.84
 """Chance that a part keeps the register of the email."""
 
 _CARELESS = {

@@ -248,7 +248,7 @@ INTENTS: tuple[Intent, ...] = (
             *("the car park", "the payroll system", "the test server", "the lab", "the safe"),
         ),
         whens=BY_DAYS,
-        acts=("give me access to {x} {when}", "let me into {x} {when}", "open {x} for me {when}"),
+        acts=("give me access to {x} {when}", "let me into {x} {when}", "open {x} to me {when}"),
         needs=("I need access to {x} {when}", "I want access to {x} {when}"),
         reasons=(
             "I joined the team",
@@ -335,7 +335,7 @@ INTENTS: tuple[Intent, ...] = (
                 "the delivery",
                 "the tickets",
             ),
-            *("the insurance", "the hotel booking", "the phone contract"),
+            *("the insurance", "the tickets", "the hotel booking", "the phone contract"),
         ),
         whens=BY_DAYS,
         acts=("cancel {x} {when}", "stop {x} {when}", "end {x} {when}"),

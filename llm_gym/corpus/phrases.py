@@ -61,7 +61,8 @@ POLITE = Register(
             "The reason is that {reason}.",
             "This is because {reason}.",
         ),
-        *("I would not ask, but {reason}.", "It matters to me because {reason}."),
+        *("This is because {reason}.", "I would not ask, but {reason}."),
+        "It matters to me because {reason}.",
     ),
     softeners=(
         *("", "", "I am sorry for the short notice.", "I know that you are very busy."),

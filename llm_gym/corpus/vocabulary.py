@@ -17,7 +17,7 @@ __all__ = [
 FIRST_NAMES = (
     *("Anna", "Ben", "Carla", "David", "Emma", "Frank", "Grace", "Henry", "Ines", "Jack"),
     *("Karen", "Leo", "Maria", "Nina", "Oscar", "Paula", "Peter", "Rosa", "Sam", "Tom"),
-    *("Vera", "Will", "Zoe", "Omar", "Lucy", "Mark"),
+    *("Vera", "Hugo", "Zoe", "Omar", "Lucy", "Mark"),
 )
 
 SURNAMES = (

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from llm_gym.language_models.embedded import BASE_MODEL, SFT_MODEL, embedded_names, resolve
+from llm_gym.language_models.embedded import (
+    BASE_MODEL,
+    PROMPT_TEMPLATE,
+    SFT_MODEL,
+    embedded_names,
+    resolve,
+)
 from llm_gym.language_models.loading import load_causal_lm, load_tokenizer
 
 __all__ = [
     "BASE_MODEL",
+    "PROMPT_TEMPLATE",
     "SFT_MODEL",
     "embedded_names",
     "load_causal_lm",

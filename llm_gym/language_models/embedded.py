@@ -13,11 +13,21 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-__all__ = ["BASE_MODEL", "EMBEDDED_PREFIX", "SFT_MODEL", "embedded_names", "resolve"]
+__all__ = [
+    "BASE_MODEL",
+    "EMBEDDED_PREFIX",
+    "PROMPT_TEMPLATE",
+    "SFT_MODEL",
+    "embedded_names",
+    "resolve",
+]
 
 EMBEDDED_PREFIX = "llm_gym/"
 BASE_MODEL = EMBEDDED_PREFIX + "email-base"
 SFT_MODEL = EMBEDDED_PREFIX + "email-sft"
+
+PROMPT_TEMPLATE = "<|user|>{prompt}<|assistant|>"
+"""How the fine-tuned model was shown its prompts; both marks are single tokens of its tokenizer."""
 
 _ASSETS = Path(__file__).resolve().parent / "assets"
 

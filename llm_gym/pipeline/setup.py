@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gymnasium.vector import VectorEnv
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = [
     "SCORER_NAMES",
+    "TEXT_GENERATION",
+    "chat_prompt_template",
     "check_task",
     "environment_kwargs",
     "make_vector_env",
@@ -21,14 +24,16 @@ __all__ = [
     "scorer_from_name",
 ]
 
+TEXT_GENERATION = "llm_gym/TextGeneration-v0"  # the environment without a task
+
 SCORER_NAMES = """\
-politeness                 the built-in judge of polite emails, 0 to 100
-length:WORDS               1 at so many words, less the further from it
-regex:PATTERN              1 if the pattern is found in the completion, else 0
-classifier:MODEL#LABEL     a Hugging Face sequence classifier (directory or hub name)
-https://HOST/PATH          an HTTP endpoint
-path/to/file.py:FUNCTION   your own f(prompts, completions, **columns) -> floats
-package.module:NAME        the same, importable"""
+politeness              the built-in judge of polite emails, 0 to 100
+length:WORDS            1 at so many words, less the further from it
+regex:PATTERN           1 if the pattern is found, else 0
+classifier:MODEL#LABEL  a Hugging Face sequence classifier
+https://HOST/PATH       an HTTP endpoint
+path/file.py:FUNCTION   your f(prompts, completions, **columns) -> floats
+package.module:NAME     the same, importable"""
 
 
 def scorer_from_name(name: str) -> Callable[..., Any]:
@@ -58,7 +63,9 @@ def scorer_from_name(name: str) -> Callable[..., Any]:
         return scorers.RegexScorer(rest)
     if kind == "classifier" and rest:
         model, _, label = rest.partition("#")
-        return scorers.SequenceClassifierScorer(model, **({"label": label} if label else {}))
+        if not label:
+            raise ValueError(f"scorer {name!r}: name the label too, classifier:MODEL#LABEL")
+        return scorers.SequenceClassifierScorer(model, label=label)
     if kind in ("http", "https"):
         return scorers.HTTPScorer(name)
     source, _, attribute = name.rpartition(":")
@@ -96,14 +103,24 @@ def _module_from(source: str) -> Any:
 
 
 def environment_kwargs(
-    model: str, *, scorer: str | None = None, prompts: str | None = None, **options: Any
+    env: str,
+    model: str,
+    *,
+    scorer: str | None = None,
+    prompts: str | None = None,
+    prompt_template: str | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Arguments of a text environment that fit a model.
 
     Args:
+        env: id of the environment.
         model: name or path of the language model; its tokenizer and vocabulary are used.
         scorer: name of a scorer; None leaves it to the task.
         prompts: path of a `.txt` or `.jsonl` file; None leaves them to the task.
+        prompt_template: text around the prompt. None leaves it to the task; for
+            `llm_gym/TextGeneration-v0`, which has none, it is the tokenizer's chat template, if the
+            tokenizer has one ("{prompt}" is the bare prompt).
         **options: further arguments of the environment; None means not given.
 
     Returns:
@@ -122,7 +139,25 @@ def environment_kwargs(
         kwargs["scorer"] = scorer_from_name(scorer)
     if prompts is not None:
         kwargs["prompts"] = prompts
+    if prompt_template is not None:
+        kwargs["prompt_template"] = prompt_template
+    elif env == TEXT_GENERATION and tokenizer.chat_template:
+        kwargs["prompt_template"] = chat_prompt_template(tokenizer)
+        kwargs["add_special_tokens"] = False  # the chat template writes them
     return kwargs | {name: value for name, value in options.items() if value is not None}
+
+
+def chat_prompt_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A tokenizer's chat template for a single turn, with `{prompt}` where the user speaks."""
+    place = "PROMPT-GOES-HERE"
+    turn = [{"role": "user", "content": place}]
+    text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+    if str(text).count(place) != 1:
+        raise ValueError(
+            "the tokenizer's chat template does not show the user's message once; give "
+            '--prompt-template, e.g. "{prompt}"'
+        )
+    return str(text).replace("{", "{{").replace("}", "}}").replace(place, "{prompt}")
 
 
 def make_vector_env(env: str, num_envs: int, kwargs: dict[str, Any]) -> VectorEnv:
@@ -139,20 +174,15 @@ def make_vector_env(env: str, num_envs: int, kwargs: dict[str, Any]) -> VectorEn
     Raises:
         ValueError: the task needs prompts or a scorer and there are none, or `env` is not text.
     """
-    import gymnasium as gym
-
-    from llm_gym.text import TextGenerationVectorEnv
+    from llm_gym.evaluation import make_text_vector_env
 
     check_task(env, kwargs)
-    made = gym.make_vec(env, num_envs=num_envs, autoreset_mode="SameStep", **kwargs)
-    if not isinstance(made.unwrapped, TextGenerationVectorEnv):
-        raise ValueError(f"{env} is no text environment; `llm-gym envs` lists those there are")
-    return made
+    return make_text_vector_env(env, num_envs=num_envs, autoreset_mode="SameStep", **kwargs)
 
 
 def check_task(env: str, kwargs: dict[str, Any]) -> None:
     """Raises `ValueError` if a task that comes without prompts or scorer was given none."""
-    if env == "llm_gym/TextGeneration-v0":
+    if env == TEXT_GENERATION:
         for needed in ("prompts", "scorer"):
             if needed not in kwargs:
                 raise ValueError(f"{env} needs {needed}: give --{needed}, or another --env")

@@ -31,7 +31,7 @@ class TrainSettings:
     scorer: str | None = None  # what an answer is worth: name, or path.py:function
     prompts: str | None = None  # .txt (one a line) or .jsonl file of prompts
     max_new_tokens: int | None = None  # most tokens of an answer
-    prompt_template: str | None = None  # text around the prompt, e.g. "Q: {prompt}\nA:"
+    prompt_template: str | None = None  # text around {prompt}; default: the task's or the chat's
     on_max_length: str | None = None  # terminate (scored), truncate or penalise
     missing_eos_penalty: float | None = None  # reward of an unfinished answer under "penalise"
     total_tokens: int = 200_000  # tokens to generate in all
@@ -143,6 +143,7 @@ def build_ppo(settings: TrainSettings) -> PPO:
     from llm_gym.ppo import PPO
 
     kwargs = environment_kwargs(
+        settings.env,
         settings.model,
         scorer=settings.scorer,
         prompts=settings.prompts,

@@ -34,6 +34,11 @@ class EpisodeBatch:
         """The action tokens, int64 ``(A,)``."""
         return self.input_ids[self.action_rows, self.action_slots]
 
+    @property
+    def context(self) -> torch.Tensor:
+        """What the model has to read, int64 ``(B, S - 1)``: nothing is chosen after the last."""
+        return self.input_ids[:, :-1]
+
     def to(self, device: torch.device | str) -> EpisodeBatch:
         """The same batch on another device."""
         support = None if self.support is None else self.support.to(device)

@@ -29,7 +29,7 @@ class LanguageModelHead:
         self._check(model)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """float ``(..., H)`` to float32 (or float64) logits ``(..., V)``."""
+        """Float ``(..., H)`` to float32 (or float64) logits ``(..., V)``."""
         logits = self.linear(hidden)
         if self.scale != 1.0:
             logits = logits * self.scale

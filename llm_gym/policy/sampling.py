@@ -66,13 +66,15 @@ class _LogProbAndEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, actions: torch.Tensor) -> Any:
-        log_normaliser = logits.logsumexp(-1, keepdim=True)  # (A, 1)
-        log_prob = (logits.gather(-1, actions[:, None]) - log_normaliser).squeeze(-1)
-        probs = (logits - log_normaliser).exp_()  # (A, V)
-        # A masked logit is -inf and its probability 0: their product is 0 here, not nan.
-        finite = logits.masked_fill(logits == -torch.inf, 0.0) if _any_cut(logits) else logits
-        expected_logit = torch.linalg.vecdot(probs, finite)  # (A,)
-        entropy = log_normaliser.squeeze(-1) - expected_logit
+        probs = logits.softmax(-1)  # (A, V)
+        # log sum exp z = max z - log max p, which costs no further exponentials; the largest
+        # probability is at least 1 / V, so its logarithm is exact where a small one's is not.
+        log_normaliser = logits.amax(-1) - probs.amax(-1).log()  # (A,)
+        log_prob = logits.gather(-1, actions[:, None]).squeeze(-1) - log_normaliser
+        expected_logit = torch.linalg.vecdot(probs, logits)  # (A,)
+        if expected_logit.isnan().any():  # 0 * -inf of a token that was cut
+            expected_logit = torch.linalg.vecdot(probs, logits.masked_fill(probs == 0, 0.0))
+        entropy = log_normaliser - expected_logit
         ctx.save_for_backward(probs, actions, entropy)
         return log_prob, entropy
 
@@ -86,10 +88,6 @@ class _LogProbAndEntropy(torch.autograd.Function):
             log_probs = probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
             grad.sub_(probs * (log_probs + entropy[:, None]) * grad_entropy[:, None])
         return grad, None
-
-
-def _any_cut(logits: torch.Tensor) -> bool:
-    return bool(torch.isneginf(logits.amin()))
 
 
 def log_prob_and_entropy(

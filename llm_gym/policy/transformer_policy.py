@@ -146,7 +146,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
     def _trunk_hidden(self, trunk: Trunk, obs: Observation, keep_others: bool) -> torch.Tensor:
         if isinstance(obs, EpisodeBatch):
             with self._autocast():
-                hidden = trunk.full(obs.input_ids)  # (B, S, H)
+                hidden = trunk.full(obs.context)  # (B, S - 1, H)
             return hidden[obs.action_rows, obs.action_slots - 1].to(self.dtype)
         lengths = obs["attention_mask"].sum(1, dtype=torch.int64)
         # Padding is never seen; zeros are inside any model's vocabulary, a pad id need not be.
@@ -169,7 +169,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         return logits if self.temperature == 1.0 else logits / self.temperature
 
     def _values(self, features: torch.Tensor) -> torch.Tensor:
-        """float ``(A, H)`` to float ``(A, 1)``."""
+        """Float ``(A, H)`` to float ``(A, 1)``."""
         if self.detach_value and self.critic is None:
             features = features.detach()
         values = self.value_head(features)
@@ -196,7 +196,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
 
     # ------------------------------------------------------------------ Stable-Baselines3's face
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, obs: Observation, deterministic: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Chooses actions.
@@ -231,7 +231,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             self.generator = moved.manual_seed(self.generator.initial_seed())
         return inverse_cdf_sample(probs, self.generator)
 
-    def evaluate_actions(
+    def evaluate_actions(  # type: ignore[override]
         self, obs: Observation, actions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Values, log-probabilities and entropies under the present weights.
@@ -259,7 +259,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             self.evaluation_observer(log_prob.detach())
         return self._values(critic), log_prob, entropy
 
-    def get_distribution(self, obs: Observation) -> CategoricalDistribution:
+    def get_distribution(self, obs: Observation) -> CategoricalDistribution:  # type: ignore[override]
         """The distribution over the next token, for one observation a row."""
         actor, _ = self._hidden(obs)
         logits = self._logits(obs, actor)
@@ -272,12 +272,12 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         )
         return distribution
 
-    def predict_values(self, obs: Observation) -> torch.Tensor:
+    def predict_values(self, obs: Observation) -> torch.Tensor:  # type: ignore[override]
         """Values of the observations, float ``(N, 1)``."""
         _, critic = self._hidden(obs, keep_others=True, only_value=True)
         return self._values(critic)
 
-    def _predict(self, observation: Observation, deterministic: bool = False) -> torch.Tensor:
+    def _predict(self, observation: Observation, deterministic: bool = False) -> torch.Tensor:  # type: ignore[override]
         return self.forward(observation, deterministic)[0]
 
     def set_training_mode(self, mode: bool) -> None:
@@ -386,7 +386,7 @@ def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -
     """Checks that the spaces are a text environment's, and returns its length ``L``."""
     if not isinstance(action_space, spaces.Discrete):
         raise ValueError(f"action_space={action_space} must be Discrete: one token an action")
-    if not isinstance(observation_space, spaces.Dict) or not _KEYS <= set(observation_space.keys()):
+    if not isinstance(observation_space, spaces.Dict) or not set(observation_space.keys()) >= _KEYS:
         raise ValueError(
             f"observation_space={observation_space} must be a Dict with {sorted(_KEYS)}, as "
             "llm_gym's text environments have it; flattening or normalising wrappers break it"
@@ -404,8 +404,8 @@ def _check_fits(model: Any, capacity: int, n_tokens: int) -> None:
     if model.config.vocab_size != n_tokens:
         raise ValueError(
             f"the environment has {n_tokens} actions but the model's vocabulary has "
-            f"{model.config.vocab_size} tokens; make the environment with the model's own tokenizer "
-            f"and vocab_size={model.config.vocab_size}"
+            f"{model.config.vocab_size} tokens; make the environment with the model's own "
+            f"tokenizer and vocab_size={model.config.vocab_size}"
         )
     context = getattr(model.config, "max_position_embeddings", None)
     if context is not None and capacity > context:

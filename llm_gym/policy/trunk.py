@@ -1,4 +1,4 @@
-"""The transformer below the heads: one full pass, or one cached step that needs only what is new."""
+"""The transformer below the heads: a full pass, or a cached step that reads only what is new."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Trunk:
         ValueError: If the architecture keeps a state that the cache cannot hold, and ``use_cache``.
     """
 
-    def __init__(self, decoder: nn.Module, *, use_cache: bool = True) -> None:
-        self.decoder = decoder
+    def __init__(self, decoder: Any, *, use_cache: bool = True) -> None:
+        self.decoder: nn.Module = decoder
         self.config: Any = decoder.config
         layer_types = set(getattr(self.config, "layer_types", None) or ())
         if use_cache and not layer_types <= _CACHEABLE:
@@ -183,10 +183,9 @@ class Trunk:
         """
         slots = torch.arange(length, device=positions.device)
         seen = slots <= positions[:, None]  # (N, length)
-        window = getattr(self.config, "sliding_window", None)
+        window: int | None = getattr(self.config, "sliding_window", None)
         layer_types = getattr(self.config, "layer_types", None)
-        slides = window is not None and (layer_types is None or "sliding_attention" in layer_types)
-        if not slides:
+        if window is None or (layer_types is not None and "sliding_attention" not in layer_types):
             return seen.long()
         near = seen & (slots > positions[:, None] - window)
         full, sliding = self._explicit(seen), self._explicit(near)
@@ -195,7 +194,7 @@ class Trunk:
         return {"full_attention": full, "sliding_attention": sliding}
 
     def _explicit(self, allowed: torch.Tensor) -> torch.Tensor:
-        """bool ``(N, length)`` as the 4-dimensional mask the attention implementation expects."""
+        """Bool ``(N, length)`` as the 4-dimensional mask the attention implementation expects."""
         mask = allowed[:, None, None, :]
         if self.config._attn_implementation != "eager":
             return mask

@@ -2,7 +2,7 @@
 
 A scorer is any callable ``scorer(prompts, completions, /, **columns)`` that returns one real number
 per completion. TRL's reward functions, which are called by keyword, work unchanged.
-[as_scorer][llm_gym.scorers.as_scorer] turns such a callable into a `Scorer`, which is what the
+`as_scorer` turns such a callable into a `Scorer`, which is what the
 environments use.
 """
 

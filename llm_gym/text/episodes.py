@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from llm_gym.text.mdp import TextMDP
-from llm_gym.text.prompts import Prompt, prompt_from_state, prompt_to_state
+from llm_gym.text.prompts import Prompt
 from llm_gym.text.scoring import Outcome, StopReason
 
 Observation = dict[str, np.ndarray]
@@ -242,7 +242,7 @@ class Episodes:
             "cursors": [cursor.get_state() for cursor in self._cursors],
             "rows": [
                 {
-                    "prompt": None if prompt is None else prompt_to_state(prompt),
+                    "prompt": None if prompt is None else self.mdp.source.save(prompt),
                     "completion_ids": self.completion_ids(row).tolist(),
                     "running": bool(self.running[row]),
                 }
@@ -274,7 +274,7 @@ class Episodes:
     def _restore_row(self, row: int, saved: Mapping[str, Any]) -> None:
         if saved["prompt"] is None:
             return
-        prompt, completion = prompt_from_state(saved["prompt"]), saved["completion_ids"]
+        prompt, completion = self.mdp.source.load(saved["prompt"]), saved["completion_ids"]
         end = len(prompt.ids) + len(completion)
         if end > self.mdp.length:
             raise ValueError(

@@ -18,6 +18,8 @@ from llm_gym.text.stopping import StopStrings
 from llm_gym.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from llm_gym.text.options import OptionKeywords
 
 
@@ -104,6 +106,42 @@ class TextMDP:
             ids = completion_ids[:-1] if reason == "eos" else completion_ids
             text = self.vocabulary.decode(ids, skip_special_tokens=True)
         return FinishedEpisode(prompt.row, text, reason)
+
+
+class TextProperties:
+    """What both forms of the environment tell about themselves."""
+
+    _mdp: TextMDP
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer."""
+        return self._mdp.vocabulary.tokenizer
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Length budget of a completion, in tokens."""
+        return self._mdp.options.max_new_tokens
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """Length limit of a prompt, in tokens."""
+        return self._mdp.length - self._mdp.options.max_new_tokens
+
+    @property
+    def num_prompts(self) -> int | None:
+        """Number of prompts; None for a stream."""
+        return self._mdp.source.num_prompts
+
+    @property
+    def pad_token_id(self) -> int:
+        """Id that fills observations to the right; the masks say where."""
+        return self._mdp.vocabulary.pad_token_id
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """Ids that end an episode."""
+        return tuple(self._mdp.vocabulary.eos_token_ids.tolist())
 
 
 def check_reset_options(

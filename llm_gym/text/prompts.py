@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,12 +103,19 @@ class PromptSource(Protocol):
     """Prompts, and cursors that walk them."""
 
     column_names: frozenset[str]
+    num_prompts: int | None
 
     def get(self, index: int) -> Prompt:
         """The prompt at an index."""
 
     def cursors(self, num_rows: int, group_size: int) -> list[PromptCursor]:
         """One cursor a row; rows of a group get the same sequence."""
+
+    def save(self, prompt: Prompt) -> dict[str, Any]:
+        """A prompt of a running episode as JSON-able values, as far as its columns are."""
+
+    def load(self, saved: Mapping[str, Any]) -> Prompt:
+        """The inverse of `save`."""
 
     def get_state(self) -> dict[str, Any]:
         """What the rows share, as JSON-able values."""
@@ -154,6 +162,7 @@ class PromptList:
         if encoder.max_tokens is None:
             encoder.max_tokens = max(len(ids) for ids in encoded)
         self.column_names = frozenset(name for row in rows for name in row.columns)
+        self.num_prompts: int | None = len(rows)
         self._options = options
 
     def __len__(self) -> int:
@@ -180,16 +189,26 @@ class PromptList:
             cursors.append(ListCursor(self._prompts, start, stride, shuffled))
         return cursors
 
+    def save(self, prompt: Prompt) -> dict[str, Any]:
+        """A prompt of the list is known by its index."""
+        return prompt_to_state(prompt) if prompt.index < 0 else {"index": prompt.index}
+
+    def load(self, saved: Mapping[str, Any]) -> Prompt:
+        """The inverse of `save`."""
+        return prompt_from_state(saved) if saved["index"] < 0 else self.get(saved["index"])
+
     def get_state(self) -> dict[str, Any]:
-        """The number of prompts, to recognise another list."""
-        return {"num_prompts": len(self._prompts)}
+        """Number and checksum of the prompts, to recognise another list."""
+        texts = "\0".join(prompt.row.text for prompt in self._prompts)
+        checksum = zlib.crc32(texts.encode("utf-8", "surrogatepass"))
+        return {"num_prompts": len(self._prompts), "checksum": checksum}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Check that the list is as long as the one the state was taken with."""
-        if state.get("num_prompts") != len(self._prompts):
+        """Check that the list is the one the state was taken with."""
+        if dict(state) != self.get_state():
             raise ValueError(
-                f"the state was saved with {state.get('num_prompts')} prompts, this environment "
-                f"has {len(self._prompts)}; make it with the same prompts"
+                f"the state was saved with other prompts ({state.get('num_prompts')} of them, here "
+                f"are {len(self._prompts)}); make the environment with the same prompts"
             )
 
 
@@ -240,6 +259,7 @@ class PromptStream:
     """Prompts that come one after the other and cannot be asked for again."""
 
     column_names: frozenset[str] = frozenset()
+    num_prompts: int | None = None
 
     def __init__(self, iterator: Iterator[Any], encoder: PromptEncoder) -> None:
         self._iterator = iterator
@@ -272,6 +292,14 @@ class PromptStream:
             queues: list[deque[Prompt]] = [deque() for _ in range(group_size)]
             cursors.extend(StreamCursor(self, queue, queues) for queue in queues)
         return cursors
+
+    def save(self, prompt: Prompt) -> dict[str, Any]:
+        """The prompt in full: the stream will not give it again."""
+        return prompt_to_state(prompt)
+
+    def load(self, saved: Mapping[str, Any]) -> Prompt:
+        """The inverse of `save`."""
+        return prompt_from_state(saved)
 
     def get_state(self) -> dict[str, Any]:
         """The number of prompts pulled."""
@@ -326,7 +354,7 @@ class StreamCursor:
 
 
 def prompt_to_state(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as JSON-able values (as far as its columns are)."""
+    """A prompt in full as JSON-able values, as far as its columns are."""
     return {
         "index": prompt.index,
         "prompt": prompt.row.text,

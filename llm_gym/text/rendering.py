@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 
 import numpy as np
@@ -41,6 +42,17 @@ def render_row(episodes: Episodes, row: int) -> str:
     else:
         lines.append(_field("end", _verdict(outcome, int(episodes.generated[row]))))
     return "\n".join(lines) + "\n"
+
+
+def show(frame: str) -> None:
+    """Print a frame; what the terminal's encoding lacks is spelt out.
+
+    Args:
+        frame: text.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(frame.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
 
 
 def escape(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,9 +12,9 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from llm_gym.text.episodes import Episodes, Observation
-from llm_gym.text.mdp import TextMDP, check_reset_options
+from llm_gym.text.mdp import TextMDP, TextProperties, check_reset_options
 from llm_gym.text.prompts import Prompt, generator_from
-from llm_gym.text.rendering import RENDER_MODES, check_render_mode, render_row
+from llm_gym.text.rendering import RENDER_MODES, check_render_mode, render_row, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     ScorerLike: TypeAlias = "Callable[..., Sequence[float]]"
 
 
-class TextGenerationEnv(gym.Env[Observation, np.int64]):
+class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     """Text generation, one token an action.
 
     ## Description
@@ -143,9 +142,9 @@ class TextGenerationEnv(gym.Env[Observation, np.int64]):
         self.action_space = self._mdp.action_space
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer."""
-        return self._mdp.vocabulary.tokenizer
+    def max_new_tokens(self) -> int:
+        """Length budget of a completion."""
+        return self._mdp.options.max_new_tokens
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -162,8 +161,8 @@ class TextGenerationEnv(gym.Env[Observation, np.int64]):
         Raises:
             ValueError: an option is unknown, or its prompt is empty, too long or does not exist.
         """
-        super().reset(seed=seed)
         prompt = self._chosen_prompt(options)
+        super().reset(seed=seed)
         if seed is not None:
             self._episodes.restart_cursor(0)
         info = self._episodes.begin(0, self.np_random, prompt)
@@ -232,8 +231,7 @@ class TextGenerationEnv(gym.Env[Observation, np.int64]):
 
     def _draw(self) -> None:
         if self.render_mode == "human":
-            sys.stdout.write(render_row(self._episodes, 0) + "\n")
-            sys.stdout.flush()
+            show(render_row(self._episodes, 0) + "\n")
 
     def get_state(self) -> dict[str, Any]:
         """Everything needed to continue exactly: JSON-able, as far as the prompts' columns are.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,20 +14,19 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from llm_gym.text.episodes import Episodes, Observation
-from llm_gym.text.mdp import TextMDP, check_reset_options
+from llm_gym.text.mdp import TextMDP, TextProperties, check_reset_options
 from llm_gym.text.prompts import Prompt, generator_from
-from llm_gym.text.rendering import RENDER_MODES, check_render_mode, render_row
+from llm_gym.text.rendering import RENDER_MODES, check_render_mode, render_row, show
 from llm_gym.text.scoring import Outcome
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
     from typing_extensions import Unpack
 
     from llm_gym.text.options import OptionKeywords
     from llm_gym.text.single import PromptsLike, ScorerLike, TokenizerLike
 
 
-class TextGenerationVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
+class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray, np.ndarray]):
     """N rows of `TextGenerationEnv`, stepped together.
 
     Step for step the same as `SyncVectorEnv` of the single environment (spaces, rewards, infos and
@@ -95,9 +93,9 @@ class TextGenerationVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self.action_space = batch_space(self.single_action_space, num_envs)
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer."""
-        return self._mdp.vocabulary.tokenizer
+    def max_new_tokens(self) -> int:
+        """Length budget of a completion."""
+        return self._mdp.options.max_new_tokens
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
@@ -242,6 +240,11 @@ class TextGenerationVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
                 f"rows {list(resting)} have ended and autoreset is disabled: reset them with "
                 "reset(options={'reset_mask': terminated | truncated}) before the next step"
             )
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            raise ResetNeeded(
+                f"rows {list(resting)} have ended, but the step that ended them failed before it "
+                "could reset them: call reset() first"
+            )
 
     def _end_and_begin(
         self, outcomes: Mapping[int, Outcome], resting: Sequence[int]
@@ -293,8 +296,7 @@ class TextGenerationVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def _draw(self) -> None:
         if self.render_mode == "human":
             for row in range(self.num_envs):
-                sys.stdout.write(f"row {row}\n{render_row(self._episodes, row)}\n")
-            sys.stdout.flush()
+                show(f"row {row}\n{render_row(self._episodes, row)}\n")
 
     def get_state(self) -> dict[str, Any]:
         """Everything needed to continue exactly: JSON-able, as far as the prompts' columns are.

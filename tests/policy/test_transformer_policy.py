@@ -18,7 +18,7 @@ every_architecture = pytest.mark.parametrize("architecture", sorted(ARCHITECTURE
 
 
 def play(seed: int, n_rows: int = 4, n_steps: int = 40):
-    """Rows of tokens as environments would show them: growing by one, now and then starting anew."""
+    """Rows of tokens as environments show them: growing by one, now and then starting anew."""
     rng = random.Random(seed)
 
     def fresh() -> list[int]:
@@ -367,7 +367,7 @@ def test_bad_spaces_name_themselves(tiny_dir):
             observation_space, action_space, lambda _: 1e-3, model=tiny_dir()
         )
 
-    with pytest.raises(ValueError, match="33 actions.*vocabulary has 32"):
+    with pytest.raises(ValueError, match=r"33 actions.*vocabulary has 32"):
         build(text_space(), spaces.Discrete(33))
     with pytest.raises(ValueError, match="Discrete"):
         build(text_space(), spaces.Box(0, 1, (3,)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -70,8 +71,6 @@ def test_real_numbers_of_any_kind_pass(raw):
 def test_everything_else_is_named(raw, problem, row):
     outcome = as_real_vector(raw, 2)
     assert outcome.problem is not None
-    import re
-
     assert re.search(problem, outcome.problem)
     assert outcome.row == row
 

@@ -69,8 +69,7 @@ def test_a_part_of_weight_zero_is_reported_and_earns_nothing():
 def test_clip_holds_the_score_between_its_bounds(low, high, expected):
     scorer = Clip(characters, low, high)
     scores = scorer.score(["p"] * 3, ["a", "abc", "abcde"])
-    assert scores.values.tolist() == np.clip([1, 3, 5], low, high).tolist()
-    assert scores.values.tolist() == expected if low == 2 and high == 4 else True
+    assert scores.values.tolist() == expected
     assert scores.parts["characters"].tolist() == [1.0, 3.0, 5.0]
 
 
@@ -144,6 +143,5 @@ def test_compositions_can_be_copied():
 
 def test_repr_shows_the_whole_composition():
     total = WeightedSum({"long": (Clip(Scale(characters, 2.0), 0, 5), 0.5)})
-    assert repr(total) == (
-        "WeightedSum({'long': (Clip(Scale(FunctionScorer('characters'), 2.0, 0.0), 0.0, 5.0), 0.5)})"
-    )
+    scaled = "Scale(FunctionScorer('characters'), 2.0, 0.0)"
+    assert repr(total) == f"WeightedSum({{'long': (Clip({scaled}, 0.0, 5.0), 0.5)}})"

@@ -162,10 +162,11 @@ def test_reserved_column_names_are_refused(reserved):
 def test_a_scorer_cannot_spoil_the_batch_of_its_caller():
     def spoil(prompts, completions):
         completions.clear()
-        return [0.0]
+        return [float("nan")]
 
     completions = ["c"]
-    as_scorer(spoil).score(["p"], completions)
+    with pytest.raises(ScorerError, match="completion 'c'"):
+        as_scorer(spoil).score(["p"], completions)
     assert completions == ["c"]
 
 

@@ -1,0 +1,46 @@
+# Each verb makes what it needs: `make demo` and `make test` work on a machine with Python and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNS ?= runs
+
+# torch comes first and by itself: asked for together with a range, a resolver may take a build with
+# gigabytes of CUDA libraries. Use your own torch by making $(VENV) with it yourself.
+TORCH := torch==2.13.0
+
+.PHONY: demo test bench lint format type check clean
+
+$(VENV)/.demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/llm-gym demo --seed 0 --output $(RUNS)/demo
+
+test: $(VENV)/.dev
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/throughput/run.py --quick --output $(RUNS)/throughput
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: $(VENV)/.dev
+	$(BIN)/mypy
+
+check: lint type test
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,256 @@
+"""Token-level PPO (or A2C) on a language model, as one script to read, run and copy.
+
+How this differs from the textbook algorithm:
+
+- An action is a token, a state is the prompt and the tokens so far, an episode is one answer. Only
+  its last token is rewarded, by a scorer; hence gamma is 1, not 0.99.
+- Actor and critic are one pretrained transformer with two heads. The value head starts at zero.
+- A minibatch is made of whole answers, because one forward pass over an answer gives the
+  distributions and values at all of its tokens; a minibatch of single transitions would read every
+  prefix again.
+- The reward of each token is lowered by kl_coef * (log pi - log pi_ref): the policy pays for moving
+  away from the model it started from, which keeps its answers language. (Only --algorithm ppo;
+  Stable-Baselines3's own PPO and A2C have no such penalty.)
+
+Commands:
+
+    # the built-in task with the built-in model, offline
+    python agents/ppo_text.py --total-tokens 200000 --output runs/polite
+
+    # your model, your prompts, your scorer: f(prompts, completions, **columns) -> floats
+    python agents/ppo_text.py --env llm_gym/TextGeneration-v0 --model gpt2 \
+        --prompts prompts.txt --scorer my_scorer.py:score --max-new-tokens 48 --output runs/mine
+
+    # Stable-Baselines3's own algorithms, unmodified
+    python agents/ppo_text.py --algorithm sb3-ppo --output runs/sb3-ppo
+    python agents/ppo_text.py --algorithm sb3-a2c --n-steps 16 --output runs/sb3-a2c
+
+    # after Ctrl-C
+    python agents/ppo_text.py --output runs/polite --resume
+
+    tensorboard --logdir runs
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import gymnasium as gym
+import stable_baselines3
+from stable_baselines3.common import logger as sb3_logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+import llm_gym
+from llm_gym import atomic
+from llm_gym.callbacks import (
+    CheckpointCallback,
+    History,
+    ProgressCallback,
+    SampleCallback,
+    ThroughputCallback,
+    stop_on_signals,
+)
+from llm_gym.checkpoint import latest_checkpoint, load_checkpoint
+from llm_gym.evaluation import Evaluation, evaluate
+from llm_gym.pipeline.settings import field_help
+from llm_gym.pipeline.setup import environment_kwargs, make_vector_env, quiet_libraries
+
+# ---------------------------------------------------------------------------------- settings
+
+
+@dataclass(frozen=True)
+class Config:
+    """The comment behind a field is its help."""
+
+    # What to learn
+    env: str = "llm_gym/PoliteEmail-v0"  # id of a text environment
+    model: str = "llm_gym/email-sft"  # language model to train: embedded or hub name, or directory
+    scorer: str | None = None  # politeness, length:WORDS, regex:PATTERN, URL or path.py:function
+    prompts: str | None = None  # .txt (one a line) or .jsonl file to train on
+    eval_prompts: str | None = None  # the same to evaluate on (default: the task's held-out ones)
+    max_new_tokens: int | None = None  # most tokens of an answer
+    # How
+    algorithm: str = "ppo"  # ppo (llm_gym.PPO), sb3-ppo or sb3-a2c
+    total_tokens: int = 200_000  # tokens to generate in all
+    num_envs: int = 32  # answers written at the same time
+    n_steps: int | None = None  # tokens per answer slot and rollout (default: a whole answer)
+    learning_rate: float = 1e-4  # step size of AdamW
+    batch_size: int = 512  # tokens per gradient step (not A2C: one step per rollout)
+    n_epochs: int = 4  # passes over each rollout (not A2C)
+    clip_range: float = 0.2  # clipping of the probability ratio (not A2C)
+    gamma: float = 1.0  # discount factor
+    gae_lambda: float = 0.95  # bias and variance of the advantages
+    vf_coef: float = 0.5  # weight of the value loss
+    ent_coef: float = 0.0  # weight of the entropy bonus
+    max_grad_norm: float = 1.0  # clipping of the gradient
+    kl_coef: float = 0.05  # penalty per nat of divergence from the starting model (ppo only)
+    kl_target: float | None = None  # nats per answer that an adaptive penalty steers to (ppo only)
+    temperature: float = 1.0  # of the policy
+    # The run
+    seed: int = 0  # of everything random
+    device: str = "auto"  # cpu, cuda or auto
+    output: str = "runs/ppo_text"  # directory for checkpoints, curves and samples
+    checkpoint_every: int = 10  # iterations between checkpoints
+    resume: bool = False  # continue the newest checkpoint in the output directory
+
+
+def parse_config(argv: Sequence[str] | None = None) -> Config:
+    """Reads the command line; each field of `Config` is an option."""
+    description, _, commands = (__doc__ or "").partition("Commands:")
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=f"commands:{commands}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    types, comments = get_type_hints(Config), field_help(Config)
+    for field in fields(Config):
+        option: dict[str, Any] = {"default": field.default, "help": comments[field.name]}
+        if field.default is not None:
+            option["help"] += " [%(default)s]"
+        if types[field.name] is bool:
+            option["action"] = "store_true"
+        else:  # `int | None` is read as int
+            option["type"] = getattr(types[field.name], "__args__", [types[field.name]])[0]
+        parser.add_argument("--" + field.name.replace("_", "-"), **option)
+    return Config(**vars(parser.parse_args(argv)))
+
+
+# ---------------------------------------------------------------------------------- the parts
+
+
+def make_env(config: Config) -> gym.vector.VectorEnv:
+    """N answers side by side, in one set of arrays."""
+    kwargs = environment_kwargs(
+        config.env,
+        config.model,
+        scorer=config.scorer,
+        prompts=config.prompts,
+        max_new_tokens=config.max_new_tokens,
+    )
+    return make_vector_env(config.env, config.num_envs, kwargs)
+
+
+def make_algorithm(config: Config, env: gym.vector.VectorEnv) -> OnPolicyAlgorithm:
+    """Policy and algorithm. What all three have in common is Stable-Baselines3's own names."""
+    unwrapped: Any = env.unwrapped
+    common: dict[str, Any] = {
+        "learning_rate": config.learning_rate,
+        "n_steps": config.n_steps or unwrapped.max_new_tokens,
+        "gamma": config.gamma,
+        "gae_lambda": config.gae_lambda,
+        "vf_coef": config.vf_coef,
+        "ent_coef": config.ent_coef,
+        "max_grad_norm": config.max_grad_norm,
+        "policy_kwargs": {"model": config.model, "temperature": config.temperature},
+        "seed": config.seed,
+        "device": config.device,
+    }
+    epochs: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "n_epochs": config.n_epochs,
+        "clip_range": config.clip_range,
+    }
+    if config.algorithm == "ppo":
+        return llm_gym.PPO(
+            "TransformerPolicy",
+            env,
+            kl_coef=config.kl_coef,
+            kl_target=config.kl_target,
+            **epochs,
+            **common,
+        )
+    # Unmodified algorithms: the policy and the buffer are what makes them fit for text.
+    policy, vec_env = llm_gym.TransformerActorCriticPolicy, llm_gym.GymVecEnv(env)
+    common["rollout_buffer_class"] = llm_gym.EpisodeBuffer
+    if config.algorithm == "sb3-ppo":
+        return stable_baselines3.PPO(policy, vec_env, **epochs, **common)
+    if config.algorithm == "sb3-a2c":
+        return stable_baselines3.A2C(policy, vec_env, use_rms_prop=False, **common)
+    raise ValueError(f"--algorithm {config.algorithm!r} must be one of ppo, sb3-ppo, sb3-a2c")
+
+
+def make_logger(output: Path, history: History) -> sb3_logger.Logger:
+    """Figures go to `metrics.jsonl`, and to TensorBoard if it is installed."""
+    formats: list[sb3_logger.KVWriter] = [history]
+    if sb3_logger.SummaryWriter is not None:
+        formats.append(sb3_logger.TensorBoardOutputFormat(str(output / "tensorboard")))
+    return sb3_logger.Logger(str(output), formats)
+
+
+def evaluate_held_out(config: Config, model: str | OnPolicyAlgorithm) -> Evaluation:
+    """Answers every held-out prompt once; a model given by name is the one before training."""
+    kwargs = environment_kwargs(
+        config.env,
+        config.model,
+        scorer=config.scorer,
+        prompts=config.eval_prompts,
+        max_new_tokens=config.max_new_tokens,
+    )
+    sampling = {"temperature": config.temperature} if isinstance(model, str) else {}
+    return evaluate(model, config.env, env_kwargs=kwargs, policy_kwargs=sampling, seed=config.seed)
+
+
+# ---------------------------------------------------------------------------------- the run
+
+
+def train(config: Config, algorithm: OnPolicyAlgorithm, output: Path) -> CheckpointCallback:
+    """Learns up to `total_tokens`, from wherever the algorithm stands."""
+    start = algorithm.num_timesteps
+    history = History(output / "metrics.jsonl", resume_at=start or None)
+    algorithm.set_logger(make_logger(output, history))
+    samples = SampleCallback(path=output / "samples.jsonl")
+    checkpoints = CheckpointCallback(
+        output / "checkpoints", every=config.checkpoint_every, keep_last=2
+    )
+    # The first Ctrl-C stops after the iteration with a checkpoint, the second at once.
+    with ProgressCallback(samples) as progress, stop_on_signals(checkpoints, progress.note):
+        algorithm.learn(
+            max(config.total_tokens - start, 0),
+            callback=[ThroughputCallback(), samples, progress, checkpoints],
+            reset_num_timesteps=start == 0,
+        )
+    algorithm.logger.dump(algorithm.num_timesteps)  # figures of the last update
+    algorithm.logger.close()
+    return checkpoints
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the script; returns the exit code."""
+    config = parse_config(argv)
+    quiet_libraries()
+    output = Path(config.output)
+    if not config.resume and (output / "checkpoints").exists():
+        raise ValueError(f"{output} already holds a run: add --resume, or choose another --output")
+    algorithm = make_algorithm(config, make_env(config))
+    if config.resume:
+        load_checkpoint(algorithm, latest_checkpoint(output))
+    atomic.write_json(output / "config.json", asdict(config))
+    print(f"{config.algorithm} on {config.env}: {config.model}, {config.total_tokens:,} tokens")
+
+    can_evaluate = config.prompts is None or config.eval_prompts is not None
+    before = evaluate_held_out(config, config.model) if can_evaluate else None
+    checkpoints = train(config, algorithm, output)
+    if checkpoints.stopped:
+        print(f"stopped with {checkpoints.saved}; add --resume to the command to go on")
+        return 130
+    if before is not None:
+        after = evaluate_held_out(config, algorithm)
+        for name, one in (("before", before), ("after", after)):
+            print(f"{name:<7}{one.mean_score:8.2f}   {one.low:.2f} to {one.high:.2f} (95 %)")
+        atomic.write_json(
+            output / "evaluation.json", {"before": before.to_dict(), "after": after.to_dict()}
+        )
+    print(f"model: {checkpoints.saved}/model")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (ValueError, TypeError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,1 @@
+"""What reward does a CPU second buy?"""

@@ -1,0 +1,1 @@
+"""Does it work on text that nobody generated for it?"""

@@ -1,0 +1,87 @@
+"""The systems and the ratios of the throughput benchmark, as data."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from benchmarks.driver import Entry
+
+ENTRIES: dict[str, Entry] = {
+    "generate": Entry("transformers generate", "generate", measures=("rollout",)),
+    "generate_static": Entry(
+        "transformers generate, static cache",
+        "generate",
+        {"cache": "static"},
+        measures=("rollout",),
+    ),
+    "handwritten": Entry("hand-written limit", "handwritten"),
+    "ours": Entry("llm_gym.PPO", "ours"),
+    "ours_bf16": Entry("llm_gym.PPO, bf16", "ours", {"policy": {"mixed_precision": "bf16"}}),
+    "ours_sb3": Entry(
+        "stable_baselines3.PPO with our policy and buffer",
+        "ours",
+        {"algorithm": "stable_baselines3"},
+    ),
+    "trl_ppo": Entry("TRL 1.12 PPO", "trl_ppo", peer="trl-ppo", measures=("train",)),
+    "trl_grpo": Entry(
+        "TRL 1.16 GRPO",
+        "trl_group",
+        {"algorithm": "grpo"},
+        peer="trl-group",
+        measures=("train",),
+    ),
+    "trl_rloo": Entry(
+        "TRL 1.16 RLOO",
+        "trl_group",
+        {"algorithm": "rloo"},
+        peer="trl-group",
+        measures=("train",),
+    ),
+    "ours_t32": Entry(
+        "llm_gym.PPO, 32 new tokens", "ours", workload={"new_tokens": 32}, measures=("train",)
+    ),
+    "ours_t256": Entry(
+        "llm_gym.PPO, 256 new tokens", "ours", workload={"new_tokens": 256}, measures=("train",)
+    ),
+    "textbook_sb3": Entry(
+        "textbook stable_baselines3", "textbook_sb3", {"minibatches": 0}, measures=("train",)
+    ),
+}
+
+# A batch of these takes long: they run in the first round only, and are not warmed up.
+ONCE = ("textbook_sb3",)
+ONCE_IF_QUICK = ("textbook_sb3", "ours_t256")
+# Of the textbook system's minibatches of learning, 4 epochs of 4 in W, how many a quick run does.
+QUICK_TEXTBOOK_MINIBATCHES = 1
+
+
+class Ratio(NamedTuple):
+    """Speed of one entry over that of another.
+
+    Attributes:
+        of: Entry in the numerator.
+        over: Entry in the denominator.
+        measure: "rollout", "train", or "peak" (then peak memory, not speed).
+        goal: What it ought to be, in words; empty where it is for information.
+    """
+
+    of: str
+    over: str
+    measure: str
+    goal: str = ""
+
+
+RATIOS: dict[str, Ratio] = {
+    "rollout_vs_generate": Ratio("ours", "generate", "rollout", ">= 1.3"),
+    "rollout_vs_generate_static": Ratio("ours", "generate_static", "rollout"),
+    "rollout_vs_handwritten": Ratio("ours", "handwritten", "rollout", ">= 0.85"),
+    "loop_vs_textbook_sb3": Ratio("ours", "textbook_sb3", "train", ">= 50"),
+    "loop_vs_trl_ppo": Ratio("ours", "trl_ppo", "train", ">= 2.2"),
+    "loop_vs_trl_grpo": Ratio("ours", "trl_grpo", "train", ">= 1.9"),
+    "loop_vs_trl_rloo": Ratio("ours", "trl_rloo", "train", ">= 1.9"),
+    "loop_vs_handwritten": Ratio("ours", "handwritten", "train", ">= 0.9"),
+    "loop_bf16_vs_trl_ppo": Ratio("ours_bf16", "trl_ppo", "train", ">= 3"),
+    # Cost is seconds per token, so the longer episodes' speed is the denominator.
+    "cost_t256_vs_t32": Ratio("ours_t32", "ours_t256", "train", "<= 1.5"),
+    "peak_vs_trl_ppo": Ratio("ours", "trl_ppo", "peak", "<= 1"),
+}

@@ -1,0 +1,374 @@
+"""Next-token pre-training: from plain text to a tokenizer and a small GPT-2, from scratch.
+
+The road is the usual one: train a byte-level BPE on the text, put all documents into one stream
+with an end-of-text token after each, cut it into blocks, and minimise the cross-entropy of the
+next token. A part of the text is held out before anything is learnt from it, tokenizer included.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_gym.atomic import replace_directory, write_json
+from llm_gym.pipeline.optimisation import (
+    adamw,
+    cosine_learning_rate,
+    next_token_loss,
+    progress,
+    read_jsonl,
+    save_model,
+    thinned,
+    training_step,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+__all__ = [
+    "PretrainConfig",
+    "pretrain",
+    "read_documents",
+    "split_held_out",
+    "stream_perplexity",
+    "train_tokenizer",
+]
+
+END_OF_TEXT, PAD, USER, ASSISTANT = "<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>"
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ '<|endoftext|>' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of pre-training.
+
+    Attributes:
+        vocab_size: Tokens of the BPE, with its 4 special tokens; at least 260 (all bytes).
+        context: Longest sequence the model can read, and the length of a training block.
+        width: Size of the hidden states.
+        layers: Transformer blocks.
+        heads: Attention heads; must divide the width.
+        steps: Optimiser steps; blocks are reshuffled whenever all have been seen.
+        batch_size: Blocks per step.
+        learning_rate: Peak of the cosine schedule.
+        warmup_share: Share of the steps that warm up.
+        final_share: Last learning rate as a share of the peak.
+        weight_decay: Decay of the weight matrices.
+        max_grad_norm: Longer gradients are clipped.
+        held_out_share: Share of the text that is held out if no held-out text is given.
+        seed: Seed of initial weights and of the order of blocks.
+        weights: Type of the stored weights: float32, float16 or bfloat16.
+        device: Where to train, for example "cpu" or "cuda".
+    """
+
+    vocab_size: int = 1024
+    context: int = 192
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    steps: int = 1200
+    batch_size: int = 12
+    learning_rate: float = 3e-3
+    warmup_share: float = 0.05
+    final_share: float = 0.05
+    weight_decay: float = 0.1
+    max_grad_norm: float = 1.0
+    held_out_share: float = 0.05
+    seed: int = 0
+    weights: str = "float32"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("context", "width", "layers", "heads", "steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.vocab_size < 260:
+            raise ValueError(
+                f"vocab_size must be at least 260 (256 bytes and 4 special tokens), "
+                f"got {self.vocab_size}"
+            )
+        if self.width % self.heads:
+            raise ValueError(f"heads={self.heads} must divide width={self.width}")
+        if not 0 < self.held_out_share < 1:
+            raise ValueError(f"held_out_share must be between 0 and 1, got {self.held_out_share}")
+        if self.weights not in ("float32", "float16", "bfloat16"):
+            raise ValueError(f"weights must be float32, float16 or bfloat16, got {self.weights!r}")
+
+
+def pretrain(
+    text: str | Path | Sequence[str],
+    output: str | Path,
+    config: PretrainConfig | None = None,
+    *,
+    held_out: Sequence[str] | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train a tokenizer and a language model from scratch, and save both.
+
+    Args:
+        text: A file (``.txt``, or ``.jsonl`` with a "text" key), or the documents themselves.
+        output: Directory for model, tokenizer and ``metrics.json``; written whole or not at all.
+        config: Settings; None means the defaults.
+        held_out: Documents to measure on; None holds out a share of ``text``.
+        quiet: No progress bar.
+
+    Returns:
+        The metrics: held-out perplexity per token before and after, bits per byte, token counts,
+        the loss curve, the configuration, seconds.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the text is too short for one block.
+    """
+    config = config or PretrainConfig()
+    started = time.perf_counter()
+    documents = read_documents(text) if isinstance(text, (str, Path)) else list(text)
+    if held_out is None:
+        documents, held_out = split_held_out(documents, config.held_out_share, config.seed)
+    tokenizer = train_tokenizer(documents, config)
+    blocks = _blocks(tokenizer, documents, config.context, "text")
+    held_out_blocks = _blocks(tokenizer, held_out, config.context, "held-out text")
+    model = _new_model(tokenizer, config).to(config.device)
+    before = stream_perplexity(model, held_out_blocks)
+    losses = _train(model, blocks, config, quiet=quiet)
+    after = stream_perplexity(model, held_out_blocks)
+    metrics = {
+        "held_out_perplexity_before": before,
+        "held_out_perplexity": after,
+        "held_out_bits_per_byte": _bits_per_byte(after, tokenizer, held_out),
+        "train_tokens": blocks.numel(),
+        "tokens_seen": config.steps * min(config.batch_size, len(blocks)) * config.context,
+        "parameters": model.num_parameters(),
+        "seconds": time.perf_counter() - started,
+        "loss": losses,
+        "config": asdict(config),
+    }
+    with replace_directory(output) as directory:
+        save_model(model, tokenizer, directory, config.weights)
+        write_json(directory / "metrics.json", metrics)
+    return metrics
+
+
+def read_documents(path: str | Path) -> list[str]:
+    """Read a text file as one document, or a ``.jsonl`` file as one document a line.
+
+    Args:
+        path: ``.jsonl`` needs a "text" key in every line; any other file is plain UTF-8 text.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is empty, not UTF-8 or not JSON lines with a "text" key.
+    """
+    path = Path(path)
+    if path.suffix == ".jsonl":
+        documents = [row["text"] for row in read_jsonl(path, ["text"])]
+    elif not path.is_file():
+        raise FileNotFoundError(f"there is no text file {str(path)!r}")
+    else:
+        try:
+            documents = [path.read_text(encoding="utf-8")]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{str(path)!r} is not UTF-8 text: {error}") from error
+    if not any(document.strip() for document in documents):
+        raise ValueError(f"{str(path)!r} contains no text")
+    return documents
+
+
+def split_held_out(
+    documents: Sequence[str], share: float, seed: int = 0
+) -> tuple[list[str], list[str]]:
+    """Hold out a share of the text, before anything is learnt from it.
+
+    Args:
+        documents: One document is cut near its end, at a line break; of several, a seeded choice
+            of whole documents is held out.
+        share: Share to hold out, between 0 and 1.
+        seed: Seed of the choice.
+
+    Returns:
+        (text to train on, held-out text); both keep the order of the documents.
+
+    Raises:
+        ValueError: If there is no document.
+    """
+    import random
+
+    if not documents:
+        raise ValueError("there is no document to train on")
+    if len(documents) == 1:
+        whole = documents[0]
+        wanted = round(len(whole) * (1 - share))
+        cut = whole.rfind("\n", 0, wanted) + 1 or wanted
+        return [whole[:cut]], [whole[cut:]]
+    count = max(1, round(share * len(documents)))
+    chosen = set(random.Random(seed).sample(range(len(documents)), count))  # noqa: S311
+    kept = [each for index, each in enumerate(documents) if index not in chosen]
+    return kept, [documents[index] for index in sorted(chosen)]
+
+
+def train_tokenizer(documents: Sequence[str], config: PretrainConfig) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE (as GPT-2's) with the special tokens of a chat.
+
+    Args:
+        documents: Text to learn the merges from.
+        config: `vocab_size` and `context` are used.
+
+    Returns:
+        A tokenizer with ``<|endoftext|>`` as EOS, ``<|pad|>`` as pad, the chat tokens ``<|user|>``
+        and ``<|assistant|>``, and a chat template. Any text survives encoding and decoding.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = [END_OF_TEXT, PAD, USER, ASSISTANT]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(documents, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token=END_OF_TEXT,
+        pad_token=PAD,
+        additional_special_tokens=[USER, ASSISTANT],
+        model_max_length=config.context,
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def stream_perplexity(model: PreTrainedModel, blocks: torch.Tensor, batch_size: int = 32) -> float:
+    """Perplexity per token of packed text.
+
+    Args:
+        model: A causal language model.
+        blocks: int64 (B, T) token ids without padding; the first token of a block is not a target.
+        batch_size: Blocks per forward pass.
+
+    Returns:
+        ``exp`` of the mean negative log-likelihood over all targets.
+    """
+    import torch
+
+    model.eval()
+    total = 0.0
+    with torch.no_grad():
+        for batch in blocks.split(batch_size):
+            batch = batch.to(model.device)
+            total += next_token_loss(model(batch).logits, batch).item() * len(batch)
+    return math.exp(total / len(blocks))
+
+
+def _blocks(
+    tokenizer: PreTrainedTokenizerFast, documents: Sequence[str], length: int, what: str
+) -> torch.Tensor:
+    """All documents as one stream, each closed by EOS, cut into int64 (B, length)."""
+    import torch
+
+    stream = torch.tensor(_stream(tokenizer, documents))
+    count = len(stream) // length
+    if not count:
+        raise ValueError(
+            f"the {what} has only {len(stream)} tokens, less than one block of {length}; "
+            "give more text or a smaller context"
+        )
+    return stream[: count * length].view(count, length)
+
+
+def _stream(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]) -> list[int]:
+    """Token ids of all documents, each closed by EOS."""
+    eos = tokenizer.eos_token_id
+    # Straight to the Rust tokenizer: one long document is no reason for a warning here.
+    encode = tokenizer.backend_tokenizer.encode
+    return [
+        token
+        for document in documents
+        for token in (*encode(document, add_special_tokens=False).ids, eos)
+    ]
+
+
+def _new_model(tokenizer: PreTrainedTokenizerFast, config: PretrainConfig) -> PreTrainedModel:
+    """A GPT-2 with random weights that depend on the seed alone."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    shape = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=config.context,
+        n_embd=config.width,
+        n_layer=config.layers,
+        n_head=config.heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():  # transformers initialises from the global generator
+        torch.manual_seed(config.seed)
+        return GPT2LMHeadModel(shape)
+
+
+def _train(
+    model: PreTrainedModel, blocks: torch.Tensor, config: PretrainConfig, *, quiet: bool
+) -> list[float]:
+    """Minimise the next-token loss; returns the mean loss of each hundredth of the steps."""
+    import torch
+
+    generator = torch.Generator().manual_seed(config.seed)
+    optimizer = adamw(model, config.weight_decay)
+    parameters = list(model.parameters())
+    order = torch.empty(0, dtype=torch.int64)
+    losses: list[float] = []
+    model.train()
+    with progress("pre-training", config.steps, quiet=quiet) as show:
+        for step in range(config.steps):
+            if not len(order):
+                order = torch.randperm(len(blocks), generator=generator)
+            batch = blocks[order[: config.batch_size]].to(model.device)  # (B, T)
+            order = order[config.batch_size :]
+            loss = next_token_loss(model(batch).logits, batch)
+            rate = cosine_learning_rate(
+                step,
+                config.steps,
+                config.learning_rate,
+                warmup_share=config.warmup_share,
+                final_share=config.final_share,
+            )
+            training_step(
+                optimizer,
+                parameters,
+                loss,
+                learning_rate=rate,
+                max_grad_norm=config.max_grad_norm,
+            )
+            losses.append(loss.item())
+            show(losses[-1])
+    return thinned(losses)
+
+
+def _bits_per_byte(
+    perplexity: float, tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]
+) -> float:
+    """The perplexity in a unit that does not depend on the tokenizer."""
+    tokens = len(_stream(tokenizer, documents))
+    size = sum(len(document.encode()) for document in documents)
+    return math.log2(perplexity) * tokens / size

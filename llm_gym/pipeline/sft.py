@@ -1,0 +1,343 @@
+"""Supervised fine-tuning: a model that continues text learns to answer instructions.
+
+Prompt and answer are encoded separately, so that the boundary between them is the one the
+environment has at generation time, and the loss is on the answer and its EOS only. What is padding
+is known from lengths, never from ids, so a tokenizer whose pad token is its EOS token works too.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llm_gym.atomic import replace_directory, write_json
+from llm_gym.corpus.prompts import InstructionPair
+from llm_gym.language_models import PROMPT_TEMPLATE, load_causal_lm, load_tokenizer
+from llm_gym.pipeline.optimisation import (
+    IGNORED,
+    adamw,
+    cosine_learning_rate,
+    next_token_loss,
+    progress,
+    read_jsonl,
+    save_model,
+    thinned,
+    training_step,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = [
+    "AnswerBatch",
+    "SFTConfig",
+    "answer_perplexity",
+    "collate",
+    "encode_pair",
+    "fine_tune",
+    "read_pairs",
+]
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """Settings of supervised fine-tuning.
+
+    Attributes:
+        prompt_template: Filled with the prompt before encoding; generate with the same one.
+        epochs: Passes over the pairs.
+        batch_size: Pairs per step.
+        learning_rate: Peak of the cosine schedule.
+        warmup_share: Share of the steps that warm up.
+        final_share: Last learning rate as a share of the peak.
+        weight_decay: Decay of the weight matrices.
+        max_grad_norm: Longer gradients are clipped.
+        held_out_share: Share of the pairs that is held out if no held-out pairs are given.
+        seed: Seed of the order of pairs.
+        weights: Type of the stored weights: float32, float16 or bfloat16.
+        device: Where to train, for example "cpu" or "cuda".
+    """
+
+    prompt_template: str = PROMPT_TEMPLATE
+    epochs: int = 1
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup_share: float = 0.05
+    final_share: float = 0.05
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    held_out_share: float = 0.05
+    seed: int = 0
+    weights: str = "float32"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if "{prompt}" not in self.prompt_template:
+            raise ValueError(f"prompt_template must contain {{prompt}}: {self.prompt_template!r}")
+        if not 0 < self.held_out_share < 1:
+            raise ValueError(f"held_out_share must be between 0 and 1, got {self.held_out_share}")
+        if self.weights not in ("float32", "float16", "bfloat16"):
+            raise ValueError(f"weights must be float32, float16 or bfloat16, got {self.weights!r}")
+
+
+class EncodedPair(NamedTuple):
+    """Token ids of prompt, answer and EOS, and the same with the prompt masked out.
+
+    Attributes:
+        input_ids: All tokens.
+        labels: The same length; `IGNORED` on the prompt.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+class AnswerBatch(NamedTuple):
+    """A right-padded batch.
+
+    Attributes:
+        input_ids: int64 (B, T).
+        attention_mask: int64 (B, T), 1 on tokens, 0 on padding.
+        labels: int64 (B, T), `IGNORED` on prompts and padding.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+
+
+def fine_tune(
+    model: str | Path,
+    pairs: str | Path | Sequence[InstructionPair],
+    output: str | Path,
+    config: SFTConfig | None = None,
+    *,
+    held_out: Sequence[InstructionPair] | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Fine-tune a causal language model on instruction/answer pairs, and save it.
+
+    Args:
+        model: Name or path of the model to start from.
+        pairs: A ``.jsonl`` file with "prompt" and "completion" in every line, or the pairs.
+        output: Directory for model, tokenizer and ``metrics.json``; written whole or not at all.
+        config: Settings; None means the defaults.
+        held_out: Pairs to measure on; None holds out a share of ``pairs``.
+        quiet: No progress bar.
+
+    Returns:
+        The metrics: held-out perplexity of the answers before and after, counts, the loss curve,
+        the configuration, seconds.
+
+    Raises:
+        FileNotFoundError: If the file or the model does not exist.
+        ValueError: If there are too few pairs, a pair is longer than the model's context, or the
+            tokenizer has no EOS token.
+    """
+    config = config or SFTConfig()
+    started = time.perf_counter()
+    pairs = read_pairs(pairs) if isinstance(pairs, (str, Path)) else list(pairs)
+    if held_out is None:
+        pairs, held_out = _split(pairs, config)
+    language_model, tokenizer = load_causal_lm(model), load_tokenizer(model)
+    context = getattr(language_model.config, "max_position_embeddings", None)
+    encoded = _encode_all(tokenizer, pairs, config.prompt_template, context)
+    held_out_encoded = _encode_all(tokenizer, held_out, config.prompt_template, context)
+    language_model.to(config.device)
+    before = answer_perplexity(language_model, held_out_encoded, config.batch_size)
+    losses = _train(language_model, encoded, config, quiet=quiet)
+    after = answer_perplexity(language_model, held_out_encoded, config.batch_size)
+    metrics = {
+        "held_out_answer_perplexity_before": before,
+        "held_out_answer_perplexity": after,
+        "pairs": len(pairs),
+        "answer_tokens": sum(_targets(pair) for pair in encoded),
+        "seconds": time.perf_counter() - started,
+        "loss": losses,
+        "config": asdict(config),
+    }
+    with replace_directory(output) as directory:
+        save_model(language_model, tokenizer, directory, config.weights)
+        write_json(directory / "metrics.json", metrics)
+    return metrics
+
+
+def read_pairs(path: str | Path) -> list[InstructionPair]:
+    """Read instruction/answer pairs.
+
+    Args:
+        path: A ``.jsonl`` file; every line needs "prompt" and "completion".
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a line lacks a key; the message has its number.
+    """
+    rows = read_jsonl(path, ["prompt", "completion"])
+    return [InstructionPair(row["prompt"], row["completion"]) for row in rows]
+
+
+def encode_pair(
+    tokenizer: PreTrainedTokenizerBase, pair: InstructionPair, prompt_template: str
+) -> EncodedPair:
+    """Encode prompt and answer separately; the prompt is no target, the EOS is one.
+
+    Args:
+        tokenizer: Adds its own special tokens (a BOS, say) to the prompt only.
+        pair: Prompt and answer.
+        prompt_template: Filled with the prompt first.
+
+    Raises:
+        ValueError: If the tokenizer has no EOS token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no EOS token, so a model cannot learn to stop")
+    prompt = tokenizer(prompt_template.format(prompt=pair.prompt))["input_ids"]
+    answer = tokenizer(pair.completion, add_special_tokens=False)["input_ids"]
+    answer = [*answer, tokenizer.eos_token_id]
+    return EncodedPair([*prompt, *answer], [IGNORED] * len(prompt) + answer)
+
+
+def collate(pairs: Sequence[EncodedPair], pad_token_id: int) -> AnswerBatch:
+    """Pad on the right to the longest pair.
+
+    Args:
+        pairs: B pairs.
+        pad_token_id: Fills `input_ids`; which id it is does not matter.
+    """
+    import torch
+
+    longest = max(len(pair.input_ids) for pair in pairs)
+    input_ids = torch.full((len(pairs), longest), pad_token_id)
+    attention_mask = torch.zeros_like(input_ids)
+    labels = torch.full_like(input_ids, IGNORED)
+    for row, pair in enumerate(pairs):
+        length = len(pair.input_ids)
+        input_ids[row, :length] = torch.tensor(pair.input_ids)
+        attention_mask[row, :length] = 1
+        labels[row, :length] = torch.tensor(pair.labels)
+    return AnswerBatch(input_ids, attention_mask, labels)
+
+
+def answer_perplexity(
+    model: PreTrainedModel, pairs: Sequence[EncodedPair], batch_size: int = 32
+) -> float:
+    """Perplexity per answer token (EOS included), given the prompts.
+
+    Args:
+        model: A causal language model.
+        pairs: What `encode_pair` returned.
+        batch_size: Pairs per forward pass.
+    """
+    import torch
+
+    model.eval()
+    total = 0.0
+    with torch.no_grad():
+        for start in range(0, len(pairs), batch_size):
+            rows = pairs[start : start + batch_size]
+            total += _loss(model, rows).item() * sum(_targets(pair) for pair in rows)
+    return math.exp(total / sum(_targets(pair) for pair in pairs))
+
+
+def _loss(model: PreTrainedModel, pairs: Sequence[EncodedPair]) -> torch.Tensor:
+    """Mean negative log-likelihood of all answer tokens of the batch."""
+    batch = AnswerBatch(*(part.to(model.device) for part in collate(pairs, pad_token_id=0)))
+    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    return next_token_loss(logits, batch.labels)
+
+
+def _targets(pair: EncodedPair) -> int:
+    return sum(label != IGNORED for label in pair.labels)
+
+
+def _split(
+    pairs: list[InstructionPair], config: SFTConfig
+) -> tuple[list[InstructionPair], list[InstructionPair]]:
+    """Hold out prompts, not pairs: a prompt with several answers stays on one side."""
+    import random
+
+    prompts = sorted({pair.prompt for pair in pairs})
+    if len(prompts) < 2:
+        raise ValueError(f"pairs must have at least 2 different prompts, got {len(prompts)}")
+    count = max(1, round(config.held_out_share * len(prompts)))
+    chosen = set(random.Random(config.seed).sample(prompts, count))  # noqa: S311
+    kept = [pair for pair in pairs if pair.prompt not in chosen]
+    return kept, [pair for pair in pairs if pair.prompt in chosen]
+
+
+def _encode_all(
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[InstructionPair],
+    prompt_template: str,
+    context: int | None,
+) -> list[EncodedPair]:
+    encoded = [encode_pair(tokenizer, pair, prompt_template) for pair in pairs]
+    for index, pair in enumerate(encoded):
+        if context is not None and len(pair.input_ids) > context:
+            raise ValueError(
+                f"pairs[{index}] has {len(pair.input_ids)} tokens, more than the model's context "
+                f"of {context}; shorten it or leave it out"
+            )
+    return encoded
+
+
+def _train(
+    model: PreTrainedModel, pairs: list[EncodedPair], config: SFTConfig, *, quiet: bool
+) -> list[float]:
+    """Minimise the loss on the answers; returns the loss curve."""
+    import torch
+
+    generator = torch.Generator().manual_seed(config.seed)
+    optimizer = adamw(model, config.weight_decay)
+    parameters = list(model.parameters())
+    batches = [
+        batch
+        for _ in range(config.epochs)
+        for batch in _batches(pairs, config.batch_size, generator)
+    ]
+    losses: list[float] = []
+    model.eval()  # dropout stays off: with one pass over the pairs there is nothing to regularise
+    with progress("fine-tuning", len(batches), quiet=quiet) as show:
+        for step, batch in enumerate(batches):
+            loss = _loss(model, [pairs[index] for index in batch])
+            rate = cosine_learning_rate(
+                step,
+                len(batches),
+                config.learning_rate,
+                warmup_share=config.warmup_share,
+                final_share=config.final_share,
+            )
+            training_step(
+                optimizer,
+                parameters,
+                loss,
+                learning_rate=rate,
+                max_grad_norm=config.max_grad_norm,
+            )
+            losses.append(loss.item())
+            show(losses[-1])
+    return thinned(losses)
+
+
+def _batches(
+    pairs: Sequence[EncodedPair], batch_size: int, generator: torch.Generator, window: int = 16
+) -> list[list[int]]:
+    """Indices of one epoch's batches: shuffled, with similar lengths together to pad less."""
+    import torch
+
+    order = torch.randperm(len(pairs), generator=generator).tolist()
+    batches: list[list[int]] = []
+    for start in range(0, len(order), window * batch_size):
+        near = sorted(
+            order[start : start + window * batch_size], key=lambda i: len(pairs[i].input_ids)
+        )
+        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from llm_gym.cli import main
+from tests.tiny_runs import PROMPTS
+
+COMMANDS = ("demo", "train", "evaluate", "generate", "envs", "pretrain", "sft")
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command line in this process; gives exit code, standard output and error."""
+
+    def call(*arguments):
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("\n".join(PROMPTS))
+    return path
+
+
+@pytest.fixture
+def scorer(tmp_path):
+    path = tmp_path / "my scorer.py"
+    path.write_text(
+        "def w1(prompts, completions):\n    return [c.split().count('w1') for c in completions]\n"
+        "def broken(prompts, completions):\n    return [float('nan')] * len(prompts)\n"
+    )
+    return path
+
+
+def train_arguments(tiny_dir, prompts, scorer, output):
+    return [
+        "train", "--env", "llm_gym/TextGeneration-v0", "--model", tiny_dir(),
+        "--prompts", prompts, "--scorer", f"{scorer}:w1", "--max-new-tokens", 6,
+        "--num-envs", 4, "--batch-size", 12, "--device", "cpu", "--output", output,
+    ]  # fmt: skip
+
+
+# ------------------------------------------------------------------ help and errors
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy():
+    code = (
+        "import sys; from llm_gym.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'transformers', 'stable_baselines3'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("[]")
+    for command in COMMANDS:
+        assert f" {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, run):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert "Usage: llm-gym" in out
+
+
+def test_entry_point_is_installed():
+    from importlib.metadata import entry_points
+
+    [found] = entry_points(group="console_scripts", name="llm-gym")
+    assert found.load() is main
+
+
+def test_version_says_what_runs(run):
+    code, out, _ = run("--version")
+    assert code == 0
+    assert "llm-gym 0." in out
+    assert "torch " in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "hi", "--model", "/no/such/dir"], "there is no directory '/no/such/dir'"),
+        (["generate", "--model", "{model}"], "there is nothing to answer"),
+        (["generate", "hi", "--model", "{model}", "--samples", "0"], "--samples must be at least"),
+        (["generate", "w1", "--model", "{model}", "--max-new-tokens", "0"], "max_new_tokens=0"),
+        (["generate", "w1", "--model", "{model}", "--temperature", "0"], "temperature=0.0"),
+        (["generate", "--model", "{model}", "--prompts", "no.txt"], "no such file"),
+        (["generate", "w1", "--model", "{model}", "--scorer", "nice"], "there is no scorer 'nice'"),
+        (["generate", "w1", "--model", "{model}", "--scorer", "no.py:f"], "'no.py' does not exist"),
+        (["evaluate", "{model}", "--env", "llm_gym/Typo-v0"], "Typo"),
+        (["evaluate", "{model}", "--env", "CartPole-v1"], "no text environment"),
+        (["train", "--model", "{model}"], "needs prompts: give --prompts"),
+        (["train", "--resume", "/no/such/run"], "holds no run to resume"),
+        (["train", "--resume", "x", "--seed", "3"], "--seed cannot be changed when resuming"),
+        (["pretrain", "no.txt"], "no.txt"),
+        (["sft", "no.jsonl", "--model", "{model}"], "no.jsonl"),
+        (["pretrain", "no.txt", "--heads", "3"], "heads=3 must divide"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_code_2(
+    arguments, message, run, tiny_dir, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*(argument.format(model=tiny_dir()) for argument in arguments))
+    assert code == 2
+    assert message in err
+    assert err.startswith("llm-gym: error: ")
+    assert err.count("\n") == 1
+    assert out == ""
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["train", "--no-such-option"], ["evaluate"]])
+def test_wrong_usage_is_code_2(arguments, run):
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(tiny_dir):
+    with pytest.raises(FileNotFoundError):
+        main(["generate", "hi", "--model", "/no/such/dir", "--debug"])
+
+
+# ------------------------------------------------------------------ looking
+
+
+def test_generate_prints_completions_and_scores(run, tiny_dir, prompts, scorer):
+    code, out, _ = run(
+        "generate", "w9 w9", "--model", tiny_dir(), "--prompts", prompts, "--scorer",
+        f"{scorer}:w1", "--max-new-tokens", 4, "--samples", 2,
+    )  # fmt: skip
+    assert code == 0
+    for prompt in ["w9 w9", *PROMPTS]:
+        assert out.count(f"> {prompt}  (score ") == 2
+
+
+def test_generate_as_json_is_reproducible(run, tiny_dir):
+    arguments = ["generate", "w1", "w2", "--model", tiny_dir(), "--json", "--max-new-tokens", 4]
+    _, first, _ = run(*arguments)
+    _, second, _ = run(*arguments)
+    rows = [json.loads(line) for line in first.splitlines()]
+    assert [row["prompt"] for row in rows] == ["w1", "w2"]
+    assert set(rows[0]) == {"prompt", "completion"}
+    assert first == second
+
+
+def test_evaluate_compares_models_in_a_table_and_in_json(
+    run, tiny_dir, prompts, scorer, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    models = [tiny_dir(), tiny_dir(seed=7)]
+    path = tmp_path / "out" / "scores.json"
+    code, out, _ = run(
+        "evaluate", *models, "--env", "llm_gym/TextGeneration-v0", "--prompts", prompts,
+        "--scorer", f"{scorer}:w1", "--max-new-tokens", 4, "--json", path,
+    )  # fmt: skip
+    assert code == 0
+    found = json.loads(path.read_text())
+    assert list(found["models"]) == models
+    for model in models:
+        one = found["models"][model]
+        assert [row["prompt"] for row in one["rows"]] == PROMPTS
+        assert one["low"] <= one["mean_score"] <= one["high"]
+        [line] = [line for line in out.splitlines() if model in line]
+        assert f"{one['mean_score']:.2f}" in line
+    assert found["versions"]["llm-gym"]
+
+
+def test_scorer_that_returns_nonsense_is_named(run, tiny_dir, scorer):
+    code, _, err = run(
+        "generate", "w1", "--model", tiny_dir(), "--scorer", f"{scorer}:broken",
+        "--max-new-tokens", 4,
+    )  # fmt: skip
+    assert code == 2
+    assert "broken" in err
+    assert "nan" in err
+
+
+def test_envs_lists_ours_with_a_line_each(run):
+    code, out, _ = run("envs")
+    assert code == 0
+    lines = out.splitlines()
+    for name in ("llm_gym/TextGeneration-v0", "llm_gym/PoliteEmail-v0"):
+        [line] = [line for line in lines if line.startswith(name)]
+        assert len(line.split(maxsplit=1)[1]) > 10
+
+
+# ------------------------------------------------------------------ training
+
+
+def test_train_writes_everything_and_resumes_to_the_same_weights(
+    run, tiny_dir, prompts, scorer, tmp_path
+):
+    from safetensors.torch import load_file
+
+    tokens = 4 * 6
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    code, out, err = run(
+        *train_arguments(tiny_dir, prompts, scorer, whole), "--total-tokens", 4 * tokens
+    )
+    assert code == 0, err
+    assert "trained model:" in out
+    assert {path.name for path in whole.iterdir()} >= {
+        "settings.json", "metrics.jsonl", "samples.jsonl", "checkpoints",
+    }  # fmt: skip
+    run(*train_arguments(tiny_dir, prompts, scorer, parts), "--total-tokens", 2 * tokens)
+    code, _, err = run("train", "--resume", parts, "--total-tokens", 4 * tokens)
+    assert code == 0, err
+    name = f"checkpoints/step-{4 * tokens:012d}/training.safetensors"
+    one, other = load_file(whole / name), load_file(parts / name)
+    assert [key for key in one if not (one[key] == other[key]).all()] == []
+    curves = [(path / "metrics.jsonl").read_text().splitlines() for path in (whole, parts)]
+    scores = [
+        [(r["step"], r["rollout/ep_rew_mean"]) for r in map(json.loads, c)
+         if "rollout/ep_rew_mean" in r and "time/iterations" in r]
+        for c in curves
+    ]  # fmt: skip
+    assert scores[0] == scores[1]
+    assert len(scores[0]) == 4
+
+
+def test_train_does_not_write_over_another_run(run, tiny_dir, prompts, scorer, tmp_path):
+    arguments = [*train_arguments(tiny_dir, prompts, scorer, tmp_path / "r"), "--total-tokens", 24]
+    run(*arguments)
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "already holds a run; continue it with --resume" in err
+
+
+def test_resuming_names_a_damaged_file(run, tiny_dir, prompts, scorer, tmp_path):
+    output = tmp_path / "r"
+    run(*train_arguments(tiny_dir, prompts, scorer, output), "--total-tokens", 24)
+    [tensors] = (output / "checkpoints").glob("*/training.safetensors")
+    tensors.write_bytes(tensors.read_bytes()[:-7])
+    code, _, err = run("train", "--resume", output, "--total-tokens", 48)
+    assert code == 2
+    assert "training.safetensors is corrupt" in err
+    (output / "settings.json").write_text('{"env": "x", "sneed": 1}')
+    code, _, err = run("train", "--resume", output)
+    assert code == 2
+    assert "settings.json is corrupt" in err
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(run, tiny_dir, prompts, scorer, tmp_path):
+    output = tmp_path / "run"
+    arguments = train_arguments(tiny_dir, prompts, scorer, output)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from llm_gym.cli import main; main()"]
+        + [str(argument) for argument in [*arguments, "--total-tokens", 10**7]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = output / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert f"resume with: llm-gym train --resume {output}" in err
+    assert "Traceback" not in err
+    from llm_gym.checkpoint import latest_checkpoint, read_metadata
+
+    done = read_metadata(latest_checkpoint(output))["num_timesteps"]
+    assert done % 24 == 0
+    code, _, err = run("train", "--resume", output, "--total-tokens", done + 24)
+    assert code == 0, err
+
+
+# ------------------------------------------------------------------ the road to a model
+
+
+def test_pretrain_then_sft_then_generate(run, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("the cat sat on the mat. the dog sat on the log.\n" * 60)
+    shape = ["--vocab-size", 260, "--context", 32, "--width", 16, "--layers", 1, "--heads", 2]
+    code, out, err = run(
+        "pretrain", text, "--output", tmp_path / "base", *shape, "--steps", 2, "--batch-size", 2
+    )
+    assert code == 0, err
+    assert "held-out perplexity" in out
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"prompt": "who?", "completion": "the cat"}\n' * 40)
+    code, out, err = run(
+        "sft", pairs, "--model", tmp_path / "base", "--output", tmp_path / "sft", "--epochs", 1
+    )
+    assert code == 0, err
+    assert f"model: {tmp_path / 'sft'}" in out
+    code, out, err = run("generate", "who?", "--model", tmp_path / "sft", "--max-new-tokens", 4)
+    assert code == 0, err
+    assert "> who?" in out
+
+
+def test_output_that_is_no_model_directory_is_left_alone(run, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("some text\n" * 400)
+    code, _, err = run(
+        "pretrain", text, "--output", tmp_path, "--vocab-size", 260, "--context", 32,
+        "--width", 16, "--layers", 1, "--heads", 2, "--steps", 1, "--batch-size", 2,
+    )  # fmt: skip
+    assert code == 2
+    assert "will not be replaced" in err
+    assert text.exists()

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import copy
+import pickle
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from stable_baselines3 import PPO
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+
+from llm_gym import GymVecEnv, TextGenerationEnv, TextGenerationVectorEnv
+from llm_gym.testing.conformance import assert_same
+from tests.text.helpers import EOS, arguments, word
+
+
+def make(num_envs=3, **overrides) -> GymVecEnv:
+    return GymVecEnv(
+        TextGenerationVectorEnv(
+            **arguments(**overrides), num_envs=num_envs, autoreset_mode="SameStep"
+        )
+    )
+
+
+def dummy(num_envs=3, **overrides) -> DummyVecEnv:
+    maker = lambda: Monitor(TextGenerationEnv(**arguments(**overrides)))  # noqa: E731
+    return DummyVecEnv([maker] * num_envs)
+
+
+def without_time(infos):
+    """Infos without what cannot agree: seconds, and the flag DummyVecEnv sets at every step."""
+    infos = copy.deepcopy(infos)
+    for info in infos:
+        if "episode" in info:
+            assert info["episode"].pop("t") >= 0
+        elif info.get("TimeLimit.truncated") is False:
+            del info["TimeLimit.truncated"]
+    return [dict(info) for info in infos]
+
+
+@pytest.mark.parametrize("on_max_length", ["terminate", "truncate"])
+@pytest.mark.parametrize("min_new_tokens", [0, 1])
+def test_same_as_dummy_vec_env_with_monitor(on_max_length, min_new_tokens):
+    """Observations, rewards, dones and infos are those of SB3's own, with the same seeds."""
+    options = {
+        "on_max_length": on_max_length,
+        "min_new_tokens": min_new_tokens,
+        "max_new_tokens": 3,
+        "allowed_token_ids": [EOS, *range(3, 9)] if min_new_tokens else None,
+    }
+    ours, theirs = make(**options), dummy(**options)
+    ours.seed(9)
+    theirs.seed(9)
+    assert_same(ours.reset(), dict(theirs.reset()), "reset")
+    assert_same(ours.reset_infos, theirs.reset_infos, "reset infos")
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        actions = rng.integers(3, 9, size=3)
+        if number % 3:
+            actions[rng.integers(3)] = EOS
+        if min_new_tokens:
+            actions = np.where(np.stack(ours.env_method("action_masks"))[:, EOS], actions, word(1))
+        one, other = ours.step(actions), theirs.step(actions)
+        assert_same(dict(one[0]), dict(other[0]), "observations")
+        assert_same(one[1:3], other[1:3], "rewards and dones")
+        assert_same(without_time(one[3]), without_time(other[3]), "infos")
+        assert_same(ours.reset_infos, theirs.reset_infos, "reset infos")
+
+
+def test_stock_ppo_trains_and_is_evaluated():
+    env = make()
+    model = PPO("MultiInputPolicy", env, n_steps=16, batch_size=16, n_epochs=1, seed=0)
+    model.learn(96)
+    assert len(model.ep_info_buffer) > 0
+    mean, _ = evaluate_policy(model, env, n_eval_episodes=4, warn=True)
+    assert np.isfinite(mean)
+
+
+def test_seeded_training_is_repeatable():
+    def train():
+        model = PPO("MultiInputPolicy", make(), n_steps=8, batch_size=8, n_epochs=1, seed=4)
+        model.learn(48)
+        return [(episode["r"], episode["l"]) for episode in model.ep_info_buffer]
+
+    assert train() == train()
+
+
+def test_running_rows_share_infos_that_refuse_to_be_written():
+    """A key added to a shared info would show up in every later step."""
+    env = make()
+    env.reset()
+    *_, first = env.step(np.full(3, word(1)))
+    *_, second = env.step(np.full(3, word(1)))
+    assert first == second == [{}, {}, {}]
+    assert first[0] is second[0]
+    assert first is not second
+    for write in (
+        lambda: first[0].update(key=1),
+        lambda: first[0].setdefault("key", 1),
+        lambda: first[0].__setitem__("key", 1),
+    ):
+        with pytest.raises(TypeError, match="copy it"):
+            write()
+    assert pickle.loads(pickle.dumps(first)) == copy.deepcopy(first) == [{}, {}, {}]
+
+
+def test_works_under_vec_monitor():
+    with pytest.warns(UserWarning, match="already wrapped with a `Monitor`"):
+        env = VecMonitor(make(1))
+    env.reset()
+    *_, infos = env.step(np.array([EOS]))
+    assert infos[0]["episode"]["r"] == 0.5
+
+
+def test_plain_gymnasium_environment():
+    """Not only text: infos that an environment gives at every step arrive by row."""
+
+    class Counter(gym.Wrapper):
+        def step(self, action):
+            *rest, info = super().step(action)
+            return *rest, {**info, "half": {"reward": float(rest[1]) / 2}}
+
+    vector = SyncVectorEnv(
+        [lambda: Counter(gym.make("CartPole-v1"))] * 2, autoreset_mode="SameStep"
+    )
+    env = GymVecEnv(RecordEpisodeStatistics(vector))
+    env.seed(0)
+    env.reset()
+    dones = np.zeros(2, dtype=bool)
+    while not dones.any():
+        _, rewards, dones, infos = env.step(np.zeros(2, dtype=int))
+        assert [info["half"] for info in infos] == [{"reward": 0.5}] * 2
+    ended = int(np.flatnonzero(dones)[0])
+    assert infos[ended]["terminal_observation"].shape == (4,)
+    assert infos[ended]["episode"]["r"] == infos[ended]["episode"]["l"]
+    assert rewards.dtype == np.float32
+    assert env.get_attr("render_mode") == [None, None]
+    assert [len(state) for state in env.env_method("get_wrapper_attr", "state")] == [4, 4]
+    env.set_attr("note", 3)
+    env.set_attr("note", 4, indices=[1])
+    assert env.get_attr("note") == [3, 4]
+    env.close()
+
+
+def test_seed_option_and_options_are_used_once():
+    env = make()
+    assert env.seed(5) == [5, 6, 7]
+    env.set_options({"prompt": "w5"})
+    env.reset()
+    assert [info["prompt"] for info in env.reset_infos] == ["w5"] * 3
+    env.seed(5)
+    first = env.reset()
+    assert all(info["prompt_index"] >= 0 for info in env.reset_infos)
+    env.seed(5)
+    assert_same(env.reset(), first, "the same seed")
+    env.set_options({"prompt": ["w1", "w2", "w3"]})
+    env.reset()
+    assert [info["prompt"] for info in env.reset_infos] == ["w1", "w2", "w3"]
+    env.set_options([{"prompt": "w1"}, {"prompt": "w2"}, {}])
+    with pytest.raises(ValueError, match="one dict for all rows"):
+        env.reset()
+
+
+def test_attributes():
+    env = make()
+    assert env.get_attr("group_size") == [1, 1, 1]
+    assert env.get_attr("tokenizer", indices=1) == [env.env.tokenizer]
+    assert env.get_attr("action_space", indices=[0]) == [gym.spaces.Discrete(32)]
+    assert not env.has_attr("nothing_of_the_kind")
+    env.set_attr("note", "hello")
+    assert env.get_attr("note", indices=[0, 2]) == ["hello", "hello"]
+    with pytest.raises(ValueError, match=r"rows of .* share their attributes"):
+        env.set_attr("note", "bye", indices=[1])
+
+
+def test_methods_are_answered_by_row():
+    env = make(render_mode="ansi")
+    env.set_options({"prompt": ["w1", "w2", "w3"]})
+    env.reset()
+    frames = env.env_method("render", indices=[2, 0])
+    assert ["w3" in frames[0], "w1" in frames[1]] == [True, True]
+    assert env.render_mode == "ansi"
+    assert len(env.env_method("action_masks")) == 3
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        env.env_method("nothing_of_the_kind")
+
+
+def test_counts_as_monitored():
+    assert make().env_is_wrapped(Monitor) == [True] * 3
+    assert make().env_is_wrapped(gym.wrappers.TimeLimit, indices=[0]) == [False]
+
+
+def test_state_includes_the_running_returns():
+    env = make()
+    env.seed(0)
+    env.reset()
+    env.step(np.array([word(1), EOS, word(1)]))
+    state = env.get_state()
+    expected = env.step(np.full(3, EOS))
+    other = make()
+    assert_same(other.set_state(state)["input_ids"].shape, (3, 9), "shape")
+    again = other.step(np.full(3, EOS))
+    assert_same(dict(again[0]), dict(expected[0]), "observations")
+    assert [i["episode"]["l"] for i in again[3]] == [2, 1, 2]
+    assert_same(without_time(again[3]), without_time(expected[3]), "infos")
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "Disabled"])
+def test_other_autoreset_modes_are_refused(mode):
+    env = TextGenerationVectorEnv(**arguments(), num_envs=2, autoreset_mode=mode)
+    with pytest.raises(ValueError, match="make it with autoreset_mode='SameStep'"):
+        GymVecEnv(env)
+
+
+def test_single_environment_is_refused():
+    with pytest.raises(TypeError, match=r"got TextGenerationEnv; make one with gymnasium.make_vec"):
+        GymVecEnv(TextGenerationEnv(**arguments()))
