@@ -21,7 +21,6 @@ from stable_baselines3.common.utils import obs_as_tensor
 
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.text import TextGenerationVectorEnv
-from llm_gym.text.prompts import PromptList
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -280,10 +279,9 @@ def _make_env(
 
 
 def _number_of_prompts(env: TextGenerationVectorEnv, max_prompts: int | None) -> int:
-    source = env._mdp.source
-    if not isinstance(source, PromptList):
+    if env.num_prompts is None:
         raise ValueError("the prompts are a stream; give a finite list of prompts to evaluate on")
-    return len(source) if max_prompts is None else min(max_prompts, len(source))
+    return env.num_prompts if max_prompts is None else min(max_prompts, env.num_prompts)
 
 
 def _as_policy(
@@ -293,14 +291,16 @@ def _as_policy(
     device: torch.device | str,
 ) -> TransformerActorCriticPolicy:
     if isinstance(model, (str, Path)):
-        return TransformerActorCriticPolicy(
-            env.single_observation_space,
-            env.single_action_space,
-            lambda _: 0.0,
-            model=model,
-            seed=0,
-            **policy_kwargs,
-        ).to(device)
+        # A new layer draws its first weights from the global generator, which is not ours to move.
+        with torch.random.fork_rng(devices=[]):
+            return TransformerActorCriticPolicy(
+                env.single_observation_space,
+                env.single_action_space,
+                lambda _: 0.0,
+                model=model,
+                seed=0,
+                **policy_kwargs,
+            ).to(device)
     policy = getattr(model, "policy", model)
     if not isinstance(policy, TransformerActorCriticPolicy):
         raise TypeError(

@@ -70,9 +70,10 @@ def make_polite_email(**arguments: Any) -> TextGenerationEnv:
     Returns:
         The environment.
     """
+    from llm_gym.tasks.polite_email import environment_kwargs
     from llm_gym.text import TextGenerationEnv
 
-    return TextGenerationEnv(**_polite_email(arguments))
+    return TextGenerationEnv(**environment_kwargs(**arguments))
 
 
 def make_polite_email_vector(**arguments: Any) -> TextGenerationVectorEnv:
@@ -84,17 +85,10 @@ def make_polite_email_vector(**arguments: Any) -> TextGenerationVectorEnv:
     Returns:
         The vector environment.
     """
+    from llm_gym.tasks.polite_email import environment_kwargs
     from llm_gym.text import TextGenerationVectorEnv
 
-    return TextGenerationVectorEnv(**_polite_email(arguments))
-
-
-def _polite_email(arguments: dict[str, Any]) -> dict[str, Any]:
-    from llm_gym.tasks.polite_email import environment_kwargs
-
-    overrides = dict(arguments)
-    split = overrides.pop("split", "train")
-    return {**environment_kwargs(split=split), **overrides}
+    return TextGenerationVectorEnv(**environment_kwargs(**arguments))
 
 
 def load_plugins() -> None:

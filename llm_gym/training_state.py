@@ -166,6 +166,7 @@ def _random_state(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors
         tensors["random.cuda"] = torch.stack(torch.cuda.get_rng_state_all())
     buffer_rng = getattr(algorithm.rollout_buffer, "rng", None)
     values = {
+        "policy_device": algorithm.policy.generator.device.type,  # type: ignore[union-attr]
         "numpy": [name, *rest],
         "python": random.getstate(),
         "buffer": None if buffer_rng is None else buffer_rng.bit_generator.state,
@@ -175,8 +176,17 @@ def _random_state(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors
 
 def _restore_random(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensors: Tensors) -> None:
     torch.set_rng_state(tensors["random.torch"])
-    generator = algorithm.policy.generator
-    generator.set_state(tensors["random.policy"])  # type: ignore[union-attr, operator]
+    if values["policy_device"] in ("cpu", algorithm.device.type):
+        # The policy moves its generator to its device at the first sample; a new one has not yet.
+        generator = torch.Generator(values["policy_device"])
+        generator.set_state(tensors["random.policy"])
+        algorithm.policy.generator = generator  # type: ignore[assignment]
+    else:
+        warnings.warn(
+            f"the run was saved on {values['policy_device']} and goes on on {algorithm.device.type}"
+            ": its sampling starts from another random state, so it does not continue exactly",
+            stacklevel=5,
+        )
     name, *rest = values["numpy"]
     keys = tensors["random.numpy"].numpy().astype(np.uint32)
     np.random.set_state((name, keys, *rest))  # noqa: NPY002

@@ -172,7 +172,7 @@ def test_truncated_episodes_bootstrap_and_terminated_do_not(tiny_dir):
         model = make_ppo(
             tiny_dir, env=make_env(on_max_length=mode, eos_token_id=()), n_steps=6, batch_size=24
         )
-        torch.nn.init.constant_(model.policy.value_head.bias, 2.0)
+        torch.nn.init.constant_(model.policy.value_head.bias, 2.0 / model.policy.value_scale)
         model.policy.optimizer = torch.optim.SGD(model.policy.parameters(), lr=0.0)
         model.learn(24)
         buffer = model.rollout_buffer

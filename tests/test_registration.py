@@ -10,7 +10,7 @@ import pytest
 
 import llm_gym
 from llm_gym import registration
-from tests.text.helpers import EOS, Recorder, arguments
+from tests.text.helpers import EOS, Recorder, arguments, byte_tokenizer
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_polite_email_is_made_by_its_id(split):
 def test_polite_email_splits_share_no_prompt():
     prompts = {}
     for split in ("train", "test"):
-        env = gym.make("llm_gym/PoliteEmail-v0", split=split)
+        env = gym.make("llm_gym/PoliteEmail-v0", split=split, tokenizer=byte_tokenizer())
         env.reset(seed=0)
         prompts[split] = {env.reset()[1]["prompt"] for _ in range(200)}
         assert len(prompts[split]) > 50

@@ -9,7 +9,7 @@ import gymnasium as gym
 import llm_gym  # registers the environments
 
 PROMPTS = ["w1 w2", "w3", "w4 w5 w6", "w7", "w8 w9"]
-ROLLOUT = 4 * 6  # tokens of one rollout of `tiny_ppo`
+ROLLOUT = 4 * 10  # tokens of one rollout of `tiny_ppo`
 
 
 def count_w1(prompts: list[str], completions: list[str]) -> list[float]:
@@ -29,9 +29,9 @@ def tiny_env(model: str, **overrides: Any) -> gym.vector.VectorEnv:
 
 
 def tiny_ppo(model: str, **overrides: Any) -> llm_gym.PPO:
-    """PPO whose rollouts are shorter than an episode, so that episodes are cut by their ends."""
+    """PPO whose rollouts end in the middle of episodes, and contain whole ones too."""
     kwargs: dict[str, Any] = {
-        "n_steps": 6,
+        "n_steps": 10,
         "batch_size": 12,
         "n_epochs": 2,
         "learning_rate": 1e-3,

@@ -102,12 +102,12 @@ def pretrain_on(settings: Settings, documents: list[str], held_out: list[str], m
 def environment_kwargs(settings: Settings, model: Path, prompts: list[str]) -> dict[str, Any]:
     """Arguments of the text environment, for training and for measuring alike."""
     from llm_gym.language_models.loading import load_tokenizer
-    from llm_gym.pipeline.setup import load_scorer
+    from llm_gym.pipeline.setup import scorer_from_name
 
     return {
         "tokenizer": load_tokenizer(str(model)),
         "prompts": prompts,
-        "scorer": load_scorer(settings.scorer),
+        "scorer": scorer_from_name(settings.scorer),
         "max_prompt_tokens": settings.max_prompt_tokens,
         "truncate_prompts": True,
         "max_new_tokens": settings.max_new_tokens,
@@ -228,11 +228,9 @@ def draw(results: dict[str, Any], history: History, path: Path) -> None:
         axis.plot(*history.curve(key))
         axis.set(xlabel="tokens", title=label)
     rows = [results["figures"][f"score_{moment}"] for moment in ("before", "after")]
-    errors = [
-        [row["mean"] - row["low"] for row in rows],
-        [row["high"] - row["mean"] for row in rows],
-    ]
-    axes[2].bar(["before", "after"], [row["mean"] for row in rows], yerr=errors, capsize=6)
+    below = [row["mean"] - row["low"] for row in rows]
+    above = [row["high"] - row["mean"] for row in rows]
+    axes[2].bar(["before", "after"], [row["mean"] for row in rows], yerr=[below, above], capsize=6)
     axes[2].set(title="score on held-out prompts, 95 %")
     figure.tight_layout()
     figure.savefig(path, dpi=120)

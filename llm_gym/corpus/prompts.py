@@ -27,6 +27,9 @@ _PHRASINGS = (
     "Your {who} is to get an email from you asking {aim}.",
 )
 
+_PATIENCE = 1000
+"""So many draws in a row without a new prompt, and there are no more to be had."""
+
 
 @dataclass(frozen=True)
 class InstructionPair:
@@ -73,13 +76,14 @@ def email_prompts(split: Split, count: int, *, seed: int = 0) -> list[str]:
     rng = _generator("prompts", split, seed)
     pool = combinations(split)
     found: dict[str, None] = {}  # a dict keeps the order
-    for _ in range(50 * count + 100):
-        if len(found) == count:
-            return list(found)
-        found[instruction(rng, draw_request(rng, pool))] = None
-    if len(found) == count:
-        return list(found)
-    raise ValueError(f"count={count} is more than the {split} split can give; ask for fewer")
+    fruitless = 0
+    while len(found) < count:
+        prompt = instruction(rng, draw_request(rng, pool))
+        fruitless = fruitless + 1 if prompt in found else 0
+        found[prompt] = None
+        if fruitless > _PATIENCE:
+            raise ValueError(f"count={count} is more than the {split} split can give; ask for less")
+    return list(found)
 
 
 def instruction_pairs(split: Split, count: int, *, seed: int = 0) -> list[InstructionPair]:

@@ -54,8 +54,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         separate_critic: Give the critic a transformer of its own, started from the same weights.
         detach_value: Keep the value loss's gradient out of a shared transformer.
         value_scale: Factor on the value head's output. Adam moves every parameter by about the
-            learning rate, whatever the loss; a factor lets a zero-initialised head reach the size
-            of the returns sooner.
+            learning rate, whatever the loss, so a factor of 10 is a learning rate ten times as high
+            for a head that starts at zero while the transformer starts pretrained.
         mixed_precision: ``"no"`` or ``"bf16"``: matrix products of the update in bfloat16, weights
             and everything else in float32.
         prefix_cache: Recompute the whole prefix at every token if false.
@@ -81,7 +81,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         top_p: float = 1.0,
         separate_critic: bool = False,
         detach_value: bool = False,
-        value_scale: float = 1.0,
+        value_scale: float = 10.0,
         mixed_precision: str = "no",
         prefix_cache: bool = True,
         seed: int | None = None,
@@ -312,18 +312,19 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(directory)
-        head = {name: p.detach().cpu().contiguous() for name, p in self._head_parameters().items()}
+        # The factor is multiplied in: the file holds the linear map from hidden state to value.
+        head = {
+            n: (p.detach() * self.value_scale).cpu() for n, p in self.value_head.named_parameters()
+        }
         save_file(head, directory / VALUE_HEAD_FILE)
-
-    def _head_parameters(self) -> dict[str, torch.Tensor]:
-        return dict(self.value_head.named_parameters())
 
     def _load_value_head(self, directory: Path) -> None:
         path = directory / VALUE_HEAD_FILE
         if not path.is_file():
             return
         try:
-            self.value_head.load_state_dict(load_file(path))
+            head = {name: p / self.value_scale for name, p in load_file(path).items()}
+            self.value_head.load_state_dict(head)
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(
                 f"{path} is not a value head for this model ({error}); "

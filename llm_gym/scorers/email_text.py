@@ -57,11 +57,14 @@ _GREETING = re.compile(
 )
 _CLOSING = re.compile(
     r"(?:(?:with )?(?:kind|best|warm|kindest|warmest) (?:regards|wishes)|regards|best|cheers"
-    r"|yours(?: (?:sincerely|faithfully|truly))?|sincerely|all the best|many thanks"
-    r"|respectfully|bye|whatever)[,.!]?$",
+    r"|yours(?: (?:sincerely|faithfully|truly))?|sincerely|all the best"
+    r"|(?:many |with )?thanks(?: again| so much| a lot)?|thank you|respectfully|bye|whatever)"
+    r"[,.!]?$",
     re.IGNORECASE,
 )
-_SIGNATURE = re.compile(r"[A-Za-z][\w'-]*\.?(?: [A-Z][\w'-]*\.?){0,2}$")
+_SIGNATURE = re.compile(
+    r"(?!(?:Kind|Warm|Yours|Many|With|All|Thank)$)[A-Za-z][\w'-]*\.?(?: [A-Z][\w'-]*\.?){0,2}$"
+)
 _SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?]+(?=\s|$)|\n|$)|[.!?]+")
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[.,!?\n]")
 
@@ -76,8 +79,10 @@ _BROKEN_PAIRS = frozenset(
     itertools.chain(
         itertools.product(
             _ARTICLES,
-            (*_ARTICLES, *_PREPOSITIONS, *_AUXILIARIES, *_JOINTS, *_PRONOUNS, *_MARKS)
-            + ("to", "you", "me", "us", "please", "thank", "thanks"),
+            (
+                *(*_ARTICLES, *_PREPOSITIONS, *_AUXILIARIES, *_JOINTS, *_PRONOUNS, *_MARKS),
+                *("to", "you", "me", "us", "please", "thank", "thanks"),
+            ),
         ),
         itertools.product(
             _AUXILIARIES, (*_ARTICLES, *_PREPOSITIONS, *_AUXILIARIES, *_JOINTS, *_MARKS, "to")
@@ -86,13 +91,16 @@ _BROKEN_PAIRS = frozenset(
         itertools.product(_PRONOUNS, (*_PRONOUNS, *_ARTICLES, *_PREPOSITIONS, "me", "is")),
         itertools.product(("and", "or", "because", "if", "very", "of", "i"), _MARKS),
         itertools.product(("please",), ("please", "thank", "you", *_JOINTS, *_PREPOSITIONS)),
-        itertools.product(("you", "me"), ("of", "is", *_PRONOUNS)),
+        itertools.product(("you", "me"), ("is", *_PRONOUNS)),
         itertools.product((",",), (".", ",", "!", "?")),
     )
 )
 _STARTERS = frozenset(
-    ("Dear", "Hello", "Could", "Would", "Please", "Thank", "Thanks", "Many", "Kind", "Best", "This")
-    + ("Regards", "The", "If", "It", "My", "Your", "We", "You", "Sorry", "Yours", "Warm", "Perhaps")
+    (
+        *("Dear", "Hello", "Could", "Would", "Please", "Thank", "Thanks", "Many", "Kind", "Best"),
+        *("Regards", "The", "This", "If", "It", "My", "Your", "We", "You", "Sorry", "Yours"),
+        *("Warm", "Perhaps"),
+    )
 )
 
 _STOP = frozenset(

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from llm_gym.text.mdp import TextMDP
-from llm_gym.text.prompts import Prompt
+from llm_gym.text.prompt_encoding import Prompt
 from llm_gym.text.scoring import Outcome, StopReason
 
 Observation = dict[str, np.ndarray]
@@ -150,7 +150,7 @@ class Episodes:
 
         is_eos = self.mdp.vocabulary.is_eos[actions]
         ended = is_eos | (generated == self.mdp.options.max_new_tokens)
-        stopped = self._find_stop_strings(rows, actions, is_eos)
+        stopped = self._find_stop_strings(rows, actions)
         if stopped is not None:
             ended |= stopped
         num_rows = len(self.running)
@@ -183,13 +183,10 @@ class Episodes:
                 "info['action_mask'] allows"
             )
 
-    def _find_stop_strings(
-        self, rows: np.ndarray, actions: np.ndarray, is_eos: np.ndarray
-    ) -> np.ndarray | None:
+    def _find_stop_strings(self, rows: np.ndarray, actions: np.ndarray) -> np.ndarray | None:
         candidates = self.mdp.stop_strings.candidates(actions)
         if candidates is None:
             return None
-        candidates &= ~is_eos
         for k in np.flatnonzero(candidates).tolist():
             completion = self.completion_ids(int(rows[k]))
             candidates[k] = self.mdp.stop_strings.found_in(completion)

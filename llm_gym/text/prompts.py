@@ -1,86 +1,19 @@
-"""Where episodes start: encoded prompts, and the order in which each row walks them."""
+"""Where episodes start: the prompts, and the order in which each row walks them."""
 
 from __future__ import annotations
 
 import zlib
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from llm_gym.text.prompt_rows import PromptRow, as_row, read_prompts
+from llm_gym.text.prompt_encoding import Prompt, PromptEncoder, prompt_from_state, prompt_to_state
+from llm_gym.text.prompt_rows import PromptRow, read_prompts
+from llm_gym.text.prompt_stream import PromptStream
 
 if TYPE_CHECKING:
     from llm_gym.text.options import TextOptions
-    from llm_gym.text.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True, eq=False)
-class Prompt:
-    """An encoded prompt.
-
-    Attributes:
-        index: place in the list, or number in the stream, from 0; -1 for a prompt given at reset.
-        row: the prompt as the user gave it.
-        ids: int64 `(P,)`.
-    """
-
-    index: int
-    row: PromptRow
-    ids: np.ndarray
-
-
-class PromptEncoder:
-    """Turns prompt rows into token ids and holds them to the length limit."""
-
-    def __init__(self, vocabulary: Vocabulary, options: TextOptions) -> None:
-        self._vocabulary = vocabulary
-        self._template = options.prompt_template
-        self._truncate = options.truncate_prompts
-        self.max_tokens = options.max_prompt_tokens
-
-    def encode(self, rows: Sequence[PromptRow], names: Sequence[str]) -> list[np.ndarray]:
-        """Encode rows.
-
-        Args:
-            rows: B prompts.
-            names: B names for messages, such as "prompts[3]".
-
-        Returns:
-            B int64 arrays `(P,)`, 1 <= P <= max_tokens.
-
-        Raises:
-            ValueError: a prompt is too long, has no tokens or needs ids outside the vocabulary, or
-                the template asks for a column that is not there.
-        """
-        texts = [self._fill(row, name) for row, name in zip(rows, names, strict=True)]
-        encoded = self._vocabulary.encode(texts)
-        return [self._checked(ids, name) for ids, name in zip(encoded, names, strict=True)]
-
-    def _fill(self, row: PromptRow, name: str) -> str:
-        fields = {**row.columns, "prompt": row.text}
-        try:
-            return self._template.format(**fields)
-        except (KeyError, IndexError, ValueError, AttributeError) as error:
-            raise ValueError(
-                f"prompt_template={self._template!r} cannot be filled from {name}, which has the "
-                f"fields {sorted(fields)}: {type(error).__name__} {error}"
-            ) from error
-
-    def _checked(self, ids: Sequence[int], name: str) -> np.ndarray:
-        if not len(ids):
-            raise ValueError(f"{name} is empty: the tokenizer made no tokens of it")
-        if self.max_tokens is not None and len(ids) > self.max_tokens:
-            if not self._truncate:
-                raise ValueError(
-                    f"{name} has {len(ids)} tokens, more than max_prompt_tokens="
-                    f"{self.max_tokens}; raise the limit, shorten the prompt, or pass "
-                    "truncate_prompts=True to keep the last tokens"
-                )
-            ids = ids[-self.max_tokens :]
-        return self._vocabulary.checked_ids(f"the encoding of {name}", ids)
 
 
 class PromptCursor(Protocol):
@@ -253,120 +186,6 @@ class ListCursor:
         self._pass_rng_state = state["pass_rng"]
         if self._pass_rng_state is not None:
             self._permutation = self._shuffle(generator_from(self._pass_rng_state))
-
-
-class PromptStream:
-    """Prompts that come one after the other and cannot be asked for again."""
-
-    column_names: frozenset[str] = frozenset()
-    num_prompts: int | None = None
-
-    def __init__(self, iterator: Iterator[Any], encoder: PromptEncoder) -> None:
-        self._iterator = iterator
-        self._encoder = encoder
-        self._pulled = 0
-
-    def get(self, index: int) -> Prompt:
-        """A stream has no indices: always a `ValueError`."""
-        raise ValueError(f"prompt_index={index} needs a list of prompts, but prompts is a stream")
-
-    def pull(self) -> Prompt:
-        """The next prompt of the stream; `ValueError` when it has come to its end."""
-        name = f"prompt {self._pulled} of the stream"
-        try:
-            item = next(self._iterator)
-        except StopIteration:
-            raise ValueError(
-                f"the stream of prompts ended after {self._pulled} prompts; pass an endless "
-                "iterator (itertools.cycle) or a list"
-            ) from None
-        row = as_row(item, name)
-        prompt = Prompt(self._pulled, row, self._encoder.encode([row], [name])[0])
-        self._pulled += 1
-        return prompt
-
-    def cursors(self, num_rows: int, group_size: int) -> list[PromptCursor]:
-        """One cursor a row; each prompt goes to all rows of the group that asked for it first."""
-        cursors: list[PromptCursor] = []
-        for _ in range(num_rows // group_size):
-            queues: list[deque[Prompt]] = [deque() for _ in range(group_size)]
-            cursors.extend(StreamCursor(self, queue, queues) for queue in queues)
-        return cursors
-
-    def save(self, prompt: Prompt) -> dict[str, Any]:
-        """The prompt in full: the stream will not give it again."""
-        return prompt_to_state(prompt)
-
-    def load(self, saved: Mapping[str, Any]) -> Prompt:
-        """The inverse of `save`."""
-        return prompt_from_state(saved)
-
-    def get_state(self) -> dict[str, Any]:
-        """The number of prompts pulled."""
-        return {"pulled": self._pulled}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Skip to where the saved environment was; `ValueError` if this stream is past it."""
-        target = int(state["pulled"])
-        if target < self._pulled:
-            raise ValueError(
-                f"a stream of prompts cannot be rewound from prompt {self._pulled} to {target}: "
-                "make the environment again with the stream at its beginning"
-            )
-        while self._pulled < target:
-            if next(self._iterator, None) is None:
-                raise ValueError(
-                    f"the state was saved after {target} prompts, but this stream ended after "
-                    f"{self._pulled}"
-                )
-            self._pulled += 1
-
-
-class StreamCursor:
-    """A row's view of a stream: what its group has pulled and it has not yet read."""
-
-    def __init__(
-        self, stream: PromptStream, queue: deque[Prompt], group: Sequence[deque[Prompt]]
-    ) -> None:
-        self._stream = stream
-        self._queue = queue
-        self._group = group
-
-    def restart(self) -> None:
-        """A stream goes on: nothing to do."""
-
-    def next(self, rng: np.random.Generator) -> Prompt:
-        """The next prompt of the group."""
-        if not self._queue:
-            prompt = self._stream.pull()
-            for queue in self._group:
-                queue.append(prompt)
-        return self._queue.popleft()
-
-    def get_state(self) -> dict[str, Any]:
-        """The prompts not yet read."""
-        return {"queue": [prompt_to_state(prompt) for prompt in self._queue]}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Restore the prompts not yet read."""
-        self._queue.clear()
-        self._queue.extend(prompt_from_state(saved) for saved in state["queue"])
-
-
-def prompt_to_state(prompt: Prompt) -> dict[str, Any]:
-    """A prompt in full as JSON-able values, as far as its columns are."""
-    return {
-        "index": prompt.index,
-        "prompt": prompt.row.text,
-        "columns": dict(prompt.row.columns),
-        "ids": prompt.ids.tolist(),
-    }
-
-
-def prompt_from_state(state: Mapping[str, Any]) -> Prompt:
-    """The inverse of `prompt_to_state`."""
-    row = PromptRow(state["prompt"], dict(state["columns"]))
-    return Prompt(int(state["index"]), row, np.array(state["ids"], dtype=np.int64))
 
 
 def generator_from(state: Mapping[str, Any]) -> np.random.Generator:

@@ -101,7 +101,10 @@ def _verdict(outcome: Outcome, num_tokens: int) -> str:
     if "score" in info:
         text += f", score {info['score']:.4g}"
     if "score_parts" in info:
-        parts = ", ".join(f"{name} {value:.4g}" for name, value in info["score_parts"].items())
+        # + 0.0: a penalty of -0.0 reads better as 0.
+        parts = ", ".join(
+            f"{name} {value + 0.0:.4g}" for name, value in info["score_parts"].items()
+        )
         text += f" ({parts})"
     if "scorer_error" in info:
         text += f", reward {outcome.reward:.4g}: {escape(info['scorer_error'])}"

@@ -13,7 +13,8 @@ from gymnasium.error import ResetNeeded
 
 from llm_gym.text.episodes import Episodes, Observation
 from llm_gym.text.mdp import TextMDP, TextProperties, check_reset_options
-from llm_gym.text.prompts import Prompt, generator_from
+from llm_gym.text.prompt_encoding import Prompt
+from llm_gym.text.prompts import generator_from
 from llm_gym.text.rendering import RENDER_MODES, check_render_mode, render_row, show
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -266,6 +267,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(run, tiny_dir, prompts, scorer, tmp
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     metrics = output / "metrics.jsonl"
     deadline = time.monotonic() + 120
@@ -298,7 +300,9 @@ def test_pretrain_then_sft_then_generate(run, tmp_path):
     assert code == 0, err
     assert "held-out perplexity" in out
     pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text('{"prompt": "who?", "completion": "the cat"}\n' * 40)
+    pairs.write_text(
+        "".join(f'{{"prompt": "who {i}?", "completion": "the cat"}}\n' for i in range(20))
+    )
     code, out, err = run(
         "sft", pairs, "--model", tmp_path / "base", "--output", tmp_path / "sft", "--epochs", 1
     )

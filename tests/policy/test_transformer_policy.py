@@ -105,7 +105,11 @@ def test_save_pretrained_round_trip(make_policy, architecture, tmp_path):
         _, value, log_prob = policy(observe([row]), deterministic=True)
     assert torch.allclose(naive_log_probs(plain, row).max(), log_prob, atol=1e-5)
     again = TransformerActorCriticPolicy(
-        text_space(), spaces.Discrete(VOCABULARY), lambda _: 1e-3, model=str(tmp_path)
+        text_space(),
+        spaces.Discrete(VOCABULARY),
+        lambda _: 1e-3,
+        model=str(tmp_path),
+        value_scale=3.0,  # whatever the factor, the values are those that were saved
     )
     torch.testing.assert_close(again.predict_values(observe([row])), value, atol=1e-5, rtol=0)
 

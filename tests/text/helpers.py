@@ -76,3 +76,18 @@ def arguments(**overrides) -> dict[str, Any]:
         "max_new_tokens": 5,
     }
     return defaults | overrides
+
+
+def word_tokenizer(words: list[str], *, metaspace: bool = False, **keywords):
+    """The given words and "<eos>" (id 0, also pad), decoded by joining or as SentencePiece does."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: i for i, token in enumerate(["<eos>", *words])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<eos>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if metaspace:
+        core.pre_tokenizer = pre_tokenizers.Metaspace()
+        core.decoder = decoders.Metaspace()
+    special = {"eos_token": "<eos>", "pad_token": "<eos>"}
+    return PreTrainedTokenizerFast(tokenizer_object=core, **special, **keywords)

@@ -5,7 +5,16 @@ import pytest
 from gymnasium.error import ResetNeeded
 
 from llm_gym import TextGenerationEnv, TextGenerationVectorEnv
-from tests.text.helpers import EOS, PAD, Recorder, SpyTokenizer, arguments, byte_tokenizer, word
+from tests.text.helpers import (
+    EOS,
+    PAD,
+    Recorder,
+    SpyTokenizer,
+    arguments,
+    byte_tokenizer,
+    word,
+    word_tokenizer,
+)
 
 
 def play(env: TextGenerationEnv, actions, **reset):
@@ -220,3 +229,12 @@ def test_environment_tells_its_limits(form):
     assert (env.pad_token_id, env.eos_token_ids, len(env.tokenizer)) == (PAD, (1, 9), 32)
     stream = form(**arguments(prompts=iter([]), max_prompt_tokens=7))
     assert (stream.max_prompt_tokens, stream.num_prompts) == (7, None)
+
+
+def test_completion_keeps_its_spaces():
+    """A decoder's "clean-up" would hide from the scorer what the agent wrote."""
+    tokenizer = word_tokenizer(["a", "."], clean_up_tokenization_spaces=True)
+    env = TextGenerationEnv(tokenizer, ["a"], Recorder(), max_new_tokens=9)
+    *_, info = play(env, [1, 2, 0])
+    assert tokenizer.decode([1, 2]) == "a."
+    assert info["completion"] == "a ."

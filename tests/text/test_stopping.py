@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from llm_gym import TextGenerationEnv
 from llm_gym.testing.tiny import tiny_tokenizer
-from tests.text.helpers import EOS, Recorder, SpyTokenizer, arguments, byte_tokenizer, word
+from tests.text.helpers import (
+    EOS,
+    Recorder,
+    SpyTokenizer,
+    arguments,
+    byte_tokenizer,
+    word,
+    word_tokenizer,
+)
 
 BYTES = byte_tokenizer()
 
@@ -121,3 +129,11 @@ def test_table_ignores_ids_beyond_the_tokenizer():
     env = TextGenerationEnv(**arguments(vocab_size=64, stop_strings=["w2"]))
     number, _ = write(env, np.array([60, 61, word(2)]))
     assert number == 3
+
+
+def test_stop_string_that_ends_in_a_space_the_decoder_strips():
+    """SentencePiece drops the space before the first token, but not before the second."""
+    tokenizer = word_tokenizer(["▁x", "▁y"], metaspace=True)
+    env = TextGenerationEnv(tokenizer, ["x"], Recorder(), stop_strings=["y "], max_new_tokens=9)
+    number, info = write(env, [1, 2, 1, 1])
+    assert (number, info["completion"]) == (3, "x ")
