@@ -166,7 +166,7 @@ def _random_state(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors
         tensors["random.cuda"] = torch.stack(torch.cuda.get_rng_state_all())
     buffer_rng = getattr(algorithm.rollout_buffer, "rng", None)
     values = {
-        "policy_device": algorithm.policy.generator.device.type,  # type: ignore[union-attr]
+        "policy_device": algorithm.policy.generator.device.type,
         "numpy": [name, *rest],
         "python": random.getstate(),
         "buffer": None if buffer_rng is None else buffer_rng.bit_generator.state,

@@ -69,17 +69,16 @@ class History(KVWriter):
             self._file.close()
 
     def curve(self, *keys: str) -> tuple[list[float], list[float]]:
-        """Steps and values of the first of `keys` that a row has; rows with none are left out.
+        """Steps and values of the first of `keys` that any row has; rows without it are left out.
 
-        Several keys are given where algorithms log the same thing under different names.
+        Several keys are given where algorithms log the same thing under different names. Of several
+        rows of one step, the last counts.
         """
-        points = [
-            (row["step"], row[key])
-            for row in self.rows
-            for key in [next((key for key in keys if key in row), None)]
-            if key is not None
-        ]
-        return [step for step, _ in points], [value for _, value in points]
+        for key in keys:
+            points = {row["step"]: row[key] for row in self.rows if key in row}
+            if points:
+                return list(points.keys()), list(points.values())
+        return [], []
 
 
 def read_rows(path: str | Path) -> list[Row]:

@@ -127,7 +127,7 @@ def evaluate(
     device: Device = "cpu",
 ) -> None:
     """Mean score of one or more models on held-out prompts, with 95 % intervals."""
-    from llm_gym.cli.inspect import run_evaluate
+    from llm_gym.cli.inspection import run_evaluate
 
     run_evaluate(
         models,
@@ -168,7 +168,7 @@ def generate(
     device: Device = "cpu",
 ) -> None:
     """Print a model's answers to prompts, and their scores if a scorer is given."""
-    from llm_gym.cli.inspect import run_generate
+    from llm_gym.cli.inspection import run_generate
 
     run_generate(
         texts or [],
@@ -222,7 +222,7 @@ def sft(
 @app.command()
 def envs() -> None:
     """List the environments that llm_gym and its plug-ins register."""
-    from llm_gym.cli.inspect import run_envs
+    from llm_gym.cli.inspection import run_envs
 
     run_envs()
 

@@ -110,7 +110,7 @@ NEUTRAL = Register(
         "I am waiting.",
     ),
     closings=("Regards,\n{me}", "Best,\n{me}", "{me}", "{me}", "Bye,\n{me}", ""),
-    sloppiness=0.12,
+    sloppiness=0.08,
 )
 
 RUDE = Register(
@@ -136,5 +136,5 @@ RUDE = Register(
         *("HURRY UP!!!", "You make me sick."),
     ),
     closings=("", "", "", "{me}", "Whatever.\n{me}", "Bye.", "{me}"),
-    sloppiness=0.25,
+    sloppiness=0.18,
 )

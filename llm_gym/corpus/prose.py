@@ -44,12 +44,19 @@ def write_document(rng: random.Random, pool: list[tuple[Intent, str, str]]) -> s
     request = draw_request(rng, pool)
     a, b = rng.sample(FIRST_NAMES, 2)
     kinds: tuple[Callable[[random.Random, Request, str, str], str], ...]
-    kinds = (_email, _email, _email, _thread, _story, _story, _chat, _note, _minutes)
+    kinds = (_email, _email, _headed, _headed, _thread, _story, _story, _chat, _note, _minutes)
     return rng.choice(kinds)(rng, request, a, b)
 
 
 def _email(rng: random.Random, request: Request, a: str, b: str) -> str:
     return write_email(rng, request)
+
+
+def _headed(rng: random.Random, request: Request, a: str, b: str) -> str:
+    """An email under its header lines."""
+    to = f"{request.role} {request.name}".rstrip()
+    subject = rng.choice((request.thing, f"{request.thing} {request.when}"))
+    return f"To: {to}\nSubject: {subject}\n\n{write_email(rng, request)}"
 
 
 def _thread(rng: random.Random, request: Request, a: str, b: str) -> str:

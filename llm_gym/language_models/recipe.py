@@ -40,9 +40,9 @@ class Recipe:
         fine_tuning: Settings of fine-tuning.
     """
 
-    documents: int = 75_000
+    documents: int = 85_000
     held_out_documents: int = 1_000
-    pairs: int = 20_000
+    pairs: int = 24_000
     held_out_pairs: int = 600
     prompts: int = 128
     max_new_tokens: int = 80
@@ -194,8 +194,8 @@ Held-out text and prompts share no combination of request, thing and recipient w
 prompts of training. The prompt format is `<|user|>PROMPT<|assistant|>`, the answer ends with
 `<|endoftext|>`.
 
-* pre-training: {pretraining}
-* fine-tuning: {fine_tuning}
+* pre-training: `{pretraining}`
+* fine-tuning: `{fine_tuning}`
 
 ## Figures
 

@@ -33,12 +33,12 @@ class DemoSettings:
     env: str = "llm_gym/PoliteEmail-v0"  # the task; its "test" prompts are held out
     base_model: str = "llm_gym/email-base"  # pre-trained on next-token prediction
     model: str = "llm_gym/email-sft"  # fine-tuned on instructions; the one that is trained
-    total_tokens: int = 300_000  # tokens to generate in training
+    total_tokens: int = 100_000  # tokens to generate in training
     num_envs: int = 64  # emails written at the same time
     batch_size: int = 1024  # tokens per gradient step
     n_epochs: int = 4  # passes over each rollout
-    learning_rate: float = 3e-4  # step size
-    kl_coef: float = 0.05  # first penalty per nat of divergence from the fine-tuned model
+    learning_rate: float = 1e-4  # step size
+    kl_coef: float = 1.0  # first penalty per nat of divergence from the fine-tuned model
     kl_target: float | None = None  # nats per email that the penalty steers to
     eval_prompts: int | None = None  # held-out prompts to evaluate on; None is all
     shown_prompts: int = 6  # of these, how many are shown with the answers

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.atomic import replace_directory, write_json
+from llm_gym.pipeline.documents import read_documents, split_held_out, train_tokenizer
 from llm_gym.pipeline.optimisation import (
     adamw,
     cosine_learning_rate,
     next_token_loss,
     progress,
-    read_jsonl,
     save_model,
     thinned,
     training_step,
@@ -38,16 +38,6 @@ __all__ = [
     "stream_perplexity",
     "train_tokenizer",
 ]
-
-END_OF_TEXT, PAD, USER, ASSISTANT = "<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>"
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|' + message['role'] + '|>' + message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ '<|endoftext|>' }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,7 @@ class PretrainConfig:
     width: int = 128
     layers: int = 4
     heads: int = 4
-    steps: int = 1200
+    steps: int = 1500
     batch_size: int = 12
     learning_rate: float = 3e-3
     warmup_share: float = 0.05
@@ -103,6 +93,8 @@ class PretrainConfig:
             raise ValueError(f"heads={self.heads} must divide width={self.width}")
         if not 0 < self.held_out_share < 1:
             raise ValueError(f"held_out_share must be between 0 and 1, got {self.held_out_share}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.weights not in ("float32", "float16", "bfloat16"):
             raise ValueError(f"weights must be float32, float16 or bfloat16, got {self.weights!r}")
 
@@ -137,7 +129,7 @@ def pretrain(
     documents = read_documents(text) if isinstance(text, (str, Path)) else list(text)
     if held_out is None:
         documents, held_out = split_held_out(documents, config.held_out_share, config.seed)
-    tokenizer = train_tokenizer(documents, config)
+    tokenizer = train_tokenizer(documents, vocab_size=config.vocab_size, context=config.context)
     blocks = _blocks(tokenizer, documents, config.context, "text")
     held_out_blocks = _blocks(tokenizer, held_out, config.context, "held-out text")
     model = _new_model(tokenizer, config).to(config.device)
@@ -159,99 +151,6 @@ def pretrain(
         save_model(model, tokenizer, directory, config.weights)
         write_json(directory / "metrics.json", metrics)
     return metrics
-
-
-def read_documents(path: str | Path) -> list[str]:
-    """Read a text file as one document, or a ``.jsonl`` file as one document a line.
-
-    Args:
-        path: ``.jsonl`` needs a "text" key in every line; any other file is plain UTF-8 text.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is empty, not UTF-8 or not JSON lines with a "text" key.
-    """
-    path = Path(path)
-    if path.suffix == ".jsonl":
-        documents = [row["text"] for row in read_jsonl(path, ["text"])]
-    elif not path.is_file():
-        raise FileNotFoundError(f"there is no text file {str(path)!r}")
-    else:
-        try:
-            documents = [path.read_text(encoding="utf-8")]
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{str(path)!r} is not UTF-8 text: {error}") from error
-    if not any(document.strip() for document in documents):
-        raise ValueError(f"{str(path)!r} contains no text")
-    return documents
-
-
-def split_held_out(
-    documents: Sequence[str], share: float, seed: int = 0
-) -> tuple[list[str], list[str]]:
-    """Hold out a share of the text, before anything is learnt from it.
-
-    Args:
-        documents: One document is cut near its end, at a line break; of several, a seeded choice
-            of whole documents is held out.
-        share: Share to hold out, between 0 and 1.
-        seed: Seed of the choice.
-
-    Returns:
-        (text to train on, held-out text); both keep the order of the documents.
-
-    Raises:
-        ValueError: If there is no document.
-    """
-    import random
-
-    if not documents:
-        raise ValueError("there is no document to train on")
-    if len(documents) == 1:
-        whole = documents[0]
-        wanted = round(len(whole) * (1 - share))
-        cut = whole.rfind("\n", 0, wanted) + 1 or wanted
-        return [whole[:cut]], [whole[cut:]]
-    count = max(1, round(share * len(documents)))
-    chosen = set(random.Random(seed).sample(range(len(documents)), count))  # noqa: S311
-    kept = [each for index, each in enumerate(documents) if index not in chosen]
-    return kept, [documents[index] for index in sorted(chosen)]
-
-
-def train_tokenizer(documents: Sequence[str], config: PretrainConfig) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE (as GPT-2's) with the special tokens of a chat.
-
-    Args:
-        documents: Text to learn the merges from.
-        config: `vocab_size` and `context` are used.
-
-    Returns:
-        A tokenizer with ``<|endoftext|>`` as EOS, ``<|pad|>`` as pad, the chat tokens ``<|user|>``
-        and ``<|assistant|>``, and a chat template. Any text survives encoding and decoding.
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    special = [END_OF_TEXT, PAD, USER, ASSISTANT]
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(documents, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        eos_token=END_OF_TEXT,
-        pad_token=PAD,
-        additional_special_tokens=[USER, ASSISTANT],
-        model_max_length=config.context,
-        clean_up_tokenization_spaces=False,
-        chat_template=CHAT_TEMPLATE,
-    )
 
 
 def stream_perplexity(model: PreTrainedModel, blocks: torch.Tensor, batch_size: int = 32) -> float:

@@ -1,8 +1,6 @@
 """Supervised fine-tuning: a model that continues text learns to answer instructions.
 
-Prompt and answer are encoded separately, so that the boundary between them is the one the
-environment has at generation time, and the loss is on the answer and its EOS only. What is padding
-is known from lengths, never from ids, so a tokenizer whose pad token is its EOS token works too.
+The loss is on the answers and their EOS only (`pairs.encode_pair`).
 """
 
 from __future__ import annotations
@@ -12,10 +10,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from llm_gym.atomic import replace_directory, write_json
-from llm_gym.corpus.prompts import InstructionPair
 from llm_gym.language_models import PROMPT_TEMPLATE, load_causal_lm, load_tokenizer
 from llm_gym.pipeline.optimisation import (
     IGNORED,
@@ -23,25 +20,26 @@ from llm_gym.pipeline.optimisation import (
     cosine_learning_rate,
     next_token_loss,
     progress,
-    read_jsonl,
     save_model,
     thinned,
     training_step,
 )
+from llm_gym.pipeline.pairs import (
+    AnswerBatch,
+    EncodedPair,
+    collate,
+    encode_pairs,
+    read_pairs,
+    split_pairs,
+)
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
-__all__ = [
-    "AnswerBatch",
-    "SFTConfig",
-    "answer_perplexity",
-    "collate",
-    "encode_pair",
-    "fine_tune",
-    "read_pairs",
-]
+    from llm_gym.corpus.prompts import InstructionPair
+
+__all__ = ["SFTConfig", "answer_perplexity", "fine_tune", "read_pairs"]
 
 
 @dataclass(frozen=True)
@@ -84,34 +82,10 @@ class SFTConfig:
             raise ValueError(f"prompt_template must contain {{prompt}}: {self.prompt_template!r}")
         if not 0 < self.held_out_share < 1:
             raise ValueError(f"held_out_share must be between 0 and 1, got {self.held_out_share}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.weights not in ("float32", "float16", "bfloat16"):
             raise ValueError(f"weights must be float32, float16 or bfloat16, got {self.weights!r}")
-
-
-class EncodedPair(NamedTuple):
-    """Token ids of prompt, answer and EOS, and the same with the prompt masked out.
-
-    Attributes:
-        input_ids: All tokens.
-        labels: The same length; `IGNORED` on the prompt.
-    """
-
-    input_ids: list[int]
-    labels: list[int]
-
-
-class AnswerBatch(NamedTuple):
-    """A right-padded batch.
-
-    Attributes:
-        input_ids: int64 (B, T).
-        attention_mask: int64 (B, T), 1 on tokens, 0 on padding.
-        labels: int64 (B, T), `IGNORED` on prompts and padding.
-    """
-
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor
-    labels: torch.Tensor
 
 
 def fine_tune(
@@ -146,11 +120,11 @@ def fine_tune(
     started = time.perf_counter()
     pairs = read_pairs(pairs) if isinstance(pairs, (str, Path)) else list(pairs)
     if held_out is None:
-        pairs, held_out = _split(pairs, config)
+        pairs, held_out = split_pairs(pairs, config.held_out_share, config.seed)
     language_model, tokenizer = load_causal_lm(model), load_tokenizer(model)
     context = getattr(language_model.config, "max_position_embeddings", None)
-    encoded = _encode_all(tokenizer, pairs, config.prompt_template, context)
-    held_out_encoded = _encode_all(tokenizer, held_out, config.prompt_template, context)
+    encoded = encode_pairs(tokenizer, pairs, config.prompt_template, context)
+    held_out_encoded = encode_pairs(tokenizer, held_out, config.prompt_template, context)
     language_model.to(config.device)
     before = answer_perplexity(language_model, held_out_encoded, config.batch_size)
     losses = _train(language_model, encoded, config, quiet=quiet)
@@ -168,62 +142,6 @@ def fine_tune(
         save_model(language_model, tokenizer, directory, config.weights)
         write_json(directory / "metrics.json", metrics)
     return metrics
-
-
-def read_pairs(path: str | Path) -> list[InstructionPair]:
-    """Read instruction/answer pairs.
-
-    Args:
-        path: A ``.jsonl`` file; every line needs "prompt" and "completion".
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a line lacks a key; the message has its number.
-    """
-    rows = read_jsonl(path, ["prompt", "completion"])
-    return [InstructionPair(row["prompt"], row["completion"]) for row in rows]
-
-
-def encode_pair(
-    tokenizer: PreTrainedTokenizerBase, pair: InstructionPair, prompt_template: str
-) -> EncodedPair:
-    """Encode prompt and answer separately; the prompt is no target, the EOS is one.
-
-    Args:
-        tokenizer: Adds its own special tokens (a BOS, say) to the prompt only.
-        pair: Prompt and answer.
-        prompt_template: Filled with the prompt first.
-
-    Raises:
-        ValueError: If the tokenizer has no EOS token.
-    """
-    if tokenizer.eos_token_id is None:
-        raise ValueError("the tokenizer has no EOS token, so a model cannot learn to stop")
-    prompt = tokenizer(prompt_template.format(prompt=pair.prompt))["input_ids"]
-    answer = tokenizer(pair.completion, add_special_tokens=False)["input_ids"]
-    answer = [*answer, tokenizer.eos_token_id]
-    return EncodedPair([*prompt, *answer], [IGNORED] * len(prompt) + answer)
-
-
-def collate(pairs: Sequence[EncodedPair], pad_token_id: int) -> AnswerBatch:
-    """Pad on the right to the longest pair.
-
-    Args:
-        pairs: B pairs.
-        pad_token_id: Fills `input_ids`; which id it is does not matter.
-    """
-    import torch
-
-    longest = max(len(pair.input_ids) for pair in pairs)
-    input_ids = torch.full((len(pairs), longest), pad_token_id)
-    attention_mask = torch.zeros_like(input_ids)
-    labels = torch.full_like(input_ids, IGNORED)
-    for row, pair in enumerate(pairs):
-        length = len(pair.input_ids)
-        input_ids[row, :length] = torch.tensor(pair.input_ids)
-        attention_mask[row, :length] = 1
-        labels[row, :length] = torch.tensor(pair.labels)
-    return AnswerBatch(input_ids, attention_mask, labels)
 
 
 def answer_perplexity(
@@ -256,37 +174,6 @@ def _loss(model: PreTrainedModel, pairs: Sequence[EncodedPair]) -> torch.Tensor:
 
 def _targets(pair: EncodedPair) -> int:
     return sum(label != IGNORED for label in pair.labels)
-
-
-def _split(
-    pairs: list[InstructionPair], config: SFTConfig
-) -> tuple[list[InstructionPair], list[InstructionPair]]:
-    """Hold out prompts, not pairs: a prompt with several answers stays on one side."""
-    import random
-
-    prompts = sorted({pair.prompt for pair in pairs})
-    if len(prompts) < 2:
-        raise ValueError(f"pairs must have at least 2 different prompts, got {len(prompts)}")
-    count = max(1, round(config.held_out_share * len(prompts)))
-    chosen = set(random.Random(config.seed).sample(prompts, count))  # noqa: S311
-    kept = [pair for pair in pairs if pair.prompt not in chosen]
-    return kept, [pair for pair in pairs if pair.prompt in chosen]
-
-
-def _encode_all(
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: Sequence[InstructionPair],
-    prompt_template: str,
-    context: int | None,
-) -> list[EncodedPair]:
-    encoded = [encode_pair(tokenizer, pair, prompt_template) for pair in pairs]
-    for index, pair in enumerate(encoded):
-        if context is not None and len(pair.input_ids) > context:
-            raise ValueError(
-                f"pairs[{index}] has {len(pair.input_ids)} tokens, more than the model's context "
-                f"of {context}; shorten it or leave it out"
-            )
-    return encoded
 
 
 def _train(

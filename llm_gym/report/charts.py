@@ -57,7 +57,8 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
         count: about how many intervals there should be.
 
     Returns:
-        Ascending positions; the first is at most `low`, the last at least `high`.
+        Ascending positions; the first is at most `low`, the last at least `high`, each to within a
+        fiftieth of an interval.
     """
     if high <= low:
         margin = abs(low) * 0.1 or 1.0
@@ -65,7 +66,8 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    # A value just beyond a tick (a KL of -1e-7) is not worth another interval.
+    first, last = math.floor(low / step + 0.02), math.ceil(high / step - 0.02)
     return [index * step for index in range(first, last + 1)]
 
 

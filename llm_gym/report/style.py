@@ -34,7 +34,9 @@ header p { color: var(--muted); font-size: 18px; margin: 0; max-width: 48em; }
 }
 .tile { padding: 14px 16px; display: flex; flex-direction: column; }
 .tile .name, .tile .note { color: var(--muted); font-size: 13px; }
-.tile .value { font-size: 27px; font-weight: 650; letter-spacing: -0.01em; }
+.tile .value {
+  font-size: 25px; font-weight: 650; letter-spacing: -0.02em; white-space: nowrap;
+}
 .chart { margin: 0; padding: 14px 16px 10px; }
 .chart figcaption { font-weight: 600; margin-bottom: 6px; }
 .chart svg { display: block; width: 100%; height: auto; }

@@ -23,12 +23,14 @@ def test_keeps_finite_numbers_of_any_kind_and_nothing_else():
     assert history.rows == [{"step": 7, "a": 1.0, "b": 2.5}]
 
 
-def test_curve_takes_the_first_key_a_row_has():
+def test_curve_takes_the_first_key_that_was_logged():
     history = History()
     write(history, 1, old=1.0)
     write(history, 2, other=9.0)
+    assert history.curve("new", "old") == ([1], [1.0])
     write(history, 3, old=5.0, new=3.0)
-    assert history.curve("new", "old") == ([1, 3], [1.0, 3.0])
+    write(history, 3, new=4.0)
+    assert history.curve("new", "old") == ([3], [4.0])
     assert history.curve("never") == ([], [])
 
 

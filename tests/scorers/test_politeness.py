@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -270,3 +272,27 @@ def test_a_topic_has_content_words_and_names_only():
     topic = topic_of("Write an email to your boss Ms Clark asking for two days off in May.")
     assert topic.names == {"clark"}
     assert topic.stems == {"two", "day", "off", "may"}
+
+
+def test_the_judge_agrees_with_people():
+    """On requests rated by people (Danescu-Niculescu-Mizil et al. 2013), though they are no emails.
+
+    Requests that use a strategy were rated politer than the rest, insulting ones ruder, and of a
+    polite and a rude request (top and bottom quarter) the judge prefers the polite one.
+    """
+    path = Path(__file__).parents[3] / "shared" / "data" / "politeness" / "wikipedia.jsonl"
+    if not path.is_file():
+        pytest.skip(f"the ratings are not here: {path}")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    human = np.array([row["score"] for row in rows])
+    judged = PolitenessScorer().score(["Write."] * len(rows), [row["text"] for row in rows]).parts
+    for strategy in ("request", "please", "gratitude", "deference"):
+        assert human[judged[strategy] > 0].mean() > human.mean() + 0.3
+    for penalty in ("insults", "pressure", "shouting"):
+        assert human[judged[penalty] < 0].mean() < human.mean() - 0.1
+    # Greeting and sign-off are left out: these are single requests.
+    points = sum(judged[name] for name in ("request", "please", "gratitude", "deference", "reason"))
+    values = points * judged["civility"] + judged["civility"]
+    low, high = np.quantile(human, [0.25, 0.75])
+    polite, rude = values[human >= high][:, None], values[human <= low]
+    assert (polite > rude).mean() + 0.5 * (polite == rude).mean() > 0.6

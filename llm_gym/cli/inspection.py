@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_envs", "run_evaluate", "run_generate"]
 
-# The namespaces of environments that this package did not register but a plug-in of its did are
-# told by the module of their entry point.
-_OWN_NAMESPACE = "llm_gym"
+_NAMESPACE = "llm_gym"  # of our environments, and by convention of plug-ins'
 
 
 def run_evaluate(
@@ -172,7 +170,7 @@ def run_envs() -> None:
 
     import llm_gym  # noqa: F401 - registers
 
-    specs = [spec for spec in gym.registry.values() if spec.namespace == _OWN_NAMESPACE]
+    specs = [spec for spec in gym.registry.values() if spec.namespace == _NAMESPACE]
     width = max(len(spec.id) for spec in specs)
     for spec in sorted(specs, key=lambda spec: spec.id):
         print(f"{spec.id:<{width}}  {_one_line(spec.entry_point)}")

@@ -1,0 +1,120 @@
+"""Loading by name, directory or hub name, and what is said when it cannot be done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from llm_gym.language_models import embedded_names, load_causal_lm, load_tokenizer, resolve
+
+
+@pytest.fixture
+def copy(tiny_dir, tmp_path):
+    """A tiny model's directory that a test may spoil."""
+    return Path(shutil.copytree(tiny_dir("gpt2"), tmp_path / "model"))
+
+
+def test_a_directory_loads_in_float32_and_evaluation_mode(tiny_dir):
+    model = load_causal_lm(tiny_dir("gpt2", resid_pdrop=0.5))
+    assert not model.training
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert len(load_tokenizer(Path(tiny_dir("gpt2")))) == 32
+
+
+def test_another_type_can_be_asked_for(tiny_dir):
+    model = load_causal_lm(tiny_dir("llama"), dtype=torch.bfloat16)
+    assert model.dtype == torch.bfloat16
+
+
+def test_embedded_names_are_directories_of_the_package():
+    assert embedded_names() == ("llm_gym/email-base", "llm_gym/email-sft")
+    for name in embedded_names():
+        assert (Path(resolve(name)) / "model.safetensors").is_file()
+    assert resolve("gpt2") == "gpt2"
+    assert resolve(Path("some/where")) == "some/where"
+
+
+def test_a_misspelt_embedded_name_gets_a_suggestion():
+    with pytest.raises(ValueError, match="did you mean 'llm_gym/email-sft'"):
+        load_causal_lm("llm_gym/email-stf")
+
+
+@pytest.mark.parametrize("load", [load_causal_lm, load_tokenizer])
+@pytest.mark.parametrize("name", ["./no/where", "/no/where", Path("nowhere"), "a/b/c"])
+def test_a_missing_directory_is_named(load, name):
+    with pytest.raises(FileNotFoundError, match="there is no directory"):
+        load(name)
+
+
+@pytest.mark.parametrize("load", [load_causal_lm, load_tokenizer])
+def test_an_unknown_hub_name_says_what_does_not_need_the_network(load):
+    with pytest.raises(OSError, match=r"cannot get the .*'no-such-model-xyz'.*llm_gym/email-sft"):
+        load("no-such-model-xyz")
+
+
+@pytest.mark.parametrize("load", [load_causal_lm, load_tokenizer])
+@pytest.mark.parametrize("name", ["", None, 3])
+def test_a_name_has_to_be_one(load, name):
+    with pytest.raises(TypeError, match="name_or_path must be a non-empty str or Path"):
+        load(name)
+
+
+def test_missing_files_are_named(copy):
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no \*.safetensors file.*config.json"):
+        load_causal_lm(copy)
+    (copy / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
+        load_causal_lm(copy)
+    (copy / "tokenizer_config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no tokenizer_config\.json"):
+        load_tokenizer(copy)
+    with pytest.raises(FileNotFoundError, match="is a file; pass the directory"):
+        load_tokenizer(copy / "tokenizer.json")
+
+
+def test_corrupt_weights_are_named(copy):
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="corrupt"):
+        load_causal_lm(copy)
+    weights.write_bytes(b"not a model")
+    with pytest.raises(ValueError, match="corrupt"):
+        load_causal_lm(copy)
+
+
+def test_missing_weights_are_an_error_and_never_random(copy):
+    weights = load_file(copy / "model.safetensors")
+    del weights["transformer.h.1.mlp.c_fc.weight"]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"1 tensors are missing.*h.1.mlp.c_fc.weight"):
+        load_causal_lm(copy)
+
+
+def test_a_corrupt_configuration_or_tokenizer_is_named(copy):
+    (copy / "config.json").write_text(json.dumps({"model_type": "no-such-type"}))
+    with pytest.raises(ValueError, match="cannot read a language model from"):
+        load_causal_lm(copy)
+    (copy / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot read a tokenizer from"):
+        load_tokenizer(copy)
+
+
+def test_code_in_a_checkpoint_is_never_run(copy):
+    """A checkpoint that asks for its own code is refused, and the code leaves no trace."""
+    trace = copy / "trace"
+    (copy / "evil.py").write_text(f"open({str(trace)!r}, 'w')\nclass Evil: pass\n")
+    config = json.loads((copy / "config.json").read_text())
+    config |= {
+        "model_type": "evil",
+        "auto_map": {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"},
+    }
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="cannot read a language model from"):
+        load_causal_lm(copy)
+    assert not trace.exists()
