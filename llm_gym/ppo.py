@@ -226,6 +226,7 @@ class PPO(stable_baselines3.PPO):
         finally:
             self.policy.evaluation_observer = None
         self.logger.record("train/first_ratio_deviation", first[0])
+        self.logger.record("train/entropy", -self.logger.name_to_value["train/entropy_loss"])
 
 
 class RunningMoments:

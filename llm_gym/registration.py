@@ -61,7 +61,7 @@ def register_task(id: str, **arguments: Any) -> None:
 
 
 def make_polite_email(**arguments: Any) -> TextGenerationEnv:
-    """Make `llm_gym/PoliteEmail-v0`.
+    """Write an email as asked, judged for politeness from 0 to 100 (`llm_gym/PoliteEmail-v0`).
 
     Args:
         **arguments: `split` ("train" or "test") chooses the prompts; all others are arguments of

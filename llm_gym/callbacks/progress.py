@@ -26,7 +26,7 @@ __all__ = ["METRICS", "ProgressCallback", "duration", "sparkline"]
 METRICS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("score", ("rollout/ep_rew_mean",), ".2f"),
     ("KL per answer", ("rollout/kl_per_sequence",), ".2f"),
-    ("entropy", ("rollout/entropy",), ".3f"),
+    ("entropy", ("train/entropy",), ".3f"),
     ("answer length", ("rollout/ep_len_mean",), ".1f"),
     ("explained variance", ("train/explained_variance",), ".2f"),
     ("tokens/s", ("time/tokens_per_second", "time/fps"), ",.0f"),

@@ -22,7 +22,7 @@ from llm_gym.corpus import documents, email_prompts, instruction_pairs
 from llm_gym.pipeline.pretrain import PretrainConfig, pretrain
 from llm_gym.pipeline.sft import SFTConfig, fine_tune
 
-__all__ = ["Recipe", "build", "main"]
+__all__ = ["Recipe", "build", "main", "model_card", "text_digest"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def build(
     Returns:
         The figures in the card.
     """
+    import torch
+
     recipe = recipe or Recipe()
     output = Path(output)
     base, sft = output / "email-base", output / "email-sft"
@@ -84,13 +86,18 @@ def build(
     )
     figures = {
         "seed": seed,
+        "threads": torch.get_num_threads(),
         "base": base_metrics,
         "sft": sft_metrics,
         "answers": {
             "email-base": _answers(base, recipe, seed),
             "email-sft": _answers(sft, recipe, seed),
         },
-        "sha256": {path.name: _sha256(path / "model.safetensors") for path in (base, sft)},
+        "sha256": {
+            "email-base": _sha256(base / "model.safetensors"),
+            "email-sft": _sha256(sft / "model.safetensors"),
+            "text": text_digest(seed),
+        },
     }
     write_json(output / "figures.json", figures)
     write_text(output / "MODEL_CARD.md", model_card(figures, recipe))
@@ -112,6 +119,20 @@ def _answers(directory: Path, recipe: Recipe, seed: int) -> dict[str, float]:
         seed=seed,
     )
     return figures._asdict()
+
+
+def text_digest(seed: int) -> str:
+    """SHA-256 of the generator's first documents and pairs.
+
+    It changes when the generator does, and says that models made before are not what the recipe
+    makes now.
+
+    Args:
+        seed: Seed of the recipe.
+    """
+    pairs = instruction_pairs("train", 1000, seed=seed)
+    text = [*documents("train", 1000, seed=seed), *(f"{p.prompt}\n{p.completion}" for p in pairs)]
+    return hashlib.sha256("\0".join(text).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:
@@ -154,6 +175,7 @@ def model_card(figures: dict[str, Any], recipe: Recipe) -> str:
         sft_minutes=sft["seconds"] / 60,
         hashes=hashes,
         seed=figures["seed"],
+        threads=figures["threads"],
         pretraining=_settings(asdict(recipe.pretraining)),
         fine_tuning=_settings(asdict(recipe.fine_tuning)),
     )
@@ -185,8 +207,8 @@ email that is sometimes polite, often neutral or rude: reinforcement learning is
 
 1. `llm_gym.corpus` wrote {documents:,} documents: emails in mixed registers, notes, chats, stories,
    minutes. They contain no instructions.
-2. Pre-training: next-token prediction, {tokens_seen:,} tokens seen, {base_minutes:.1f} minutes on
-   two shared CPU cores.
+2. Pre-training: next-token prediction, {tokens_seen:,} tokens seen, {base_minutes:.1f} minutes with
+   {threads} CPU threads.
 3. Fine-tuning: {pairs:,} instruction/answer pairs, loss on the {answer_tokens:,} tokens of the
    answers only, {sft_minutes:.1f} minutes.
 
@@ -211,7 +233,7 @@ scored from 0 to 100 by `llm_gym.scorers.PolitenessScorer`:
 |---|---|---|---|---|---|---|
 {rows}
 
-SHA-256 of the weights:
+SHA-256 of the weights, and of the generator's first 1000 documents and pairs ("text"):
 
 {hashes}
 

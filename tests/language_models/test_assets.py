@@ -23,6 +23,7 @@ from llm_gym.language_models import (
     resolve,
 )
 from llm_gym.language_models.measure import answer_figures, sample_answers
+from llm_gym.language_models.recipe import text_digest
 from llm_gym.pipeline.pairs import encode_pair
 from llm_gym.pipeline.sft import answer_perplexity
 from llm_gym.scorers import PolitenessScorer
@@ -100,6 +101,11 @@ def test_the_card_names_the_weights_that_ship():
         "limits",
     ):
         assert section in card
+
+
+def test_the_models_were_made_from_the_text_the_generator_writes_now():
+    """Who changes the generator runs the recipe again and ships what it makes."""
+    assert text_digest(seed=0) in (ASSETS / "MODEL_CARD.md").read_text()
 
 
 def test_the_cards_perplexities_are_measured_ones(sft, tokenizer):
