@@ -61,6 +61,7 @@ class Trunk:
         self.use_cache = use_cache
         self._parameters = list(decoder.parameters())
         fuse_gelu(decoder)
+        remove_dropout(decoder)
         self.takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
         self.forget()
 
@@ -213,3 +214,20 @@ def fuse_gelu(module: nn.Module) -> None:
         for name, child in parent.named_children():
             if isinstance(child, NewGELUActivation):
                 setattr(parent, name, nn.GELU(approximate="tanh"))
+
+
+def remove_dropout(module: nn.Module) -> None:
+    """Replaces dropout layers by identities: a policy never drops out, in no mode.
+
+    Otherwise the ratio of new to old probabilities is noise before anything was learnt.
+    """
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Dropout):
+                setattr(parent, name, _NoDropout())
+
+
+class _NoDropout(nn.Identity):
+    """An identity with the attribute that attention layers ask their dropout for."""
+
+    p = 0.0

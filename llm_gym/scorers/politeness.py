@@ -93,7 +93,7 @@ class PolitenessScorer(Scorer):
 
     ``civility = 0.5 ** (penalty points / 25)``, with points (`PENALTIES`) that grow more slowly
     with each occurrence, up to a limit: insults, bare commands, pressure (threats, accusations,
-    "I don't care"), shouting (capitals, "!!"), carelessness (no capitals, text-speak).
+    "I don't care"), shouting (capitals, "!!"), carelessness (small letters, text-speak).
 
     ``form`` is 1 for a whole, coherent email on its topic, and less for text that is cut off,
     repetitive, out of order, too short, too long (`email_text.form_factor`) or about something
@@ -227,9 +227,11 @@ def _count(wanted: tuple[str, ...], email: Email) -> int:
 
 
 def _carelessness(email: Email) -> int:
-    """One if most sentences begin with a small letter, and one for each word of text-speak."""
-    small = sum(sentence[0].islower() for sentence in email.body)
-    careless = 2 * small >= len(email.body) > 0
+    """One if a sentence begins with a small letter, and one for each word of text-speak.
+
+    Not counted is the first of several sentences: after "Hello Anna," some begin small.
+    """
+    careless = any(sentence[0].islower() for sentence in email.body[1:] or email.body)
     return careless + sum(word in phrases.TEXT_SPEAK for word in email.words)
 
 

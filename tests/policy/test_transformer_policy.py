@@ -192,6 +192,7 @@ def test_dropout_is_off_in_rollouts_and_updates(make_policy):
     update = policy.evaluate_actions(observe([[3, 4, 5]]), actions)[1]
     torch.testing.assert_close(update, rollout, atol=1e-5, rtol=0)
     policy.train()
+    policy.model.train()  # whatever anybody switches on
     update = policy.evaluate_actions(observe([[3, 4, 5]]), actions)[1]
     torch.testing.assert_close(update, rollout, atol=1e-5, rtol=0)
 

@@ -118,6 +118,7 @@ def test_each_strategy_is_recognised(strategy, sentence):
         ("shouting", "It is about NEXT WEEK and I am waiting."),
         ("shouting", "I am waiting!!!"),
         ("carelessness", "thx if u can help."),
+        ("carelessness", "would not ask, but it matters."),
     ],
 )
 def test_each_penalty_is_recognised(penalty, sentence):
