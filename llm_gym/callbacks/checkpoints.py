@@ -87,7 +87,8 @@ def stop_on_signals(
 ) -> Iterator[None]:
     """Turns the first Ctrl-C (or SIGTERM) into `callback.request_stop()`.
 
-    A second one interrupts at once, as usual; the checkpoint saved last is then the newest.
+    A second one raises `KeyboardInterrupt` at once, also where the process was started with signals
+    ignored (a shell's background job); the checkpoint saved last is then the newest.
 
     Args:
         callback: the callback that ends training.
@@ -98,8 +99,8 @@ def stop_on_signals(
     """
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        for one, handler in former.items():
-            signal.signal(one, handler)
+        for one in former:
+            signal.signal(one, signal.default_int_handler)
         callback.request_stop()
         announce("stopping after this iteration with a checkpoint; Ctrl-C again stops at once")
 

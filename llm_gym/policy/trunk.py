@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -75,7 +77,9 @@ class Trunk:
 
     def full(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Hidden states after every token: int64 ``(B, S)`` to float ``(B, S, H)``."""
-        return self.decoder(input_ids=input_ids, use_cache=False).last_hidden_state
+        plain = input_ids.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        with _plain_attention(self.config) if plain else nullcontext():
+            return self.decoder(input_ids=input_ids, use_cache=False).last_hidden_state
 
     def last_hidden(
         self, input_ids: torch.Tensor, lengths: torch.Tensor, *, keep_others: bool = False
@@ -202,6 +206,21 @@ class Trunk:
         dtype = self._parameters[0].dtype
         zero = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
         return zero.masked_fill(~mask, torch.finfo(dtype).min)
+
+
+@contextmanager
+def _plain_attention(config: Any) -> Iterator[None]:
+    """Attention by matrix products and a softmax, as the model's own eager implementation.
+
+    On a CPU in bfloat16 PyTorch's fused attention is no help: forward and backward of 8 x 4 heads
+    over 79 tokens took 12.6 ms against 3.3 ms by plain products (torch 2.13, one thread).
+    """
+    before = config._attn_implementation
+    config._attn_implementation = "eager"
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
 
 
 def fuse_gelu(module: nn.Module) -> None:
