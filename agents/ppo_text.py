@@ -19,7 +19,8 @@ Commands:
 
     # your model, your prompts, your scorer: f(prompts, completions, **columns) -> floats
     python agents/ppo_text.py --env llm_gym/TextGeneration-v0 --model gpt2 \
-        --prompts prompts.txt --scorer my_scorer.py:score --max-new-tokens 48 --output runs/mine
+        --prompts prompts.txt --scorer my_scorer.py:score --kl-coef 0.02 --max-new-tokens 48 \
+        --output runs/mine
 
     # Stable-Baselines3's own algorithms, unmodified
     python agents/ppo_text.py --algorithm sb3-ppo --output runs/sb3-ppo
@@ -88,7 +89,7 @@ class Config:
     vf_coef: float = 0.5  # weight of the value loss
     ent_coef: float = 0.0  # weight of the entropy bonus
     max_grad_norm: float = 1.0  # clipping of the gradient
-    kl_coef: float = 0.05  # penalty per nat of divergence from the starting model (ppo only)
+    kl_coef: float = 1.0  # penalty per nat of divergence; fits scores of 0 to 100 (ppo only)
     kl_target: float | None = None  # nats per answer that an adaptive penalty steers to (ppo only)
     temperature: float = 1.0  # of the policy
     # The run

@@ -47,7 +47,7 @@ class TrainSettings:
     vf_coef: float = 0.5  # weight of the value loss
     ent_coef: float = 0.0  # weight of the entropy bonus
     max_grad_norm: float = 1.0  # clipping of the gradient
-    kl_coef: float = 0.05  # penalty per nat of divergence from the starting model
+    kl_coef: float = 1.0  # penalty per nat of divergence; fits scores of 0 to 100, scale it
     kl_target: float | None = None  # nats per answer that an adaptive penalty steers to
     temperature: float = 1.0  # of the policy, in training as in sampling
     top_k: int = 0  # sample among the k most probable tokens (0: all)

@@ -46,7 +46,7 @@ def test_every_setting_is_an_option_with_its_comment_as_help(script, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     for field in fields(script.Config):
         assert f"--{field.name.replace('_', '-')}" in shown
-    assert "penalty per nat of divergence from the starting model (ppo only) [0.05]" in shown
+    assert "penalty per nat of divergence; fits scores of 0 to 100 (ppo only) [1.0]" in shown
     assert "python agents/ppo_text.py --algorithm sb3-a2c" in shown
 
 

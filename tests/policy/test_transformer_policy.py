@@ -319,15 +319,27 @@ def test_sampling_is_seeded_and_leaves_global_generators_alone(make_policy):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_bfloat16_update_is_close_to_float32(make_policy):
+@every_architecture
+def test_bfloat16_update_is_close_to_float32(make_policy, architecture):
+    """Gradients too; on a CPU it goes through another implementation of attention."""
     batch = EpisodeBatch(
-        torch.tensor([[5, 6, 7, 8, 9]]), torch.tensor([0, 0]), torch.tensor([3, 4])
+        torch.tensor([[5, 6, 7, 8, 9, 3, 4, 5]]), torch.tensor([0, 0]), torch.tensor([3, 7])
     )
-    exact = make_policy().evaluate_actions(batch, batch.actions)[1]
-    rounded = make_policy(mixed_precision="bf16").evaluate_actions(batch, batch.actions)[1]
+    results = []
+    for mixed_precision in ("no", "bf16"):
+        policy = make_policy(architecture, mixed_precision=mixed_precision)
+        implementation = policy.model.config._attn_implementation
+        values, log_prob, _ = policy.evaluate_actions(batch, batch.actions)
+        (log_prob.sum() + values.sum()).backward()
+        gradient = torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
+        results.append((log_prob.detach(), gradient))
+        assert policy.model.config._attn_implementation == implementation
+    (exact, exact_gradient), (rounded, rounded_gradient) = results
     assert rounded.dtype == torch.float32
     assert not torch.equal(exact, rounded)
     torch.testing.assert_close(exact, rounded, atol=0.1, rtol=0)
+    cosine = torch.cosine_similarity(exact_gradient, rounded_gradient, dim=0)
+    assert cosine > 0.99
 
 
 def test_prefix_cache_can_be_switched_off(make_policy):
