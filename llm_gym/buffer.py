@@ -114,7 +114,7 @@ class EpisodeBuffer(RolloutBuffer):
         self._segments: list[Segment] | None = None
         self._last_dones = np.zeros(self.n_envs, dtype=bool)
         self.last_samples: RolloutBufferSamples | None = None
-        self.pos, self.full, self.generator_ready = 0, False, False
+        self.pos, self.full = 0, False
 
     def add(  # type: ignore[override]
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -162,11 +163,18 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         """The parameters' floating-point type."""
         return self.value_head.weight.dtype
 
-    def _logits(self, obs: Observation, features: torch.Tensor) -> torch.Tensor:
-        """``logits / temperature``, float ``(A, V)``, before any truncation."""
-        with self._autocast() if isinstance(obs, EpisodeBatch) else _nothing():
+    def _logits(
+        self, obs: Observation, features: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The policy's logits, float ``(A, V)``, ``-inf`` where cut, and what was kept."""
+        with self._autocast() if isinstance(obs, EpisodeBatch) else nullcontext():
             logits = self.head(features)
-        return logits if self.temperature == 1.0 else logits / self.temperature
+        if self.temperature != 1.0:
+            logits = logits / self.temperature
+        support = self._support(obs, logits)
+        if support is not None:
+            logits = logits.masked_fill(~support, -torch.inf)
+        return logits, support
 
     def _values(self, features: torch.Tensor) -> torch.Tensor:
         """Float ``(A, H)`` to float ``(A, 1)``."""
@@ -211,10 +219,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             packed set of tokens that was chosen from (see :class:`EpisodeBatch`).
         """
         actor, critic = self._hidden(obs)
-        logits = self._logits(obs, actor)
-        support = self._support(obs, logits)
-        if support is not None:
-            logits = logits.masked_fill(~support, -torch.inf)
+        logits, support = self._logits(obs, actor)
         probs = logits.softmax(-1)  # (N, V)
         actions = probs.argmax(-1) if deterministic else self._sample(probs)
         if torch.is_grad_enabled():
@@ -243,17 +248,14 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         Returns:
             Values ``(A, 1)``, log-probabilities ``(A,)`` and entropies ``(A,)`` in nats.
         """
-        actor, critic = self._hidden(obs)
-        logits = self._logits(obs, actor)
         if self.truncates and not isinstance(obs, EpisodeBatch):
             raise ValueError(
                 f"top_k={self.top_k}, top_p={self.top_p} cannot be evaluated on single "
                 "transitions, because the tokens kept at sampling time are not stored with them; "
                 "pass rollout_buffer_class=llm_gym.EpisodeBuffer"
             )
-        support = self._support(obs, logits)
-        if support is not None:
-            logits = logits.masked_fill(~support, -torch.inf)
+        actor, critic = self._hidden(obs)
+        logits, _ = self._logits(obs, actor)
         log_prob, entropy = log_prob_and_entropy(logits, actions.long().flatten())
         if self.evaluation_observer is not None:
             self.evaluation_observer(log_prob.detach())
@@ -262,10 +264,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
     def get_distribution(self, obs: Observation) -> CategoricalDistribution:  # type: ignore[override]
         """The distribution over the next token, for one observation a row."""
         actor, _ = self._hidden(obs)
-        logits = self._logits(obs, actor)
-        support = self._support(obs, logits)
-        if support is not None:
-            logits = logits.masked_fill(~support, -torch.inf)
+        logits, _ = self._logits(obs, actor)
         distribution = CategoricalDistribution(logits.shape[-1])
         distribution.distribution = torch.distributions.Categorical(
             logits=logits, validate_args=False
@@ -349,10 +348,6 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
         }
-
-
-def _nothing() -> torch.autocast:
-    return torch.autocast("cpu", enabled=False)
 
 
 def _check_options(
