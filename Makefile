@@ -8,20 +8,24 @@ RUNS ?= runs
 # gigabytes of CUDA libraries. Use your own torch by making $(VENV) with it yourself.
 TORCH := torch==2.13.0
 
-.PHONY: demo test bench lint format type check clean
+.PHONY: demo fly test bench lint format type check clean
 
-$(VENV)/.demo: pyproject.toml constraints.txt
+$(VENV)/.demo: pyproject.toml constraints.txt envs/autopilot/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --editable "envs/autopilot[render]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]" --editable "envs/autopilot[jsbsim,render]"
 	touch $@
 
 demo: $(VENV)/.demo
 	$(BIN)/llm-gym demo --seed 0 --output $(RUNS)/demo
+
+fly: $(VENV)/.demo
+	mkdir -p $(RUNS)
+	$(BIN)/llm-gym fly --agent ppo --turbulence moderate --record $(RUNS)/flight.gif
 
 test: $(VENV)/.dev
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal

@@ -164,10 +164,16 @@ class VectorEnvironmentConformance:
     Attributes:
         num_steps: steps of each comparison.
         num_envs: rows of each comparison.
+        tolerance: largest difference of observations and rewards from those of `SyncVectorEnv`; 0,
+            unless the vector form calculates in another order.
+        infos_of_all_steps: whether infos are those of `SyncVectorEnv`; False leaves them out, for
+            an environment that gives fewer.
     """
 
     num_steps: int = 60
     num_envs: int = 3
+    tolerance: float = 0.0
+    infos_of_all_steps: bool = True
 
     def make_env(self, row: int, num_rows: int) -> gym.Env:
         """The single environment that is equal to row `row` of `num_rows`."""
@@ -210,6 +216,8 @@ class VectorEnvironmentConformance:
                 self.make_sync_env(self.num_envs, mode),
                 seed=0,
                 num_steps=self.num_steps,
+                tolerance=self.tolerance,
+                infos=self.infos_of_all_steps,
             )
 
     def test_returned_data_stays_as_it_was(self) -> None:
@@ -239,6 +247,8 @@ def assert_same_vector_envs(
     seed: int,
     num_steps: int,
     actions: Callable[[int], np.ndarray] | None = None,
+    tolerance: float = 0.0,
+    infos: bool = True,
 ) -> None:
     """Step two vector environments side by side and compare all that they return.
 
@@ -248,6 +258,8 @@ def assert_same_vector_envs(
         seed: seed of both, and of the random actions.
         num_steps: number of steps.
         actions: gives the actions `(N, ...)` of a step; None samples them at random.
+        tolerance: largest difference of numbers that counts as none.
+        infos: whether to compare the infos, too.
 
     Raises:
         AssertionError: they differ.
@@ -256,7 +268,9 @@ def assert_same_vector_envs(
     second = _vector_steps(sync, seed=seed, num_steps=num_steps, actions=actions)
     mode = env.metadata["autoreset_mode"]
     for number, (one, other) in enumerate(zip(first, second, strict=True)):
-        assert_same(one, other, f"{RULE_SYNC}: {mode}, result {number}")
+        if not infos:
+            one, other = one[:-1], other[:-1]
+        assert_same(one, other, f"{RULE_SYNC}: {mode}, result {number}", tolerance=tolerance)
 
 
 def _vector_steps(
@@ -292,43 +306,49 @@ def _merge_masks(infos: dict[str, Any], reset_infos: dict[str, Any]) -> dict[str
     return {"action_mask": np.where(new, reset_infos["action_mask"], infos["action_mask"])}
 
 
-def assert_same(one: Any, other: Any, rule: str, path: str = "") -> None:
-    """Compare nested data exactly: types, shapes, dtypes and values.
+def assert_same(one: Any, other: Any, rule: str, path: str = "", *, tolerance: float = 0.0) -> None:
+    """Compare nested data: types, shapes, dtypes and values.
 
     Args:
         one: dicts, lists, tuples, arrays and plain values.
         other: what it should equal.
         rule: what is broken if it does not, for the message.
         path: where in the data `one` is, for the message.
+        tolerance: largest difference of numbers that counts as none.
 
     Raises:
         AssertionError: they differ; the message says where.
     """
     where = f"{rule} (at {path or 'the top'})"
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        _assert_same_arrays(one, other, where, rule, path)
+        _assert_same_arrays(one, other, where, rule, path, tolerance)
     elif isinstance(one, dict):
         assert isinstance(other, dict), where
         assert one.keys() == other.keys(), f"{where}: keys {set(one) ^ set(other)} are in one only"
         for key in one:
-            assert_same(one[key], other[key], rule, f"{path}[{key!r}]")
+            assert_same(one[key], other[key], rule, f"{path}[{key!r}]", tolerance=tolerance)
     elif isinstance(one, (list, tuple)):
         assert type(one) is type(other), where
         assert len(one) == len(other), where
         for index, (left, right) in enumerate(zip(one, other, strict=True)):
-            assert_same(left, right, rule, f"{path}[{index}]")
+            assert_same(left, right, rule, f"{path}[{index}]", tolerance=tolerance)
     else:
         assert type(one) is type(other), f"{where}: {type(one)} and {type(other)}"
-        assert one == other, f"{where}: {one!r} != {other!r}"
+        near = isinstance(one, float) and abs(one - other) <= tolerance
+        assert near or one == other, f"{where}: {one!r} != {other!r}"
 
 
-def _assert_same_arrays(one: Any, other: Any, where: str, rule: str, path: str) -> None:
+def _assert_same_arrays(
+    one: Any, other: Any, where: str, rule: str, path: str, tolerance: float
+) -> None:
     assert isinstance(one, np.ndarray), where
     assert isinstance(other, np.ndarray), where
     kinds = (one.dtype, one.shape), (other.dtype, other.shape)
     assert kinds[0] == kinds[1], f"{where}: {kinds[0]} and {kinds[1]}"
     if one.dtype == object:
-        assert_same(one.tolist(), other.tolist(), rule, path)
+        assert_same(one.tolist(), other.tolist(), rule, path, tolerance=tolerance)
+    elif np.issubdtype(one.dtype, np.floating):
+        assert np.allclose(one, other, rtol=0.0, atol=tolerance), f"{where}: {one} != {other}"
     else:
         assert np.array_equal(one, other), f"{where}: {one} != {other}"
 
