@@ -120,6 +120,8 @@ class FlightEnv(gym.Env[NDArray[np.float32], Any]):
         return {name[1:]: getattr(self, name) for name in _FLOWN}
 
     def _restore_flight(self, state: Mapping[str, Any]) -> None:
+        if state.keys() != {name[1:] for name in _FLOWN}:
+            raise ValueError("state is of another simulator; it must come from this environment's id")
         for name in _FLOWN:
             setattr(self, name, float(state[name[1:]]))
 
@@ -154,9 +156,10 @@ class FlightEnv(gym.Env[NDArray[np.float32], Any]):
             self.set_state(given["state"])
         else:
             self._begin(given)
+        observation = self._observe()
         if self.render_mode == "human":
             self.render()
-        return self._observe(), self._info()
+        return observation, self._info()
 
     def _begin(self, given: Mapping[str, Any]) -> None:
         draw = draw_start(self._start_noise, self.turbulence, given)
@@ -396,6 +399,7 @@ class FlightEnv(gym.Env[NDArray[np.float32], Any]):
             TypeError: it is no mapping.
         """
         _check_state(state, self.aircraft.name)
+        self._restore_flight(state["flight"])  # first, because it may refuse
         for name in _SAVED:
             setattr(self, name, state[name.lstrip("_")])
         self._cause, self._running = state["cause"], bool(state["running"])
@@ -403,7 +407,6 @@ class FlightEnv(gym.Env[NDArray[np.float32], Any]):
         self._noise = NoiseStream(int(state["noise"]))
         self._start_noise = NoiseStream(int(state["start_noise"]))
         self.np_random.bit_generator.state = dict(state["np_random"])
-        self._restore_flight(state["flight"])
         self._path = [(self.steps * STEP_SECONDS, self._altitude)]
         self._observe()
 

@@ -442,6 +442,10 @@ def test_states_of_others_are_refused():
     single.reset(seed=0)
     with pytest.raises(ValueError, match="state is of aircraft 'kite'"):
         single.set_state({**single.get_state(), "aircraft": "kite"})
+    elsewhere = single.get_state()
+    elsewhere["flight"] = {"commands": []}
+    with pytest.raises(ValueError, match="state is of another simulator"):
+        single.set_state(elsewhere)
     with pytest.raises(TypeError, match="state must be a dict"):
         single.reset(options={"state": 3})
 
