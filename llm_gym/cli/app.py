@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from llm_gym.cli.options import with_options_of
+from llm_gym.cli.plugins import PluginGroup
 from llm_gym.pipeline.pretrain import PretrainConfig
 from llm_gym.pipeline.setup import SCORER_NAMES
 from llm_gym.pipeline.sft import SFTConfig
@@ -15,6 +16,7 @@ from llm_gym.pipeline.train import TrainSettings
 
 app = typer.Typer(
     name="llm-gym",
+    cls=PluginGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

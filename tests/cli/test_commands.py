@@ -126,7 +126,7 @@ def test_a_mistake_is_one_clear_line_and_code_2(
     assert out == ""
 
 
-@pytest.mark.parametrize("arguments", [["fly"], ["train", "--no-such-option"], ["evaluate"]])
+@pytest.mark.parametrize("arguments", [["flyy"], ["train", "--no-such-option"], ["evaluate"]])
 def test_wrong_usage_is_code_2(arguments, run):
     code, _, err = run(*arguments)
     assert code == 2

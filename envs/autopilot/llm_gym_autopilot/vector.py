@@ -88,7 +88,7 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         )
         self._seeded = False
         self._ended = np.zeros(num_envs, np.bool_)  # rows that do not fly until they are reset
-        self._cockpits: list[Any] | None = None
+        self._cockpit: Any = None
 
     # ------------------------------------------------------------------ reset
 
@@ -346,8 +346,8 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         if self.render_mode is None:
             gym.logger.warn("render() does nothing without a render_mode, e.g. 'rgb_array'")
             return None
-        if self._cockpits is None:
-            self._cockpits = [Cockpit() for _ in range(self.num_envs)]
+        if self._cockpit is None:
+            self._cockpit = Cockpit()
         readings = self.telemetry()
         frames = [
             CockpitFrame.at(
@@ -358,15 +358,13 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
             )
             for row in range(self.num_envs)
         ]
-        return tuple(
-            cockpit.draw(frame) for cockpit, frame in zip(self._cockpits, frames, strict=True)
-        )
+        return tuple(self._cockpit.draw(frame) for frame in frames)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free what rendering holds."""
-        for cockpit in self._cockpits or ():
-            cockpit.close()
-        self._cockpits = None
+        if self._cockpit is not None:
+            self._cockpit.close()
+            self._cockpit = None
 
 
 class AutopilotDiscreteVectorEnv(AutopilotVectorEnv):

@@ -1,0 +1,127 @@
+"""Commands of plug-ins: an environment with a world of its own brings the commands that need it.
+
+A package offers them as entry points, each a function with typer's annotations:
+
+    [project.entry-points."llm_gym.commands"]
+    fly = "llm_gym_autopilot.command:fly"
+
+They are imported when one of them or the list of commands is asked for, not before.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from llm_gym.report.untrusted import printable
+
+__all__ = ["COMMAND_GROUP", "PluginGroup"]
+
+COMMAND_GROUP = "llm_gym.commands"
+
+# Where the commands of our own plug-ins come from, for people who do not have them yet.
+_HOMES = {"fly": ("llm-gym-autopilot", "envs/autopilot")}
+
+
+class PluginGroup(TyperGroup):
+    """The program's own commands, and behind them those of plug-ins.
+
+    An own command always wins over a plug-in's of the same name. A plug-in that cannot be imported
+    costs its own command only, and a line of warning where commands are listed.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of all commands that work, our own first."""
+        working, complaints = [], list(self._plugins.complaints)
+        for name, plugin in self._plugins.commands.items():
+            try:
+                _command(plugin)
+            except Exception as error:  # whatever somebody else's module raises
+                complaints.append(f"{_described(plugin)} is left out: {_reason(error)}")
+            else:
+                working.append(name)
+        if not ctx.resilient_parsing:  # a shell that completes a line wants to hear nothing else
+            for complaint in complaints:
+                _warn(complaint)
+        return [*super().list_commands(ctx), *sorted(working)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Returns a command by its name, None if there is none.
+
+        Args:
+            ctx: the invocation.
+            cmd_name: what was typed.
+
+        Raises:
+            ImportError: the command's plug-in is not installed or does not load.
+        """
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        plugin = self._plugins.commands.get(cmd_name)
+        if plugin is not None:
+            try:
+                return _command(plugin)
+            except Exception as error:  # whatever somebody else's module raises
+                if ctx.resilient_parsing:
+                    return None
+                raise ImportError(
+                    f"{_described(plugin)} does not load: {_reason(error)}"
+                ) from error
+        if cmd_name in _HOMES and not ctx.resilient_parsing:
+            package, folder = _HOMES[cmd_name]
+            raise ImportError(
+                f"there is no command {cmd_name!r} here: commands of environments come with "
+                f"their package: pip install {package} (in a checkout: pip install -e {folder})"
+            )
+        return None
+
+    @cached_property
+    def _plugins(self) -> _Plugins:
+        found = _Plugins({}, [])
+        for plugin in entry_points(group=COMMAND_GROUP):
+            if plugin.name in self.commands:
+                reason = "llm-gym has its own command of that name"
+            elif plugin.name in found.commands:
+                reason = f"{found.commands[plugin.name].value} has the name"
+            else:
+                found.commands[plugin.name] = plugin
+                continue
+            found.complaints.append(f"{_described(plugin)} is left out: {reason}")
+        return found
+
+
+class _Plugins(NamedTuple):
+    """What is installed: commands by name, and why others are not among them."""
+
+    commands: dict[str, EntryPoint]
+    complaints: list[str]
+
+
+def _command(plugin: EntryPoint) -> Any:
+    """The function behind an entry point, as a command."""
+    function = plugin.load()
+    if not inspect.isfunction(function):
+        raise TypeError(f"it must be a function, not {type(function).__name__}")
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command(name=plugin.name)(function)
+    return typer.main.get_command(alone)
+
+
+def _described(plugin: EntryPoint) -> str:
+    return f"the plug-in command {plugin.name!r} ({plugin.value})"
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _warn(text: str) -> None:
+    line = printable(" ".join(text.split()), multiline=False)
+    print(f"llm-gym: warning: {line}", file=sys.stderr)
