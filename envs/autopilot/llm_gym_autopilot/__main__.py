@@ -2,6 +2,7 @@
 
 python -m llm_gym_autopilot modes --speed 54    its natural motions, next to the textbook's
 python -m llm_gym_autopilot tune pid            how the shipped gains were found
+python -m llm_gym_autopilot evaluate pid lqr    how well pilots fly
 """
 
 from __future__ import annotations
@@ -79,11 +80,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     modes.add_argument("--speed", type=float, default=54.0, help="m/s (54)")
     modes.add_argument("--altitude", type=float, default=0.0, help="m (0)")
     commands.add_parser("tune", help="search for the gains of a pilot", add_help=False)
+    commands.add_parser("evaluate", help="fly pilots and print how well", add_help=False)
     options, rest = parser.parse_known_args(argv)
     if options.command == "tune":
         from llm_gym_autopilot.pilots import tuning
 
         return tuning.main(rest)
+    if options.command == "evaluate":
+        from llm_gym_autopilot import evaluation
+
+        return evaluation.main(rest)
     if rest:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     print(modes_table(options.aircraft, options.speed, options.altitude))

@@ -7,7 +7,7 @@ aeroplanes the number of NumPy calls is the price.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -133,11 +133,11 @@ class Fleet:
 
     # ------------------------------------------------------------------ starts
 
-    def seed(self, seed: int) -> None:
-        """Gives aeroplane i the random streams of `seed + i`."""
-        starts = [stream_starts(seed + row) for row in range(self.steps.size)]
-        self.start_state[:], self.noise.state[:] = np.array(starts, dtype=np.uint64).T
-        self._ready[:] = False
+    def seed(self, rows: Rows, seeds: Sequence[int]) -> None:
+        """Gives aeroplanes the random streams of their seeds, one seed an aeroplane of `rows`."""
+        starts = [stream_starts(int(seed)) for seed in seeds]
+        self.start_state[rows], self.noise.state[rows] = np.array(starts, dtype=np.uint64).T
+        self._ready[rows] = False
 
     def begin(self, rows: Rows, given: Mapping[str, Any] | None = None) -> None:
         """Starts episodes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -93,12 +93,15 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
     # ------------------------------------------------------------------ reset
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         """Start an episode in every row, or in those of `options["reset_mask"]`.
 
         Args:
-            seed: row i gets seed + i.
+            seed: row i gets seed + i, or the i-th of N seeds.
             options: as in `AutopilotEnv.reset`, each value for all rows or one a row, and
                 `reset_mask`, bool `(N,)`: which rows start anew.
 
@@ -109,15 +112,18 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
             ValueError: an unknown option, or a value outside the flight envelope.
             TypeError: an option of the wrong type.
         """
-        super().reset(seed=seed)
+        seeds = self._row_seeds(seed)
+        super().reset(seed=None if seeds is None else int(seeds[0]))
         given = dict(options or {})
         rows = self._masked_rows(given.pop("reset_mask", None))
         given = read_options(given, self.aircraft, self.num_envs)
-        if seed is not None or not self._seeded:
+        if seeds is None and not self._seeded:
             known = self.np_random_seed
             if known is None or known < 0:  # the caller set a generator of his own
                 known = int(self.np_random.integers(2**63))
-            self._fleet.seed(known)
+            seeds = range(known, known + self.num_envs)
+        if seeds is not None:
+            self._fleet.seed(rows, [seeds[row] for row in rows])
             self._seeded = True
         if "state" in given:
             self.set_state(given["state"])
@@ -125,6 +131,15 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
             self._fleet.begin(rows, {key: _of_rows(value, rows) for key, value in given.items()})
             self._ended[rows] = False
         return self._fleet.observations(), {}
+
+    def _row_seeds(self, seed: int | Sequence[int] | None) -> Sequence[int] | None:
+        if seed is None:
+            return None
+        if isinstance(seed, (int, np.integer)):
+            return range(int(seed), int(seed) + self.num_envs)
+        if len(seed) != self.num_envs:
+            raise ValueError(f"seed has {len(seed)} entries; give one number or {self.num_envs}")
+        return seed
 
     def _masked_rows(self, mask: Any) -> NDArray[np.intp]:
         if mask is None:

@@ -428,6 +428,21 @@ def test_bad_reset_masks(mask):
         env.reset(options={"reset_mask": mask})
 
 
+def test_seeds_one_a_row_and_of_masked_rows():
+    env = gym.make_vec(IDS[0], num_envs=3)
+    together = env.reset(seed=[7, 8, 9])[0]
+    assert np.array_equal(together, env.reset(seed=7)[0])
+    for _ in range(3):
+        env.step(np.zeros((3, 2), np.float32))
+    flown = env.unwrapped.telemetry().altitude_m
+    mask = np.array([False, True, False])
+    masked = env.reset(seed=[1, 8, 2], options={"reset_mask": mask})[0]
+    assert np.array_equal(masked[1], together[1])
+    assert env.unwrapped.telemetry().altitude_m[[0, 2]].tolist() == flown[[0, 2]].tolist()
+    with pytest.raises(ValueError, match="seed has 2 entries; give one number or 3"):
+        env.reset(seed=[1, 2])
+
+
 def test_states_of_others_are_refused():
     env = gym.make_vec(IDS[0], num_envs=2).unwrapped
     env.reset(seed=0)

@@ -137,7 +137,7 @@ class _Mp4Writer:
     """H.264 by the ffmpeg that imageio-ffmpeg brings along."""
 
     def __init__(self, path: Path, width: int, height: int, fps: float) -> None:
-        import imageio_ffmpeg  # type: ignore[import-untyped]
+        import imageio_ffmpeg
 
         self._frames = imageio_ffmpeg.write_frames(
             path,
