@@ -177,7 +177,8 @@ def read_jsonl(path: str | Path, keys: Sequence[str]) -> list[dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not str.splitlines: a text may contain U+2028, which JSON does not escape.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -8,7 +8,7 @@ import torch
 from llm_gym.corpus import InstructionPair
 from llm_gym.language_models import load_tokenizer
 from llm_gym.pipeline.optimisation import IGNORED, next_token_loss
-from llm_gym.pipeline.pairs import EncodedPair, collate, encode_pair
+from llm_gym.pipeline.pairs import EncodedPair, collate, encode_pair, read_pairs
 
 PLAIN = "{prompt}"
 
@@ -47,3 +47,9 @@ def test_padding_is_as_short_as_it_can_be():
     batch = collate([EncodedPair([3], [3]), EncodedPair([3, 4], [IGNORED, 4])], pad_token_id=9)
     assert batch.input_ids.tolist() == [[3, 9], [3, 4]]
     assert batch.labels.tolist() == [[3, IGNORED], [IGNORED, 4]]
+
+
+def test_a_line_separator_inside_a_text_is_text(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"prompt": "one\u2028two", "completion": "three"}\n', encoding="utf-8")
+    assert read_pairs(path)[0].prompt == "one\u2028two"
