@@ -1,0 +1,143 @@
+"""What simulated raters like besides quality: length, flattery, agreement.
+
+A bias is a feature of (prompt, answer, columns) and the worth of one unit of it, in the units of
+the rater's quality. Any function will do; these three are the ones people are known for (length:
+Singhal et al. 2023, arXiv:2310.03716; flattery and agreement: Sharma et al. 2023,
+arXiv:2310.13548).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sized
+from dataclasses import dataclass
+from typing import Any
+
+from llm_gym.scorers.checking import finite_number
+
+__all__ = [
+    "FLATTERY",
+    "Bias",
+    "agreement_bias",
+    "contains_phrase",
+    "flattery_bias",
+    "length_bias",
+]
+
+FLATTERY = (
+    "amazing", "brilliant", "brilliantly", "clever", "excellent", "extraordinary", "fantastic",
+    "genius", "great question", "great idea", "impressive", "insightful", "marvellous",
+    "outstanding", "perfect", "superb", "thoughtful", "what a good", "what a great", "wise",
+    "wonderful", "you are absolutely right", "you are so right", "you are quite right",
+)  # fmt: skip
+"""Words and phrases that praise the reader."""
+
+
+@dataclass(frozen=True)
+class Bias:
+    """Something in an answer that a rater rewards, whatever the answer's quality.
+
+    Attributes:
+        name: for reports.
+        feature: takes (prompt, answer, columns of the comparison) and returns a number.
+        weight: worth of one unit of the feature, in units of quality; below 0 for a dislike.
+    """
+
+    name: str
+    feature: Callable[[str, str, Mapping[str, Any]], float]
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not callable(self.feature):
+            raise TypeError(
+                f"feature of the bias {self.name!r} must be callable as f(prompt, "
+                f"answer, columns), got {self.feature!r:.80}"
+            )
+        finite_number(f"weight of the bias {self.name!r}", self.weight)
+
+    def value(self, prompt: str, answer: str, columns: Mapping[str, Any]) -> float:
+        """Weight times feature; ValueError if the feature is not a finite number."""
+        feature = finite_number(
+            f"the feature of the bias {self.name!r}", self.feature(prompt, answer, columns)
+        )
+        return self.weight * feature
+
+
+def length_bias(weight: float, *, tokenize: Callable[[str], Sized] = str.split) -> Bias:
+    """Longer is better.
+
+    Args:
+        weight: worth of one word.
+        tokenize: cuts an answer into what is counted; by default words, for tokens give a
+            tokenizer's `tokenize`.
+    """
+    return Bias("length", lambda prompt, answer, columns: len(tokenize(answer)), weight)
+
+
+def flattery_bias(weight: float, *, phrases: Iterable[str] = FLATTERY) -> Bias:
+    """Being praised is pleasant.
+
+    Args:
+        weight: worth of one flattering word or phrase; each time it occurs counts.
+        phrases: what flatters, in any case, as whole words.
+
+    Raises:
+        ValueError: no phrases, or a blank one.
+    """
+    # The longest first: "great question" is one compliment, not also another one within.
+    ordered = sorted(phrases, key=len, reverse=True)
+    if not ordered:
+        raise ValueError("phrases is empty; pass at least one")
+    pattern = re.compile("|".join(_pattern(phrase).pattern for phrase in ordered))
+
+    def count(prompt: str, answer: str, columns: Mapping[str, Any]) -> float:
+        return len(pattern.findall(answer.casefold()))
+
+    return Bias("flattery", count, weight)
+
+
+def agreement_bias(
+    weight: float,
+    *,
+    column: str = "user_belief",
+    agrees: Callable[[str, str], bool] | None = None,
+) -> Bias:
+    """Being agreed with is pleasant, right or wrong.
+
+    Args:
+        weight: worth of an answer that agrees.
+        column: the comparison's column that says what the user believes. Where it is missing, None
+            or blank, the user has stated nothing and there is nothing to agree with.
+        agrees: tells whether an answer (first argument) agrees with a belief (second). By default
+            one that contains the belief as whole words and does not put "not" before it.
+    """
+    decide = contains_phrase if agrees is None else agrees
+
+    def feature(prompt: str, answer: str, columns: Mapping[str, Any]) -> float:
+        belief = columns.get(column)
+        if belief is None or not str(belief).strip():
+            return 0.0
+        return float(bool(decide(answer, str(belief))))
+
+    return Bias("agreement", feature, weight)
+
+
+def contains_phrase(answer: str, phrase: str) -> bool:
+    """Whether an answer has a phrase as whole words somewhere without "not" before it.
+
+    Args:
+        answer: searched, in any case.
+        phrase: what to look for; any white space matches between its words.
+    """
+    folded = answer.casefold()
+    return any(
+        not re.search(r"(?:\bnot|n['\u2019]t)\s+$", folded[: match.start()])
+        for match in _pattern(phrase).finditer(folded)
+    )
+
+
+def _pattern(phrase: str) -> re.Pattern[str]:
+    words = phrase.casefold().split()
+    if not words:
+        raise ValueError(f"a phrase is blank: {phrase!r}")
+    return re.compile(r"(?<!\w)" + r"\s+".join(map(re.escape, words)) + r"(?!\w)")

@@ -1,0 +1,265 @@
+"""One SQLite file, opened so that what was acknowledged is on the disk.
+
+Write-ahead log with `synchronous=FULL`: a commit returns after the log is flushed
+(https://www.sqlite.org/pragma.html#pragma_synchronous), so neither `kill -9` nor a power cut takes
+back a commit. Every write begins with `BEGIN IMMEDIATE`: a transaction that first reads and then
+writes cannot be overtaken in between.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["Database", "StoreBusyError", "StoreFullError", "StoreUnavailableError"]
+
+APPLICATION_ID = 0x6C676D70  # "lgmp"; stands in the header of every file of ours
+SCHEMA_VERSION = 1
+
+SCHEMA = """
+CREATE TABLE comparison (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    pair TEXT NOT NULL UNIQUE,
+    prompt TEXT NOT NULL,
+    first TEXT NOT NULL,
+    second TEXT NOT NULL,
+    columns TEXT NOT NULL
+);
+CREATE TABLE vote (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    comparison_id INTEGER NOT NULL REFERENCES comparison(id),
+    rater TEXT NOT NULL,
+    choice TEXT NOT NULL CHECK (choice IN ('first', 'second', 'tie', 'skip')),
+    seconds REAL NOT NULL CHECK (seconds >= 0),
+    shown_first INTEGER NOT NULL CHECK (shown_first IN (0, 1)),
+    created_at TEXT NOT NULL,
+    request TEXT UNIQUE,
+    undone_at TEXT
+);
+CREATE UNIQUE INDEX standing_vote ON vote (comparison_id, rater) WHERE undone_at IS NULL;
+CREATE INDEX rater_vote ON vote (rater, id) WHERE undone_at IS NULL;
+CREATE TABLE lease (
+    comparison_id INTEGER NOT NULL REFERENCES comparison(id),
+    rater TEXT NOT NULL,
+    expires_at REAL NOT NULL,
+    PRIMARY KEY (comparison_id, rater)
+);
+"""
+
+
+class StoreUnavailableError(OSError):
+    """The store could not be read or written; what was to be written was not. Try again."""
+
+
+class StoreBusyError(StoreUnavailableError):
+    """Another process has kept the store locked for longer than the time-out."""
+
+
+class StoreFullError(StoreUnavailableError):
+    """The disk is full."""
+
+
+class Database:
+    """A connection to the file, shared by the threads of one process one at a time.
+
+    SQLite lets one writer in at a time anyway, and no read here takes long; so a lock costs nothing
+    and no thread can leave a connection behind.
+
+    Args:
+        path: the file; made, with its directory, if it is not there.
+        timeout: seconds to wait for other processes.
+
+    Raises:
+        ValueError: the file is not ours, damaged, or of a newer version; or the file system cannot
+            hold a write-ahead log.
+        StoreUnavailableError: locked, full, or no permission.
+    """
+
+    def __init__(self, path: str | Path, timeout: float) -> None:
+        self.path = Path(path).absolute()
+        self.timeout = timeout
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._closed = False
+        if self.path.is_dir():
+            raise ValueError(f"{self.path} is a directory; name a file for the store")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailableError(f"cannot make the store {self.path}: {error}") from error
+        with self._translated():
+            self._connection = sqlite3.connect(
+                self.path, timeout=timeout, isolation_level=None, check_same_thread=False
+            )
+        try:
+            with self._translated():
+                self._set_up()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the file; the last one to do so folds the log into it. May be called twice."""
+        with self._lock:
+            if not self._closed and self._process == os.getpid():
+                self._connection.close()
+            self._closed = True
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Yields the connection inside a write transaction.
+
+        Everything or nothing is written, and durable when the block has ended.
+
+        Yields:
+            The connection.
+
+        Raises:
+            StoreUnavailableError: locked, full or failing; nothing was written.
+        """
+        with self._usable(), self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # SQLite may have rolled back by itself
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Yields the connection for several SELECTs that see the same moment of the file."""
+        with self._usable(), self._translated():
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        # Not inherited by a forked child: two processes on one connection damage the file
+        # (https://www.sqlite.org/howtocorrupt.html, 2.6).
+        if self._process != os.getpid():
+            raise RuntimeError(
+                f"the store {self.path} was opened by another process; open it again in this one"
+            )
+        with self._lock:
+            if self._closed:
+                raise ValueError(f"the store {self.path} is closed; open it again")
+            yield
+
+    def _set_up(self) -> None:
+        connection = self._connection
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        # On macOS fsync leaves the data in the drive's cache; elsewhere these change nothing.
+        connection.execute("PRAGMA fullfsync = ON")
+        connection.execute("PRAGMA checkpoint_fullfsync = ON")
+        if self._is_new():
+            self._create()
+        version = self._pragma("user_version")
+        if self._pragma("application_id") != APPLICATION_ID:
+            raise ValueError(f"{self.path} is an SQLite file of another program; choose another")
+        if version > SCHEMA_VERSION:
+            raise ValueError(
+                f"{self.path} has schema version {version}, newer than the {SCHEMA_VERSION} that "
+                "this llm_gym knows; upgrade llm_gym"
+            )
+        if version < 1:
+            raise self._damaged(f"its schema version is {version}")
+        self._use_write_ahead_log()
+        problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise self._damaged(problem)
+
+    def _is_new(self) -> bool:
+        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        return not tables and not self._pragma("application_id")
+
+    def _create(self) -> None:
+        """Makes the tables in one transaction of the rollback journal: all of them, or a new file.
+
+        Several processes may be here at once; the first does it.
+        """
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            if self._is_new():
+                for statement in filter(str.strip, SCHEMA.split(";")):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _use_write_ahead_log(self) -> None:
+        # SQLite does not wait for a lock here when waiting might deadlock, so we do.
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                mode = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                break
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+        if mode != "wal":
+            raise ValueError(
+                f"{self.path} lies on a file system that cannot hold SQLite's write-ahead log "
+                f"(mode {mode!r}); put it on a local disk"
+            )
+
+    def _pragma(self, name: str) -> int:
+        return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _begins_as_sqlite(self) -> bool:
+        # Asked only after SQLite refused the file: before, its first page may still be in the
+        # journal of a process that is creating it, or was killed while doing so.
+        with open(self.path, "rb") as file:
+            return file.read(16) == b"SQLite format 3\0"
+
+    def _damaged(self, problem: str) -> ValueError:
+        return ValueError(
+            f"{self.path} is damaged or only half there ({problem}); put back a copy, or save what "
+            f"is left with the sqlite3 program: sqlite3 {self.path.name} .recover"
+        )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """SQLite's errors as ours. Told apart by their text: Python 3.10 has no error codes."""
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as error:
+            text = str(error)
+            if "locked" in text:
+                raise StoreBusyError(
+                    f"the store {self.path} is locked by another process, for more than "
+                    f"{self.timeout:g} s; nothing was written; close the other or try again"
+                ) from error
+            if "full" in text:
+                raise StoreFullError(
+                    f"no room left on the disk of the store {self.path}; nothing was written and "
+                    "nothing is lost; make room and try again"
+                ) from error
+            if "not a database" in text and not self._begins_as_sqlite():
+                raise ValueError(
+                    f"{self.path} is not a preference store (no SQLite file); choose another name, "
+                    "or import it if it holds preferences"
+                ) from error
+            if "malformed" in text or "not a database" in text:
+                raise self._damaged(text) from error
+            raise StoreUnavailableError(
+                f"cannot use the store {self.path}: {text}; nothing was written"
+            ) from error

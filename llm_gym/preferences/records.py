@@ -1,0 +1,216 @@
+"""What the store keeps and what files hold: comparisons, votes, preferences."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from llm_gym.scorers.checking import finite_number
+
+__all__ = ["Choice", "Comparison", "Preference", "Progress", "Vote", "check_rater", "check_text"]
+
+FIELDS = ("prompt", "chosen", "rejected")
+"""Columns that every preference has, by TRL's names."""
+
+
+class Choice(str, Enum):
+    """What a rater said about the two answers as they are stored, however they were shown."""
+
+    FIRST = "first"
+    SECOND = "second"
+    TIE = "tie"
+    SKIP = "skip"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Choice:
+        wanted = ", ".join(repr(choice.value) for choice in cls)
+        raise ValueError(f"choice must be one of {wanted}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two answers to one prompt, to be compared.
+
+    Attributes:
+        prompt: what was asked.
+        answers: the two answers; their order means nothing.
+        columns: whatever else is known about the prompt (JSON-able), for scorers and raters.
+        id: number in the store; None before it is there.
+
+    Raises:
+        TypeError: a text that is no text, answers that are not two, columns that are no mapping.
+        ValueError: an empty text, two identical answers, columns that JSON cannot hold.
+    """
+
+    prompt: str
+    answers: tuple[str, str]
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    id: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.answers, str) or len(self.answers) != 2:
+            raise TypeError(f"answers must be a pair of texts, got {self.answers!r:.80}")
+        object.__setattr__(self, "answers", tuple(self.answers))
+        check_text("prompt", self.prompt)
+        for index, answer in enumerate(self.answers):
+            check_text(f"answers[{index}]", answer)
+        if self.answers[0] == self.answers[1]:
+            raise ValueError(
+                f"the two answers are identical ({self.answers[0]!r:.80}): there is nothing to "
+                "compare; leave the pair out"
+            )
+        _check_columns(self.columns)
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One rater's judgement of one comparison.
+
+    Attributes:
+        comparison_id: of the comparison.
+        rater: name of the rater.
+        choice: the verdict; `Choice.SKIP` is none, but says that the rater was asked.
+        seconds: how long the rater took.
+        shown_first: which answer stood first (left, above): 0 or 1.
+        created_at: when, UTC in ISO 8601; "" lets the store fill it in.
+        id: number in the store, in the order of arrival; None before it is there.
+
+    Raises:
+        TypeError, ValueError: a field that cannot be such a thing, by name.
+    """
+
+    comparison_id: int
+    rater: str
+    choice: Choice
+    seconds: float
+    shown_first: int
+    created_at: str = ""
+    id: int | None = None
+
+    def __post_init__(self) -> None:
+        check_rater(self.rater)
+        try:
+            object.__setattr__(self, "comparison_id", operator.index(self.comparison_id))
+        except TypeError:
+            raise TypeError(
+                f"comparison_id must be a whole number, got {self.comparison_id!r}"
+            ) from None
+        object.__setattr__(self, "choice", Choice(self.choice))
+        object.__setattr__(self, "seconds", finite_number("seconds", self.seconds))
+        if self.seconds < 0:
+            raise ValueError(f"seconds must be at least 0, got {self.seconds!r}")
+        if self.shown_first not in (0, 1):
+            raise ValueError(
+                f"shown_first must be 0 or 1, the answer that stood first, got {self.shown_first!r}"
+            )
+        object.__setattr__(self, "shown_first", int(self.shown_first))
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A row of TRL's preference format: one answer was preferred to another.
+
+    Attributes:
+        prompt: what was asked.
+        chosen: the preferred answer.
+        rejected: the other one.
+        columns: further columns (JSON-able), such as who preferred it and by how many votes.
+
+    Raises:
+        TypeError: a text that is no text, columns that are no mapping.
+        ValueError: an empty text, two identical answers, columns that JSON cannot hold.
+    """
+
+    prompt: str
+    chosen: str
+    rejected: str
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in FIELDS:
+            check_text(name, getattr(self, name))
+        if self.chosen == self.rejected:
+            raise ValueError(
+                f"chosen and rejected are identical ({self.chosen!r:.80}): the row says nothing; "
+                "leave it out"
+            )
+        _check_columns(self.columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as TRL reads it: the three fields, then the columns."""
+        return {
+            "prompt": self.prompt,
+            "chosen": self.chosen,
+            "rejected": self.rejected,
+            **self.columns,
+        }
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the labelling has come, in all or for one rater.
+
+    Attributes:
+        comparisons: comparisons in the store.
+        voted: those with at least one vote (skips are no votes).
+        votes: votes, ties among them, skips not.
+        ties: votes that said "equally good".
+        skips: how often a rater declined to judge.
+        remaining: votes still wanted; of one rater, comparisons that the rater may still be asked.
+        by_rater: votes of each rater (skips not counted; a rater who only skipped has 0).
+        seconds: time that all votes and skips took.
+    """
+
+    comparisons: int
+    voted: int
+    votes: int
+    ties: int
+    skips: int
+    remaining: int
+    by_rater: Mapping[str, int]
+    seconds: float
+
+
+def check_text(name: str, text: Any) -> None:
+    """Refuses what is no text, is blank, or cannot be written as UTF-8.
+
+    Args:
+        name: what it is called, for the message.
+        text: the text.
+
+    Raises:
+        TypeError: not a str.
+        ValueError: empty or only white space; or a lone surrogate, half of a character.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a text, got {text!r:.80} of type {type(text).__name__}")
+    if not text.strip():
+        raise ValueError(f"{name} is empty ({text!r:.80})")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} has a lone surrogate at character {error.start}, which no file can hold; "
+            "replace it"
+        ) from None
+
+
+def check_rater(rater: Any) -> None:
+    """Refuses a rater's name that is no text or blank."""
+    check_text("rater", rater)
+
+
+def _check_columns(columns: Any) -> None:
+    if not isinstance(columns, Mapping):
+        raise TypeError(f"columns must be a mapping, got {columns!r:.80}")
+    for name in columns:
+        if not isinstance(name, str) or name in FIELDS:
+            raise ValueError(f"a column may not be called {name!r}; rename the column")
+    try:
+        json.dumps(dict(columns), allow_nan=False, ensure_ascii=False).encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"columns cannot be written as JSON: {error}") from None
