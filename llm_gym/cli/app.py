@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from llm_gym.cli.labelling import EXAMPLES, label
 from llm_gym.cli.options import with_options_of
 from llm_gym.cli.plugins import PluginGroup
 from llm_gym.pipeline.pretrain import PretrainConfig
@@ -219,6 +220,9 @@ def sft(
     from llm_gym.cli.runs import run_sft
 
     run_sft(model, pairs, output, SFTConfig(**values))
+
+
+app.command(epilog=EXAMPLES)(label)
 
 
 @app.command()

@@ -12,7 +12,7 @@ import pytest
 from llm_gym.cli import main
 from tests.tiny_runs import PROMPTS
 
-COMMANDS = ("demo", "train", "evaluate", "generate", "envs", "pretrain", "sft")
+COMMANDS = ("demo", "train", "evaluate", "generate", "envs", "pretrain", "sft", "label")
 
 
 @pytest.fixture

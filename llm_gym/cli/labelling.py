@@ -1,0 +1,279 @@
+"""The command `label`: people compare answers, on a page or in the terminal."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from llm_gym.labelling.store_desk import StoreDesk
+    from llm_gym.preferences.store import PreferenceStore
+
+__all__ = ["EXAMPLES", "label"]
+
+EXAMPLES = """\
+Two answers of the built-in model to each of 50 prompts, to be compared in the browser:
+
+\b
+  llm-gym label votes.db --generate-from llm_gym/email-sft --max-prompts 50
+  llm-gym label votes.db                        (goes on where it stopped)
+  llm-gym label votes.db --export votes.jsonl   (rows to train on)"""
+
+_GENERATION = "Making comparisons"
+_PAGE = "The page"
+
+
+def label(
+    store: Annotated[Path, typer.Argument(help="File of the votes (SQLite); made if missing.")],
+    import_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--import",
+            help='Add a file: .jsonl with "prompt" and "answers" (two) in every line, to be '
+            "compared; or preferences in TRL's format (.jsonl, .parquet), which count as votes.",
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the votes as preferences in TRL's format (.jsonl, .parquet), and end."
+        ),
+    ] = None,
+    rater: Annotated[str, typer.Option(help="Your name.", show_default="asks")] = "",
+    votes_per_comparison: Annotated[
+        int, typer.Option(help="How many raters shall judge each comparison.")
+    ] = 1,
+    budget: Annotated[
+        int | None, typer.Option(help="Most questions to one rater.", show_default="all there are")
+    ] = None,
+    terminal: Annotated[
+        bool, typer.Option("--terminal", help="Ask in this terminal instead of a browser.")
+    ] = False,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on.", rich_help_panel=_PAGE)
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(help="0 takes a free one.", rich_help_panel=_PAGE, min=0, max=65535)
+    ] = 0,
+    no_browser: Annotated[
+        bool,
+        typer.Option(
+            "--no-browser", help="Print the address, open no browser.", rich_help_panel=_PAGE
+        ),
+    ] = False,
+    generate_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Language model that answers every prompt twice: name or directory.",
+            rich_help_panel=_GENERATION,
+        ),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            help="File of prompts: .txt, one a line, or .jsonl.",
+            show_default="built-in requests for emails",
+            rich_help_panel=_GENERATION,
+        ),
+    ] = None,
+    max_prompts: Annotated[
+        int | None,
+        typer.Option(
+            help="Only the first so many.",
+            show_default="all; of the built-in ones 100",
+            min=1,
+            rich_help_panel=_GENERATION,
+        ),
+    ] = None,
+    prompt_template: Annotated[
+        str | None,
+        typer.Option(
+            help='Text around the prompt ("{prompt}": none).',
+            show_default="the tokenizer's",
+            rich_help_panel=_GENERATION,
+        ),
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Most tokens of an answer.", rich_help_panel=_GENERATION)
+    ] = 96,
+    temperature: Annotated[
+        float, typer.Option(help="Of the sampling.", rich_help_panel=_GENERATION)
+    ] = 1.0,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or auto.", rich_help_panel=_GENERATION)
+    ] = "cpu",
+    seed: Annotated[
+        int, typer.Option(help="Of the sampling, and of which answer is shown first.")
+    ] = 0,
+) -> None:
+    """Let people compare answers, in the browser or in the terminal.
+
+    Every vote is in the file at once: stop with Ctrl-C, go on with the
+    same command. Several people may vote at the same time.
+    """
+    from llm_gym.labelling.store_desk import StoreDesk
+    from llm_gym.preferences.store import PreferenceStore
+
+    if generate_from is None and (prompts is not None or max_prompts is not None):
+        raise ValueError("--prompts and --max-prompts need --generate-from MODEL")
+    if import_file is None and generate_from is None and not store.exists():
+        raise FileNotFoundError(
+            f"there is no store {str(store)!r}; make one with --import FILE or --generate-from "
+            "MODEL"
+        )
+    with PreferenceStore(store) as votes:
+        if import_file is not None:
+            _import(votes, import_file)
+        if generate_from is not None:
+            _generate(
+                votes,
+                generate_from,
+                prompts,
+                max_prompts,
+                prompt_template=prompt_template,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                seed=seed,
+                device=device,
+            )
+        if export is not None:
+            print(f"preferences written to {export}: {votes.export_file(export):,}")
+            return
+        desk = StoreDesk(votes, votes_per_comparison=votes_per_comparison, budget=budget, seed=seed)
+        _check_work(votes, votes_per_comparison)
+        try:
+            if terminal:
+                _in_terminal(desk, rater)
+            else:
+                _in_browser(desk, rater, host, port, browser=not no_browser)
+        except KeyboardInterrupt:
+            print()  # behind the terminal's ^C
+        _say_goodbye(votes, store)
+
+
+def _import(votes: PreferenceStore, path: Path) -> None:
+    from llm_gym.labelling.comparisons import read_comparisons
+
+    comparisons = read_comparisons(path)
+    if comparisons is None:
+        print(f"new votes from {path}: {votes.import_file(path):,}")
+        return
+    before = votes.progress().comparisons
+    votes.add(comparisons)
+    print(f"new comparisons from {path}: {votes.progress().comparisons - before:,}")
+
+
+def _generate(
+    votes: PreferenceStore,
+    model: str,
+    path: str | None,
+    max_prompts: int | None,
+    *,
+    prompt_template: str | None,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    device: str,
+) -> None:
+    from llm_gym.labelling.comparisons import sample_comparisons
+    from llm_gym.pipeline.setup import quiet_libraries
+    from llm_gym.text.prompt_rows import PromptRow, read_prompts
+
+    quiet_libraries()
+    if path is None:
+        from llm_gym.corpus.prompts import email_prompts
+
+        rows = [PromptRow(text, {}) for text in email_prompts("train", max_prompts or 100)]
+    else:
+        rows = list(read_prompts(path))[:max_prompts]
+    print(f"{model} answers {len(rows):,} prompts twice ...", flush=True)
+    made = sample_comparisons(
+        model,
+        rows,
+        prompt_template=prompt_template,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+        device=device,
+    )
+    votes.add(made)
+    if len(made) < len(rows):
+        print(f"left out {len(rows) - len(made):,} prompts to which its answers were all alike")
+
+
+def _check_work(votes: PreferenceStore, votes_per_comparison: int) -> None:
+    progress = votes.progress(votes_per_comparison=votes_per_comparison)
+    if not progress.comparisons:
+        raise ValueError(
+            f"{votes.path} holds no comparisons: add some with --import FILE or --generate-from "
+            "MODEL"
+        )
+    if not progress.remaining:
+        print(
+            f"all {progress.comparisons:,} comparisons have the votes that are wanted; "
+            f"--votes-per-comparison {votes_per_comparison + 1} asks for one more of each"
+        )
+
+
+def _in_terminal(desk: StoreDesk, rater: str) -> None:
+    from rich.console import Console
+
+    from llm_gym.labelling.keys import Keys
+    from llm_gym.labelling.questions import checked_rater
+    from llm_gym.labelling.terminal import label_in_terminal
+
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without UTF-8
+    name = checked_rater(rater or _login())
+    with Keys() as keys:
+        label_in_terminal(desk, name, console=Console(), keys=keys)
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        raise ValueError("nobody is logged in: give your name with --rater") from None
+
+
+def _in_browser(desk: StoreDesk, rater: str, host: str, port: int, *, browser: bool) -> None:
+    from llm_gym.labelling.guard import is_loopback
+    from llm_gym.labelling.server import create_app, listen, serve, url_of
+
+    app = create_app(desk, rater=rater, host=host)
+    if not is_loopback(host):
+        print(
+            f"llm-gym: warning: on {host} everybody who can reach this machine can read the "
+            "comparisons and vote; there is no password and no encryption",
+            file=sys.stderr,
+        )
+    with listen(host, port) as listener:
+        url = url_of(listener)
+        print(f"labelling page: {url}  (Ctrl-C stops; every vote is saved at once)", flush=True)
+        if browser and _has_display():
+            import webbrowser
+
+            webbrowser.open(url)
+        serve(app, listener)
+
+
+def _has_display() -> bool:
+    """Whether a browser would open in a window of its own, rather than in this terminal."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _say_goodbye(votes: PreferenceStore, path: Path) -> None:
+    from llm_gym.labelling.notes import vote_notes
+
+    print("\n".join(vote_notes(list(votes.votes()))))
+    if votes.progress().votes:
+        command = f"llm-gym label {shlex.quote(str(path))} --export preferences.jsonl"
+        print(f"rows to train on: {command}")

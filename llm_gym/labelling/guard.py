@@ -1,0 +1,144 @@
+"""Keeps other people's pages and programs away from a server that runs on a person's own machine.
+
+Any site a person visits can send requests to 127.0.0.1, and a name that resolves to it (DNS
+rebinding) makes that site's scripts "same origin". So: the `Host` must be one that this server goes
+by, a browser's `Origin` must be that host, and whatever changes something must carry a token that
+only a page of this server could read. What it answers may load nothing from elsewhere and run no
+inline script (Content Security Policy).
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+__all__ = ["TOKEN_HEADER", "Guard", "is_loopback", "new_token"]
+
+TOKEN_HEADER = "X-LLM-Gym-Token"  # noqa: S105 - the header's name, not a secret
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+        "object-src 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def new_token() -> str:
+    """A token for one run of a server."""
+    return secrets.token_urlsafe(32)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, name or address, can only be reached from this machine."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Guard:
+    """ASGI middleware that refuses what did not come from the server's own page.
+
+    Args:
+        app: the application behind it.
+        token: what requests that change something must carry in `TOKEN_HEADER`.
+        host: the address that the server listens on. On loopback it goes by loopback names only;
+            elsewhere by every address (a rebinding attack needs a name), the name of this machine
+            and `host` itself.
+    """
+
+    def __init__(self, app: Application, *, token: str, host: str) -> None:
+        self.app = app
+        self._token = token.encode()
+        self._loopback_only = is_loopback(host)
+        self._names = {"localhost"}
+        if not self._loopback_only:
+            machine = socket.gethostname().lower()
+            self._names |= {host.lower(), machine, f"{machine}.local"}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers 400 or 403 itself, or lets the application answer; adds the headers either way.
+
+        Args:
+            scope: of the connection.
+            receive: of the connection.
+            send: of the connection.
+        """
+        if scope["type"] != "http":
+            return  # there is nothing behind web sockets, and nothing to start up
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+                message["headers"] = [*message.get("headers", []), *own]
+            await send(message)
+
+        problem = self._problem(scope)
+        if problem is None:
+            await self.app(scope, receive, send_with_headers)
+            return
+        status, text = problem
+        body = json.dumps({"error": text}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send_with_headers(
+            {"type": "http.response.start", "status": status, "headers": headers}
+        )
+        await send({"type": "http.response.body", "body": body})
+
+    def _problem(self, scope: Scope) -> tuple[int, str] | None:
+        headers: dict[str, list[str]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        hosts = headers.get("host", [])
+        if len(hosts) != 1 or not self._goes_by(hosts[0]):
+            return 400, "This server does not go by that host name."
+        origins = headers.get("origin", [])
+        if origins and origins != [f"http://{hosts[0]}"]:
+            return 403, "Requests of other sites are refused."
+        # A browser says so by itself when another site asks, even where it sends no Origin. The
+        # page itself may be reached by a link.
+        sites = set(headers.get("sec-fetch-site", []))
+        if scope["path"].startswith("/api/") and not sites <= {"none", "same-origin"}:
+            return 403, "Requests of other sites are refused."
+        if scope["method"] not in _SAFE_METHODS:
+            given = headers.get(TOKEN_HEADER.lower(), [""])[0]
+            if not hmac.compare_digest(given.encode(), self._token):
+                return 403, "The server was restarted, or the request carries no token."
+        return None
+
+    def _goes_by(self, host_header: str) -> bool:
+        try:
+            name = urlsplit(f"//{host_header}").hostname or ""
+        except ValueError:
+            return False
+        if name in self._names:
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or not self._loopback_only
