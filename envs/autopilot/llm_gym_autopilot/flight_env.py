@@ -121,7 +121,9 @@ class FlightEnv(gym.Env[NDArray[np.float32], Any]):
 
     def _restore_flight(self, state: Mapping[str, Any]) -> None:
         if state.keys() != {name[1:] for name in _FLOWN}:
-            raise ValueError("state is of another simulator; it must come from this environment's id")
+            raise ValueError(
+                "state is of another simulator; it must come from this environment's id"
+            )
         for name in _FLOWN:
             setattr(self, name, float(state[name[1:]]))
 

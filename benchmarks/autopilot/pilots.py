@@ -1,0 +1,148 @@
+"""Trains the agents, flies everybody at every turbulence level, on the same held-out seeds."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llm_gym_autopilot.evaluation import FlightEvaluation, evaluate_pilot
+from numpy.typing import NDArray
+
+from benchmarks.autopilot.entries import LEVELS, MEASURES, PILOTS, TRAININGS, Training
+from benchmarks.common import bootstrap
+from llm_gym.callbacks.history import read_rows
+
+Say = Callable[[str], None]
+WATCHED = ("none", "moderate")  # levels of the learning curves
+
+
+def measure_agents(output: Path, *, quick: bool, episodes: int, say: Say) -> dict[str, Any]:
+    """Part "agents".
+
+    Args:
+        output: folder; trained agents are kept in it and found again.
+        quick: train for a fraction of the steps.
+        episodes: flown by each pilot at each level.
+        say: told of progress.
+
+    Returns:
+        ``pilots``: figures by key, see ``pilot_figures``; ``curves``: by agent, one dict of lists a
+        seed, see ``learning_curve``.
+    """
+    pilots: dict[str, Any] = {}
+    curves: dict[str, Any] = {}
+    for key, training in TRAININGS.items():
+        seeds = range(training.quick_seeds if quick else training.seeds)
+        folders = [trained(key, training, seed, output, quick, say) for seed in seeds]
+        curves[key] = [learning_curve(read_rows(one / "metrics.jsonl")) for one in folders]
+        flown = [fly_levels(one / "pilot.npz", episodes) for one in folders]
+        steps = int(curves[key][0]["steps"][-1])
+        pilots[key] = {
+            "label": training.label,
+            "learnt": True,
+            "steps": steps,
+            "note": f"trained for only {steps:,} steps (--quick)" if quick else None,
+            **pilot_figures(flown),
+        }
+        say(f"{training.label}: {_returns(pilots[key])}")
+    for key, label in PILOTS.items():
+        figures = pilot_figures([fly_levels(key, episodes)])
+        pilots[key] = {"label": label, "learnt": False, **figures}
+        say(f"{label}: {_returns(pilots[key])}")
+    return {"pilots": pilots, "curves": curves, "episodes": episodes}
+
+
+def trained(key: str, training: Training, seed: int, output: Path, quick: bool, say: Say) -> Path:
+    """The folder of a trained agent; one that is there with the same settings is not trained again.
+
+    Raises:
+        KeyboardInterrupt: training was stopped.
+    """
+    script = importlib.import_module(f"agents.{training.script}")
+    folder = output / "agents" / f"{key}-{seed}"
+    options = {**training.options, "seed": seed, "output": str(folder)}
+    if quick:
+        steps = training.quick_steps
+        shorter = {"total_steps": steps, "eval_every": steps // 6, "eval_episodes": 50}
+        options = shorter | options
+    config = replace(script.Config(), **options)
+    done = folder / "config.json"
+    if done.is_file() and json.loads(done.read_text(encoding="utf-8")) == asdict(config):
+        say(f"{training.label}, seed {seed}: kept, {folder}")
+        return folder
+    say(f"{training.label}, seed {seed}: training for {config.total_steps:,} steps")
+    model = script.train(config, folder)
+    if model.num_timesteps < config.total_steps:
+        raise KeyboardInterrupt
+    script.save(config, model, folder)
+    done.write_text(json.dumps(asdict(config)), encoding="utf-8")  # last: marks the folder as whole
+    return folder
+
+
+def learning_curve(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+    """Steps, CPU seconds of learning, and held-out returns, from the rows of ``metrics.jsonl``."""
+    names = {"steps": "step", "cpu_seconds": "time/cpu_seconds"}
+    names |= {level: f"return/{level}" for level in WATCHED}
+    return {name: [row[key] for row in rows] for name, key in names.items()}
+
+
+def fly_levels(pilot: str | Path, episodes: int) -> dict[str, FlightEvaluation]:
+    """Flies a pilot at every level."""
+    return {level: evaluate_pilot(pilot, turbulence=level, episodes=episodes) for level in LEVELS}
+
+
+def pilot_figures(flown: Sequence[dict[str, FlightEvaluation]]) -> dict[str, Any]:
+    """Means with intervals of one pilot, or of one agent's pilots.
+
+    Args:
+        flown: evaluations by level, one dict a training seed.
+
+    Returns:
+        ``levels``: by level and measure, mean with interval over seeds and episodes; ``seeds``: by
+        seed and level, the mean return.
+    """
+    levels = {}
+    for level in flown[0]:
+        levels[level] = {
+            name: crossed_interval(np.stack([one[level].measures[name] for one in flown]))
+            for name in MEASURES
+        }
+    seeds = [{level: one[level].mean_return for level in one} for one in flown]
+    return {"levels": levels, "seeds": seeds}
+
+
+def crossed_interval(values: NDArray[np.float64]) -> dict[str, float | None]:
+    """Mean and 95 % bootstrap interval over training seeds and episodes.
+
+    Every seed flies the same episodes, so seeds and episodes are resampled each for itself (Owen,
+    2007, "The pigeonhole bootstrap").
+
+    Args:
+        values: ``(seeds, episodes)``, NaN where an episode lacks the measure.
+
+    Returns:
+        ``mean``, ``low`` and ``high``; None where no episode has the measure.
+    """
+    present = ~np.isnan(values)
+    if not present.any():
+        return {"mean": None, "low": None, "high": None}
+    filled = np.where(present, values, 0.0)
+    seeds, episodes = values.shape
+
+    def mean(rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        chosen = rows.astype(np.intp)[:, :, None], columns.astype(np.intp)[:, None, :]
+        return filled[chosen].sum((1, 2)) / np.maximum(present[chosen].sum((1, 2)), 1)
+
+    low, high = bootstrap([np.arange(seeds), np.arange(episodes)], mean, resamples=1000)
+    return {"mean": float(values[present].mean()), "low": low, "high": high}
+
+
+def _returns(figures: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{level} {measures['return']['mean']:.1f}" for level, measures in figures["levels"].items()
+    )

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("llm_gym_autopilot", reason="the plug-in envs/autopilot is not installed")
+
+FOLDER = Path(__file__).parents[2] / "agents"
+NAMES = ("ppo_autopilot", "sac_autopilot", "dqn_autopilot")
+TINY = {
+    "ppo_autopilot": ["--n-steps", "8", "--batch-size", "16", "--n-epochs", "1"],
+    "sac_autopilot": ["--learning-starts", "16", "--batch-size", "8", "--gradient-steps", "1"],
+    "dqn_autopilot": ["--learning-starts", "16", "--batch-size", "8", "--gradient-steps", "1"],
+}
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def script(request):
+    spec = importlib.util.spec_from_file_location(request.param, FOLDER / f"{request.param}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def arguments(script, output):
+    return [
+        "--total-steps", "64", "--num-envs", "4", "--hidden", "8", "--eval-every", "32",
+        "--eval-episodes", "2", "--test-episodes", "3", "--output", str(output),
+        *TINY[script.__name__],
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(script, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "run"
+    assert script.main(arguments(script, output)) == 0
+    return output
+
+
+def test_can_be_read_in_one_sitting(script):
+    assert len(Path(script.__file__).read_text().splitlines()) <= 350
+
+
+def test_every_setting_is_an_option_with_its_comment_as_help(script, capsys):
+    with pytest.raises(SystemExit):
+        script.main(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for field in fields(script.Config):
+        assert f"--{field.name.replace('_', '-')}" in shown
+    assert "of everything random [0]" in shown
+    assert f"python agents/{script.__name__}.py --output" in shown
+    assert script.parse_config([]) == script.Config()
+    assert script.parse_config(["--gamma", "0.5", "--num-envs", "3"]).gamma == 0.5
+
+
+def test_writes_everything(run):
+    assert {file.name for file in run.iterdir()} == {
+        "config.json", "evaluation.json", "metrics.jsonl", "model.zip", "pilot.npz",
+    }  # fmt: skip
+
+
+def test_evaluates_at_intervals(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 32, 64]
+    for row in rows:
+        assert {"return/none", "return/moderate", "success/none", "stick/none"} <= row.keys()
+    seconds = [row["time/cpu_seconds"] for row in rows]
+    assert seconds == sorted(seconds)
+    assert "train/learning_rate" in rows[-1]
+
+
+def test_compares_with_pilots_that_were_not_learnt(run):
+    flown = json.loads((run / "evaluation.json").read_text())
+    assert {one["pilot"] for one in flown} == {"trained", "pid", "lqr", "rule"}
+    assert {one["turbulence"] for one in flown} == {"none", "light", "moderate", "severe"}
+    assert {one["episodes"] for one in flown} == {3}
+
+
+def test_the_pilot_is_the_model(script, run):
+    import stable_baselines3
+    from llm_gym_autopilot.movement import positions
+    from llm_gym_autopilot.pilots.network import NetworkPilot
+
+    pilot = NetworkPilot.load(run / "pilot.npz")
+    algorithm = getattr(stable_baselines3, script.__name__[:3].upper())
+    model = algorithm.load(run / "model.zip", device="cpu")
+    seen = np.random.default_rng(0).normal(size=(9, 11)).astype(np.float32)
+    wanted, _ = model.predict(seen, deterministic=True)
+    if script.__name__ == "ppo_autopilot":
+        wanted = positions(seen, wanted, (0.5, 0.6))
+    np.testing.assert_allclose(pilot.predict(seen)[0], wanted, atol=1e-5)
+    assert pilot.metadata["provenance"]["steps"] == model.num_timesteps == 64
+    assert pilot.metadata["provenance"]["seed"] == 0
+
+
+def test_same_seed_same_pilot(script, run, tmp_path):
+    config = script.parse_config(arguments(script, tmp_path))
+    script.save(config, script.train(config, tmp_path), tmp_path)
+    assert (tmp_path / "pilot.npz").read_bytes() == (run / "pilot.npz").read_bytes()
+
+
+def test_ctrl_c_keeps_what_was_learnt(script, tmp_path, monkeypatch, capsys):
+    def interrupt(watch):
+        if watch.num_timesteps >= 40:
+            raise KeyboardInterrupt
+        return True
+
+    monkeypatch.setattr(script.TrainingWatch, "_on_step", interrupt)
+    config = script.parse_config(arguments(script, tmp_path))
+    assert script.train(config, tmp_path).num_timesteps == 40
+    assert "stopped after 40 steps" in capsys.readouterr().err
+
+
+def test_mistakes_are_named(script, run):
+    with pytest.raises(ValueError, match="turbulence='hurricane' must be one of"):
+        script.main(["--turbulence", "hurricane", "--output", str(run / "other")])
+    with pytest.raises(ValueError, match="already holds a run: choose another --output"):
+        script.main(arguments(script, run))
+
+
+@pytest.mark.parametrize("script", ["ppo_autopilot"], indirect=True)
+def test_ppo_learns_to_click(script, tmp_path):
+    from llm_gym_autopilot.pilots.network import NetworkPilot
+
+    config = script.parse_config([*arguments(script, tmp_path), "--discrete"])
+    script.save(config, script.train(config, tmp_path), tmp_path)
+    assert NetworkPilot.load(tmp_path / "pilot.npz").discrete
