@@ -36,7 +36,7 @@ def fly(
     agent: Annotated[
         str,
         typer.Option(help="rule, tuned-rule, pid, lqr, ppo, trim, random, or a trained .npz."),
-    ] = "pid",
+    ] = "ppo",
     record: Annotated[
         Path | None, typer.Option(help="Film the flight: a .gif or .mp4 to write.")
     ] = None,
