@@ -175,6 +175,13 @@ def test_reward_terms_are_the_documented_ones():
     assert 0.0 <= reward <= 1.0
 
 
+def test_info_is_what_the_instruments_show():
+    env = gym.make(IDS[0], turbulence="severe").unwrapped
+    env.reset(seed=1)
+    *_, info = env.step(np.array([0.2, 0.1], np.float32))
+    assert {name: info[name] for name in env.telemetry()._fields} == env.telemetry()._asdict()
+
+
 def test_discrete_clicks_move_the_last_commands():
     env = gym.make(IDS[1], turbulence="none")
     _, info = env.reset(seed=0, options=TRIMMED)
