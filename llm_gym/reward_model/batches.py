@@ -1,0 +1,115 @@
+"""Rows of token ids: batches of similar lengths, padding, rewards of many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
+
+    from llm_gym.scorers.classifier import Row
+
+__all__ = ["check_last_tokens", "pad_rows", "rewards", "rewards_of", "shuffled_batches"]
+
+
+def pad_rows(rows: Sequence[Row], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Pads on the right to the longest row.
+
+    Args:
+        rows: B rows of the same keys.
+        pad_token_id: fills `input_ids`; everything else is filled with 0.
+
+    Returns:
+        For each key int64 `(B, T)`.
+    """
+    import torch
+
+    longest = max(len(row["input_ids"]) for row in rows)
+    padded = {}
+    for key in rows[0]:
+        fill = pad_token_id if key == "input_ids" else 0
+        table = [row[key] + [fill] * (longest - len(row[key])) for row in rows]
+        padded[key] = torch.tensor(table)  # (B, T)
+    return padded
+
+
+def rewards(model: PreTrainedModel, rows: Sequence[Row]) -> torch.Tensor:
+    """One forward pass, with gradients.
+
+    Args:
+        model: a sequence classifier with one output.
+        rows: B rows, without padding.
+
+    Returns:
+        float32 `(B,)`.
+    """
+    inputs = pad_rows(rows, model.config.pad_token_id)
+    inputs = {key: ids.to(model.device) for key, ids in inputs.items()}
+    return model(**inputs).logits[:, 0].float()
+
+
+def rewards_of(
+    model: PreTrainedModel, rows: Sequence[Row], batch_size: int = 64
+) -> NDArray[np.float64]:
+    """Rewards of any number of rows, without gradients and with dropout off.
+
+    Args:
+        model: a sequence classifier with one output; left in evaluation mode.
+        rows: N rows, without padding.
+        batch_size: rows of similar length per forward pass.
+
+    Returns:
+        float64 `(N,)`.
+    """
+    import torch
+
+    model.eval()
+    order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
+    values = np.empty(len(rows))
+    with torch.inference_mode():
+        for start in range(0, len(rows), batch_size):
+            chosen = order[start : start + batch_size]
+            values[chosen] = rewards(model, [rows[row] for row in chosen]).cpu().numpy()
+    return values
+
+
+def shuffled_batches(
+    lengths: Sequence[int], batch_size: int, generator: torch.Generator, window: int = 16
+) -> list[list[int]]:
+    """Indices of one epoch's batches: shuffled, with similar lengths together to pad less.
+
+    Args:
+        lengths: of the N rows.
+        batch_size: rows in a batch; the last ones may be smaller.
+        generator: of the order.
+        window: batches among whose rows the lengths are sorted.
+
+    Returns:
+        Every index once.
+    """
+    import torch
+
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    batches: list[list[int]] = []
+    for start in range(0, len(order), window * batch_size):
+        near = sorted(order[start : start + window * batch_size], key=lambda i: lengths[i])
+        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def check_last_tokens(rows: Sequence[Row], pad_token_id: int) -> None:
+    """Refuses rows that are empty or end in the pad token, where no score could be read.
+
+    Raises:
+        ValueError: with the number of the first such row.
+    """
+    for number, row in enumerate(rows):
+        ids = row["input_ids"]
+        if not ids or ids[-1] == pad_token_id:
+            what = "has no tokens" if not ids else "ends in the pad token, which marks padding"
+            raise ValueError(f"text {number} {what}; change the text or the template")

@@ -1,0 +1,140 @@
+"""What a reward model cannot learn from, said before hours are spent on it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from llm_gym.preferences import Preference
+
+__all__ = [
+    "MINIMUM",
+    "check_preferences",
+    "check_settings",
+    "numbers_of",
+    "split_preferences",
+]
+
+MINIMUM = 10
+"""Fewest comparisons or ratings to train on. Hundreds are few, too."""
+
+_SIDES = ("chosen", "rejected")  # what a store's column `shown_first` says
+
+
+def check_preferences(preferences: Sequence[Preference]) -> None:
+    """Refuses comparisons from which no order of answers can be learnt.
+
+    Args:
+        preferences: rows to train on; `Preference` itself refuses empty and identical texts.
+
+    Raises:
+        TypeError: a row that is no `Preference`.
+        ValueError: too few rows, rows that contradict each other throughout, or one-sided ones: the
+            same answer beats the same answer everywhere, or the answer shown first always wins.
+    """
+    for index, row in enumerate(preferences):
+        if not isinstance(row, Preference):
+            raise TypeError(f"preferences[{index}] must be a Preference, got {row!r:.80}")
+    if len(preferences) < MINIMUM:
+        raise ValueError(
+            f"there are {len(preferences)} comparisons to train on, too few: at least {MINIMUM} "
+            "are needed, and hundreds for a reward model that is worth something"
+        )
+    wins = Counter((row.prompt, row.chosen, row.rejected) for row in preferences)
+    if all(wins[prompt, rejected, chosen] == n for (prompt, chosen, rejected), n in wins.items()):
+        raise ValueError(
+            f"the {len(preferences)} comparisons contradict each other throughout: every answer is "
+            "as often rejected as chosen against the same other one, so there is nothing to learn"
+        )
+    if len({(row.chosen, row.rejected) for row in preferences}) == 1:
+        raise ValueError(
+            f"the comparisons are one-sided: all {len(preferences)} prefer the same answer "
+            f"({preferences[0].chosen!r:.60}) to the same other one; compare different answers"
+        )
+    sides = {row.columns.get("shown_first") for row in preferences}
+    if len(sides) == 1 and sides <= set(_SIDES):
+        side = "first" if sides == {"chosen"} else "second"
+        raise ValueError(
+            f"the votes are one-sided: in all {len(preferences)} comparisons the answer that was "
+            f"shown {side} won, so they say where raters look and not what they like; show the "
+            "answers in random order"
+        )
+
+
+def split_preferences(
+    preferences: Sequence[Preference], share: float, seed: int
+) -> tuple[list[Preference], list[Preference]]:
+    """Holds out prompts, not rows: the answers to one prompt stay on one side.
+
+    Args:
+        preferences: rows with at least 2 different prompts.
+        share: of the prompts to hold out; at least one is.
+        seed: of the choice.
+
+    Returns:
+        (rows to train on, held-out rows), in their order.
+
+    Raises:
+        ValueError: fewer than 2 different prompts.
+    """
+    prompts = sorted({row.prompt for row in preferences})
+    if len(prompts) < 2:
+        raise ValueError(
+            f"the comparisons are on {len(prompts)} prompt, so none can be held out; compare "
+            "answers to at least 2 prompts, or pass held_out"
+        )
+    count = max(1, round(share * len(prompts)))
+    chosen = set(random.Random(seed).sample(prompts, count))  # noqa: S311 - no secret
+    kept = [row for row in preferences if row.prompt not in chosen]
+    return kept, [row for row in preferences if row.prompt in chosen]
+
+
+def numbers_of(preferences: Sequence[Preference], column: str, what: str) -> list[float]:
+    """Reads a column of numbers.
+
+    Args:
+        preferences: the rows.
+        column: its name.
+        what: the parameter that named it, for messages.
+
+    Raises:
+        ValueError: a row has no such number, or one that is negative or not finite.
+    """
+    values = []
+    for index, row in enumerate(preferences):
+        value: Any = row.columns.get(column)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < float("inf"):
+            raise ValueError(
+                f"{what}={column!r}: every row needs a number of at least 0 in this column, "
+                f"preferences[{index}] has {value!r}"
+            )
+        values.append(float(value))
+    return values
+
+
+def check_settings(settings: Any) -> None:
+    """Checks what the settings of both kinds of reward model have in common.
+
+    Raises:
+        ValueError: a value out of range, by name.
+    """
+    for name in ("epochs", "batch_size"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)!r}")
+    for name in ("learning_rate", "max_grad_norm"):
+        if not 0 < getattr(settings, name) < np.inf:
+            raise ValueError(f"{name} must be positive, got {getattr(settings, name)!r}")
+    if not 0 <= settings.weight_decay < np.inf:
+        raise ValueError(f"weight_decay must be at least 0, got {settings.weight_decay!r}")
+    for name in ("warmup_share", "final_share"):
+        if not 0 <= getattr(settings, name) <= 1:
+            raise ValueError(f"{name} must be from 0 to 1, got {getattr(settings, name)!r}")
+    if not 0 < settings.held_out_share < 1:
+        raise ValueError(f"held_out_share must be between 0 and 1, got {settings.held_out_share!r}")
+    if settings.weights not in ("float32", "float16", "bfloat16"):
+        raise ValueError(f"weights must be float32, float16 or bfloat16, got {settings.weights!r}")
