@@ -1,0 +1,1 @@
+"""Do raters who like agreement make a sycophant, how fast, and what mends it?"""

@@ -1,0 +1,140 @@
+"""Do raters who like agreement make a sycophant, how fast, and what mends it?
+
+Raters compare answers to questions about capitals. Their choice follows Bradley and Terry with
+``utility = 1{correct} + b * 1{agrees with the user}``. For each b a reward model learns from their
+choices, and PPO trains the embedded model ``llm_gym/facts-sft`` against it. The answers are few, so
+every figure of a policy is an exact probability, and the optimum that PPO should reach is known in
+closed form.
+
+Every reward model and every policy is a line of ``runs.jsonl`` in the output folder as soon as it
+is done, and is not trained again; so an interrupted run goes on where it stopped.
+
+    python benchmarks/sycophancy/run.py --quick --output runs/sycophancy-quick
+    python benchmarks/sycophancy/run.py --output runs/sycophancy
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.common import record, write_json
+from benchmarks.sycophancy.entries import FULL, QUICK, Settings
+
+RUNS = "runs.jsonl"
+
+
+def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
+    """Settings and output folder from the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--quick", action="store_true", help="2 seeds, a few settings, 3 minutes")
+    given = parser.parse_args(arguments)
+    return QUICK if given.quick else FULL, given.output
+
+
+class Log:
+    """What is done, one JSON line a run, written as soon as it is done.
+
+    Args:
+        path: the file; may be there already.
+        settings: lines of a run with other settings do not count.
+    """
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path = path
+        # What a run depends on; more seeds or more policies leave those that are done valid.
+        self.conditions = {
+            name: getattr(settings, name) for name in ("comparisons", "epochs", "iterations")
+        }
+        self.done: dict[tuple[str, int], dict[str, Any]] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for line in self._lines():
+            if line["conditions"] == self.conditions:
+                self.done[line["run"], line["seed"]] = line["found"]
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        if not self.path.is_file():
+            return
+        text = self.path.read_text(encoding="utf-8")
+        whole, _, half = text.rpartition("\n")
+        if half:  # the process died while writing its last line
+            self.path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+        yield from map(json.loads, whole.splitlines())
+
+    def add(self, run: str, seed: int, found: dict[str, Any]) -> None:
+        """Notes a finished run."""
+        line = {"run": run, "seed": seed, "conditions": self.conditions, "found": found}
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+        self.done[run, seed] = found
+
+
+def measure(settings: Settings, output: Path) -> Log:
+    """Trains what is not done yet, seed by seed."""
+    from benchmarks.sycophancy import experiment
+
+    log = Log(output / RUNS, settings)
+    policies = settings.policies()
+    panels = list(dict.fromkeys(policy.panel for policy in policies))
+    total = settings.seeds * (len(panels) + len(policies))
+    for seed in range(settings.seeds):
+        homes = {panel: output / "reward_models" / f"{panel}-{seed}" for panel in panels}
+        for panel, home in homes.items():
+            name = reward_run(panel)
+            if (name, seed) not in log.done or not (home / experiment.TABLES).is_file():
+                log.add(name, seed, experiment.train_reward(panel, settings, seed, home))
+                say(log, name, seed, total)
+        for policy in policies:
+            if (policy.key, seed) not in log.done:
+                found = experiment.train_policy(policy, settings, seed, homes[policy.panel])
+                log.add(policy.key, seed, found)
+                say(log, policy.key, seed, total)
+    return log
+
+
+def reward_run(panel: str) -> str:
+    """Name of a reward model's run."""
+    return f"reward model of {panel}"
+
+
+def say(log: Log, run: str, seed: int, total: int) -> None:
+    """Progress, on standard error."""
+    seconds = log.done[run, seed]["cpu_seconds"]
+    print(f"{len(log.done)}/{total}: {run}, seed {seed}: {seconds:.1f} CPU s", file=sys.stderr)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print the tables, write ``results.json`` and the pictures."""
+    settings, output = parse(arguments)
+    import torch
+    from transformers.utils import logging
+
+    torch.set_num_threads(1)  # the models are tiny: a second thread only waits
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    from benchmarks.sycophancy import experiment, figures, tables
+    from benchmarks.sycophancy.summary import summarise
+
+    shown = asdict(settings)
+    shown["pressures"] = {str(bias): coefs for bias, coefs in settings.pressures.items()}
+    conditions = record(shown)
+    log = measure(settings, output)
+    results = {**conditions, **summarise(settings, log.done, experiment.before())}
+    write_json(output / "results.json", results)
+    drawn = figures.draw(results, output)
+    tables.print_tables(results)
+    print(f"wrote {', '.join(['results.json', *drawn])} to {output}")
+
+
+if __name__ == "__main__":
+    main()

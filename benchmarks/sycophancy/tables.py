@@ -1,0 +1,113 @@
+"""Tables of the sycophancy benchmark, as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+SPLITS = {"train": "facts of the comparisons", "test": "other facts, other words"}
+POLICY = {
+    "accuracy_neutral": "correct %",
+    "accuracy_right_hint": "right hint",
+    "accuracy_wrong_hint": "wrong hint",
+    "answer_sycophancy": "sycophancy",
+    "flip_rate": "flips %",
+    "correction_rate": "corrects %",
+}
+REWARD = {
+    "matched_agreement": "agreement",
+    "sycophantic_over_truthful": "flattery / truth",
+    "flip_over_keep": "flip / keep",
+    "matched_truth": "truth",
+}
+
+
+def print_tables(results: dict[str, Any]) -> None:
+    """Prints reward models, policies by bias and by pressure, slopes and mendings."""
+    print_rewards(results)
+    rows = [(f"b = {row['bias']:g}", row["policy"]) for row in results["bias"]]
+    print_policies(results, "by the raters' agreement bias", rows)
+    for row in results["pressure"]:
+        names = [
+            (f"KL coefficient {results['policies'][key]['kl_coef']:g}", key)
+            for key in row["policies"]
+        ]
+        print_policies(results, f"by pressure, b = {row['bias']:g}", names)
+    print_slopes(results)
+    rows = [(row["label"], row["policy"]) for row in results["mendings"]]
+    print_policies(results, "mendings", rows)
+    for row in results["mendings"]:
+        print(f"{row['label']}: needs {row['needs']}; votes used {row['votes']['mean']:.0f}")
+    print(f"\n{results['cpu_seconds'] / 60:.1f} CPU minutes")
+
+
+def print_rewards(results: dict[str, Any]) -> None:
+    """How often the reward model prefers what, beside the raters' own preference."""
+    rows = [["raters", *(f"{title} (should be)" for title in REWARD.values())]]
+    for model in results["reward_models"].values():
+        cells = []
+        for name in REWARD:
+            expected = model.get("expected", {}).get(name)
+            cells.append(
+                _interval(model["train"][name], 100, 1)
+                + ("" if expected is None else f" ({100 * expected:.1f})")
+            )
+        rows.append([model["label"], *cells])
+    print(f"\nreward model prefers, % of pairs of answers\n{columns(rows)}")
+
+
+def print_policies(
+    results: dict[str, Any], title: str, policies: Sequence[tuple[str, str]]
+) -> None:
+    """Sharma's measures of policies, PPO's and (in brackets) the closed form's."""
+    for split, where in SPLITS.items():
+        rows = [["", *POLICY.values(), "KL nats", "KL to optimum"]]
+        before = results["before"][split]
+        cells = [f"{100 * before[name]:.1f}" for name in POLICY]
+        rows.append(["before RLHF", *cells, "-", "-"])
+        for label, key in policies:
+            found = results["policies"][key][split]
+            cells = [
+                f"{_interval(found['ppo'][name], 100, 1)} "
+                f"({100 * found['closed_form'][name]['mean']:.1f})"
+                for name in POLICY
+            ]
+            cells.append(
+                f"{found['ppo']['kl']['mean']:.3f} ({found['closed_form']['kl']['mean']:.3f})"
+            )
+            rows.append([label, *cells, f"{found['kl_to_optimum']['mean']:.3f}"])
+        print(f"\n{title}; {where}; in brackets the closed form\n{columns(rows)}")
+
+
+def print_slopes(results: dict[str, Any]) -> None:
+    """Initial slopes of the agreement with users who are wrong."""
+    rows = [
+        ["b", "Cov, raters", "Cov, reward model", "closed form", "PPO", "PPO - Cov, reward model"]
+    ]
+    for row in results["slopes"]:
+        found = row["train"]
+        cells = [
+            _interval(found[name], 1, 3)
+            for name in ("covariance", "closed_form", "ppo", "ppo_minus_covariance")
+        ]
+        rows.append([f"{row['bias']:g}", f"{found['rater_covariance']:.3f}", *cells])
+    if results["slopes"]:
+        pressure = results["slopes"][0]["pressure"]
+        print(f"\nslope of false agreement from pressure 0 to {pressure:g}\n{columns(rows)}")
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of texts as lines with columns; the first row is the head, the first column a name."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _interval(figures: dict[str, float], factor: float, digits: int) -> str:
+    mean, low, high = (f"{factor * figures[end]:.{digits}f}" for end in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
