@@ -1,0 +1,1 @@
+"""What happens to what we want while we optimise what we measure?"""

@@ -1,0 +1,272 @@
+"""From runs to figures, and from figures to a verdict on each claim of Gao et al. (2210.10760)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Run = dict[str, Any]
+
+METHODS = {"best_of_n": "best_of_n", "ppo": "rl"}  # method: the law that should fit it
+STEP = 0.1  # least distance, in square roots of nats, between two points of a fit
+TURN = 0.1  # how far gold must end below its peak to have turned, in standard deviations
+SMOOTHED = 3  # rollouts averaged before the peak of a sampled curve is read off
+SAME_PROXY = 1.25  # gain of the proxy at which the price in KL is compared
+
+
+def summarise(run: Run) -> Run:
+    """Peak, turn and fits of both methods of one run."""
+    from llm_gym.diagnostics import fit_law
+
+    found: Run = {name: run[name] for name in ("seed", "comparisons", "width", "agreement")}
+    for method, law in METHODS.items():
+        kl, proxy, gold = smoothed(run[method], 1 if method == "best_of_n" else SMOOTHED)
+        top = int(gold.argmax())
+        points = thinned(np.sqrt(kl))
+        other = next(one for one in METHODS.values() if one != law)
+        fits = {
+            name: fit_law(np.sqrt(kl)[points], gold[points], name, resamples=1)
+            for name in (law, other)
+        }
+        found[method] = {
+            "peak_kl": float(kl[top]),
+            "peak_gold": float(gold[top]),
+            "end_kl": float(kl[-1]),
+            "end_gold": float(gold[-1]),
+            "turned": bool(gold[-1] < gold[top] - TURN),
+            "proxy_drop": largest_drop(proxy),
+            "kl_at_same_proxy": first_crossing(kl, proxy, SAME_PROXY),
+            "fit": fits[law].to_dict(),
+            "r_squared_of_the_other_law": fits[other].r_squared,
+        }
+    kl, proxy, _ = smoothed(run["tilted"], 1)
+    found["tilted"] = {"kl_at_same_proxy": first_crossing(kl, proxy, SAME_PROXY)}
+    found["alarm"] = run["alarm"]
+    return found
+
+
+def smoothed(curve: dict[str, list[float]], window: int) -> tuple[Floats, Floats, Floats]:
+    """KL, proxy and gold as running means over `window` points; a KL below 0 counts as 0."""
+    kernel = np.full(window, 1 / window)
+    kl, proxy, gold = (
+        np.convolve(curve[name], kernel, mode="valid") for name in ("kl", "proxy", "gold")
+    )
+    return np.maximum(kl, 0.0), proxy, gold
+
+
+def thinned(distance: Floats) -> NDArray[np.int64]:
+    """Points each at least `STEP` beyond all before it, so that no stretch outweighs another."""
+    kept, last = [], -np.inf
+    for point, d in enumerate(distance.tolist()):
+        if d >= last + STEP:
+            kept.append(point)
+            last = d
+    return np.array(kept)
+
+
+def largest_drop(values: Floats) -> float:
+    """Greatest fall below an earlier value, as a share of the whole rise."""
+    fall = (np.maximum.accumulate(values) - values).max()
+    return float(fall / (values.max() - values[0]))
+
+
+def first_crossing(x: Floats, y: Floats, level: float) -> float | None:
+    """The x at which y first reaches a level, interpolated; None if it never does."""
+    reached = np.flatnonzero(y >= level)
+    if not reached.size:
+        return None
+    at = int(reached[0])
+    if at == 0:
+        return float(x[0])
+    share = (level - y[at - 1]) / (y[at] - y[at - 1])
+    return float(x[at - 1] + share * (x[at] - x[at - 1]))
+
+
+def ordering(
+    rows: Sequence[Run], by: str, value: Callable[[Run], float], *, resamples: int = 2000
+) -> dict[str, float]:
+    """Kendall's tau of a value with the size of the data or of the proxy, within the same seed.
+
+    Pairs of runs that differ in nothing but `by` are concordant, discordant or tied; tau is the
+    mean of 1, -1 and 0 over all pairs. The interval is a bootstrap over seeds.
+
+    Args:
+        rows: summaries.
+        by: "comparisons" or "width".
+        value: of a row.
+        resamples: of seeds.
+    """
+    same = "width" if by == "comparisons" else "comparisons"
+    of_seed: dict[int, list[float]] = {}
+    for one in rows:
+        for other in rows:
+            alike = one["seed"] == other["seed"] and one[same] == other[same]
+            if alike and one[by] < other[by]:
+                sign = float(np.sign(value(other) - value(one)))
+                of_seed.setdefault(one["seed"], []).append(sign)
+    if not of_seed:
+        return {}
+    means = np.array([np.mean(signs) for signs in of_seed.values()])
+    return _with_interval(means, resamples)
+
+
+def _with_interval(of_seed: Floats, resamples: int = 2000) -> dict[str, float]:
+    """Mean over seeds and its 95 % bootstrap interval."""
+    rng = np.random.default_rng(0)
+    drawn = of_seed[rng.integers(len(of_seed), size=(resamples, len(of_seed)))].mean(1)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {"mean": float(of_seed.mean()), "low": float(low), "high": float(high)}
+
+
+def by_seed(rows: Sequence[Run], value: Callable[[Run], float]) -> dict[str, float]:
+    """Mean of a value over the runs of each seed, then over seeds, with an interval."""
+    seeds = sorted({row["seed"] for row in rows})
+    means = [np.mean([value(row) for row in rows if row["seed"] == seed]) for seed in seeds]
+    return _with_interval(np.array(means))
+
+
+def judge(rows: Sequence[Run]) -> dict[str, Any]:
+    """Figures and a verdict for each of the four claims.
+
+    Args:
+        rows: summaries of all runs.
+
+    Returns:
+        By claim: `claim`, `verdict` ("holds", "holds in part", "does not hold") and figures.
+    """
+    return {
+        "i": _forms(rows),
+        "ii": _turns(rows),
+        "iii": _proxy_rises(rows),
+        "iv": _price(rows),
+        "alarm": _alarm(rows),
+    }
+
+
+def _verdict(*held: bool) -> str:
+    return "holds" if all(held) else "holds in part" if any(held) else "does not hold"
+
+
+def _forms(rows: Sequence[Run]) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for method in METHODS:
+        own = np.array([row[method]["fit"]["r_squared"] for row in rows], dtype=float)
+        other = np.array([row[method]["r_squared_of_the_other_law"] for row in rows], dtype=float)
+        figures[method] = {
+            "median_r_squared": float(np.median(own)),
+            "share_at_least_0.9": float((own >= 0.9).mean()),
+            "median_r_squared_of_the_other_law": float(np.median(other)),
+            "share_better_than_the_other_law": float((own > other).mean()),
+        }
+    held = [figures[method]["median_r_squared"] >= 0.9 for method in METHODS]
+    return {
+        "claim": "the law of each method fits its gold curve, R^2 at least 0.9 (median of runs)",
+        "verdict": _verdict(*held),
+        **figures,
+    }
+
+
+def _turns(rows: Sequence[Run]) -> dict[str, Any]:
+    fewest = min(row["comparisons"] for row in rows)
+    most = max(row["comparisons"] for row in rows)
+    figures: dict[str, Any] = {}
+    held = []
+    for method in METHODS:
+        turned = {
+            count: float(np.mean([r[method]["turned"] for r in rows if r["comparisons"] == count]))
+            for count in sorted({row["comparisons"] for row in rows})
+        }
+        figures[method] = {
+            "share_turned_by_comparisons": {str(count): one for count, one in turned.items()},
+            "peak_kl_with_comparisons": ordering(rows, "comparisons", _of(method, "peak_kl")),
+            "peak_gold_with_comparisons": ordering(rows, "comparisons", _of(method, "peak_gold")),
+            "peak_kl_with_width": ordering(rows, "width", _of(method, "peak_kl")),
+            "peak_gold_with_width": ordering(rows, "width", _of(method, "peak_gold")),
+        }
+        tau = figures[method]["peak_kl_with_comparisons"].get("mean", 0.0)
+        held += [turned[fewest] > 0.5, turned[most] <= turned[fewest], tau > 0.6]
+    return {
+        "claim": "gold turns for small proxies, and peaks later with more data (tau above 0.6)",
+        "verdict": _verdict(*held),
+        **figures,
+    }
+
+
+def _proxy_rises(rows: Sequence[Run]) -> dict[str, Any]:
+    figures = {
+        method: {
+            "largest_drop_share": float(max(row[method]["proxy_drop"] for row in rows)),
+            "share_within_0.05": float(np.mean([r[method]["proxy_drop"] <= 0.05 for r in rows])),
+        }
+        for method in METHODS
+    }
+    held = [figures[method]["share_within_0.05"] >= 0.95 for method in METHODS]
+    claim = "the proxy keeps rising (never falls by more than 5 % of its rise, in 95 % of runs)"
+    return {"claim": claim, "verdict": _verdict(*held), **figures}
+
+
+def _price(rows: Sequence[Run]) -> dict[str, Any]:
+    def difference(row: Run) -> float:
+        return float(row["ppo"]["peak_kl"] - row["best_of_n"]["peak_kl"])
+
+    both = [row for row in rows if row["ppo"]["turned"] and row["best_of_n"]["turned"]]
+    dearer = []
+    for row in rows:
+        prices = [row[name]["kl_at_same_proxy"] for name in ("ppo", "best_of_n", "tilted")]
+        if None not in prices:
+            dearer.append(prices)
+    figures = {
+        "peak_kl_ppo_less_best_of_n": by_seed(rows, difference),
+        "share_with_ppo_later": float(np.mean([difference(row) > 0 for row in rows])),
+        "runs_in_which_both_turned": len(both),
+        "of_these_share_with_ppo_later": (
+            float(np.mean([difference(row) > 0 for row in both])) if both else None
+        ),
+        "median_kl_at_same_proxy": (
+            dict(
+                zip(("ppo", "best_of_n", "tilted"), np.median(dearer, axis=0).tolist(), strict=True)
+            )
+            if dearer
+            else None
+        ),
+    }
+    price = figures["median_kl_at_same_proxy"]
+    held = [
+        figures["peak_kl_ppo_less_best_of_n"]["low"] > 0,
+        price is not None and price["ppo"] > price["best_of_n"],
+    ]
+    return {
+        "claim": (
+            "reinforcement learning spends more KL than best-of-n: at the peak of gold, and for "
+            f"the same gain of the proxy ({SAME_PROXY} standard deviations)"
+        ),
+        "verdict": _verdict(*held),
+        **figures,
+    }
+
+
+def _alarm(rows: Sequence[Run]) -> dict[str, Any]:
+    """What the alarm on the gold scores of the rollouts did; not one of the claims."""
+    rang = {turned: [] for turned in (True, False)}
+    for row in rows:
+        rang[row["ppo"]["turned"]].append(row["alarm"]["rang_at_kl"])
+    late = [
+        row["alarm"]["rang_at_kl"] - row["ppo"]["peak_kl"]
+        for row in rows
+        if row["ppo"]["turned"] and row["alarm"]["rang_at_kl"] is not None
+    ]
+    return {
+        "runs_that_turned": len(rang[True]),
+        "rang_of_these": sum(one is not None for one in rang[True]),
+        "runs_that_did_not": len(rang[False]),
+        "rang_of_those": sum(one is not None for one in rang[False]),
+        "median_kl_from_peak_to_alarm": float(np.median(late)) if late else None,
+    }
+
+
+def _of(method: str, name: str) -> Callable[[Run], float]:
+    return lambda row: float(row[method][name])

@@ -1,0 +1,199 @@
+"""The command `reward-model`: from votes, preferences or ratings to a reward model."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llm_gym.cli.options import with_options_of
+from llm_gym.cli.runs import _interruptible
+from llm_gym.reward_model.comparisons import RewardModelConfig
+
+if TYPE_CHECKING:
+    from llm_gym.preferences import Preference
+
+__all__ = ["EXAMPLES", "read_ratings", "reward_model", "run_reward_model"]
+
+EXAMPLES = """\
+From the votes of `llm-gym label`, from a file in TRL's format, from ratings:
+
+\b
+  llm-gym reward-model votes.db --output runs/reward
+  llm-gym reward-model preferences.jsonl --model my-model --epochs 2
+  llm-gym reward-model stars.jsonl --ratings"""
+
+STORES = (".db", ".sqlite", ".sqlite3")
+
+
+@with_options_of(RewardModelConfig)
+def reward_model(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Preferences (.jsonl, .parquet), votes (.db, .sqlite), or with --ratings .jsonl "
+            'with "text" and "ratings" (a number or a list) in every line.'
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Directory for everything that is written.")] = Path(
+        "runs/reward-model"
+    ),
+    ratings: Annotated[
+        bool, typer.Option("--ratings", help="The data are ratings of texts, not comparisons.")
+    ] = False,
+    learning_curve: Annotated[
+        bool,
+        typer.Option("--learning-curve", help="Also train on ever larger parts of the data."),
+    ] = False,
+    **values: Any,
+) -> None:
+    """Train a model to predict which answer people prefer, or how they rate a text."""
+    config = RewardModelConfig(**values)
+    run_reward_model(data, output, config, ratings=ratings, learning_curve=learning_curve)
+
+
+def run_reward_model(
+    data: Path,
+    output: Path,
+    config: RewardModelConfig,
+    *,
+    ratings: bool = False,
+    learning_curve: bool = False,
+) -> None:
+    """Trains a reward model and says how good it is.
+
+    Args:
+        data: a preference file (`.jsonl`, `.parquet`), a store of votes (`.db`, `.sqlite`,
+            `.sqlite3`), or with `ratings` a `.jsonl` file with "text" and "ratings" (a number or a
+            list of them, null where a rater gave none) in every line.
+        output: directory of the model; pictures go beside its `metrics.json` if matplotlib is
+            installed.
+        config: settings; with `ratings`, those that training on ratings has too.
+        ratings: whether `data` has ratings instead of comparisons.
+        learning_curve: also train on smaller and smaller subsets first.
+
+    Raises:
+        FileNotFoundError, ValueError: see `train_reward_model` and `train_rating_model`.
+    """
+    from llm_gym.pipeline.setup import quiet_libraries
+
+    quiet_libraries()
+    with _interruptible(output):
+        if ratings:
+            if learning_curve:
+                raise ValueError("--learning-curve needs comparisons; leave out --ratings")
+            _train_on_ratings(data, output, config)
+        else:
+            _train_on_comparisons(data, output, config, learning_curve)
+    print(f"reward model: {output}")
+
+
+def _train_on_comparisons(
+    data: Path, output: Path, config: RewardModelConfig, learning_curve: bool
+) -> None:
+    from llm_gym.atomic import write_json
+    from llm_gym.reward_model import curve, draw_evaluation, draw_learning_curve, train_reward_model
+
+    preferences = _preferences(data, config.contradictions)
+    points = curve.learning_curve(preferences, config) if learning_curve else []
+    metrics = train_reward_model(preferences, output, config)
+    measured = metrics["held_out"]
+    accuracy = measured["accuracy"]
+    if points:
+        write_json(output / "learning_curve.json", points)
+    if _has_matplotlib():
+        draw_evaluation(measured, output / "evaluation.png")
+        if points:
+            draw_learning_curve(points, output / "learning_curve.png")
+    for point in points:
+        print(f"{point['comparisons']:>8} comparisons: accuracy {point['accuracy']['value']:.3f}")
+    temperature = measured["temperature"]
+    print(
+        f"held-out accuracy {accuracy['value']:.3f} (95 %: {accuracy['low']:.3f} to "
+        f"{accuracy['high']:.3f}, {accuracy['n']} comparisons), calibration error "
+        f"{measured['calibration_error']:.3f}"
+        + ("" if temperature is None else f", temperature {temperature:.2f}")
+    )
+
+
+def _train_on_ratings(data: Path, output: Path, config: RewardModelConfig) -> None:
+    from llm_gym.reward_model import RatingModelConfig, train_rating_model
+
+    texts, table = read_ratings(data)
+    default = type(config)()
+    shared = {field.name for field in fields(RatingModelConfig)}
+    own = [
+        field.name
+        for field in fields(config)
+        if field.name not in shared and getattr(config, field.name) != getattr(default, field.name)
+    ]
+    if own:
+        raise ValueError(
+            f"--{own[0].replace('_', '-')} is for comparisons; leave it out with --ratings"
+        )
+    values = {name: getattr(config, name) for name in shared if hasattr(config, name)}
+    if config.template == "auto":  # ratings come without prompts
+        del values["template"]
+    metrics = train_rating_model(texts, table, output, RatingModelConfig(**values))
+    spearman = metrics["held_out"]["spearman"]
+    print(
+        f"held-out rank correlation with the mean rating {spearman['value']:.3f} (95 %: "
+        f"{spearman['low']:.3f} to {spearman['high']:.3f}, {spearman['n']} texts), error "
+        f"{metrics['held_out']['rmse']:.2f}"
+    )
+
+
+def read_ratings(path: Path) -> tuple[list[str], Any]:
+    """Reads texts with ratings.
+
+    Args:
+        path: a `.jsonl` file with "text" and "ratings" in every line.
+
+    Returns:
+        N texts, and their ratings, float64 `(N, R)` with NaN where there are fewer than R.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line lacks one of them; the message has its number.
+    """
+    import numpy as np
+
+    from llm_gym.pipeline.optimisation import read_jsonl
+
+    rows = read_jsonl(path, ["text"])
+    given = [row.get("ratings") for row in rows]
+    lists = [each if isinstance(each, list) else [each] for each in given]
+    widest = max((len(each) for each in lists), default=0)
+    table = np.full((len(rows), widest), np.nan)
+    for number, each in enumerate(lists):
+        for column, rating in enumerate(each):
+            if rating is None and isinstance(given[number], list):
+                continue
+            if isinstance(rating, bool) or not isinstance(rating, (int, float)):
+                raise ValueError(
+                    f'{path}, row {number + 1}: "ratings" must be a number or a list of numbers, '
+                    f"got {given[number]!r:.80}"
+                )
+            table[number, column] = rating
+    return [row["text"] for row in rows], table
+
+
+def _preferences(data: Path, contradictions: str) -> list[Preference]:
+    from llm_gym.preferences import PreferenceStore, read_preferences
+
+    if data.suffix not in STORES:
+        policy: Any = contradictions  # checked there
+        return read_preferences(data, contradictions=policy)
+    if not data.is_file():  # a store would be made
+        raise FileNotFoundError(f"there is no preference store {shlex.quote(str(data))}")
+    with PreferenceStore(data) as store:
+        return store.preferences(ties="both", conflicts="all")
+
+
+def _has_matplotlib() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("matplotlib") is not None
