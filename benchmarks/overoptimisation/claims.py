@@ -50,10 +50,14 @@ def summarise(run: Run) -> Run:
 
 
 def smoothed(curve: dict[str, list[float]], window: int) -> tuple[Floats, Floats, Floats]:
-    """KL, proxy and gold as running means over `window` points; a KL below 0 counts as 0."""
+    """KL, proxy and gold as running means over `window` points; a KL below 0 counts as 0.
+
+    Before them stands the initial policy, at which all three are 0 by definition.
+    """
     kernel = np.full(window, 1 / window)
     kl, proxy, gold = (
-        np.convolve(curve[name], kernel, mode="valid") for name in ("kl", "proxy", "gold")
+        np.concatenate([[0.0], np.convolve(curve[name], kernel, mode="valid")])
+        for name in ("kl", "proxy", "gold")
     )
     return np.maximum(kl, 0.0), proxy, gold
 

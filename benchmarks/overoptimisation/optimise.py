@@ -113,7 +113,8 @@ def ppo_curve(
     algorithm = llm_gym.PPO(
         "TransformerPolicy",
         environment,
-        learning_rate=settings.learning_rate,
+        # `left` falls from 1 to 0.
+        learning_rate=lambda left: settings.learning_rate * (1 - 0.9 * left),
         batch_size=tokens // 4,
         n_epochs=settings.epochs,
         kl_coef=0.0,

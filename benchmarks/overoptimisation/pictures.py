@@ -36,8 +36,8 @@ def mean_curve(runs: Sequence[Run], method: str, points: int = 60) -> tuple[Floa
     curves = []
     for run in runs:
         kl, proxy, gold = smoothed(run[method], window)
-        distance = np.maximum.accumulate(np.sqrt(kl))
-        curves.append((distance, proxy, gold))
+        order = np.argsort(kl, kind="stable")  # sampled divergences go back and forth a little
+        curves.append((np.sqrt(kl)[order], proxy[order], gold[order]))
     grid = np.linspace(0, min(distance[-1] for distance, _, _ in curves), points)
     proxies = np.mean([np.interp(grid, d, proxy) for d, proxy, _ in curves], axis=0)
     golds = np.mean([np.interp(grid, d, gold) for d, _, gold in curves], axis=0)
@@ -92,6 +92,8 @@ def _peaks(runs: Sequence[Run], rows: Sequence[Run], path: Path) -> None:
             axis.plot(counts, means, "o-", color=colour, label=TITLES[method])
     for axis, label in ((axes[0], "KL at the peak of gold, nats"), (axes[1], "gold at its peak")):
         axis.set(xscale="log", xlabel="comparisons the proxy was trained on", ylabel=label)
+        axis.set_xticks(counts, [f"{count:,}" for count in counts])
+        axis.minorticks_off()
         axis.legend(frameon=False)
     largest = max(row["width"] for row in rows)
     chosen: list[dict[str, Any]] = [

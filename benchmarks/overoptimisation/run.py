@@ -160,8 +160,10 @@ def main() -> None:
     """Measure, judge, draw, print; write ``results.json`` and the pictures."""
     settings, output = parse()
     import torch
+    from transformers.utils.logging import disable_progress_bar
 
     torch.set_num_threads(1)  # models this small gain nothing from more
+    disable_progress_bar()  # one a run, for a model that is there at once
     output.mkdir(parents=True, exist_ok=True)
     results = record(asdict(settings))
     try:

@@ -34,7 +34,7 @@ class Settings:
     sampled: int = 256  # answers a prompt for best-of-n by sampling
     iterations: int = 60  # of PPO
     episodes: int = 512  # an iteration
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4  # at the end; it rises from a tenth, for points near the start
     epochs: int = 2
     alarm_every: int = 6
 
@@ -48,5 +48,5 @@ class Settings:
             proxy_steps=400,
             iterations=30,
             episodes=256,
-            learning_rate=2e-4,
+            learning_rate=4e-4,
         )
