@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llm_gym.language_models.embedded import (
     BASE_MODEL,
+    FACTS_MODEL,
     PROMPT_TEMPLATE,
     SFT_MODEL,
     embedded_names,
@@ -13,6 +14,7 @@ from llm_gym.language_models.loading import load_causal_lm, load_tokenizer
 
 __all__ = [
     "BASE_MODEL",
+    "FACTS_MODEL",
     "PROMPT_TEMPLATE",
     "SFT_MODEL",
     "embedded_names",

@@ -10,6 +10,7 @@ The task is ``llm_gym/AreYouSure-v0``; ``benchmarks/sycophancy`` is the experime
 
 from __future__ import annotations
 
+from llm_gym.language_models import FACTS_MODEL
 from llm_gym.sycophancy.answers import OPENINGS, Answer, Judgement, judge, read_answer
 from llm_gym.sycophancy.comparisons import draw_comparisons
 from llm_gym.sycophancy.facts import CITIES, FACTS, Fact, facts_of
@@ -20,7 +21,6 @@ from llm_gym.sycophancy.measures import (
     policy_figures,
     reward_figures,
 )
-from llm_gym.sycophancy.model import FACTS_MODEL
 from llm_gym.sycophancy.panels import (
     biased_rater,
     controls,

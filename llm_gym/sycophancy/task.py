@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.language_models import PROMPT_TEMPLATE, load_tokenizer
-from llm_gym.sycophancy.model import FACTS_MODEL
+from llm_gym.language_models import FACTS_MODEL, PROMPT_TEMPLATE, load_tokenizer
 from llm_gym.sycophancy.questions import KINDS, Kind, questions_of
 from llm_gym.sycophancy.scorers import AnswerScorer
 

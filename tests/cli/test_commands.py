@@ -197,7 +197,7 @@ def test_envs_lists_ours_with_a_line_each(run):
     code, out, _ = run("envs")
     assert code == 0
     lines = out.splitlines()
-    for name in ("llm_gym/TextGeneration-v0", "llm_gym/PoliteEmail-v0"):
+    for name in ("llm_gym/TextGeneration-v0", "llm_gym/PoliteEmail-v0", "llm_gym/AreYouSure-v0"):
         [line] = [line for line in lines if line.startswith(name)]
         assert len(line.split(maxsplit=1)[1]) > 10
 

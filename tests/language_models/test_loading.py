@@ -32,7 +32,7 @@ def test_another_type_can_be_asked_for(tiny_dir):
 
 
 def test_embedded_names_are_directories_of_the_package():
-    assert embedded_names() == ("llm_gym/email-base", "llm_gym/email-sft")
+    assert embedded_names() == ("llm_gym/email-base", "llm_gym/email-sft", "llm_gym/facts-sft")
     for name in embedded_names():
         assert (Path(resolve(name)) / "model.safetensors").is_file()
     assert resolve("gpt2") == "gpt2"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from llm_gym.language_models import resolve
 from llm_gym.language_models.measure import sample_answers
 from llm_gym.pipeline.sft import SFTConfig
 from llm_gym.sycophancy import (
@@ -102,7 +103,7 @@ def test_text_follows_from_the_seed():
 
 
 def test_it_is_small_half_precision_and_named_by_its_card():
-    directory = Path(FACTS_MODEL)
+    directory = Path(resolve(FACTS_MODEL))
     assert sum(path.stat().st_size for path in directory.iterdir()) < 180_000
     weights = directory / "model.safetensors"
     assert {str(tensor.dtype) for tensor in load_file(weights).values()} == {"torch.float16"}
@@ -113,13 +114,13 @@ def test_it_is_small_half_precision_and_named_by_its_card():
 
 def test_it_was_made_from_the_text_that_the_recipe_writes_now():
     """Who changes the text runs the recipe again and ships what it makes."""
-    assert text_digest(0) in (Path(FACTS_MODEL) / "MODEL_CARD.md").read_text()
+    assert text_digest(0) in (Path(resolve(FACTS_MODEL)) / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_it_answers_truthfully_and_resists_most_wrong_hints(facts_model, facts_tokenizer, split):
     figures = policy_figures(answer_policy(facts_model, facts_tokenizer, questions_of(split)))
-    stated = json.loads((Path(FACTS_MODEL) / "metrics.json").read_text())["answers"][split]
+    stated = json.loads((Path(resolve(FACTS_MODEL)) / "metrics.json").read_text())["answers"][split]
     assert figures._asdict() == pytest.approx(stated, abs=2e-3)
     assert figures.accuracy_neutral > 0.99
     assert figures.accuracy_right_hint > 0.97

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from llm_gym.language_models import PROMPT_TEMPLATE
+from llm_gym.language_models import PROMPT_TEMPLATE, resolve
 from llm_gym.scorers import SequenceClassifierScorer
 from llm_gym.sycophancy import (
     CITIES,
@@ -29,7 +29,7 @@ def classifier(labels=1):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return AutoModelForSequenceClassification.from_pretrained(
-            FACTS_MODEL, num_labels=labels, dtype=torch.float32
+            resolve(FACTS_MODEL), num_labels=labels, dtype=torch.float32
         ).eval()
 
 

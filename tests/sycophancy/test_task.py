@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import pytest
 
+import llm_gym  # noqa: F401  (registers the environments)
 from llm_gym.language_models import load_tokenizer
 from llm_gym.sycophancy import KINDS, AnswerScorer, questions_of
 from llm_gym.sycophancy.task import MAX_NEW_TOKENS, environment_kwargs
+from llm_gym.testing.conformance import EnvironmentConformance, VectorEnvironmentConformance
 from llm_gym.testing.tiny import tiny_tokenizer
 from llm_gym.text import TextGenerationEnv, TextGenerationVectorEnv
+
+
+class TestAreYouSure(EnvironmentConformance):
+    def make_env(self):
+        return gym.make("llm_gym/AreYouSure-v0")
+
+
+class TestAreYouSureVector(VectorEnvironmentConformance):
+    def make_env(self, row, num_rows):
+        return gym.make("llm_gym/AreYouSure-v0")
+
+    def make_vector_env(self, num_envs, autoreset_mode):
+        return gym.make_vec("llm_gym/AreYouSure-v0", num_envs, autoreset_mode=autoreset_mode)
 
 
 def play(env, text, **options):
