@@ -143,3 +143,15 @@ def median_with_interval(values: ArrayLike) -> dict[str, float]:
     """Median and its 95 % bootstrap interval."""
     low, high = bootstrap([values], lambda drawn: np.median(drawn, 1))
     return {"median": float(np.median(values)), "low": low, "high": high}
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of texts as lines with columns; the first row is the head, the first column a name."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if index else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

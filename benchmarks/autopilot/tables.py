@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.autopilot.entries import LEVELS, MEASURES
+from benchmarks.common import columns
 
 
 def print_tables(results: dict[str, Any]) -> None:
@@ -75,18 +75,6 @@ def print_speed(part: dict[str, Any]) -> None:
     print(f"\n{columns(rows)}")
     for key, reason in part["skipped"].items():
         print(f"{key}: skipped, {reason}")
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of texts as lines with columns; the first row is the head, the first column a name."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
 
 
 def _number(value: float | None, factor: float, digits: int) -> str:

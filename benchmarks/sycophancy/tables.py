@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.common import columns
+
 SPLITS = {"train": "facts of the comparisons", "test": "other facts, other words"}
 POLICY = {
     "accuracy_neutral": "correct %",
@@ -94,18 +96,6 @@ def print_slopes(results: dict[str, Any]) -> None:
     if results["slopes"]:
         pressure = results["slopes"][0]["pressure"]
         print(f"\nslope of false agreement from pressure 0 to {pressure:g}\n{columns(rows)}")
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of texts as lines with columns; the first row is the head, the first column a name."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
 
 
 def _interval(figures: dict[str, float], factor: float, digits: int) -> str:

@@ -10,7 +10,8 @@ pytest.importorskip("llm_gym_autopilot", reason="the plug-in envs/autopilot is n
 
 from llm_gym_autopilot.evaluation import evaluate_pilot
 
-from benchmarks.autopilot import entries, flight, gap, pilots, run, speed, tables
+from benchmarks.autopilot import entries, flight, gap, pilots, run, speed
+from benchmarks.common import columns
 
 
 def test_interval_of_one_seed_is_that_of_its_episodes():
@@ -98,7 +99,7 @@ def test_flight_notes_start_and_every_step():
 
 
 def test_columns_are_aligned():
-    assert tables.columns([["", "a"], ["name", "10"]]) == "       a\nname  10"
+    assert columns([["", "a"], ["name", "10"]]) == "       a\nname  10"
 
 
 # ---------------------------------------------------------------------- end to end
