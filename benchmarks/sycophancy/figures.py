@@ -68,7 +68,7 @@ def draw_bias(results: dict[str, Any], path: Path) -> None:
         axis.set_xlabel("agreement bias b of the raters (truth counts 1)")
         axis.set_ylim(-0.03, 1.03)
         axis.grid(alpha=0.25)
-        axis.legend(fontsize=8, loc="upper left")
+        axis.legend(fontsize=8, loc="lower right" if axis is axes[0] else "upper left")
     figure.suptitle(
         f"The raters' bias, amplified by optimisation (KL coefficient {KL_COEF:g}, "
         f"{results['settings']['seeds']} seeds)"
@@ -137,7 +137,7 @@ def draw_mendings(results: dict[str, Any], path: Path) -> None:
         axis.grid(axis="x", alpha=0.25)
         axis.set_axisbelow(True)
     axes[0].set_yticks(places, [row["label"] for row in rows])
-    axes[0].legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, -0.42))
+    axes[0].legend(fontsize=8, loc="lower right")
     figure.suptitle(
         f"Mendings for raters with b = {MENDED_BIAS:g}; dashed: before RLHF; "
         f"{results['settings']['seeds']} seeds"
