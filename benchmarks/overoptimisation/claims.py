@@ -13,19 +13,20 @@ Run = dict[str, Any]
 
 METHODS = {"best_of_n": "best_of_n", "ppo": "rl"}  # method: the law that should fit it
 STEP = 0.1  # least distance, in square roots of nats, between two points of a fit
-TURN = 0.1  # how far gold must end below its peak to have turned, in standard deviations
+TURN = 0.1  # how far gold must fall below its peak to have turned, in standard deviations
 SMOOTHED = 3  # rollouts averaged before the peak of a sampled curve is read off
 SAME_PROXY = 1.25  # gain of the proxy at which the price in KL is compared
 
 
 def summarise(run: Run) -> Run:
-    """Peak, turn and fits of both methods of one run."""
+    """Turning point and fits of both methods of one run."""
     from llm_gym.diagnostics import fit_law
 
     found: Run = {name: run[name] for name in ("seed", "comparisons", "width", "agreement")}
     for method, law in METHODS.items():
         kl, proxy, gold = smoothed(run[method], 1 if method == "best_of_n" else SMOOTHED)
-        top = int(gold.argmax())
+        top, turned = turning_point(gold)
+        highest = int(gold.argmax())
         points = thinned(np.sqrt(kl))
         other = next(one for one in METHODS.values() if one != law)
         fits = {
@@ -35,9 +36,11 @@ def summarise(run: Run) -> Run:
         found[method] = {
             "peak_kl": float(kl[top]),
             "peak_gold": float(gold[top]),
+            "turned": turned,
+            "highest_kl": float(kl[highest]),
+            "highest_gold": float(gold[highest]),
             "end_kl": float(kl[-1]),
             "end_gold": float(gold[-1]),
-            "turned": bool(gold[-1] < gold[top] - TURN),
             "proxy_drop": largest_drop(proxy),
             "kl_at_same_proxy": first_crossing(kl, proxy, SAME_PROXY),
             "fit": fits[law].to_dict(),
@@ -60,6 +63,20 @@ def smoothed(curve: dict[str, list[float]], window: int) -> tuple[Floats, Floats
         for name in ("kl", "proxy", "gold")
     )
     return np.maximum(kl, 0.0), proxy, gold
+
+
+def turning_point(gold: Floats) -> tuple[int, bool]:
+    """The first peak from which gold falls by more than `TURN`, and whether there is one.
+
+    Not the highest point of all: a policy that has collapsed on a few answers is good or bad by
+    accident, and its gold may rise again.
+
+    Returns:
+        Index of the peak, or of the highest point if gold never falls by so much.
+    """
+    falls = np.flatnonzero(np.maximum.accumulate(gold) - gold > TURN)
+    before = gold[: falls[0]] if falls.size else gold
+    return int(before.argmax()), bool(falls.size)
 
 
 def thinned(distance: Floats) -> NDArray[np.int64]:
@@ -190,6 +207,7 @@ def _turns(rows: Sequence[Run]) -> dict[str, Any]:
             "peak_gold_with_comparisons": ordering(rows, "comparisons", _of(method, "peak_gold")),
             "peak_kl_with_width": ordering(rows, "width", _of(method, "peak_kl")),
             "peak_gold_with_width": ordering(rows, "width", _of(method, "peak_gold")),
+            "highest_kl_with_comparisons": ordering(rows, "comparisons", _of(method, "highest_kl")),
         }
         tau = figures[method]["peak_kl_with_comparisons"].get("mean", 0.0)
         held += [turned[fewest] > 0.5, turned[most] <= turned[fewest], tau > 0.6]

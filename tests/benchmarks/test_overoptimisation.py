@@ -128,6 +128,9 @@ def test_small_pieces():
     assert claims.first_crossing(x, y, 2.0) == 1.5
     assert claims.first_crossing(x, y, 9.0) is None
     assert claims.first_crossing(x, y, -1.0) == 0.0
+    rising, falling = np.array([0, 1, 0.95, 2]), np.array([0, 1, 0.5, 2])
+    assert claims.turning_point(rising) == (3, False)
+    assert claims.turning_point(falling) == (1, True)
     kl, proxy, gold = claims.smoothed({"kl": [-3, 0, 3], "proxy": [1, 2, 3], "gold": [0] * 3}, 3)
     assert (kl.tolist(), proxy.tolist(), gold.tolist()) == ([0.0] * 2, [0.0, 2.0], [0.0] * 2)
 
@@ -139,6 +142,7 @@ def rows(peaks, **overrides):
         for count, kl in zip((100, 1_000, 10_000), kls, strict=True):
             method = {
                 "peak_kl": kl,
+                "highest_kl": kl,
                 "peak_gold": kl,
                 "turned": count < 10_000,
                 "proxy_drop": 0.0,
