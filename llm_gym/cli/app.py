@@ -10,6 +10,9 @@ import typer
 from llm_gym.cli.labelling import EXAMPLES, label
 from llm_gym.cli.options import with_options_of
 from llm_gym.cli.plugins import PluginGroup
+from llm_gym.cli.reward_model import EXAMPLES as REWARD_MODEL_EXAMPLES
+from llm_gym.cli.reward_model import reward_model
+from llm_gym.cli.rlhf import COMPARE_EXAMPLES, RLHF_EXAMPLES, compare, rlhf
 from llm_gym.pipeline.pretrain import PretrainConfig
 from llm_gym.pipeline.setup import SCORER_NAMES
 from llm_gym.pipeline.sft import SFTConfig
@@ -222,7 +225,10 @@ def sft(
     run_sft(model, pairs, output, SFTConfig(**values))
 
 
+app.command(epilog=COMPARE_EXAMPLES)(compare)
 app.command(epilog=EXAMPLES)(label)
+app.command(epilog=REWARD_MODEL_EXAMPLES)(reward_model)
+app.command(epilog=RLHF_EXAMPLES)(rlhf)
 
 
 @app.command()

@@ -31,6 +31,7 @@ politeness              the built-in judge of polite emails, 0 to 100
 length:WORDS            1 at so many words, less the further from it
 regex:PATTERN           1 if the pattern is found, else 0
 classifier:MODEL#LABEL  a Hugging Face sequence classifier
+reward:MODEL            a reward model of `llm-gym reward-model`
 https://HOST/PATH       an HTTP endpoint
 path/file.py:FUNCTION   your f(prompts, completions, **columns) -> floats
 package.module:NAME     the same, importable"""
@@ -66,6 +67,10 @@ def scorer_from_name(name: str) -> Callable[..., Any]:
         if not label:
             raise ValueError(f"scorer {name!r}: name the label too, classifier:MODEL#LABEL")
         return scorers.SequenceClassifierScorer(model, label=label)
+    if kind == "reward" and rest:
+        from llm_gym.reward_model import RewardModelScorer
+
+        return RewardModelScorer(rest)
     if kind in ("http", "https"):
         return scorers.HTTPScorer(name)
     source, _, attribute = name.rpartition(":")

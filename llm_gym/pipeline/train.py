@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from llm_gym import atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.logger import Logger
 
     from llm_gym.callbacks import History
@@ -188,6 +190,7 @@ def run_ppo(
     checkpoint_every: int,
     keep_last: int,
     console: Console | None = None,
+    callbacks: Sequence[BaseCallback] = (),
 ) -> TrainingRun:
     """Runs an algorithm to `total_tokens`, from wherever it stands, with everything a person needs.
 
@@ -201,6 +204,8 @@ def run_ppo(
         checkpoint_every: iterations between checkpoints.
         keep_last: checkpoints to keep.
         console: where the live display goes; None is standard error.
+        callbacks: further ones; what they write at the start of a rollout is on the disk before the
+            checkpoint of that moment.
 
     Returns:
         How it ended.
@@ -228,7 +233,7 @@ def run_ppo(
     ):
         algorithm.learn(
             max(total_tokens - start, 0),
-            callback=[ThroughputCallback(), samples, progress, checkpoints],
+            callback=[ThroughputCallback(), samples, progress, *callbacks, checkpoints],
             reset_num_timesteps=start == 0,
         )
     algorithm.logger.dump(algorithm.num_timesteps)  # the last update's figures

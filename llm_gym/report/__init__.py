@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from llm_gym.report.charts import Series, line_chart
-from llm_gym.report.page import Answer, Comparison, Figure, Report, render, write_report
+from llm_gym.report.charts import Series, line_chart, scatter_chart
+from llm_gym.report.page import Answer, Chapter, Comparison, Figure, Report, render, write_report
 from llm_gym.report.provenance import commit, machine, versions
 
 __all__ = [
     "Answer",
+    "Chapter",
     "Comparison",
     "Figure",
     "Report",
@@ -16,6 +17,7 @@ __all__ = [
     "line_chart",
     "machine",
     "render",
+    "scatter_chart",
     "versions",
     "write_report",
 ]

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG: no files, no scripts, no plotting library.
+"""Line and scatter charts as inline SVG: no files, no scripts, no plotting library.
 
 Colours are CSS variables of the page the chart stands in, so one drawing serves light and dark.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from llm_gym.report.untrusted import as_html
 
-__all__ = ["Series", "line_chart", "ticks"]
+__all__ = ["Series", "line_chart", "scatter_chart", "ticks"]
 
 _WIDTH, _HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 40
@@ -106,6 +106,45 @@ def line_chart(
     if reference:
         body.append(_reference(frame, *reference))
     body.extend(_curve(frame, one, runs, index) for index, (one, runs) in enumerate(drawn))
+    return _figure(heading, title, body)
+
+
+def scatter_chart(
+    series: Sequence[Series], *, title: str, x_label: str, y_label: str, diagonal: bool = False
+) -> str:
+    """Draws clouds of points in one frame.
+
+    Args:
+        series: the clouds; `x` need not be ascending, and points that are not finite are left out.
+        title: heading, also the drawing's accessible name.
+        x_label: what x is, with its unit.
+        y_label: what y is, with its unit.
+        diagonal: draw the line where y equals x.
+
+    Returns:
+        A `<figure>` element, as `line_chart` does.
+    """
+    drawn = [(one, [point for run in one.segments() for point in run]) for one in series]
+    drawn = [(one, points) for one, points in drawn if points]
+    heading = f"<figcaption>{as_html(title)}{_legend([one for one, _ in drawn])}</figcaption>"
+    if not drawn:
+        return f'<figure class="chart">{heading}<p class="empty">nothing was recorded</p></figure>'
+    every_x, every_y = ([point[axis] for _, points in drawn for point in points] for axis in (0, 1))
+    x_ticks, y_ticks = (ticks(min(each), max(each)) for each in (every_x, every_y))
+    frame = _Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
+    body = [_axes(frame, x_ticks, y_ticks, x_label, y_label)]
+    if diagonal:
+        body.append(_diagonal(frame))
+    body.extend(
+        f'<circle class="s{index % 4} point" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3.5">'
+        f"<title>{as_html(one.name)}: {_number(y)} at {_number(x)}</title></circle>"
+        for index, (one, points) in enumerate(drawn)
+        for x, y in points
+    )
+    return _figure(heading, title, body)
+
+
+def _figure(heading: str, title: str, body: Sequence[str]) -> str:
     return (
         f'<figure class="chart">{heading}<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="{as_html(title)}">{"".join(body)}</svg></figure>'
@@ -167,6 +206,16 @@ def _reference(frame: _Frame, name: str, value: float) -> str:
         f'<line class="reference" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" {_ys(y, y)}/>'
         f'<text class="tick halo" x="{_WIDTH - _RIGHT}" y="{text_y:.1f}" text-anchor="end">'
         f"{as_html(name)}</text>"
+    )
+
+
+def _diagonal(frame: _Frame) -> str:
+    low, high = max(frame.x_low, frame.y_low), min(frame.x_high, frame.y_high)
+    if low >= high:
+        return ""
+    return (
+        f'<line class="diagonal" x1="{frame.x(low):.1f}" x2="{frame.x(high):.1f}" '
+        f"{_ys(frame.y(low), frame.y(high))}/>"
     )
 
 

@@ -10,7 +10,7 @@ from llm_gym import atomic
 from llm_gym.report.style import STYLE
 from llm_gym.report.untrusted import as_html, printable
 
-__all__ = ["Answer", "Comparison", "Figure", "Report", "render", "write_report"]
+__all__ = ["Answer", "Chapter", "Comparison", "Figure", "Report", "render", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one model wrote, and its score (None: not scored)."""
+    """What one model wrote, its score (None: not scored), and a line about it."""
 
     text: str
     score: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,23 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Chapter:
+    """A part of the page about one thing: a few words, its figures, its charts.
+
+    Attributes:
+        title: heading.
+        text: what it is about.
+        rows: name -> value, shown as a table.
+        charts: as for `Report.charts`.
+    """
+
+    title: str
+    text: str = ""
+    rows: Mapping[str, object] = field(default_factory=dict)
+    charts: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything the page shows. All text is taken as untrusted and escaped.
 
@@ -52,7 +70,8 @@ class Report:
         title: heading.
         summary: one sentence that says what happened.
         figures: the headline numbers.
-        charts: `<figure>` elements made by `charts.line_chart`: the only field that is HTML.
+        charts: `<figure>` elements made by `line_chart` or `scatter_chart`: they alone are HTML.
+        chapters: parts of the page between these charts and the answers.
         models: names of the compared models, from first to last stage.
         comparisons: prompts with an answer of each model.
         score_range: lowest and highest score a scorer can give; sets the scale of the score bars.
@@ -63,6 +82,7 @@ class Report:
     summary: str
     figures: Sequence[Figure] = ()
     charts: Sequence[str] = ()
+    chapters: Sequence[Chapter] = ()
     models: Sequence[str] = ()
     comparisons: Sequence[Comparison] = ()
     score_range: tuple[float, float] = (0.0, 100.0)
@@ -89,9 +109,10 @@ def render(report: Report) -> str:
     parts = [
         f"<header><h1>{as_html(report.title)}</h1><p>{as_html(report.summary)}</p></header>",
         _figures(report.figures),
-        f'<section class="charts">{"".join(report.charts)}</section>' if report.charts else "",
+        _charts(report.charts),
+        *(_chapter(one) for one in report.chapters),
         _comparisons(report),
-        *(_table(heading, rows) for heading, rows in report.sections.items()),
+        *(_chapter(Chapter(heading, rows=rows)) for heading, rows in report.sections.items()),
     ]
     body = "\n".join(part for part in parts if part)
     return (
@@ -121,6 +142,19 @@ def _figures(figures: Sequence[Figure]) -> str:
     return f'<section class="tiles">{tiles}</section>'
 
 
+def _charts(charts: Sequence[str]) -> str:
+    return f'<section class="charts">{"".join(charts)}</section>' if charts else ""
+
+
+def _chapter(chapter: Chapter) -> str:
+    text = f'<p class="lead">{as_html(chapter.text)}</p>' if chapter.text else ""
+    rows = f"<table>{_rows(chapter.rows)}</table>" if chapter.rows else ""
+    heading = f"<h2>{as_html(chapter.title)}</h2>{text}"
+    if not chapter.charts:
+        return f"<section>{heading}{rows}</section>"
+    return f'<section>{heading}<div class="parts">{rows}{"".join(chapter.charts)}</div></section>'
+
+
 def _comparisons(report: Report) -> str:
     if not report.comparisons:
         return ""
@@ -129,7 +163,7 @@ def _comparisons(report: Report) -> str:
         answers = "".join(
             f'<div class="answer"><div class="who"><b>{as_html(model)}</b>'
             f"{_score(answer.score, report.score_range)}</div>"
-            f"<pre>{as_html(answer.text.strip()) or '<em>nothing</em>'}</pre></div>"
+            f"<pre>{as_html(answer.text.strip()) or '<em>nothing</em>'}</pre>{_note(answer)}</div>"
             for model, answer in zip(report.models, row.answers, strict=True)
         )
         rows.append(
@@ -149,9 +183,12 @@ def _score(score: float | None, score_range: tuple[float, float]) -> str:
     )
 
 
-def _table(heading: str, rows: Mapping[str, object]) -> str:
-    cells = "".join(
+def _note(answer: Answer) -> str:
+    return f'<p class="small">{as_html(answer.note)}</p>' if answer.note else ""
+
+
+def _rows(rows: Mapping[str, object]) -> str:
+    return "".join(
         f"<tr><th>{as_html(str(name))}</th><td>{as_html(str(value))}</td></tr>"
         for name, value in rows.items()
     )
-    return f"<section><h2>{as_html(heading)}</h2><table>{cells}</table></section>"

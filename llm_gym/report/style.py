@@ -26,9 +26,13 @@ h1 { font-size: 30px; line-height: 1.2; letter-spacing: -0.01em; margin: 0 0 8px
 h2 { font-size: 20px; margin: 44px 0 14px; }
 h3 { font-size: 16px; margin: 0 0 12px; white-space: pre-line; overflow-wrap: anywhere; }
 header p { color: var(--muted); font-size: 18px; margin: 0; max-width: 48em; }
+.lead { color: var(--muted); margin: -6px 0 14px; max-width: 60em; }
+.small { color: var(--muted); font-size: 13px; margin: 8px 0 0; }
 .tiles, .charts { display: grid; gap: 14px; margin-top: 26px; }
 .tiles { grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); }
 .charts { grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); }
+.parts { display: grid; gap: 14px; align-items: start; }
+.parts { grid-template-columns: repeat(auto-fill, minmax(min(440px, 100%), 1fr)); }
 .tile, .chart, article, table {
   background: var(--card); border: 1px solid var(--rule); border-radius: 10px;
 }
@@ -55,6 +59,10 @@ svg polyline { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-lin
 svg .s0 { stroke: var(--s0); } svg .s1 { stroke: var(--s1); }
 svg .s2 { stroke: var(--s2); } svg .s3 { stroke: var(--s3); }
 svg .dot { fill: var(--card); stroke-width: 2.2; }
+svg .point { stroke: none; fill-opacity: 0.5; }
+svg .point.s0 { fill: var(--s0); } svg .point.s1 { fill: var(--s1); }
+svg .point.s2 { fill: var(--s2); } svg .point.s3 { fill: var(--s3); }
+svg .diagonal { stroke: var(--muted); stroke-width: 1.2; stroke-dasharray: 5 4; }
 svg .hit { fill: transparent; }
 svg .hit:hover { fill: var(--muted); fill-opacity: 0.35; }
 article { padding: 16px 18px; margin-bottom: 14px; }
@@ -79,5 +87,10 @@ th, td {
 }
 tr:first-child th, tr:first-child td { border-top: 0; }
 th { font-weight: 500; color: var(--muted); width: 34%; }
+@media (max-width: 480px) {
+  .tiles { grid-template-columns: 1fr 1fr; }
+  .tile .value { font-size: 21px; }
+  th { width: 42%; }
+}
 @media print { body { background: none; } .tile, .chart, article { break-inside: avoid; } }
 """

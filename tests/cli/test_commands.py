@@ -12,7 +12,10 @@ import pytest
 from llm_gym.cli import main
 from tests.tiny_runs import PROMPTS
 
-COMMANDS = ("demo", "train", "evaluate", "generate", "envs", "pretrain", "sft", "label")
+COMMANDS = (
+    "demo", "train", "evaluate", "generate", "envs", "pretrain", "sft", "compare", "label",
+    "reward-model", "rlhf",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -1,0 +1,135 @@
+"""The commands `rlhf` and `compare`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+
+from llm_gym.cli import main
+from llm_gym.cli import rlhf as module
+from llm_gym.pipeline.rlhf import RLHFSettings
+from tests.tiny_rlhf import TINY
+from tests.tiny_runs import PROMPTS
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command line in this process; gives exit code, standard output and error."""
+
+    def call(*arguments):
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def line_of(settings, output):
+    """A command line that means the settings, without the program's name."""
+    return shlex.split(module._command(settings, output))[1:]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        RLHFSettings(),
+        RLHFSettings(seed=3, raters="people", enough_votes=40, text="my text.txt"),
+        RLHFSettings.quick(),
+        TINY,
+        TINY.with_values(flattery_bias=-2.5, kl_target=4.0),
+    ],
+    ids=["default", "people", "quick", "tiny", "biased"],
+)
+def test_the_command_that_is_shown_means_the_same_settings(settings, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(module, "run_rlhf", lambda *given: seen.append(given))
+    with pytest.raises(SystemExit):
+        main(line_of(settings, tmp_path / "a run"))
+    assert seen == [(settings, tmp_path / "a run")]
+
+
+def test_whole_road_from_the_command_line(run, tmp_path):
+    line = line_of(TINY, tmp_path / "run")
+    code, out, err = run(*line)
+    assert code == 0, err
+    for text in ("stage 1 of 5", "stage 5 of 5", "the gain from RLHF", "report:"):
+        assert text in out
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["tokens"] == TINY.total_tokens
+    code, out, err = run(*line)
+    assert code == 0, err
+    assert out.count(" is done") == 5
+    code, _, err = run(*line, "--learning-rate", 0.5)
+    assert code == 2
+    assert f"learning_rate=0.5 (there: {TINY.learning_rate})" in err
+    assert err.count("\n") == 1
+
+
+def test_people_are_told_what_to_do(run, tmp_path):
+    settings = TINY.with_values(raters="people", train_prompts=12)
+    code, out, err = run(*line_of(settings, tmp_path / "run"))
+    assert code == 0, err
+    assert "votes are still wanted" in out
+    store = tmp_path / "run" / "comparisons.db"
+    assert f"llm-gym label {store} --votes-per-comparison 2" in out
+    assert module._command(settings, tmp_path / "run") in out
+    assert "--enough-votes" in out
+
+
+def test_ctrl_c_says_how_to_go_on(run, tmp_path, monkeypatch):
+    import llm_gym.pipeline.rlhf
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(llm_gym.pipeline.rlhf, "rlhf", interrupted)
+    code, out, err = run("rlhf", "--seed", 4, "--output", tmp_path / "run")
+    assert code == 130
+    assert out == ""
+    assert f"the same command goes on: llm-gym rlhf --seed 4 --output {tmp_path / 'run'}" in err
+
+
+def test_compare_fills_a_store_that_label_and_reward_model_read(run, tiny_dir, tmp_path):
+    store, prompts = tmp_path / "votes.db", tmp_path / "prompts.txt"
+    prompts.write_text("\n".join([*PROMPTS, PROMPTS[0]]))
+    line = [
+        "compare", store, "--model", tiny_dir(), "--prompts", prompts, "--prompt-template",
+        "{prompt}", "--max-new-tokens", 5,
+    ]  # fmt: skip
+    code, out, err = run(*line)
+    assert code == 0, err
+    assert f"{len(PROMPTS)} comparisons, 0 votes" in out
+    assert f"llm-gym label {store} --votes-per-comparison 2" in out
+    code, out, err = run(
+        *line, "--raters", "simulated", "--true-rater", "length:3", "--rater-noise", 0.1,
+        "--pairs-per-prompt", 3, "--seed", 1,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "two raters agree" in out
+    code, out, err = run(
+        "reward-model", store, "--model", tiny_dir(), "--template", "{prompt} {completion}",
+        "--output", tmp_path / "reward",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "held-out accuracy" in out
+    code, out, err = run(
+        "generate", "w1 w2", "--model", tiny_dir(), "--scorer", f"reward:{tmp_path / 'reward'}",
+        "--max-new-tokens", 4,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "> w1 w2  (score " in out
+
+
+def test_a_store_that_is_none_is_refused(run, tmp_path):
+    path = tmp_path / "votes.db"
+    path.write_text("not a database, and long enough to be read as one " * 20)
+    code, _, err = run("compare", path)
+    assert code == 2
+    assert "votes.db" in err
+    assert err.count("\n") == 1
