@@ -16,8 +16,8 @@ $(VENV)/.demo: pyproject.toml constraints.txt envs/autopilot/pyproject.toml
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --editable "envs/autopilot[render]"
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]" --editable "envs/autopilot[jsbsim,render]"
+$(VENV)/.dev: $(VENV)/.demo envs/reasoning/pyproject.toml
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]" --editable "envs/autopilot[jsbsim,render]" --editable envs/reasoning
 	touch $@
 
 demo: $(VENV)/.demo

@@ -131,7 +131,7 @@ def evaluate(
         model: name or path of a causal language model, a policy, or an algorithm (its policy).
         env: id of a registered text environment, or the arguments of `TextGenerationVectorEnv`.
             For held-out prompts give a task that has them: the default of
-            `llm_gym/PoliteEmail-v0` here is `split="test"`.
+            tasks with a `split` (`llm_gym/PoliteEmail-v0`, ...) here is `split="test"`.
         env_kwargs: further arguments of the environment.
         policy_kwargs: arguments of the policy made from a name or path (`temperature=`, ...).
         max_prompts: the first so many prompts only; None is all.
@@ -219,7 +219,7 @@ def _make_env(
     kwargs |= {"num_envs": num_envs, "autoreset_mode": AutoresetMode.DISABLED}
     if not isinstance(env, str):
         return TextGenerationVectorEnv(**{**env, **kwargs})
-    if env == "llm_gym/PoliteEmail-v0":
+    if env in gym.registry and gym.spec(env).kwargs.get("split") == "train":
         kwargs.setdefault("split", "test")
     return make_text_vector_env(env, **kwargs)
 
