@@ -126,7 +126,7 @@ def check_settings(settings: Any) -> None:
     for name in ("epochs", "batch_size"):
         if getattr(settings, name) < 1:
             raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)!r}")
-    for name in ("learning_rate", "max_grad_norm"):
+    for name in ("learning_rate", "adam_epsilon", "max_grad_norm"):
         if not 0 < getattr(settings, name) < np.inf:
             raise ValueError(f"{name} must be positive, got {getattr(settings, name)!r}")
     if not 0 <= settings.weight_decay < np.inf:

@@ -55,6 +55,7 @@ class RewardModelConfig:
         warmup_share: Share of the steps that warm up.
         final_share: Last learning rate as a share of the peak.
         weight_decay: Decay of the weight matrices.
+        adam_epsilon: See `RatingModelConfig`.
         max_grad_norm: Longer gradients are clipped.
         margin: By how much rewards must differ for a loss of log 2.
         margin_column: Column of the comparisons that is added to the margin; empty for none.
@@ -79,6 +80,7 @@ class RewardModelConfig:
     warmup_share: float = 0.05
     final_share: float = 0.05
     weight_decay: float = 0.01
+    adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0
     margin: float = 0.0
     margin_column: str = ""

@@ -191,14 +191,17 @@ def spearman(
         raise ValueError(f"first and second must be of one length, got {len(one)} and {len(other)}")
     settings = bootstrap.checked()
     rng = np.random.default_rng(settings.seed)
+    # Values in a resample rank as their places among the different values do, which need no sorting
+    places = [np.unique(values, return_inverse=True)[1] for values in (one, other)]
     drawn = [
-        _rank_correlation(one[rows], other[rows])
+        _correlation(*(_ranks_of_places(each[rows]) for each in places))
         for rows in rng.integers(len(one), size=(settings.resamples, len(one)))
     ]
     defined = [value for value in drawn if not math.isnan(value)] or [math.nan]
     tail = (1 - settings.level) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
-    return Estimate(_rank_correlation(one, other), float(low), float(high), len(one))
+    value = _correlation(*map(_ranks_of_places, places))
+    return Estimate(value, float(low), float(high), len(one))
 
 
 def evaluate_differences(
@@ -321,14 +324,13 @@ def _binned(
     return bins
 
 
-def _rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    first, second = _mean_ranks(one), _mean_ranks(other)
+def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     first, second = first - first.mean(), second - second.mean()
     spread = math.sqrt(float(first @ first) * float(second @ second))
     return float(first @ second) / spread if spread > 0 else math.nan
 
 
-def _mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(sizes)
-    return (ends - (sizes - 1) / 2)[group]
+def _ranks_of_places(places: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean ranks of whole numbers from 0, by counting; numbers that do not occur do not matter."""
+    sizes = np.bincount(places)
+    return (np.cumsum(sizes) - (sizes - 1) / 2)[places]

@@ -44,6 +44,8 @@ class Settings(Protocol):
     @property
     def weight_decay(self) -> float: ...  # noqa: D102
     @property
+    def adam_epsilon(self) -> float: ...  # noqa: D102
+    @property
     def max_grad_norm(self) -> float: ...  # noqa: D102
     @property
     def dropout(self) -> bool: ...  # noqa: D102
@@ -82,6 +84,8 @@ def fit(
         for batch in shuffled_batches(lengths, settings.batch_size, generator)
     ]
     optimizer = adamw(model, settings.weight_decay)
+    for group in optimizer.param_groups:
+        group["eps"] = settings.adam_epsilon
     parameters = [each for each in model.parameters() if each.requires_grad]
     losses: list[float] = []
     with progress(title, len(batches), quiet=quiet) as show, _seeded(model, settings.seed):

@@ -51,6 +51,9 @@ class RatingModelConfig:
         warmup_share: Share of the steps that warm up.
         final_share: Last learning rate as a share of the peak.
         weight_decay: Decay of the weight matrices.
+        adam_epsilon: Gradients far smaller than this move their weights in proportion to their
+            size, as without Adam, so that a word's embedding moves the less the rarer the word. At
+            1e-8 all embeddings move alike, and those of rare words may learn texts by heart.
         max_grad_norm: Longer gradients are clipped.
         rater_noise: "ignore" counts all texts alike, "weight" those less whose raters differ more.
         token_dropout: Share of the tokens that are replaced by the mask token while training.
@@ -70,6 +73,7 @@ class RatingModelConfig:
     warmup_share: float = 0.05
     final_share: float = 0.05
     weight_decay: float = 0.01
+    adam_epsilon: float = 1e-8
     max_grad_norm: float = 1.0
     rater_noise: str = "ignore"
     token_dropout: float = 0.0

@@ -124,6 +124,22 @@ def test_the_interval_of_spearman_covers_what_it_should():
     assert math.isnan(spearman(one, one, bootstrap=Bootstrap(resamples=0)).low)
 
 
+def test_ranks_of_resamples_are_those_of_their_values():
+    """The interval comes from counting; here every resample is sorted afresh."""
+    rng = np.random.default_rng(2)
+    one, other = rng.integers(5, size=40) / 2, rng.normal(size=40)
+
+    def ranks(values):
+        below, equal = values < values[:, None], values == values[:, None]
+        return below.sum(axis=1) + (equal.sum(axis=1) + 1) / 2
+
+    rows = np.random.default_rng(3).integers(40, size=(200, 40))
+    drawn = [np.corrcoef(ranks(one[each]), ranks(other[each]))[0, 1] for each in rows]
+    found = spearman(one, other, bootstrap=Bootstrap(resamples=200, seed=3))
+    assert found.value == pytest.approx(np.corrcoef(ranks(one), ranks(other))[0, 1])
+    assert [found.low, found.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist())
+
+
 def test_an_evaluation_has_margins_and_raters_where_the_rows_have_them():
     rows = [
         Preference("p", "a", "b", {"vote_margin": margin, "rater": rater})

@@ -16,6 +16,7 @@ from llm_gym.reward_model import (
     rating_weights,
     train_rating_model,
 )
+from llm_gym.reward_model.backbone import load_backbone
 from llm_gym.reward_model.fitting import with_dropped_tokens
 from tests.reward_model.worlds import save_bert, texts_and_ratings
 
@@ -96,6 +97,24 @@ def test_training_is_reproducible_with_dropped_tokens(tiny_dir):
     assert plain["loss"] != runs[0]["loss"]
 
 
+def test_a_large_epsilon_trains_rare_words_less(tiny_dir):
+    """`w1` is in every text, `w2` in one of twenty; their gradients differ by as much."""
+    texts = ["w1 w2" if index % 20 == 0 else "w1 w3" for index in range(200)]
+    ratings = [float(index % 20 == 0) + 0.1 * (index % 3) for index in range(200)]
+    shares = []
+    for epsilon in (1e-8, 1.0):
+        config = replace(
+            QUICK, model=tiny_dir(), epochs=1, weight_decay=0.0, adam_epsilon=epsilon,
+            learning_rate=1e-3, held_out_share=0.01,
+        )  # fmt: skip
+        before = load_backbone(config.model)[0].get_input_embeddings().weight
+        scorer, _ = fit_rating_model(texts, ratings, config, quiet=True)
+        moved = (scorer.model.get_input_embeddings().weight - before).detach().norm(dim=1)
+        common, rare = (moved[scorer.tokenizer.convert_tokens_to_ids(w)] for w in ("w1", "w2"))
+        shares.append(float(rare / common))
+    assert shares[1] < shares[0]
+
+
 def test_so_many_tokens_are_dropped():
     generator = torch.Generator().manual_seed(0)
     row = {"input_ids": list(range(10, 4010)), "attention_mask": [1] * 4000}
@@ -154,6 +173,7 @@ def test_prompts_that_do_not_fit_are_named(tiny_dir):
     ("change", "message"),
     [
         ({"rater_noise": "model"}, "rater_noise must be 'ignore' or 'weight', got 'model'"),
+        ({"adam_epsilon": 0.0}, "adam_epsilon must be positive, got 0.0"),
         ({"token_dropout": 1.0}, "token_dropout must be from 0 to below 1, got 1.0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],

@@ -1,0 +1,1 @@
+"""Does a reward model learn the ratings of real people, compared with words and people?"""

@@ -1,0 +1,77 @@
+"""The table of the benchmark on real ratings, as plain text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.common import columns
+from benchmarks.real_preferences.systems import BASELINES, UNIGRAMS
+
+
+def print_tables(results: dict[str, Any]) -> None:
+    """Prints all systems on the paper's task, and beside people on what is the same for both."""
+    settings = results["settings"]
+    print(
+        f"\n{results['data']['texts']:,} texts, {settings['folds']} folds, held-out predictions\n"
+    )
+    head = ["", "top / bottom quarter %", "Spearman, mean rating", "with score", "CPU s"]
+    rows = [head, _row(ours_label(settings), results["systems"]["reward model"], results)]
+    if settings["models"] > 1:
+        rows.append(_single(results["single_models"]))
+    rows += [_row(name, results["systems"][name], results) for name in BASELINES]
+    print(columns(rows))
+    gain = results["differences"][UNIGRAMS]
+    print(f"\nreward model less {UNIGRAMS}: {_percent(gain)} points (paired)")
+    if results["humans"] is not None:
+        _print_humans(results, settings)
+
+
+def ours_label(settings: dict[str, Any]) -> str:
+    """Name of our reward model in tables and pictures."""
+    origin = settings["checkpoint"] or "from scratch"
+    if settings["models"] == 1:
+        return f"reward model, {origin}"
+    return f"reward model, {origin}, mean of {settings['models']}"
+
+
+def _print_humans(results: dict[str, Any], settings: dict[str, Any]) -> None:
+    people = results["humans"]
+    print("\nagainst the mean of all ratings of a text but one\n")
+    spearman = people["spearman"]
+    rows = [["", "top / bottom quarter %", "Spearman"]]
+    rows.append(["the rating left out", f"{100 * people['accuracy']:.1f}", _interval(spearman)])
+    for name, found in people["systems"].items():
+        label = ours_label(settings) if name == "reward model" else name
+        rows.append([label, f"{100 * found['accuracy']:.1f}", f"{found['spearman']:.3f}"])
+    print(columns(rows))
+
+
+def _row(label: str, found: dict[str, Any], results: dict[str, Any]) -> list[str]:
+    name = "reward model" if label not in BASELINES else label
+    return [
+        label,
+        _percent(found["accuracy"]),
+        _interval(found["spearman"]),
+        f"{found['spearman_score']['value']:.3f}",
+        f"{results['cpu_seconds'][name]:.0f}",
+    ]
+
+
+def _single(models: list[dict[str, float]]) -> list[str]:
+    accuracy, spearman, score = (
+        float(np.mean([one[name] for one in models]))
+        for name in ("accuracy", "spearman", "spearman_score")
+    )
+    label = "  one of them (mean of each alone)"
+    return [label, f"{100 * accuracy:.1f}", f"{spearman:.3f}", f"{score:.3f}", ""]
+
+
+def _percent(found: dict[str, float]) -> str:
+    value, low, high = (100 * found[name] for name in ("value", "low", "high"))
+    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _interval(found: dict[str, float]) -> str:
+    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
