@@ -13,6 +13,22 @@ from llm_gym import registration
 
 if TYPE_CHECKING:
     from llm_gym._version import __version__
+    from llm_gym.algorithms import (
+        A2C,
+        DAPO,
+        DPO,
+        GRPO,
+        NLPO,
+        REINFORCE,
+        RLOO,
+        DrGRPO,
+        ExpertIteration,
+        PolicyGradient,
+        ReinforcePlusPlus,
+        ReMax,
+        SFTOnBest,
+        sample_best_of_n,
+    )
     from llm_gym.buffer import EpisodeBuffer
     from llm_gym.evaluation import evaluate
     from llm_gym.policy import TransformerActorCriticPolicy
@@ -36,17 +52,47 @@ if TYPE_CHECKING:
     from llm_gym.text import TextGenerationEnv, TextGenerationVectorEnv
     from llm_gym.vec_env import GymVecEnv
 
+_ALGORITHMS = [
+    "A2C",
+    "DAPO",
+    "DPO",
+    "GRPO",
+    "NLPO",
+    "REINFORCE",
+    "RLOO",
+    "DrGRPO",
+    "ExpertIteration",
+    "PolicyGradient",
+    "ReMax",
+    "ReinforcePlusPlus",
+    "SFTOnBest",
+    "sample_best_of_n",
+]
+
 __all__ = [
+    "A2C",
+    "DAPO",
+    "DPO",
+    "GRPO",
+    "NLPO",
     "PPO",
+    "REINFORCE",
+    "RLOO",
     "Clip",
+    "DrGRPO",
     "EpisodeBuffer",
+    "ExpertIteration",
     "GymVecEnv",
     "HTTPScorer",
     "KeywordScorer",
     "LengthScorer",
+    "PolicyGradient",
     "PolitenessScorer",
+    "ReMax",
     "ReferenceModel",
     "RegexScorer",
+    "ReinforcePlusPlus",
+    "SFTOnBest",
     "Scale",
     "Scorer",
     "ScorerError",
@@ -59,6 +105,7 @@ __all__ = [
     "as_scorer",
     "evaluate",
     "register_task",
+    "sample_best_of_n",
 ]
 
 _MODULE_OF = {
@@ -72,6 +119,7 @@ _MODULE_OF = {
     "TransformerActorCriticPolicy": "llm_gym.policy",
     "evaluate": "llm_gym.evaluation",
     "register_task": "llm_gym.registration",
+    **dict.fromkeys(_ALGORITHMS, "llm_gym.algorithms"),
 }
 
 

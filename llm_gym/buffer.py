@@ -154,6 +154,23 @@ class EpisodeBuffer(RolloutBuffer):
         self.pos += 1
         self.full = self.pos == self.buffer_size
 
+    def end_rollout(
+        self, dones: NDArray[Any], keep: Callable[[Segment], bool] | None = None
+    ) -> None:
+        """Says that nothing more will be added, and lets ``before_returns`` have its say.
+
+        Args:
+            dones: ``(N,)``, whether the last step ended an episode.
+            keep: Which segments count; the others will not be in :meth:`segments`, and so in no
+                minibatch. ``None`` keeps all.
+        """
+        self._last_dones = np.asarray(dones, dtype=bool)
+        self.full = True
+        if keep is not None:
+            self._segments = [segment for segment in self.segments() if keep(segment)]
+        if self.before_returns is not None:
+            self.before_returns(self)
+
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: NDArray[Any]) -> None:
         """Fills ``advantages`` and ``returns``, after ``before_returns`` has had its say.
 
@@ -161,9 +178,7 @@ class EpisodeBuffer(RolloutBuffer):
             last_values: float ``(N, 1)`` or ``(N,)``, values after the last step.
             dones: ``(N,)``, whether the last step ended an episode.
         """
-        self._last_dones = np.asarray(dones, dtype=bool)
-        if self.before_returns is not None:
-            self.before_returns(self)
+        self.end_rollout(dones)
         self.advantages = gae(
             self.rewards,
             self.values,

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import stable_baselines3
 import torch
-from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.vec_env import VecEnv
 
+from llm_gym.algorithms.penalised import (
+    PenalisedRewards,
+    RunningMoments,
+    as_vec_env,
+    episode_length,
+)
 from llm_gym.buffer import EpisodeBuffer
-from llm_gym.kl import AdaptiveKLController, FixedKLController, kl_estimate
 from llm_gym.policy import TransformerActorCriticPolicy
-from llm_gym.reference import ReferenceModel
-from llm_gym.vec_env import GymVecEnv
 
-# Tokens that one pass of the reference or of a recomputation holds at a time.
-_TOKENS_PER_PASS = 4096
+__all__ = ["PPO", "RunningMoments"]
 
 
-class PPO(stable_baselines3.PPO):
+class PPO(PenalisedRewards, stable_baselines3.PPO):
     """Stable-Baselines3's PPO on whole episodes, with a KL penalty in the reward.
 
     The loop and the loss are Stable-Baselines3's. What differs: whole-episode minibatches
@@ -65,9 +62,7 @@ class PPO(stable_baselines3.PPO):
         ValueError: If an argument does not fit, naming it.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "TransformerPolicy": TransformerActorCriticPolicy
-    }
+    _counterpart = "stable_baselines3.PPO"
 
     def __init__(
         self,
@@ -91,23 +86,17 @@ class PPO(stable_baselines3.PPO):
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        if isinstance(env, gym.vector.VectorEnv):
-            env = GymVecEnv(env)
-        elif isinstance(env, str):
-            env = gym.make(env)
+        env = as_vec_env(env)
         if n_steps is None and env is not None:
-            n_steps = _episode_length(env)
-        self.kl_controller: FixedKLController | AdaptiveKLController = (
-            FixedKLController(kl_coef)
-            if kl_target is None
-            else AdaptiveKLController(kl_coef, kl_target, kl_horizon)
+            n_steps = episode_length(env)
+        self._set_rewards(
+            kl_coef=kl_coef,
+            kl_target=kl_target,
+            kl_horizon=kl_horizon,
+            reference=reference,
+            reward_scaling=reward_scaling,
+            recompute_log_probs=recompute_log_probs,
         )
-        self.reference_name = None if reference is None else str(reference)
-        self.reward_scaling = reward_scaling
-        self.return_statistics = RunningMoments()
-        self.recompute_log_probs = recompute_log_probs
-        self.reference: ReferenceModel | None = None
-        self.rollout_statistics: dict[str, float] = {}
         kwargs.setdefault("rollout_buffer_class", EpisodeBuffer)
         with warnings.catch_warnings():
             # Minibatches are whole episodes here: none is cut short by an uneven batch size.
@@ -127,85 +116,6 @@ class PPO(stable_baselines3.PPO):
                 _init_setup_model=_init_setup_model,
                 **kwargs,
             )
-
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        if not isinstance(self.rollout_buffer, EpisodeBuffer):
-            raise ValueError(
-                f"rollout_buffer_class={type(self.rollout_buffer).__name__} must be "
-                "llm_gym.EpisodeBuffer or a subclass; use stable_baselines3.PPO for other buffers"
-            )
-        if not isinstance(self.policy, TransformerActorCriticPolicy):
-            raise ValueError(
-                f"policy={type(self.policy).__name__} must be a TransformerActorCriticPolicy; "
-                "use stable_baselines3.PPO for other policies"
-            )
-        if self.kl_controller.coef > 0 or self.reference_name is not None:
-            self.reference = ReferenceModel.of(self.policy, self.reference_name)
-        if self.recompute_log_probs is None:
-            self.recompute_log_probs = self.policy.mixed_precision != "no"
-        self.rollout_buffer.before_returns = self._shape_rewards
-
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "reference"]
-
-    # ------------------------------------------------------------------ after a rollout
-
-    def _shape_rewards(self, buffer: EpisodeBuffer) -> None:
-        """Subtracts the KL penalty from, and scales, the rollout's rewards; notes statistics."""
-        segments = buffer.segments()
-        complete = [s for s in segments if buffer.complete(s)]
-        self.rollout_statistics = {}
-        if self.recompute_log_probs or self.reference is not None:
-            self._penalise(buffer)
-        if complete:
-            returns = np.array([buffer.rewards[s.start : s.stop, s.env].sum() for s in complete])
-            self.rollout_statistics["penalised_return_mean"] = float(returns.mean())
-            if self.reward_scaling:
-                self.return_statistics.update(returns)
-        if self.reward_scaling:
-            buffer.rewards /= self.return_statistics.std
-
-    def _penalise(self, buffer: EpisodeBuffer) -> None:
-        segments = buffer.segments()
-        log_ratio = np.zeros_like(buffer.rewards)
-        for members in _chunks(segments):
-            batch = buffer.episode_batch(members)
-            places = buffer.places(members)
-            if self.recompute_log_probs:
-                with torch.no_grad():
-                    log_prob = self.policy.evaluate_actions(batch, batch.actions)[1]  # type: ignore[arg-type]
-                buffer.log_probs[places] = log_prob.float().cpu().numpy()
-            if self.reference is not None:
-                reference = self.reference.log_probs(batch).float().cpu().numpy()
-                log_ratio[places] = buffer.log_probs[places] - reference
-        if self.reference is None:
-            return
-        coef = self.kl_controller.coef
-        buffer.rewards -= coef * log_ratio
-        complete = [s for s in segments if buffer.complete(s)]
-        self.rollout_statistics |= {
-            "kl_coef": coef,
-            "kl_per_token": float(log_ratio.mean()),
-            "kl_k3_per_token": float(kl_estimate(log_ratio, "k3").mean()),
-        }
-        if complete:
-            sums = [log_ratio[s.start : s.stop, s.env].sum() for s in complete]
-            self.rollout_statistics["kl_per_sequence"] = float(np.mean(sums))
-            self.kl_controller.update(float(np.mean(sums)), len(sums))
-
-    def collect_rollouts(
-        self,
-        env: VecEnv,
-        callback: BaseCallback,
-        rollout_buffer: RolloutBuffer,
-        n_rollout_steps: int,
-    ) -> bool:
-        """As in Stable-Baselines3, and logs what is known of the rollout."""
-        goes_on = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
-        for name, value in self.rollout_statistics.items():
-            self.logger.record(f"rollout/{name}", value)
-        return goes_on
 
     def train(self) -> None:
         """As in Stable-Baselines3; also logs how far the very first ratio was from 1."""
@@ -227,48 +137,3 @@ class PPO(stable_baselines3.PPO):
             self.policy.evaluation_observer = None
         self.logger.record("train/first_ratio_deviation", first[0])
         self.logger.record("train/entropy", -self.logger.name_to_value["train/entropy_loss"])
-
-
-class RunningMoments:
-    """Mean and variance of everything seen (Chan et al., 1979, parallel form)."""
-
-    def __init__(self) -> None:
-        self.mean, self.var, self.count = 0.0, 1.0, 0
-
-    @property
-    def std(self) -> float:
-        """Standard deviation; 1 while nothing, or nothing but equal values, was seen."""
-        return float(np.sqrt(self.var)) if self.count and self.var > 1e-12 else 1.0
-
-    def update(self, values: np.ndarray) -> None:
-        """Takes in a batch of values."""
-        mean, var, n = float(values.mean()), float(values.var()), len(values)
-        delta, total = mean - self.mean, self.count + n
-        squares = (self.var * self.count if self.count else 0.0) + var * n
-        squares += delta**2 * self.count * n / total
-        self.mean += delta * n / total
-        self.var, self.count = squares / total, total
-
-
-def _episode_length(env: gym.Env | VecEnv) -> int:
-    try:
-        if isinstance(env, VecEnv):
-            return int(env.get_attr("max_new_tokens")[0])
-        return int(env.get_wrapper_attr("max_new_tokens"))
-    except AttributeError as error:
-        raise ValueError(
-            "n_steps=None needs an environment with the attribute max_new_tokens; pass n_steps, "
-            "the number of steps per environment and rollout"
-        ) from error
-
-
-def _chunks(segments: list[Any]) -> list[list[Any]]:
-    """Groups of segments, similar in length, of a bounded number of padded tokens."""
-    length = lambda s: len(s.prefix) + s.stop - s.start  # noqa: E731
-    chunks: list[list[Any]] = []
-    for segment in sorted(segments, key=length, reverse=True):
-        if chunks and (len(chunks[-1]) + 1) * length(chunks[-1][0]) <= _TOKENS_PER_PASS:
-            chunks[-1].append(segment)
-        else:
-            chunks.append([segment])
-    return chunks

@@ -65,8 +65,8 @@ class ReferenceModel:
         return cls(frozen, temperature=policy.temperature, mixed_precision=policy.mixed_precision)
 
     @torch.no_grad()
-    def log_probs(self, batch: EpisodeBatch) -> torch.Tensor:
-        """Log-probabilities of a batch's actions, float ``(A,)``, in nats."""
+    def logits(self, batch: EpisodeBatch) -> torch.Tensor:
+        """Logits at a batch's actions, float ``(A, V)``, ``-inf`` where the policy's are cut."""
         device = batch.input_ids.device
         enabled = self.mixed_precision == "bf16"
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
@@ -77,4 +77,9 @@ class ReferenceModel:
             logits = logits.masked_fill(
                 ~unpack_support(batch.support, logits.shape[-1]), -torch.inf
             )
-        return log_prob_and_entropy(logits, batch.actions)[0]
+        return logits
+
+    @torch.no_grad()
+    def log_probs(self, batch: EpisodeBatch) -> torch.Tensor:
+        """Log-probabilities of a batch's actions, float ``(A,)``, in nats."""
+        return log_prob_and_entropy(self.logits(batch), batch.actions)[0]

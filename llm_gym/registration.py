@@ -26,11 +26,18 @@ def register_environments() -> None:
         "llm_gym/PoliteEmail-v0",
         entry_point="llm_gym.registration:make_polite_email",
         vector_entry_point="llm_gym.registration:make_polite_email_vector",
+        kwargs={"split": "train"},
+    )
+    gym.register(
+        "llm_gym/KnownOptimum-v0",
+        entry_point="llm_gym.known_optimum:KnownOptimumEnv",
+        vector_entry_point="llm_gym.known_optimum:KnownOptimumVectorEnv",
     )
     gym.register(
         "llm_gym/AreYouSure-v0",
         entry_point="llm_gym.registration:make_are_you_sure",
         vector_entry_point="llm_gym.registration:make_are_you_sure_vector",
+        kwargs={"split": "train"},
     )
 
 

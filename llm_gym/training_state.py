@@ -198,7 +198,7 @@ def _restore_random(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensor
         torch.cuda.set_rng_state_all(list(tensors["random.cuda"]))
 
 
-# ------------------------------------------------------------------ environment, llm_gym.PPO
+# ------------------------------------------------------------------ environment, llm_gym's own
 
 
 def _environment_state(algorithm: OnPolicyAlgorithm) -> Any:
@@ -221,12 +221,14 @@ def _restore_environment(algorithm: OnPolicyAlgorithm, state: Any) -> None:
 
 
 def _own_state(algorithm: OnPolicyAlgorithm) -> dict[str, Any]:
-    """What llm_gym.PPO carries from one rollout to the next beyond Stable-Baselines3's PPO."""
+    """What llm_gym's algorithms carry from one rollout to the next beyond Stable-Baselines3's."""
     state: dict[str, Any] = {}
     if hasattr(algorithm, "kl_controller"):
         state["kl_coef"] = algorithm.kl_controller.coef
     if hasattr(algorithm, "return_statistics"):
         state["return_statistics"] = vars(algorithm.return_statistics)
+    if hasattr(algorithm, "baseline"):
+        state["baseline"] = algorithm.baseline
     return state
 
 
@@ -235,6 +237,8 @@ def _restore_own(algorithm: OnPolicyAlgorithm, state: dict[str, Any]) -> None:
         algorithm.kl_controller.coef = state["kl_coef"]  # type: ignore[attr-defined]
     if "return_statistics" in state:
         vars(algorithm.return_statistics).update(state["return_statistics"])  # type: ignore[attr-defined]
+    if "baseline" in state:
+        algorithm.baseline.update(state["baseline"])  # type: ignore[attr-defined]
 
 
 def _reference_digest(algorithm: OnPolicyAlgorithm) -> str | None:

@@ -260,6 +260,7 @@ class GymVecEnv(VecEnv):
             The observations at that moment.
         """
         observations = _attribute(self.env, "set_state")(state["env"])
+        self._reset_seeds()  # the state has its own generators: a later reset must not reseed them
         self._returns[:] = state["returns"]
         self._lengths[:] = state["lengths"]
         return observations

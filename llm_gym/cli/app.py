@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from llm_gym.cli.dpo import EXAMPLES as DPO_EXAMPLES
+from llm_gym.cli.dpo import dpo
 from llm_gym.cli.labelling import EXAMPLES, label
 from llm_gym.cli.options import with_options_of
 from llm_gym.cli.plugins import PluginGroup
@@ -228,6 +230,7 @@ def sft(
 app.command(epilog=COMPARE_EXAMPLES)(compare)
 app.command(epilog=EXAMPLES)(label)
 app.command(epilog=REWARD_MODEL_EXAMPLES)(reward_model)
+app.command(epilog=DPO_EXAMPLES)(dpo)
 app.command(epilog=RLHF_EXAMPLES)(rlhf)
 
 

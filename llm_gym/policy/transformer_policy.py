@@ -248,6 +248,18 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         Returns:
             Values ``(A, 1)``, log-probabilities ``(A,)`` and entropies ``(A,)`` in nats.
         """
+        values, logits = self.values_and_logits(obs)
+        log_prob, entropy = log_prob_and_entropy(logits, actions.long().flatten())
+        if self.evaluation_observer is not None:
+            self.evaluation_observer(log_prob.detach())
+        return values, log_prob, entropy
+
+    def values_and_logits(self, obs: Observation) -> tuple[torch.Tensor, torch.Tensor]:
+        """Values ``(A, 1)`` and logits ``(A, V)``, ``-inf`` where cut, under the present weights.
+
+        Args:
+            obs: As in :meth:`evaluate_actions`.
+        """
         if self.truncates and not isinstance(obs, EpisodeBatch):
             raise ValueError(
                 f"top_k={self.top_k}, top_p={self.top_p} cannot be evaluated on single "
@@ -255,11 +267,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
                 "pass rollout_buffer_class=llm_gym.EpisodeBuffer"
             )
         actor, critic = self._hidden(obs)
-        logits, _ = self._logits(obs, actor)
-        log_prob, entropy = log_prob_and_entropy(logits, actions.long().flatten())
-        if self.evaluation_observer is not None:
-            self.evaluation_observer(log_prob.detach())
-        return self._values(critic), log_prob, entropy
+        return self._values(critic), self._logits(obs, actor)[0]
 
     def get_distribution(self, obs: Observation) -> CategoricalDistribution:  # type: ignore[override]
         """The distribution over the next token, for one observation a row."""

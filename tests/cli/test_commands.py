@@ -14,7 +14,7 @@ from tests.tiny_runs import PROMPTS
 
 COMMANDS = (
     "demo", "train", "evaluate", "generate", "envs", "pretrain", "sft", "compare", "label",
-    "reward-model", "rlhf",
+    "reward-model", "dpo", "rlhf",
 )  # fmt: skip
 
 

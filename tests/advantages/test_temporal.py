@@ -6,7 +6,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 
-from llm_gym.advantages import gae, whiten
+from llm_gym.advantages import gae, monte_carlo_returns, whiten
 
 
 def random_rollout(seed: int, n_steps: int = 12, n_envs: int = 3):
@@ -58,3 +58,27 @@ def test_whiten_golden_values():
     )
     np.testing.assert_allclose(whiten(values, shift_mean=False).mean(), 2.5, atol=1e-12)
     np.testing.assert_allclose(whiten(values, shift_mean=False).std(), 1.0, atol=1e-7)
+
+
+def test_monte_carlo_returns_golden_values():
+    """Two episodes in one row, the second cut; gamma 1/2 by hand."""
+    rewards = np.array([[1.0], [0.0], [4.0], [2.0], [8.0]])
+    starts = np.array([[True], [False], [False], [True], [False]])
+    np.testing.assert_array_equal(
+        monte_carlo_returns(rewards, starts)[:, 0], [5.0, 4.0, 4.0, 10.0, 8.0]
+    )
+    np.testing.assert_array_equal(
+        monte_carlo_returns(rewards, starts, gamma=0.5)[:, 0], [2.0, 2.0, 4.0, 6.0, 8.0]
+    )
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+def test_monte_carlo_returns_are_gae_without_a_critic(gamma):
+    rewards, _, starts, last, dones = random_rollout(4)
+    nothing = np.zeros_like(rewards)
+    expected = gae(
+        rewards, nothing, starts, np.zeros_like(last), dones, gamma=gamma, gae_lambda=1.0
+    )
+    np.testing.assert_allclose(
+        monte_carlo_returns(rewards, starts, gamma=gamma), expected, atol=1e-12
+    )

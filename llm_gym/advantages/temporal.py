@@ -1,4 +1,4 @@
-"""Advantage estimators: pure functions on arrays of a rollout.
+"""Estimators that follow a rollout step by step.
 
 Shapes: ``T`` steps of ``N`` environments, time first. ``episode_starts[t]`` is true where step
 ``t`` is the first of an episode, as in Stable-Baselines3.
@@ -51,6 +51,32 @@ def gae(
         carried = delta + gamma * gae_lambda * goes_on * carried
         advantages[t] = carried
     return advantages
+
+
+def monte_carlo_returns(
+    rewards: FloatArray,
+    episode_starts: NDArray[np.generic],
+    *,
+    gamma: float = 1.0,
+) -> FloatArray:
+    """Rewards to go: ``G_t = sum_k gamma^k r_{t+k}`` up to the episode's end.
+
+    The gradient estimate ``sum_t grad log pi(a_t|s_t) G_t`` is REINFORCE (Williams, 1992); rewards
+    before ``t`` would add noise and nothing else. Nothing is bootstrapped, so an episode that the
+    last step cuts in two gets too little: leave it out.
+
+    Args:
+        rewards: float ``(T, N)``.
+        episode_starts: bool or 0/1 ``(T, N)``, true where a step is the first of an episode.
+        gamma: Discount factor.
+
+    Returns:
+        float ``(T, N)``.
+    """
+    returns = np.array(rewards)
+    for t in reversed(range(len(rewards) - 1)):
+        returns[t] += gamma * returns[t + 1] * (1 - episode_starts[t + 1].astype(rewards.dtype))
+    return returns
 
 
 def whiten(values: FloatArray, *, shift_mean: bool = True) -> FloatArray:

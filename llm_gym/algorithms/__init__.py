@@ -1,0 +1,65 @@
+"""Algorithms on whole answers: each a choice of advantage, loss and place of the KL penalty."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llm_gym.algorithms.best_of_n import sample_best_of_n
+    from llm_gym.algorithms.dpo import DPO
+    from llm_gym.algorithms.expert_iteration import ExpertIteration, SFTOnBest
+    from llm_gym.algorithms.maskable import MaskableEpisodeBuffer, MaskableTransformerPolicy
+    from llm_gym.algorithms.policy_gradient import PolicyGradient
+    from llm_gym.algorithms.presets import (
+        A2C,
+        DAPO,
+        GRPO,
+        NLPO,
+        REINFORCE,
+        RLOO,
+        DrGRPO,
+        ReinforcePlusPlus,
+        ReMax,
+    )
+
+__all__ = [
+    "A2C",
+    "DAPO",
+    "DPO",
+    "GRPO",
+    "NLPO",
+    "REINFORCE",
+    "RLOO",
+    "DrGRPO",
+    "ExpertIteration",
+    "MaskableEpisodeBuffer",
+    "MaskableTransformerPolicy",
+    "PolicyGradient",
+    "ReMax",
+    "ReinforcePlusPlus",
+    "SFTOnBest",
+    "sample_best_of_n",
+]
+
+_MODULE_OF = {
+    "DPO": "llm_gym.algorithms.dpo",
+    "ExpertIteration": "llm_gym.algorithms.expert_iteration",
+    "MaskableEpisodeBuffer": "llm_gym.algorithms.maskable",
+    "MaskableTransformerPolicy": "llm_gym.algorithms.maskable",
+    "PolicyGradient": "llm_gym.algorithms.policy_gradient",
+    "SFTOnBest": "llm_gym.algorithms.expert_iteration",
+    "sample_best_of_n": "llm_gym.algorithms.best_of_n",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'llm_gym.algorithms' has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF.get(name, "llm_gym.algorithms.presets")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,220 @@
+"""Whole answers, in groups to the same prompt: kept while they are sampled, batched to learn from.
+
+The algorithms that compare answers need nothing else of a rollout than the tokens of each finished
+answer and its score. :class:`GroupedAnswers` collects them between the environment and
+Stable-Baselines3, so that rollouts of any length serve: an answer that a rollout's end cuts in two
+is one answer here, and a group is handed out once its last member has arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from llm_gym.policy.episode_batch import EpisodeBatch, pack_support
+
+__all__ = [
+    "Answer",
+    "GroupedAnswers",
+    "answer_batch",
+    "sum_over_answers",
+    "token_batches",
+]
+
+
+class Answer(NamedTuple):
+    """One finished answer.
+
+    Attributes:
+        prompt_ids: tokens the policy was given.
+        completion_ids: tokens it chose, the one that ended the episode included.
+        score: the episode's reward; None of an episode that was cut off without a verdict.
+    """
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    score: float | None
+
+
+class GroupedAnswers(VecEnvWrapper):
+    """Collects the finished answers of a text environment, group by group.
+
+    Rows ``k*G .. k*G + G-1`` of an environment with ``group_size`` G get the same prompts, each at
+    its own pace: the j-th answers of these rows are a group. Without groups, G is 1.
+
+    The answers are part of the state (``get_state``), and so of every checkpoint: their scores may
+    have been dear.
+
+    Args:
+        venv: a text environment whose rows are reset in the step that ends them.
+
+    Attributes:
+        group_size: G.
+        finished: groups whose last member has arrived, in order of arrival; each in order of rows,
+            because the order in which its members arrive depends on their lengths.
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        try:
+            self.group_size = int(venv.get_attr("group_size")[0])
+        except AttributeError:
+            self.group_size = 1
+        self.finished: list[list[Answer]] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing begun, nothing pending; what is finished stays."""
+        self._pending: dict[tuple[int, int], dict[int, Answer]] = {}
+        self._ordinals = np.zeros(self.num_envs, dtype=np.int64)  # of each row's running episode
+        self._returns = np.zeros(self.num_envs)
+        self._first_ordinal = np.zeros(self.num_envs // self.group_size, dtype=np.int64)
+
+    def reset(self) -> VecEnvObs:
+        """Resets all rows; groups that have begun cannot be completed any more and are dropped."""
+        seeded = self.venv.unwrapped._seeds[0] is not None  # then rows begin their walk anew
+        observations = self.venv.reset()
+        ordinals = self._ordinals + 1
+        self._forget()
+        if not seeded:
+            # Each row has gone on by one prompt, but its group may be ahead of it.
+            self._ordinals = ordinals
+            self._first_ordinal = ordinals.reshape(-1, self.group_size).max(1)
+        return observations
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Steps all rows and keeps the answers that ended."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        self._returns += rewards
+        for row in np.flatnonzero(dones).tolist():
+            self._keep(row, infos[row])
+        return observations, rewards, dones, infos
+
+    def _keep(self, row: int, info: Mapping[str, Any]) -> None:
+        ids = info["terminal_observation"]["input_ids"]
+        is_token = info["terminal_observation"]["attention_mask"].astype(bool)
+        is_action = info["terminal_observation"]["completion_mask"].astype(bool)
+        answer = Answer(
+            prompt_ids=tuple(ids[is_token & ~is_action].tolist()),
+            completion_ids=tuple(ids[is_action].tolist()),
+            score=None if info.get("TimeLimit.truncated") else float(self._returns[row]),
+        )
+        group, member = divmod(row, self.group_size)
+        ordinal = int(self._ordinals[row])
+        self._returns[row] = 0.0
+        self._ordinals[row] += 1
+        if ordinal < self._first_ordinal[group]:
+            return
+        members = self._pending.setdefault((group, ordinal), {})
+        members[member] = answer
+        if any(answer.prompt_ids != other.prompt_ids for other in members.values()):
+            raise ValueError(
+                f"group_size={self.group_size}, but rows of a group got different prompts; seed "
+                "the environment (seed=...), and do not reset rows with prompts of their own"
+            )
+        if len(members) == self.group_size:
+            complete = self._pending.pop((group, ordinal))
+            self.finished.append([complete[member] for member in range(self.group_size)])
+
+    def take(self) -> list[list[Answer]]:
+        """The finished groups, which are then no longer kept; unscored answers are left out."""
+        taken, self.finished = self.finished, []
+        return [[one for one in group if one.score is not None] for group in taken]
+
+    def get_state(self) -> dict[str, Any]:
+        """State of the environment and of the answers: JSON-able."""
+        pending = [
+            [group, ordinal, [[member, *answer] for member, answer in members.items()]]
+            for (group, ordinal), members in self._pending.items()
+        ]
+        return {
+            "env": self.venv.get_state(),  # type: ignore[attr-defined]
+            "finished": [[list(answer) for answer in group] for group in self.finished],
+            "pending": pending,
+            "ordinals": self._ordinals.tolist(),
+            "returns": self._returns.tolist(),
+            "first_ordinal": self._first_ordinal.tolist(),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> VecEnvObs:
+        """Continues from a state of `get_state`; returns the observations at that moment."""
+        observations = self.venv.set_state(state["env"])  # type: ignore[attr-defined]
+        self.finished = [[_answer(one) for one in group] for group in state["finished"]]
+        self._pending = {
+            (group, ordinal): {member: _answer(answer) for member, *answer in members}
+            for group, ordinal, members in state["pending"]
+        }
+        self._ordinals = np.array(state["ordinals"], dtype=np.int64)
+        self._returns = np.array(state["returns"], dtype=np.float64)
+        self._first_ordinal = np.array(state["first_ordinal"], dtype=np.int64)
+        return observations
+
+
+def _answer(saved: Sequence[Any]) -> Answer:
+    prompt_ids, completion_ids, score = saved
+    return Answer(tuple(prompt_ids), tuple(completion_ids), score)
+
+
+def answer_batch(
+    answers: Sequence[Answer], device: torch.device | str, *, n_tokens: int | None = None
+) -> EpisodeBatch:
+    """Answers as one batch for ``policy.evaluate_actions`` and ``ReferenceModel.log_probs``.
+
+    Args:
+        answers: B answers.
+        device: where the batch goes.
+        n_tokens: V, for a policy that truncates (top-k, top-p): its log-probabilities are then
+            those of the whole distribution, which is what a likelihood is, however the answers were
+            sampled.
+
+    Returns:
+        The batch; its actions are the answers' tokens, answer after answer.
+    """
+    sequences = [[*answer.prompt_ids, *answer.completion_ids] for answer in answers]
+    input_ids = np.zeros((len(answers), max(map(len, sequences))), dtype=np.int64)  # (B, S)
+    for row, sequence in enumerate(sequences):
+        input_ids[row, : len(sequence)] = sequence
+    counts = [len(answer.completion_ids) for answer in answers]
+    rows = np.repeat(np.arange(len(answers)), counts)
+    slots = np.concatenate([len(a.prompt_ids) + np.arange(len(a.completion_ids)) for a in answers])
+    support = None
+    if n_tokens is not None:
+        everything = pack_support(torch.ones(1, n_tokens, dtype=torch.bool, device=device))
+        support = everything.expand(len(slots), -1)
+    as_tensor = lambda array: torch.as_tensor(array, device=device)  # noqa: E731
+    return EpisodeBatch(as_tensor(input_ids), as_tensor(rows), as_tensor(slots), support)
+
+
+def sum_over_answers(values: torch.Tensor, batch: EpisodeBatch) -> torch.Tensor:
+    """Sums of a quantity of each token over each answer: float ``(A,)`` to ``(B,)``."""
+    sums = torch.zeros(len(batch.input_ids), dtype=values.dtype, device=values.device)
+    return sums.index_add(0, batch.action_rows, values)
+
+
+def token_batches(
+    lengths: Sequence[int], batch_size: int, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Splits items, in random order, into minibatches of about equally many tokens.
+
+    Args:
+        lengths: tokens of each of the M items, at least one item.
+        batch_size: tokens a minibatch should hold; an item is never split.
+        rng: of the order.
+
+    Returns:
+        Every item's number once, in as many minibatches as the tokens would fill.
+    """
+    order = rng.permutation(len(lengths))
+    ordered = np.asarray(lengths)[order]
+    n_batches = min(max(1, round(int(ordered.sum()) / batch_size)), len(lengths))
+    # An item belongs to the minibatch in whose share of the tokens its middle lies.
+    middles = ordered.cumsum() - ordered / 2
+    place = np.minimum((middles * n_batches / ordered.sum()).astype(int), n_batches - 1)
+    batches = [order[place == k] for k in range(n_batches)]
+    return [batch for batch in batches if len(batch)]
