@@ -8,7 +8,7 @@ RUNS ?= runs
 # gigabytes of CUDA libraries. Use your own torch by making $(VENV) with it yourself.
 TORCH := torch==2.13.0
 
-.PHONY: demo fly test bench lint format type check clean
+.PHONY: demo fly test bench bench-algorithms lint format type check clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt envs/autopilot/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,6 +32,9 @@ test: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/throughput/run.py --quick --output $(RUNS)/throughput
+
+bench-algorithms: $(VENV)/.dev
+	$(BIN)/python benchmarks/algorithms/run.py --output $(RUNS)/algorithms
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -17,15 +17,19 @@ import torch
 from numpy.typing import NDArray
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+TASKS = ("favoured_words", "polite_email")  # see benchmarks/tasks.py
+
 
 @dataclass(frozen=True)
 class Workload:
     """Everything that is equal for all systems.
 
     Raises:
-        ValueError: The episodes cannot be split into whole minibatches or groups.
+        ValueError: The task is unknown, or the episodes cannot be split into whole minibatches or
+            groups.
     """
 
+    task: str = "favoured_words"  # one of TASKS; "polite_email" brings its own model and prompts
     layers: int = 4
     width: int = 256
     heads: int = 4
@@ -48,6 +52,8 @@ class Workload:
 
     def __post_init__(self) -> None:
         """Refuse settings under which the systems would not do the same work."""
+        if self.task not in TASKS:
+            raise ValueError(f"task={self.task!r} must be one of {', '.join(TASKS)}")
         for name in ("minibatch_episodes", "group_size"):
             size = getattr(self, name)
             if size < 1 or self.episodes % size:

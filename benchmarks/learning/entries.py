@@ -12,6 +12,9 @@ OURS: dict[str, Any] = {}
 
 ENTRIES: dict[str, Entry] = {
     "ours": Entry("llm_gym.PPO", "ours", OURS),
+    # RLOO and GRPO with the settings under which they are TRL's.
+    "ours_rloo": Entry("llm_gym.RLOO", "ours_groups", {"algorithm": "rloo"}),
+    "ours_grpo": Entry("llm_gym.GRPO", "ours_groups", {"algorithm": "grpo"}),
     "handwritten": Entry("hand-written limit", "handwritten"),
     "trl_ppo": Entry("TRL 1.12 PPO", "trl_ppo", peer="trl-ppo"),
     "trl_grpo": Entry("TRL 1.16 GRPO", "trl_group", {"algorithm": "grpo"}, peer="trl-group"),

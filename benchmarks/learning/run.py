@@ -68,7 +68,7 @@ class Settings:
 
     def batches_of(self, key: str) -> int:
         """Batches that a row does."""
-        system = "ours" if key.startswith("ours_") else key
+        system = key if key in ENTRIES else "ours"
         return self.batches * (STRETCH.get(system, 1) if self.stretch else 1)
 
 
@@ -90,6 +90,8 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
     given = parser.parse_args(arguments)
     variants = {}
     for name, text in given.variant:
+        if f"ours_{name}" in ENTRIES:
+            parser.error(f"--variant {name}: ours_{name} is a system already; choose another name")
         try:
             variants[name] = json.loads(text)
         except json.JSONDecodeError as error:

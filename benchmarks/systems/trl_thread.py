@@ -14,6 +14,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from benchmarks.systems.base import Batch, Clock
+from benchmarks.tasks import Tally
 from benchmarks.workload import FavouredShare, Workload
 
 
@@ -49,14 +50,14 @@ class TrainerInThread:
     def __init__(
         self,
         workload: Workload,
-        scorer: FavouredShare,
+        scorer: FavouredShare | Tally,
         rollout_clock: Clock,
         gate: Gate,
         train: Callable[[], Any],
     ) -> None:
         self.workload, self.scorer, self.gate = workload, scorer, gate
         self.rollout_clock = rollout_clock
-        self._train, self._failure = train, ""
+        self.train, self._failure = train, ""
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def train_batch(self) -> Batch:
@@ -75,7 +76,7 @@ class TrainerInThread:
 
     def _run(self) -> None:
         try:
-            self._train()
+            self.train()
             self._failure = "the trainer ended before it was told to"
         except Exception:
             self._failure = traceback.format_exc()

@@ -2,7 +2,8 @@
 
 Each peer lives in its own environment below ``.benchmark-venvs/`` (which git ignores), with the
 same torch and transformers as the interpreter that runs this script, so that a comparison is one of
-systems and not of versions. Run it once, from the environment in which llm_gym is installed:
+systems and not of versions. Gymnasium is there for llm_gym's scorers, which are imported from this
+tree. Run it once, from the environment in which llm_gym is installed:
 
     python benchmarks/throughput/install_peers.py            # all peers
     python benchmarks/throughput/install_peers.py trl-ppo    # one of them
@@ -47,7 +48,7 @@ def install(peer: str, pip_arguments: list[str]) -> None:
     venv.create(VENVS / peer, with_pip=True, clear=True)
     same_as_here = [
         f"{name}=={importlib.metadata.version(name).split('+')[0]}"
-        for name in ("torch", "transformers", "tokenizers", "numpy")
+        for name in ("torch", "transformers", "tokenizers", "numpy", "gymnasium")
     ]
     command = [str(peer_python(peer)), "-m", "pip", "install", *pip_arguments]
     command += [*same_as_here, PEERS[peer]]

@@ -1,0 +1,1 @@
+"""Algorithms side by side, held against an optimum that is known exactly."""

@@ -1,0 +1,160 @@
+"""The gradient that an algorithm follows, against the exact gradient of the objective.
+
+The policy is put half-way between the reference model and the optimum and kept there, while the
+algorithm goes on sampling and updating: its gradients are taken away before each optimizer step. A
+critic keeps its own, so it learns the values of that policy first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmarks.algorithms.settings import BETA, Entry
+from benchmarks.algorithms.training import make_algorithm, make_problem
+from llm_gym.known_optimum import (
+    EstimatorFigures,
+    KnownOptimum,
+    estimator_figures,
+    sequence_kl,
+)
+
+if TYPE_CHECKING:
+    from llm_gym.known_optimum.tree import Layers
+
+_UNCLIPPED = 1e9  # of the gradient's norm: clipping makes any estimator another one
+
+
+def measure_gradient(job: dict[str, Any]) -> dict[str, Any]:
+    """Bias and variance of an algorithm's gradient estimator.
+
+    Args:
+        job: ``entry``, ``task``, ``budget`` and ``seed``.
+
+    Returns:
+        `EstimatorFigures` by name.
+    """
+    entry, task, budget, seed = (job[name] for name in ("entry", "task", "budget", "seed"))
+    problem = make_problem(task, seed)
+    samples, exact = sampled_gradients(
+        entry,
+        problem,
+        half_way(problem),
+        rows=budget.rows,
+        rollouts=budget.gradient_rollouts,
+        warmup=budget.probe_warmup,
+        seed=seed,
+    )
+    return {"gradient": estimator_figures(samples, exact).as_dict()}
+
+
+def sampled_gradients(
+    entry: Entry,
+    problem: KnownOptimum,
+    place: Layers,
+    *,
+    rows: int,
+    rollouts: int,
+    warmup: int = 0,
+    seed: int = 0,
+    objective: Callable[[KnownOptimum, Any], torch.Tensor] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of an algorithm's updates at one policy, and the exact one.
+
+    Args:
+        entry: The algorithm; its `one_step` arguments make an update one step.
+        problem: A problem whose reference model is tabular.
+        place: The policy at which they are measured, as log-probabilities of its actions.
+        rows: Episodes of a rollout.
+        rollouts: Samples K.
+        warmup: Rollouts before.
+        seed: Of the sampling.
+        objective: What the exact gradient is of, a function of problem and policy; None is ``J``.
+
+    Returns:
+        Samples ``(K, D)``, with the sign of an ascent, and the exact gradient ``(D,)``.
+    """
+    one_step = {**(entry.one_step or {}), "max_grad_norm": _UNCLIPPED}
+    # Values need a pace of their own: the policy stands still.
+    model: Any = make_algorithm(replace(entry, learning_rate=0.03), problem, rows, seed, **one_step)
+    with torch.no_grad():
+        rows_of_prompts = [layer[k] for k in range(problem.n_prompts) for layer in place]
+        model.policy.model.lm_head.weight.copy_(torch.cat(rows_of_prompts).T)
+    parameters = list(model.policy.model.parameters())
+    found: list[torch.Tensor] = []
+
+    def take_away(*_: Any) -> None:
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        found.append(-torch.cat([g.flatten() for g in gradients]).double())
+        for parameter in parameters:
+            parameter.grad = None
+
+    model.policy.optimizer.register_step_pre_hook(take_away)
+    model.learn((warmup + rollouts) * rows * problem.tree.length, log_interval=None)
+    with torch.enable_grad():
+        policy = problem.policy(model.policy.model)
+        value = problem.objective(policy) if objective is None else objective(problem, policy)
+    exact = torch.cat([g.flatten().double() for g in torch.autograd.grad(value, parameters)])
+    return torch.stack(found[-rollouts:]), exact
+
+
+def half_way(problem: KnownOptimum) -> Layers:
+    """The policy whose logits are the mean of the reference's and the optimum's."""
+    return tuple(
+        ((ours + best) / 2).log_softmax(-1)
+        for ours, best in zip(problem.reference, problem.optimum.log_probs, strict=True)
+    )
+
+
+# ---------------------------------------------------------------------- the KL penalty by itself
+
+KL_VARIANTS: dict[str, dict[str, Any]] = {
+    "k1 in the reward": {"kl_in": "reward", "kl_estimator": "k1"},
+    "k1 in the loss": {"kl_in": "loss", "kl_estimator": "k1"},
+    "k2 in the loss": {"kl_in": "loss", "kl_estimator": "k2"},
+    "k3 in the loss": {"kl_in": "loss", "kl_estimator": "k3"},
+    "exact in the loss": {"kl_in": "loss", "kl_estimator": "exact"},
+}
+"""Where the penalty can go, as arguments of `PolicyGradient`."""
+
+
+def measure_kl_gradient(job: dict[str, Any]) -> dict[str, Any]:
+    """The gradient of the penalty alone, on a problem that pays nothing, against ``-beta KL``'s.
+
+    Args:
+        job: ``variant`` (of `KL_VARIANTS`), ``task``, ``budget`` and ``seed``.
+    """
+    budget, problem = job["budget"], make_problem(job["task"], job["seed"])
+    nothing = KnownOptimum(
+        problem.tree, problem.rewards * 0.0, problem.reference_model, beta=problem.beta
+    )
+    arguments = {
+        "advantage": "reinforce",
+        "aggregation": "constant",
+        "aggregation_constant": 1.0,
+        "kl_coef": BETA,
+        **KL_VARIANTS[job["variant"]],
+    }
+    entry = Entry(
+        job["variant"], "llm_gym.algorithms:PolicyGradient", arguments, group_size=1, one_step={}
+    )
+    samples, exact = sampled_gradients(
+        entry,
+        nothing,
+        half_way(problem),  # of the problem that pays: here the reference is the optimum
+        rows=budget.rows,
+        rollouts=budget.gradient_rollouts,
+        seed=job["seed"],
+        objective=_penalty,
+    )
+    figures: EstimatorFigures = estimator_figures(samples, exact)
+    along = samples @ exact / (exact @ exact)
+    error = float(along.std() / len(along) ** 0.5)
+    return {"gradient": figures.as_dict(), "scale_error": error}
+
+
+def _penalty(problem: KnownOptimum, policy: Any) -> torch.Tensor:
+    return -problem.beta * sequence_kl(problem.tree, policy, problem.reference).mean()

@@ -1,0 +1,89 @@
+"""Jobs, each in a process of its own, a few at a time; a job that dies takes nothing with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+Job = dict[str, Any]
+Work = Callable[[Job], dict[str, Any]]
+
+_PRELOADED = ["benchmarks.algorithms.training", "benchmarks.algorithms.gradients"]
+
+
+def run_jobs(work: Work, jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """Does every job and yields it with its result as it is done.
+
+    Args:
+        work: A function that can be imported; what it returns must be picklable.
+        jobs: Its arguments.
+        workers: Processes at a time.
+
+    Yields:
+        Jobs and results: ``{"status": "done", **returned}``, or ``{"status": "crashed", "error":
+        ..., "traceback": ...}`` if the work raised or its process died.
+    """
+    methods = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if "forkserver" in methods:
+        context.set_forkserver_preload(_PRELOADED)  # torch is imported once
+    waiting, running = list(jobs), {}  # running: pipe -> (job, process)
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                job = waiting.pop(0)
+                ours, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=_do, args=(work, job, theirs), daemon=True)
+                process.start()
+                theirs.close()
+                running[ours] = (job, process)
+            for pipe in wait(list(running)):
+                job, process = running.pop(pipe)  # type: ignore[index]
+                yield job, _result(pipe, process)  # type: ignore[arg-type]
+    finally:
+        for pipe, (_, process) in running.items():
+            process.terminate()
+            pipe.close()
+
+
+def _result(pipe: Connection, process: Any) -> dict[str, Any]:
+    try:
+        result = pipe.recv()
+    except EOFError:
+        result = None
+    finally:
+        pipe.close()
+        process.join()
+    if result is not None:
+        return result
+    return {
+        "status": "crashed",
+        "error": f"the process died with exit code {process.exitcode}",
+        "traceback": "",
+    }
+
+
+def _do(work: Work, job: Job, pipe: Connection) -> None:
+    """In the process: at most one thread of arithmetic, and every error becomes a result."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    torch.set_num_threads(1)  # the cores are shared out among processes
+    disable_progress_bar()
+    started, cpu = time.perf_counter(), time.process_time()
+    try:
+        result = {"status": "done", **work(job)}
+    except Exception as error:
+        result = {
+            "status": "crashed",
+            "error": f"{type(error).__name__}: {error}",
+            "traceback": traceback.format_exc(),
+        }
+    result["wall_seconds"] = time.perf_counter() - started
+    result["total_cpu_seconds"] = time.process_time() - cpu
+    pipe.send(result)
+    pipe.close()

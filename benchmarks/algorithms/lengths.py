@@ -1,0 +1,79 @@
+"""Does an algorithm make wrong answers longer? A problem in which length has nothing to say.
+
+An answer is right if its first word is, whatever follows and however long; so the expected gradient
+of the expected reward in the length of an answer is zero. Dividing an answer's loss by its length,
+as GRPO does, punishes a long wrong answer less for each of its tokens (Liu et al., 2503.20783,
+section 3.1), which should make wrong answers longer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.algorithms.settings import Budget
+from benchmarks.algorithms.training import Watch, make_algorithm
+from llm_gym.known_optimum import AnswerTree, KnownOptimum, make_reference
+
+WORDS, LENGTH = 4, 6
+_LEARNING_RATE = 0.03  # so that wrong answers do not vanish at once
+
+
+def make_length_problem(seed: int) -> KnownOptimum:
+    """Right is what begins with word 0; answers end early with the reference's probability."""
+    tree = AnswerTree(WORDS, LENGTH, ends_early=True)
+    rewards = np.concatenate(
+        [(tree.words(d)[:, 0] == 0).astype(float) if d else np.zeros(1) for d in range(LENGTH + 1)]
+    )
+    model = make_reference("tabular", tree, 1, spread=0.5, seed=seed)
+    return KnownOptimum(tree, rewards, model, beta=1.0)
+
+
+class WrongLengths(Watch):
+    """Also notes the exact mean length of wrong answers."""
+
+    def note(self) -> None:
+        """Evaluates now."""
+        super().note()
+        with torch.no_grad():
+            probabilities = self.problem.answer_probabilities(
+                self.problem.policy(self.model.policy)
+            )
+        wrong = probabilities * (self.problem.rewards == 0)
+        mean = float((wrong @ self.problem.tree.answer_lengths).sum() / wrong.sum())
+        self.points[-1]["wrong_length"] = mean
+        self.points[-1]["wrong"] = float(wrong.sum())
+
+
+def measure_lengths(job: dict[str, Any]) -> dict[str, Any]:
+    """Trains without a KL penalty and watches wrong answers.
+
+    Args:
+        job: ``entry``, ``budget`` and ``seed``.
+
+    Returns:
+        ``wrong_lengths`` and ``wrong`` (probability) at even steps, and ``slope``: words gained
+        per tenth of probability that wrong answers lost, by least squares.
+    """
+    entry, seed = job["entry"], job["seed"]
+    budget: Budget = job["budget"]
+    problem = make_length_problem(seed)
+    model: Any = make_algorithm(
+        entry, problem, budget.rows, seed, kl_coef=0.0, learning_rate=_LEARNING_RATE
+    )
+    episodes = budget.length_rollouts * budget.rows
+    watch = WrongLengths(problem, episodes, 20)
+    model.learn(episodes * LENGTH // 2, callback=watch, log_interval=None)
+    watch.note()
+    lengths = [point["wrong_length"] for point in watch.points]
+    wrong = [point["wrong"] for point in watch.points]
+    # As long as there are wrong answers to speak of.
+    counted = [i for i, share in enumerate(wrong) if share > 0.02]
+    slope = -0.1 * float(np.polyfit(np.take(wrong, counted), np.take(lengths, counted), 1)[0])
+    return {"wrong_lengths": lengths, "wrong": wrong, "slope": slope}
+
+
+LENGTH_ENTRIES = ("grpo", "dr_grpo")
+"""What is compared."""

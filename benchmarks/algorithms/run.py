@@ -1,0 +1,196 @@
+"""Algorithms side by side, held against an optimum that is known exactly.
+
+Every algorithm learns on the five families of `llm_gym/KnownOptimum-v0`, where J*, the optimal
+policy and the exact gradient are numbers. Reported are J/J*, the divergence from the optimum
+against samples and CPU seconds, bias and variance of the gradient estimators, and verdicts on
+published claims. A run that was interrupted goes on with the same command.
+
+    python benchmarks/algorithms/run.py --quick --output runs/algorithms-quick
+    python benchmarks/algorithms/run.py --output runs/algorithms
+    python benchmarks/algorithms/run.py --tune --output runs/algorithms
+
+``--tune`` tries the same learning rates for every algorithm on problems of their own and writes
+``tuning.json``; runs with the same ``--output`` use it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.algorithms.jobs import run_jobs
+from benchmarks.algorithms.settings import ENTRIES, TASKS, Budget, Entry, Task, fingerprint
+from benchmarks.algorithms.store import OtherRunsError, RunStore
+from benchmarks.common import commit, record, versions, write_json
+
+TUNED = "tuning.json"
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; ``budget`` is what was asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--quick", action="store_true", help="ten minutes on two cores")
+    parser.add_argument("--only", choices=["known-optimum"], help="kind of tasks")
+    parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS), metavar="TASK")
+    parser.add_argument(
+        "--algorithms", nargs="*", choices=ENTRIES, default=list(ENTRIES), metavar="NAME"
+    )
+    parser.add_argument("--seeds", type=int, help="problems (10, or 2 with --quick)")
+    parser.add_argument("--episodes", type=int, help="of a run (128000, or 12800 with --quick)")
+    parser.add_argument("--workers", type=int, default=2, help="processes at a time (2)")
+    parser.add_argument("--tune", action="store_true", help="choose learning rates, train nothing")
+    given = parser.parse_args(arguments)
+    budget = Budget().quick() if given.quick else Budget()
+    for name in ("seeds", "episodes"):
+        if getattr(given, name) is not None:
+            budget = replace(budget, **{name: getattr(given, name)})
+    for name, value in (
+        ("seeds", budget.seeds),
+        ("episodes", budget.episodes),
+        ("workers", given.workers),
+    ):
+        if value < 1:
+            parser.error(f"--{name} {value} must be at least 1")
+    given.budget = budget
+    return given
+
+
+def tuned(entries: dict[str, Entry], output: Path) -> dict[str, Entry]:
+    """The entries with the learning rates of ``tuning.json``, where there is one."""
+    path = output / TUNED
+    if not path.exists():
+        return entries
+    rates = json.loads(path.read_text(encoding="utf-8"))["chosen"]
+    return {
+        name: replace(entry, learning_rate=rates.get(name, entry.learning_rate))
+        for name, entry in entries.items()
+    }
+
+
+def able(entries: dict[str, Entry], budget: Budget) -> tuple[dict[str, Entry], list[str]]:
+    """The entries that can run, and why the others cannot."""
+    from benchmarks.algorithms.training import why_not
+
+    reasons = {name: why_not(entry, budget) for name, entry in entries.items()}
+    good = {name: entry for name, entry in entries.items() if reasons[name] is None}
+    return good, [reason for reason in reasons.values() if reason is not None]
+
+
+def do(store: RunStore, jobs: list[dict[str, Any]], workers: int) -> list[dict[str, Any]]:
+    """Does the jobs that are not done yet, and returns the runs of all of them.
+
+    Raises:
+        OtherRunsError: One was done with other settings.
+    """
+    from benchmarks.algorithms.works import dispatch
+
+    waiting = store.wanted(jobs)
+    if len(waiting) < len(jobs):
+        print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are there already")
+    now = commit()["hash"]
+    for index, (job, result) in enumerate(run_jobs(dispatch, waiting, workers), 1):
+        line = {name: value for name, value in job.items() if isinstance(value, (str, int, float))}
+        line["task"] = line.pop("task_name")
+        try:
+            store.add({**line, "commit": now, **result})
+        except ValueError as error:  # NaN and infinity are no JSON
+            bad = {"status": "crashed", "error": f"a figure is not finite: {error}"}
+            store.add({**line, "commit": now, **bad, "traceback": ""})
+        print(f"[{index}/{len(waiting)}] {job['key']}: {_said(store.runs[-1])}", flush=True)
+    return store.of(jobs)
+
+
+def _said(run: dict[str, Any]) -> str:
+    if run["status"] != "done":
+        return f"CRASHED: {run['error']}"
+    end = run.get("end")
+    figures = f"J/J* {end['j_over_jstar']:.3f}, KL {end['kl_to_optimum']:.3f}, " if end else ""
+    return f"{figures}{run['total_cpu_seconds']:.1f} s of CPU"
+
+
+def tune(given: argparse.Namespace, entries: dict[str, Entry], store: RunStore) -> None:
+    """Tries every learning rate for every algorithm and writes the best of each."""
+    from benchmarks.algorithms.works import tuning_jobs
+
+    tasks = {name: TASKS[name] for name in given.tasks}
+    jobs = tuning_jobs(entries, tasks, given.budget)
+    runs = [run for run in do(store, jobs, given.workers) if run["status"] == "done"]
+    table: dict[str, dict[str, float]] = {}
+    for name in entries:
+        mine = [run for run in runs if run["algorithm"] == name]
+        rates = sorted({run["learning_rate"] for run in mine})
+        table[name] = {
+            str(rate): _mean([r["end"]["gain"] for r in mine if r["learning_rate"] == rate])
+            for rate in rates
+        }
+        print(f"{name:>20}: " + ", ".join(f"{r} {g:.3f}" for r, g in table[name].items()))
+    chosen = {name: float(max(one, key=lambda r: one[r])) for name, one in table.items() if one}
+    write_json(
+        given.output / TUNED,
+        {"chosen": chosen, "mean_gain": table, "budget": asdict(given.budget)},
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, measure, judge, draw; writes ``results.json``, ``results.md`` and pictures."""
+    given = parse(arguments)
+    from benchmarks.algorithms.statistics import require_rliable
+
+    try:
+        require_rliable()  # before hours of training, not after
+        given.output.mkdir(parents=True, exist_ok=True)
+        entries, cannot = able({name: ENTRIES[name] for name in given.algorithms}, given.budget)
+        for reason in cannot:
+            print(f"not run: {reason}", flush=True)
+        store = RunStore(given.output / "runs.jsonl", versions())
+        if given.tune:
+            return tune(given, entries, store)
+        _compare(given, tuned(entries, given.output), cannot, store)
+    except (OtherRunsError, ImportError) as error:
+        raise SystemExit(str(error)) from error
+
+
+def _compare(
+    given: argparse.Namespace, entries: dict[str, Entry], cannot: list[str], store: RunStore
+) -> None:
+    from benchmarks.algorithms.pictures import draw
+    from benchmarks.algorithms.summary import summarise
+    from benchmarks.algorithms.tables import page
+    from benchmarks.algorithms.works import all_jobs
+
+    tasks: dict[str, Task] = {name: TASKS[name] for name in given.tasks}
+    budget: Budget = given.budget
+    results = record({"budget": asdict(budget), "fingerprint": fingerprint(budget)})
+    runs = do(store, all_jobs(entries, tasks, budget), given.workers)
+    results |= summarise(runs, entries, tasks, budget)
+    results["cannot_run"] = cannot
+    path = given.output / TUNED
+    results["tuning"] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    write_json(given.output / "results.json", results)
+    text = page(results)
+    (given.output / "results.md").write_text(text, encoding="utf-8")
+    training = [run for run in runs if run["kind"] == "train" and run["status"] == "done"]
+    pictures = draw(results, training, given.output) if training else []
+    print("\n" + text)
+    if len(results["commits"]) > 1:
+        print(f"note: the runs come from {len(results['commits'])} commits")
+    print(f"{len(runs)} runs, {results['cpu_seconds']:.0f} s of CPU")
+    print("wrote " + ", ".join(str(one) for one in (given.output / "results.json", *pictures)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""What is compared, on what, and for how long: the algorithms benchmark as data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+BETA = "$beta"
+"""Stands for the task's price of a nat of divergence in the arguments of an algorithm."""
+
+LEARNING_RATES = (0.01, 0.03, 0.1, 0.3)
+"""What tuning tries for every algorithm alike; rates fall linearly to zero over a run."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An algorithm and its arguments; a row of the table.
+
+    Attributes:
+        label: What people call it.
+        algorithm: Where its class is, ``"module:Class"``.
+        arguments: Of the class. ``"$beta"`` is the task's price of a nat.
+        learning_rate: The one that tuning chose.
+        group_size: Answers to one prompt that are sampled together.
+        penalise: Subtract the KL penalty from the rollout's rewards from outside, for algorithms
+            that know of none.
+        policy: Arguments of the policy beside the model.
+        policy_class: Where the class of the policy is, if it is not the usual one.
+        one_step: Arguments that make an update one step on the whole rollout, for measuring the
+            gradient estimator; None where there is no such thing.
+        needs: Packages beside llm_gym's own.
+    """
+
+    label: str
+    algorithm: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    learning_rate: float = 0.2
+    group_size: int = 16
+    penalise: bool = False
+    policy: dict[str, Any] = field(default_factory=dict)
+    policy_class: str | None = None
+    one_step: dict[str, Any] | None = None
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A problem whose optimum is known.
+
+    Attributes:
+        family: Of rewards.
+        vocab_size: Words.
+        length: Most words of an answer.
+        num_prompts: Prompts.
+        beta: Price of a nat.
+        reference: Kind of the reference model.
+    """
+
+    family: str
+    vocab_size: int = 4
+    length: int = 4
+    num_prompts: int = 2
+    beta: float = 0.1
+    reference: str = "tabular"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of everything; the same for every algorithm.
+
+    Attributes:
+        seeds: Runs of each algorithm on each task, each on a problem of its own.
+        first_seed: Tuning used others.
+        rows: Episodes sampled at a time.
+        episodes: Of a run.
+        evaluations: Times the policy is evaluated exactly, spread evenly over a run.
+        gradient_rollouts: Rollouts that the gradient estimator is measured on; 0 is not at all.
+        gradient_seeds: Problems that it is measured on.
+        probe_warmup: Rollouts before, in which a critic learns while the policy stays.
+        tuning_seeds: Problems that each learning rate was tried on.
+        length_rollouts: Rollouts of the experiment on the length of wrong answers.
+    """
+
+    seeds: int = 10
+    first_seed: int = 0
+    rows: int = 512
+    episodes: int = 128_000
+    evaluations: int = 40
+    gradient_rollouts: int = 200
+    gradient_seeds: int = 3
+    probe_warmup: int = 60
+    tuning_seeds: int = 2
+    length_rollouts: int = 60
+
+    def quick(self) -> Budget:
+        """Everything there is, in ten minutes on two cores."""
+        return replace(
+            self,
+            seeds=2,
+            rows=128,
+            episodes=12_800,
+            evaluations=10,
+            gradient_rollouts=40,
+            gradient_seeds=1,
+            probe_warmup=20,
+        )
+
+
+TASKS = {
+    family: Task(family) for family in ("additive", "interaction", "length", "sparse", "unique")
+}
+
+_CLIPPED = {"n_epochs": 1, "batch_size": 10**9}
+_CRITIC = {"n_epochs": 4, "batch_size": 2048, "kl_coef": BETA}
+
+
+def _ppo(label: str, **changes: Any) -> Entry:
+    arguments = {**_CRITIC, **changes.pop("arguments", {})}
+    settings: dict[str, Any] = {"one_step": _CLIPPED, "learning_rate": 0.05, **changes}
+    return Entry(label, "llm_gym:PPO", arguments, **settings)
+
+
+def _preset(label: str, name: str, **changes: Any) -> Entry:
+    arguments = {"kl_coef": BETA, **changes.pop("arguments", {})}
+    return Entry(label, f"llm_gym.algorithms:{name}", arguments, **{"one_step": {}, **changes})
+
+
+ENTRIES: dict[str, Entry] = {
+    "ppo": _ppo("PPO"),
+    "ppo_separate": _ppo("PPO, separate critic", policy={"separate_critic": True}),
+    "ppo_detached": _ppo("PPO, detached critic", policy={"detach_value": True}),
+    "ppo_lambda_1": _ppo("PPO, lambda = 1", arguments={"gae_lambda": 1.0}),
+    "ppo_lambda_05": _ppo("PPO, lambda = 0.5", arguments={"gae_lambda": 0.5}),
+    "ppo_lambda_0": _ppo("PPO, lambda = 0", arguments={"gae_lambda": 0.0}),
+    "a2c": _preset("A2C", "A2C"),
+    "reinforce": _preset("REINFORCE", "REINFORCE", arguments={"advantage": "reinforce"}),
+    "reinforce_baseline": _preset(
+        "REINFORCE, baseline", "REINFORCE", arguments={"advantage": "moving_average"}
+    ),
+    "reinforce_plus_plus": _preset("REINFORCE++", "ReinforcePlusPlus"),
+    "remax": _preset("ReMax", "ReMax"),
+    "rloo": _preset("RLOO(16)", "RLOO"),
+    "rloo_4": _preset("RLOO(4)", "RLOO", group_size=4),
+    "rloo_2": _preset("RLOO(2)", "RLOO", group_size=2),
+    "grpo": _preset("GRPO", "GRPO"),
+    "dr_grpo": _preset("Dr. GRPO", "DrGRPO"),
+    "dapo": _preset("DAPO, KL in the reward", "DAPO"),
+    "nlpo": _preset("NLPO", "NLPO", one_step=_CLIPPED, learning_rate=0.05),
+    "maskable_ppo": Entry(
+        "MaskablePPO (sb3-contrib)",
+        "sb3_contrib:MaskablePPO",
+        {
+            "n_epochs": 4,
+            "batch_size": 2048,
+            "gamma": 1.0,
+            "rollout_buffer_class": "llm_gym.algorithms:MaskableEpisodeBuffer",
+        },
+        learning_rate=0.05,
+        penalise=True,
+        policy_class="llm_gym.algorithms:MaskableTransformerPolicy",
+        one_step=_CLIPPED,
+        needs=("sb3_contrib",),
+    ),
+    "trpo": Entry(
+        "TRPO (sb3-contrib)",
+        "sb3_contrib:TRPO",
+        {
+            "batch_size": 2048,
+            "gamma": 1.0,
+            "rollout_buffer_class": "llm_gym:EpisodeBuffer",
+        },
+        learning_rate=0.03,  # of the critic
+        penalise=True,
+        needs=("sb3_contrib",),
+    ),
+    "raft": Entry(
+        "RAFT(4)",
+        "llm_gym.algorithms.expert_iteration:ExpertIteration",
+        {"kl_coef": BETA},
+        group_size=4,
+        one_step=_CLIPPED,
+    ),
+    "sft_on_best": Entry(
+        "SFT on the best", "llm_gym.algorithms.expert_iteration:SFTOnBest", {"n_epochs": 4}
+    ),
+    "dpo": Entry("DPO", "llm_gym.algorithms.dpo:DPO", {"beta": BETA, "n_epochs": 4}, group_size=2),
+    "dpo_online": Entry(
+        "DPO, online", "llm_gym.algorithms.dpo:DPO", {"beta": BETA, "online": True}, group_size=2
+    ),
+}
+"""The algorithms, by the name that ``--algorithms`` takes."""
+
+
+def fingerprint(*parts: Any) -> str:
+    """Sixteen digits that tell settings apart, given as dataclasses or JSON-able values."""
+    plain = [asdict(part) if hasattr(part, "__dataclass_fields__") else part for part in parts]
+    text = json.dumps(plain, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def of_a_run(budget: Budget) -> dict[str, Any]:
+    """The part of a budget that a single run depends on."""
+    whole = asdict(budget)
+    for name in ("seeds", "first_seed", "gradient_seeds", "tuning_seeds"):
+        del whole[name]
+    return whole

@@ -1,0 +1,1 @@
+"""Are our algorithms TRL's, and what does the same reward cost?"""

@@ -1,0 +1,95 @@
+"""What the systems of a comparison learn: model, prompts and reward, the same for all of them.
+
+``"favoured_words"`` is the workload's random GPT-2 and its random prompts. ``"polite_email"`` is
+the task of ``llm_gym/PoliteEmail-v0``: the model of about a million parameters that ships with the
+library, its training prompts, and the rules of :class:`llm_gym.PolitenessScorer` scaled to 0 to 1.
+The peers take the library's scorer as it is, because a scorer and a reward function are the same
+thing: they import it from this tree, for which their environments have Gymnasium.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from transformers import PreTrainedTokenizerBase
+
+from benchmarks.workload import FavouredShare, Workload, build_model, build_prompts, build_tokenizer
+
+Score = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+
+
+class Task(NamedTuple):
+    """A task, ready for any library.
+
+    Attributes:
+        model: Directory of the model's weights and of the tokenizer.
+        tokenizer: The tokenizer.
+        prompts: What the model reads.
+        instructions: What the scorer reads; the same without the marks of the prompt template.
+        score: Takes instructions and completions and returns a number each.
+    """
+
+    model: str
+    tokenizer: PreTrainedTokenizerBase
+    prompts: list[str]
+    instructions: list[str]
+    score: Score
+
+
+class Tally:
+    """A scorer that remembers the mean of all it scored since it was told to forget.
+
+    Args:
+        score: Scores a batch.
+    """
+
+    __name__ = "reward"  # TRL names its metrics by it
+
+    def __init__(self, score: Score) -> None:
+        self._score, self._scores = score, list[float]()
+
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], **_: object
+    ) -> list[float]:
+        """Scores, one a completion."""
+        scores = [float(score) for score in self._score(prompts, completions)]
+        self._scores += scores
+        return scores
+
+    def forget(self) -> None:
+        """Start a new batch."""
+        self._scores.clear()
+
+    @property
+    def last_mean(self) -> float:
+        """Mean of the scores of the batch; NaN if there are none."""
+        return sum(self._scores) / len(self._scores) if self._scores else float("nan")
+
+
+def build_task(workload: Workload, folder: str | Path) -> Task:
+    """The task that the workload names.
+
+    Args:
+        workload: The workload.
+        folder: Where to save a model that is made here.
+    """
+    if workload.task == "polite_email":
+        return _polite_email()
+    tokenizer, prompts = build_tokenizer(workload), build_prompts(workload)
+    build_model(workload).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Task(str(folder), tokenizer, prompts, prompts, FavouredShare(workload))
+
+
+def _polite_email() -> Task:
+    from llm_gym.language_models import SFT_MODEL, resolve
+    from llm_gym.scorers import PolitenessScorer, Scale
+    from llm_gym.tasks.polite_email import environment_kwargs
+
+    task = environment_kwargs("train")
+    instructions = list(task["prompts"])
+    prompts = [task["prompt_template"].format(prompt=text) for text in instructions]
+    score = Scale(PolitenessScorer(), 0.01)
+    return Task(resolve(SFT_MODEL), task["tokenizer"], prompts, instructions, score)
