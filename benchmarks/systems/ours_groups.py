@@ -7,8 +7,8 @@ RLOOTrainer                         here
 ==================================  ============================================================
 reward - beta * sum_t log(pi/ref)   ``kl_in="reward"``, ``kl_estimator="k1"``, ``gamma=1``
 baseline: mean of the others        ``advantage="rloo"``, not normalised
-clip of the whole answer's ratio    :class:`benchmarks.systems.like_trl.SequenceRatioRLOO`
-mean over answers                   the same
+clip of the whole answer's ratio    ``loss="clipped"``, ``ratio="answer"``
+mean over answers                   ``aggregation="constant"``, ``aggregation_constant=1``
 GRPOTrainer, ``loss_type="grpo"``   here
 (r - mean) / (std + 1e-4), ddof 1   ``advantage="grpo"``
 clip of each token's ratio          ``loss="clipped"``
@@ -29,12 +29,12 @@ import gymnasium as gym
 
 import llm_gym
 from benchmarks.systems.base import Batch, Clock
-from benchmarks.systems.like_trl import FixedMinibatches, SequenceRatioRLOO
+from benchmarks.systems.like_trl import FixedMinibatches
 from benchmarks.tasks import Tally, Task, build_task
 from benchmarks.workload import Workload
 
 ALGORITHMS: dict[str, tuple[type[llm_gym.PolicyGradient], dict[str, Any]]] = {
-    "rloo": (SequenceRatioRLOO, {"loss": "clipped"}),
+    "rloo": (llm_gym.RLOO, {"loss": "clipped", "ratio": "answer", "aggregation_constant": 1.0}),
     # The ratio and the clip of each token, as in PPO; otherwise the same.
     "rloo_tokens": (llm_gym.RLOO, {"loss": "clipped"}),
     "grpo": (llm_gym.GRPO, {}),

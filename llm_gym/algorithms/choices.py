@@ -4,92 +4,27 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
 
-from llm_gym import advantages
+from llm_gym.algorithms.estimators import ESTIMATORS, NEED_GROUPS, OF_TOKENS
 from llm_gym.losses import AGGREGATIONS
 
 LOSSES = ("policy_gradient", "clipped")
+RATIOS = ("token", "answer")
 CRITICS = ("none", "shared", "separate", "detached")
 KL_PLACES = ("reward", "loss")
 KL_ESTIMATORS = ("k1", "k2", "k3", "exact")
-
-
-class Rollout(NamedTuple):
-    """What an estimator sees of a rollout of ``n`` whole episodes with ``A`` tokens.
-
-    Attributes:
-        to_go: float ``(A,)``, rewards to go of each token, episode after episode.
-        scores: float ``(n,)``, returns of the episodes.
-        lengths: int ``(n,)``, their tokens.
-        groups: int ``(n,)``, which prompt of the rollout each answers.
-        greedy: float ``(n_groups,)``, scores of greedy answers, if there are any.
-        average: Mean return of the rollouts before, exponentially weighted.
-    """
-
-    to_go: NDArray[np.floating]
-    scores: NDArray[np.floating]
-    lengths: NDArray[np.int64]
-    groups: NDArray[np.int64]
-    greedy: NDArray[np.floating] | None
-    average: float
-
-
-def _reinforce(rollout: Rollout) -> NDArray[np.floating]:
-    return rollout.to_go
-
-
-def _batch_mean(rollout: Rollout) -> NDArray[np.floating]:
-    return rollout.to_go - rollout.scores.mean()
-
-
-def _moving_average(rollout: Rollout) -> NDArray[np.floating]:
-    return rollout.to_go - rollout.average
-
-
-def _rloo(rollout: Rollout) -> NDArray[np.floating]:
-    return advantages.rloo(rollout.scores, rollout.groups).repeat(rollout.lengths)
-
-
-def _grpo(rollout: Rollout) -> NDArray[np.floating]:
-    return advantages.grpo(rollout.scores, rollout.groups).repeat(rollout.lengths)
-
-
-def _dr_grpo(rollout: Rollout) -> NDArray[np.floating]:
-    return advantages.dr_grpo(rollout.scores, rollout.groups).repeat(rollout.lengths)
-
-
-def _reinforce_plus_plus(rollout: Rollout) -> NDArray[np.floating]:
-    return advantages.reinforce_plus_plus(rollout.to_go)
-
-
-def _remax(rollout: Rollout) -> NDArray[np.floating]:
-    assert rollout.greedy is not None
-    return rollout.to_go - rollout.greedy[rollout.groups].repeat(rollout.lengths)
-
-
-#: Advantages of whole episodes by name: float ``(A,)`` of a :class:`Rollout`. "gae" is the other.
-ESTIMATORS = {
-    "reinforce": _reinforce,
-    "batch_mean": _batch_mean,
-    "moving_average": _moving_average,
-    "rloo": _rloo,
-    "grpo": _grpo,
-    "dr_grpo": _dr_grpo,
-    "reinforce_plus_plus": _reinforce_plus_plus,
-    "remax": _remax,
-}
-NEED_GROUPS = frozenset({"rloo", "grpo", "dr_grpo", "remax"})
 
 
 def check_choices(
     *,
     advantage: str,
     loss: str,
+    ratio: str,
     aggregation: str,
     critic: str,
     kl_in: str,
@@ -103,6 +38,7 @@ def check_choices(
     """
     _check_name("advantage", advantage, ("gae", *ESTIMATORS))
     _check_name("loss", loss, LOSSES)
+    _check_name("ratio", ratio, RATIOS)
     _check_name("aggregation", aggregation, AGGREGATIONS)
     _check_name("critic", critic, CRITICS)
     _check_name("kl_in", kl_in, KL_PLACES)
@@ -132,6 +68,16 @@ def check_choices(
         raise ValueError(
             f"n_epochs={n_epochs} with loss='policy_gradient' learns from samples of an older "
             "policy without saying so: pass n_epochs=1, or loss='clipped'"
+        )
+    if ratio == "answer" and loss == "policy_gradient":
+        raise ValueError(
+            "ratio='answer' but loss='policy_gradient' has no ratio: pass loss='clipped', or leave "
+            "ratio out"
+        )
+    if ratio == "answer" and advantage in OF_TOKENS:
+        raise ValueError(
+            f"ratio='answer' but advantage={advantage!r} differs between the tokens of an answer: "
+            "pass ratio='token', or another advantage, such as 'rloo'"
         )
 
 
@@ -166,6 +112,14 @@ def with_critic(policy_kwargs: Mapping[str, Any] | None, critic: str) -> dict[st
         if kwargs.setdefault(name, value) != value:
             raise ValueError(f"policy_kwargs {name}={kwargs[name]} contradicts critic={critic!r}")
     return kwargs
+
+
+def group_size_of(env: Any) -> int:
+    """How many rows of an environment answer the same prompt; 1 where it does not say."""
+    try:
+        return int(env.get_attr("group_size")[0]) if isinstance(env, VecEnv) else 1
+    except AttributeError:
+        return 1
 
 
 def check_environment(algorithm: str, advantage: str, action_space: Any, group_size: int) -> None:
