@@ -12,7 +12,7 @@ from typing import Any
 Job = dict[str, Any]
 Work = Callable[[Job], dict[str, Any]]
 
-_PRELOADED = ["benchmarks.algorithms.training", "benchmarks.algorithms.gradients"]
+_PRELOADED = ["benchmarks.algorithms.works"]  # and all that it imports
 
 
 def run_jobs(work: Work, jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any]]]:

@@ -3,10 +3,13 @@
 Every algorithm learns on the five families of `llm_gym/KnownOptimum-v0`, where J*, the optimal
 policy and the exact gradient are numbers. Reported are J/J*, the divergence from the optimum
 against samples and CPU seconds, bias and variance of the gradient estimators, and verdicts on
-published claims. A run that was interrupted goes on with the same command.
+published claims. On tasks of text (polite emails, spelling backwards, text of your own) the optimum
+is not known: held-out scores from 0 to 1 before and after, KL to the reference, tokens and CPU
+seconds. A run that was interrupted goes on with the same command.
 
     python benchmarks/algorithms/run.py --quick --output runs/algorithms-quick
-    python benchmarks/algorithms/run.py --output runs/algorithms
+    python benchmarks/algorithms/run.py --output runs/algorithms --data input.txt
+    python benchmarks/algorithms/run.py --only polite-email --output runs/polite
     python benchmarks/algorithms/run.py --tune --output runs/algorithms
 
 ``--tune`` tries the same learning rates for every algorithm on problems of their own and writes
@@ -28,6 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.algorithms.jobs import run_jobs
 from benchmarks.algorithms.settings import ENTRIES, TASKS, Budget, Entry, Task, fingerprint
 from benchmarks.algorithms.store import OtherRunsError, RunStore
+from benchmarks.algorithms.text_run import KINDS, KNOWN, TextPlan, plan_text
+from benchmarks.algorithms.text_settings import QUICK_ALGORITHMS, TEXT_ENTRIES
 from benchmarks.common import commit, record, versions, write_json
 
 TUNED = "tuning.json"
@@ -40,12 +45,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--quick", action="store_true", help="ten minutes on two cores")
-    parser.add_argument("--only", choices=["known-optimum"], help="kind of tasks")
-    parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS), metavar="TASK")
+    parser.add_argument("--only", choices=KINDS, help="kind of tasks")
     parser.add_argument(
-        "--algorithms", nargs="*", choices=ENTRIES, default=list(ENTRIES), metavar="NAME"
+        "--tasks", nargs="*", choices=TASKS, metavar="TASK", help="families of known-optimum alone"
     )
-    parser.add_argument("--seeds", type=int, help="problems (10, or 2 with --quick)")
+    parser.add_argument("--algorithms", nargs="*", choices=ENTRIES, metavar="NAME")
+    parser.add_argument("--data", type=Path, metavar="FILE", help="text for the task real-text")
+    parser.add_argument("--tokens", type=int, help="of a run on text (each task's own)")
+    parser.add_argument("--seeds", type=int, help="runs (10; with --quick 2, on text 1)")
     parser.add_argument("--episodes", type=int, help="of a run (128000, or 12800 with --quick)")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time (2)")
     parser.add_argument("--tune", action="store_true", help="choose learning rates, train nothing")
@@ -58,9 +65,21 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         ("seeds", budget.seeds),
         ("episodes", budget.episodes),
         ("workers", given.workers),
+        ("tokens", given.tokens),
     ):
-        if value < 1:
+        if value is not None and value < 1:
             parser.error(f"--{name} {value} must be at least 1")
+    if given.data is not None and not given.data.is_file():
+        parser.error(f"--data {given.data}: there is no such file")
+    narrow = given.tune or given.tasks
+    if narrow and given.only not in (None, KNOWN):
+        option = "--tune" if given.tune else "--tasks"
+        parser.error(f"{option} is for {KNOWN} alone, not for --only {given.only}")
+    given.kinds = [given.only] if given.only else [KNOWN] if narrow else list(KINDS)
+    given.tasks = (given.tasks or list(TASKS)) if KNOWN in given.kinds else []
+    on_text = given.algorithms or (QUICK_ALGORITHMS if given.quick else TEXT_ENTRIES)
+    given.text_algorithms = [name for name in on_text if name in TEXT_ENTRIES]
+    given.algorithms = given.algorithms or list(ENTRIES)
     given.budget = budget
     return given
 
@@ -113,8 +132,12 @@ def do(store: RunStore, jobs: list[dict[str, Any]], workers: int) -> list[dict[s
 def _said(run: dict[str, Any]) -> str:
     if run["status"] != "done":
         return f"CRASHED: {run['error']}"
-    end = run.get("end")
-    figures = f"J/J* {end['j_over_jstar']:.3f}, KL {end['kl_to_optimum']:.3f}, " if end else ""
+    end, figures = run.get("end", {}), ""
+    if run["kind"] == "text":
+        kl = f"KL {end['kl_to_reference']:.2f}"
+        figures = f"score {run['start']['score']:.3f} -> {end['score']:.3f}, {kl}, "
+    elif end:
+        figures = f"J/J* {end['j_over_jstar']:.3f}, KL {end['kl_to_optimum']:.3f}, "
     return f"{figures}{run['total_cpu_seconds']:.1f} s of CPU"
 
 
@@ -153,39 +176,61 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         require_rliable()  # before hours of training, not after
         given.output.mkdir(parents=True, exist_ok=True)
-        entries, cannot = able({name: ENTRIES[name] for name in given.algorithms}, given.budget)
+        chosen = {name: ENTRIES[name] for name in given.algorithms} if given.tasks else {}
+        entries, cannot = able(chosen, given.budget)
+        text = plan_text(given)
+        cannot += [reason for reason in text.cannot_run if reason not in cannot]
         for reason in cannot:
             print(f"not run: {reason}", flush=True)
+        if not entries and not text.entries:
+            raise SystemExit("nothing is left to run")
         store = RunStore(given.output / "runs.jsonl", versions())
         if given.tune:
             return tune(given, entries, store)
-        _compare(given, tuned(entries, given.output), cannot, store)
+        _compare(given, tuned(entries, given.output), text, cannot, store)
     except (OtherRunsError, ImportError) as error:
         raise SystemExit(str(error)) from error
 
 
 def _compare(
-    given: argparse.Namespace, entries: dict[str, Entry], cannot: list[str], store: RunStore
+    given: argparse.Namespace,
+    entries: dict[str, Entry],
+    text: TextPlan,
+    cannot: list[str],
+    store: RunStore,
 ) -> None:
-    from benchmarks.algorithms.pictures import draw
-    from benchmarks.algorithms.summary import summarise
+    from benchmarks.algorithms.pictures import draw, draw_text
+    from benchmarks.algorithms.summary import of_all_runs, summarise
     from benchmarks.algorithms.tables import page
+    from benchmarks.algorithms.text_run import make_models, text_jobs
+    from benchmarks.algorithms.text_summary import summarise_text
     from benchmarks.algorithms.works import all_jobs
 
     tasks: dict[str, Task] = {name: TASKS[name] for name in given.tasks}
     budget: Budget = given.budget
     results = record({"budget": asdict(budget), "fingerprint": fingerprint(budget)})
-    runs = do(store, all_jobs(entries, tasks, budget), given.workers)
-    results |= summarise(runs, entries, tasks, budget)
+    jobs = all_jobs(entries, tasks, budget) if tasks else []
+    text = make_models(text, given.workers)
+    runs = do(store, jobs + text_jobs(text), given.workers)
+    if tasks:
+        results |= summarise([run for run in runs if run["kind"] != "text"], entries, tasks, budget)
+    if text.entries:
+        results |= summarise_text(runs, text)
+    results |= of_all_runs(runs)
+    results["crashed"] += text.crashed
     results["cannot_run"] = cannot
     path = given.output / TUNED
     results["tuning"] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     write_json(given.output / "results.json", results)
-    text = page(results)
-    (given.output / "results.md").write_text(text, encoding="utf-8")
-    training = [run for run in runs if run["kind"] == "train" and run["status"] == "done"]
+    page_text = page(results)
+    (given.output / "results.md").write_text(page_text, encoding="utf-8")
+    done = [run for run in runs if run["status"] == "done"]
+    training = [run for run in done if run["kind"] == "train"]
     pictures = draw(results, training, given.output) if training else []
-    print("\n" + text)
+    if results.get("held_out"):
+        on_text = [run for run in done if run["kind"] == "text"]
+        pictures.append(draw_text(results, on_text, given.output / "held_out.png"))
+    print("\n" + page_text)
     if len(results["commits"]) > 1:
         print(f"note: the runs come from {len(results['commits'])} commits")
     print(f"{len(runs)} runs, {results['cpu_seconds']:.0f} s of CPU")

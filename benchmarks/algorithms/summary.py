@@ -83,6 +83,12 @@ def summarise(
             [run for run in done if run["kind"] == "lengths"],
             [run for run in done if run["kind"] == "kl"],
         ),
+    }
+
+
+def of_all_runs(runs: list[Run]) -> dict[str, Any]:
+    """What is reported of runs of every kind alike: crashes, commits, CPU seconds."""
+    return {
         "crashed": [
             {"key": run["key"], "error": run["error"]} for run in runs if run["status"] != "done"
         ],

@@ -8,7 +8,12 @@ from typing import Any
 
 def page(results: dict[str, Any]) -> str:
     """Tables of results, gradients, figures to reach and verdicts."""
-    parts = [_scores(results), _gradients(results), _figures(results), _claims(results)]
+    parts = []
+    if "tasks" in results:
+        parts += [_scores(results), _gradients(results), _figures(results), _claims(results)]
+    parts += [_held_out(results, task) for task in results.get("held_out", {})]
+    if "text" in results:
+        parts.append(_over_tasks(results))
     if results["cannot_run"]:
         parts.append("Not run: " + "; ".join(results["cannot_run"]) + ".")
     if results["crashed"]:
@@ -46,6 +51,58 @@ def _scores(results: dict[str, Any]) -> str:
     ]
     head = ["algorithm", "J/J*, IQM [95 %]", *[f"{task} (KL to pi*)" for task in tasks]]
     return _table([*head, "gain, IQM", "CPU s a run"], rows)
+
+
+def _held_out(results: dict[str, Any], task: str) -> str:
+    """A task of text: best first."""
+    found = results["held_out"][task]
+    rows = [
+        [
+            results["text"]["algorithms"][name]["label"],
+            f"{one['before']:.3f}",
+            _with_interval(one["after"], "mean", one["seeds"]),
+            f"{one['kl_to_reference']:.2f}",
+            f"{one['length']:.1f}",
+            f"{one['tokens']:.0f}",
+            f"{one['cpu_seconds']:.1f}",
+            str(one["seeds"]),
+        ]
+        for name, one in sorted(found.items(), key=lambda item: -item[1]["after"]["mean"])
+    ]
+    head = [
+        task,
+        "held-out score before",
+        "after [95 %]",
+        "KL, nats an answer",
+        "tokens an answer",
+        "tokens",
+        "CPU s a run",
+        "seeds",
+    ]
+    return _table(head, rows)
+
+
+def _over_tasks(results: dict[str, Any]) -> str:
+    """Scores over all tasks of text, and how often each algorithm beats PPO."""
+    text, rows = results["text"], []
+    seeds = text["budget"]["seeds"]
+    for name, one in sorted(text["interquartile_mean"].items(), key=lambda item: -item[1]["iqm"]):
+        better = text["improvement_over_ppo"].get(f"{name} > ppo")
+        rows.append(
+            [
+                text["algorithms"][name]["label"],
+                _with_interval(one, "iqm", seeds),
+                _with_interval(better, "probability", seeds) if better else "",
+            ]
+        )
+    head = [f"over {', '.join(text['tasks'])}", "score, IQM [95 %]", "better than PPO [95 %]"]
+    return _table(head, rows) if rows else ""
+
+
+def _with_interval(one: dict[str, float], name: str, seeds: int) -> str:
+    """A figure with its interval, of which a single seed says nothing."""
+    interval = f" [{one['low']:.3f}, {one['high']:.3f}]" if seeds > 1 else ""
+    return f"{one[name]:.3f}{interval}"
 
 
 def _gradients(results: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import importlib.util
 import math
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -72,9 +73,6 @@ def make_algorithm(
         seed: Of everything random.
         **changes: Arguments that take the place of the entry's.
     """
-    arguments = {
-        name: _filled_in(value, problem) for name, value in {**entry.arguments, **changes}.items()
-    }
     env = gym.make_vec(
         "llm_gym/KnownOptimum-v0",
         num_envs=rows,
@@ -82,30 +80,67 @@ def make_algorithm(
         group_size=entry.group_size,
         problem=problem,
     )
+    with tempfile.TemporaryDirectory() as directory:
+        return build(
+            entry,
+            env,
+            problem.save_reference(directory),
+            beta=problem.beta,
+            length=problem.tree.length,
+            seed=seed,
+            **changes,
+        )
+
+
+def build(
+    entry: Entry,
+    env: gym.vector.VectorEnv,
+    language_model: str | Path,
+    *,
+    beta: float,
+    length: int,
+    seed: int,
+    decay: bool = True,
+    **changes: Any,
+) -> BaseAlgorithm:
+    """The algorithm of an entry on an environment.
+
+    Args:
+        entry: Which.
+        env: Of text, in groups as the entry wants them.
+        language_model: Name or path of the model to train.
+        beta: Price of a nat, for ``"$beta"``.
+        length: Most tokens of an answer: a rollout of stock algorithms.
+        seed: Of everything random.
+        decay: Whether the learning rate falls to zero.
+        **changes: Arguments that take the place of the entry's.
+    """
+    arguments = {
+        name: _filled_in(value, beta) for name, value in {**entry.arguments, **changes}.items()
+    }
     stock = not entry.algorithm.startswith("llm_gym")
     if stock:
-        arguments.setdefault("n_steps", problem.tree.length)
+        arguments.setdefault("n_steps", length)
     rate = arguments.pop("learning_rate", entry.learning_rate)
     policy = "TransformerPolicy"
     if stock:
         policy = named(entry.policy_class or "llm_gym:TransformerActorCriticPolicy")
-    with tempfile.TemporaryDirectory() as directory:
-        model = named(entry.algorithm)(
-            policy,
-            GymVecEnv(env) if stock else env,
-            learning_rate=lambda left: rate * left,
-            policy_kwargs={"model": problem.save_reference(directory), **entry.policy},
-            seed=seed,
-            **arguments,
-        )
+    model = named(entry.algorithm)(
+        policy,
+        GymVecEnv(env) if stock else env,
+        learning_rate=(lambda left: rate * left) if decay else rate,
+        policy_kwargs={"model": str(language_model), **entry.policy},
+        seed=seed,
+        **arguments,
+    )
     if entry.penalise:
-        model.rollout_buffer.before_returns = KLPenalty(model, problem.beta)
+        model.rollout_buffer.before_returns = KLPenalty(model, beta)
     return model
 
 
-def _filled_in(value: Any, problem: KnownOptimum) -> Any:
+def _filled_in(value: Any, beta: float) -> Any:
     if value == BETA:
-        return problem.beta
+        return beta
     return named(value) if isinstance(value, str) and ":" in value else value
 
 

@@ -15,6 +15,8 @@ from benchmarks.algorithms.settings import (
     fingerprint,
     of_a_run,
 )
+from benchmarks.algorithms.text_models import make_model
+from benchmarks.algorithms.text_training import train_on_text
 from benchmarks.algorithms.training import train
 
 Job = dict[str, Any]
@@ -25,6 +27,8 @@ WORKS = {
     "kl": measure_kl_gradient,
     "lengths": measure_lengths,
     "tune": train,
+    "text": train_on_text,
+    "model": make_model,
 }
 TUNING_SEED = 1000
 """The first problem of tuning, far from those that are reported."""

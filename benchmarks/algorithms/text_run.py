@@ -1,0 +1,177 @@
+"""Which algorithms run on which tasks of text, their models, and their jobs."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.algorithms.jobs import run_jobs
+from benchmarks.algorithms.settings import Budget, Entry, fingerprint
+from benchmarks.algorithms.store import OtherRunsError
+from benchmarks.algorithms.text_settings import (
+    AUTOPILOT_POINTER,
+    TEXT_ENTRIES,
+    TEXT_TASKS,
+    TextBudget,
+    TextTask,
+    of_a_text_run,
+    quick_task,
+    why_not_fly,
+)
+
+KNOWN, FLIGHT = "known-optimum", "autopilot"
+KINDS = (KNOWN, *TEXT_TASKS, FLIGHT)
+"""What ``--only`` takes."""
+
+
+@dataclass(frozen=True)
+class TextPlan:
+    """What is to be run on text.
+
+    Attributes:
+        tasks: By name.
+        entries: Those that can run, by task and name.
+        folders: Where the models that have to be made are, by task.
+        data: The file of ``--data``.
+        budget: What was asked for.
+        cannot_run: What cannot run, and why.
+        crashed: Models that could not be made, as ``key`` and ``error``.
+    """
+
+    tasks: dict[str, TextTask] = field(default_factory=dict)
+    entries: dict[str, dict[str, Entry]] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
+    data: Path | None = None
+    budget: TextBudget = field(default_factory=TextBudget)
+    cannot_run: list[str] = field(default_factory=list)
+    crashed: list[dict[str, str]] = field(default_factory=list)
+
+
+def plan_text(given: argparse.Namespace) -> TextPlan:
+    """What can run on text and what cannot, known before anything starts.
+
+    Args:
+        given: The command line, as `benchmarks.algorithms.run.parse` returns it.
+    """
+    tasks = {name: TEXT_TASKS[name] for name in given.kinds if name in TEXT_TASKS}
+    if given.quick:
+        tasks = {name: quick_task(name) for name in tasks}
+    if given.tokens is not None:
+        tasks = {name: replace(task, tokens=given.tokens) for name, task in tasks.items()}
+    budget = TextBudget().quick() if given.quick else TextBudget()
+    if given.seeds is not None:
+        budget = replace(budget, seeds=given.seeds)
+    chosen = {name: TEXT_ENTRIES[name] for name in given.text_algorithms}
+    plan = select(tasks, chosen, given.data)
+    if FLIGHT in given.kinds:
+        reasons = [why_not_fly(entry) for entry in chosen.values()]
+        plan.cannot_run.extend([*reasons, AUTOPILOT_POINTER])
+    folders = {
+        name: given.output / "models" / name for name, task in plan.tasks.items() if task.maker
+    }
+    return replace(plan, folders=folders, data=given.data, budget=budget)
+
+
+def select(tasks: dict[str, TextTask], entries: dict[str, Entry], data: Path | None) -> TextPlan:
+    """The tasks that are there, the entries that can run on them, and why others cannot."""
+    from benchmarks.algorithms.text_training import why_left_out, why_not_on_text
+    from benchmarks.algorithms.training import why_not
+
+    plan = TextPlan()
+    for task_name, task in tasks.items():
+        reason = why_left_out(task_name, task, data)
+        if reason is not None:
+            plan.cannot_run.append(reason)
+            continue
+        good = {}
+        for name, entry in entries.items():
+            # The rows of a task of text are its own.
+            reason = why_not(replace(entry, group_size=1), Budget())
+            reason = reason or why_not_on_text(entry, task_name, task)
+            if reason is None:
+                good[name] = entry
+            elif reason not in plan.cannot_run:
+                plan.cannot_run.append(reason)
+        if good:
+            plan.tasks[task_name], plan.entries[task_name] = task, good
+    return plan
+
+
+def make_models(plan: TextPlan, workers: int) -> TextPlan:
+    """Makes the models that are not there yet; the tasks of those that fail are dropped.
+
+    Raises:
+        OtherRunsError: One is there that was made with other settings.
+    """
+    from benchmarks.algorithms.text_models import made_with
+    from benchmarks.algorithms.works import dispatch
+
+    jobs = []
+    for name, folder in plan.folders.items():
+        wanted, there = model_settings(plan, name), made_with(folder)
+        if there is None:
+            task = plan.tasks[name]
+            print(f"making the model of {name}", flush=True)
+            jobs.append(
+                {
+                    "kind": "model",
+                    "key": f"model/{name}",
+                    "task_name": name,
+                    "task": task,
+                    "folder": folder,
+                    "data": plan.data,
+                    "settings": wanted,
+                }
+            )
+        elif there != wanted:
+            raise OtherRunsError(
+                f"{folder} holds a model that was made with other settings; choose another --output"
+            )
+    crashed = list(plan.crashed)
+    for job, result in run_jobs(dispatch, jobs, workers):
+        if result["status"] != "done":
+            print(f"{job['key']}: CRASHED: {result['error']}", flush=True)
+            crashed.append({"key": job["key"], "error": result["error"]})
+    lost = {one["key"].removeprefix("model/") for one in crashed}
+    return replace(
+        plan,
+        tasks={name: task for name, task in plan.tasks.items() if name not in lost},
+        entries={name: one for name, one in plan.entries.items() if name not in lost},
+        crashed=crashed,
+    )
+
+
+def model_settings(plan: TextPlan, name: str) -> str:
+    """Fingerprint of what the model of a task is made of; ``""`` if it is not made."""
+    task = plan.tasks[name]
+    if not task.maker:
+        return ""
+    data = plan.data if task.needs_data else None
+    digest = hashlib.sha256(data.read_bytes()).hexdigest() if data else ""
+    return fingerprint("model", task.maker, task.maker_steps or 0, digest)
+
+
+def text_jobs(plan: TextPlan) -> list[dict[str, Any]]:
+    """Training on every task, seed by seed."""
+    models = {name: model_settings(plan, name) for name in plan.tasks}
+    budget = plan.budget
+    return [
+        {
+            "kind": "text",
+            "key": f"text/{name}/{task_name}/{seed}",
+            "algorithm": name,
+            "task_name": task_name,
+            "seed": seed,
+            "settings": fingerprint("text", entry, task, of_a_text_run(budget), models[task_name]),
+            "entry": entry,
+            "task": task,
+            "budget": budget,
+            "folder": plan.folders.get(task_name),
+        }
+        for seed in range(budget.first_seed, budget.first_seed + budget.seeds)
+        for task_name, task in plan.tasks.items()
+        for name, entry in plan.entries[task_name].items()
+    ]

@@ -1,0 +1,282 @@
+"""The algorithms benchmark on text: refusals by name, runs in small, statistics, resuming."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("rliable", reason="the statistics need rliable")
+
+from benchmarks.algorithms import run, text_models, text_run, text_settings, text_training
+from benchmarks.algorithms.settings import ENTRIES
+from benchmarks.algorithms.store import OtherRunsError
+from benchmarks.algorithms.tables import page
+from benchmarks.algorithms.text_settings import TEXT_ENTRIES, TEXT_TASKS, TextBudget, TextTask
+from benchmarks.algorithms.text_summary import summarise_text
+from llm_gym import atomic
+from llm_gym.testing.tiny import save_tiny_model
+
+HERE = "tests.benchmarks.test_algorithms_text"
+TINY_TASK = TextTask(
+    "llm_gym/TextGeneration-v0",
+    maker=f"{HERE}:make_tiny",
+    scorer=f"{HERE}:share_of_w3",
+    environment=(("max_prompt_tokens", 4), ("max_new_tokens", 4)),
+    tokens=128,
+    rows=16,
+)
+TINY_BUDGET = TextBudget(seeds=1, evaluations=2, measured_prompts=4)
+
+
+def make_tiny(folder, data, steps):
+    save_tiny_model(folder / "model")
+    prompts = {
+        "training": [f"w{i} w{i + 1}" for i in range(8)],
+        "measuring": [f"w{i} w{i + 2}" for i in range(6)],
+    }
+    atomic.write_json(folder / "prompts.json", prompts)
+    return {"seen": str(data)}
+
+
+def fail_to_make(folder, data, steps):
+    raise RuntimeError("no model today")
+
+
+def share_of_w3(folder):
+    assert (folder / "prompts.json").exists()
+    return lambda prompts, completions: [text.split().count("w3") / 4 for text in completions]
+
+
+def parse(*arguments):
+    return run.parse([*arguments, "--output", "x"])
+
+
+# ---------------------------------------------------------------------- what cannot run
+
+
+def test_every_algorithm_has_settings_for_text_and_groups_that_fit():
+    assert set(TEXT_ENTRIES) == set(ENTRIES)
+    for entry in TEXT_ENTRIES.values():
+        assert 1e-5 < entry.learning_rate <= 1e-3
+        for name, task in TEXT_TASKS.items():
+            assert text_training.why_not_on_text(entry, name, task) is None
+
+
+def test_the_autopilot_refuses_by_name_before_anything_starts(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="nothing is left to run"):
+        run.main(
+            ["--only", "autopilot", "--algorithms", "ppo", "rloo_4", f"--output={tmp_path / 'out'}"]
+        )
+    said = capsys.readouterr().out
+    assert (
+        "PPO cannot run on llm_gym/Autopilot-v0: its actions are continuous, not tokens; it has no "
+        "language model to carry a critic\n" in said
+    )
+    assert (
+        "RLOO(4) cannot run on llm_gym/Autopilot-v0: its actions are continuous, not tokens; it "
+        "has no groups of answers to one prompt\n" in said
+    )
+    assert "benchmarks/autopilot" in said
+    assert not (tmp_path / "out" / "runs.jsonl").exists()
+
+
+def test_the_autopilots_actions_are_continuous_indeed():
+    gym = pytest.importorskip("gymnasium")
+    pytest.importorskip("llm_gym_autopilot")
+    env = gym.make(text_settings.AUTOPILOT)
+    assert isinstance(env.action_space, gym.spaces.Box)
+
+
+def test_real_text_without_a_file_and_tasks_without_their_package_are_left_out(monkeypatch):
+    missing = replace(TINY_TASK, needs=("llm_gym_reasonning",))
+    plan = text_run.select(
+        {"real-text": TEXT_TASKS["real-text"], "reasoning": missing}, TEXT_ENTRIES, None
+    )
+    assert plan.tasks == {}
+    assert plan.cannot_run == [
+        "real-text is left out: it needs a text, --data FILE",
+        "reasoning is left out: llm_gym_reasonning is not installed (envs/reasoning)",
+    ]
+
+
+def test_groups_that_do_not_fit_and_packages_that_are_missing_are_named():
+    entries = {
+        "odd": replace(TEXT_ENTRIES["rloo_4"], group_size=3),
+        "absent": replace(TEXT_ENTRIES["trpo"], needs=("sb4_contrib",)),
+        "good": TEXT_ENTRIES["ppo"],
+    }
+    plan = text_run.select({"tiny": TINY_TASK}, entries, None)
+    assert list(plan.entries["tiny"]) == ["good"]
+    assert plan.cannot_run == [
+        "RLOO(4) compares 3 answers to a prompt, which does not divide the 16 rows of tiny",
+        "TRPO (sb3-contrib) needs sb4_contrib, which is not installed",
+    ]
+
+
+# ---------------------------------------------------------------------- the command line
+
+
+def test_only_chooses_the_kind_of_tasks():
+    assert parse("--quick").kinds == list(text_run.KINDS)
+    assert parse("--only", "known-optimum").kinds == ["known-optimum"]
+    assert parse("--tasks", "additive").kinds == ["known-optimum"]
+    polite = parse("--only", "polite-email", "--quick")
+    assert (polite.kinds, polite.tasks) == (["polite-email"], [])
+    assert polite.text_algorithms == list(text_settings.QUICK_ALGORITHMS)
+    assert parse("--only", "polite-email").text_algorithms == list(TEXT_ENTRIES)
+    assert parse("--algorithms", "raft", "--quick").text_algorithms == ["raft"]
+
+
+def test_bad_options_are_named(capsys):
+    for arguments, message in (
+        (["--only", "reasoning", "--tasks", "additive"], "--tasks is for known-optimum alone"),
+        (["--only", "reasoning", "--tune"], "--tune is for known-optimum alone"),
+        (["--data", "nowhere.txt"], "--data nowhere.txt: there is no such file"),
+        (["--tokens", "0"], "--tokens 0 must be at least 1"),
+    ):
+        with pytest.raises(SystemExit):
+            parse(*arguments)
+        assert message in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------- models and scores
+
+
+def test_politeness_goes_from_0_to_1():
+    from llm_gym.scorers import PolitenessScorer
+
+    prompt, email = "Write an email to your boss asking for a day off.", "Could you help, please?"
+    [ours], [whole] = (
+        scorer([prompt], [email])
+        for scorer in (text_models.politeness_share(None), PolitenessScorer())
+    )
+    assert whole > 0
+    assert ours == pytest.approx(whole / 100)
+
+
+def test_prompts_of_real_text_come_from_its_held_out_part(tmp_path, monkeypatch):
+    from benchmarks.real_text import run as real_text
+
+    text = " ".join(f"word{i}" for i in range(2000))
+    data = tmp_path / "text.txt"
+    data.write_text(text)
+    seen = {}
+    monkeypatch.setattr(
+        real_text,
+        "pretrain_on",
+        lambda settings, documents, held_out, model: seen.update(documents=documents) or {},
+    )
+    text_models.make_real_text_model(tmp_path, data, 1)
+    prompts = json.loads((tmp_path / "prompts.json").read_text())
+    assert prompts["scorer"] == "warmth"
+    assert not set(prompts["training"]) & set(prompts["measuring"])
+    learnt = " ".join(seen["documents"])
+    for prompt in prompts["training"] + prompts["measuring"]:
+        assert prompt in text
+        assert prompt not in learnt
+    scorer = text_models.real_text_scorer(tmp_path)
+    assert scorer([""], ["love and joy"]) == [pytest.approx(0.4)]
+
+
+# ---------------------------------------------------------------------- runs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny(folder, None, None)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["ppo", "rloo_4", "remax", "nlpo", "raft", "dpo", "trpo"])
+def test_a_run_notes_held_out_scores_before_and_after(name, folder):
+    entry = TEXT_ENTRIES[name]
+    if entry.needs:
+        pytest.importorskip("sb3_contrib")
+    job = {"entry": entry, "task": TINY_TASK, "budget": TINY_BUDGET, "seed": 0, "folder": folder}
+    found = text_training.train_on_text(job)
+    start, end = found["points"][0], found["points"][-1]
+    assert (start, end) == (found["start"], found["end"])
+    assert start["tokens"] == 0
+    assert end["tokens"] >= TINY_TASK.tokens
+    assert start["kl_to_reference"] == pytest.approx(0, abs=1e-5)
+    assert end["kl_to_reference"] > 1e-6  # it learnt something
+    assert 0 <= end["score"] <= 1
+    assert 1 <= end["length"] <= 4
+
+
+def line(algorithm, task, seed, before, after):
+    common = {"kl_to_reference": 2.0, "length": 3.0, "share_ended": 1.0, "tokens": 10}
+    return {
+        "kind": "text",
+        "status": "done",
+        "algorithm": algorithm,
+        "task": task,
+        "seed": seed,
+        "start": {"score": before},
+        "end": {"score": after, "cpu_seconds": 4.0, **common},
+    }
+
+
+def test_held_out_scores_and_statistics_by_hand():
+    chosen = {name: TEXT_ENTRIES[name] for name in ("ppo", "raft")}
+    plan = text_run.TextPlan(
+        tasks={"a": TINY_TASK, "b": TINY_TASK}, entries={"a": chosen, "b": {"ppo": chosen["ppo"]}}
+    )
+    runs = [line("ppo", task, seed, 0.25, 0.5 + 0.25 * seed) for task in "ab" for seed in (0, 1)]
+    runs += [line("raft", "a", 0, 0.25, 1.0), {**line("raft", "a", 1, 0, 0), "status": "crashed"}]
+    found = summarise_text(runs, plan)
+    one = found["held_out"]["a"]["ppo"]
+    assert (one["seeds"], one["before"], one["after"]["mean"]) == (2, 0.25, 0.625)
+    assert one["gain"]["mean"] == 0.375
+    assert (one["after"]["low"], one["after"]["high"]) == (0.5, 0.75)
+    assert found["held_out"]["a"]["raft"]["seeds"] == 1
+    assert set(found["held_out"]["b"]) == {"ppo"}
+    # RAFT did not run on every task, so it is in no figure over tasks.
+    assert set(found["text"]["interquartile_mean"]) == {"ppo"}
+    assert found["text"]["interquartile_mean"]["ppo"]["iqm"] == pytest.approx(0.625)
+    table = page({**found, "cannot_run": ["x is left out"], "crashed": []})
+    assert "| PPO | 0.250 | 0.625 [0.500, 0.750] | 2.00 |" in table
+    assert "| RAFT(4) | 0.250 | 1.000 | 2.00 |" in table
+    assert "Not run: x is left out." in table
+
+
+def test_a_whole_benchmark_on_text_and_again(tmp_path, monkeypatch, capsys):
+    broken = replace(TINY_TASK, maker=f"{HERE}:fail_to_make")
+    bad = replace(TEXT_ENTRIES["raft"], arguments={"kl_coef": -1.0}, label="bad")
+    monkeypatch.setitem(text_run.TEXT_TASKS, "reasoning", TINY_TASK)
+    monkeypatch.setitem(text_run.TEXT_ENTRIES, "raft", bad)
+    monkeypatch.setattr(TextBudget, "quick", lambda self: TINY_BUDGET)
+    monkeypatch.setattr(text_run, "quick_task", lambda name: TEXT_TASKS[name])
+    arguments = ["--quick", "--only", "reasoning", "--algorithms", "rloo_4", "raft"]
+    run.main([*arguments, "--output", str(tmp_path)])
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results["held_out"]) == ["reasoning"]
+    assert list(results["held_out"]["reasoning"]) == ["rloo_4"]
+    assert [one["key"] for one in results["crashed"]] == ["text/raft/reasoning/0"]
+    assert "kl_coef=-1.0" in results["crashed"][0]["error"]
+    assert {"results.md", "held_out.png"} <= {path.name for path in tmp_path.iterdir()}
+    lines = (tmp_path / "runs.jsonl").read_text().splitlines()
+    one = next(each for each in map(json.loads, lines) if each["algorithm"] == "rloo_4")
+    assert {"commit", "version", "seed", "settings", "points", "status"} <= set(one)
+
+    again = ["--quick", "--only", "reasoning", "--algorithms", "rloo_4"]
+    capsys.readouterr()
+    run.main([*again, "--output", str(tmp_path)])  # nothing is left to do
+    assert "1 of 1 runs are there already" in capsys.readouterr().out
+    assert (tmp_path / "runs.jsonl").read_text().splitlines() == lines
+    with pytest.raises(SystemExit, match="with other settings"):
+        run.main([*again, "--tokens", "256", "--output", str(tmp_path)])
+    changed = replace(TINY_TASK, maker_steps=3)
+    other = text_run.TextPlan({"t": changed}, folders={"t": tmp_path / "models" / "reasoning"})
+    with pytest.raises(OtherRunsError, match="model that was made with other settings"):
+        text_run.make_models(other, 1)
+
+    plan = text_run.TextPlan({"t": broken}, {"t": {}}, {"t": tmp_path / "models" / "t"})
+    left = text_run.make_models(plan, 1)  # a model that cannot be made takes its task with it
+    assert (left.tasks, left.crashed) == (
+        {},
+        [{"key": "model/t", "error": "RuntimeError: no model today"}],
+    )
