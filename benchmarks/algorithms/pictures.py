@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.algorithms.statistics import THRESHOLDS
 
-SHOWN = ("ppo", "a2c", "rloo_4", "grpo", "dr_grpo", "nlpo", "trpo", "raft", "dpo", "remax")
+SHOWN = ("ppo", "a2c", "rloo", "grpo", "dr_grpo", "nlpo", "trpo", "raft", "dpo", "remax")
 """Algorithms in pictures of curves; more lines than these cannot be told apart."""
 
 
@@ -84,6 +84,7 @@ def _curves(
             axis.plot(table[..., 0].mean(0), across, label=labels[algorithm], color=f"C{index}")
         axis.axhline(0.02, color="black", linewidth=0.7, linestyle=":")
         axis.set(title=task, xlabel=name, yscale="log")
+        axis.locator_params(axis="x", nbins=4)
     axes[0, 0].set_ylabel("KL(policy || optimum), nats")
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="center left", bbox_to_anchor=(1.0, 0.5))
