@@ -200,10 +200,12 @@ def test_a_run_that_dies_everywhere_ends_like_one_that_does_not(whole, tmp_path,
 
 _KILLED = """
 import os, signal, sys
+import torch
 from llm_gym.callbacks import CheckpointCallback
 from llm_gym.pipeline.rlhf import rlhf
 from llm_gym.preferences import PreferenceStore
 from tests.tiny_rlhf import TINY
+torch.set_num_threads(1)  # as the tests have it: sums in another order round otherwise
 owner, name, calls = {"comparisons": (PreferenceStore, "add", 1),
                       "ppo": (CheckpointCallback, "_save", 1)}[sys.argv[2]]
 real, done = getattr(owner, name), []
