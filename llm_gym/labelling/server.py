@@ -224,6 +224,7 @@ class BackgroundServer:
 def _uvicorn(app: Guard) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
+        log_config=None,  # uvicorn's own would close every handler of the program's logging
         log_level="warning",
         access_log=False,
         lifespan="off",

@@ -373,6 +373,23 @@ def test_the_real_server_says_where_it_is_and_stops(make, capsys):
     scorer.close()
 
 
+def test_serving_leaves_the_programs_logging_alone(make):
+    import logging
+
+    class Handler(logging.NullHandler):
+        closed = False
+
+        def close(self):
+            self.closed = True
+            super().close()
+
+    handler = Handler()
+    scorer = make("page", timeout=0.05)
+    scorer(["p"], ["c"])
+    scorer.close()
+    assert not handler.closed
+
+
 # ------------------------------------------------------------------ in the terminal
 
 
