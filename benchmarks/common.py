@@ -155,3 +155,19 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log of runs, JSON each; none if there is no file.
+
+    A last line that an interruption cut off is dropped from the file, whose other lines are safe
+    meanwhile.
+    """
+    if not path.exists():
+        return []
+    whole, _, cut_off = path.read_text(encoding="utf-8").rpartition("\n")
+    if cut_off:
+        temporary = path.with_suffix(".part")
+        temporary.write_text(whole + "\n" if whole else "", encoding="utf-8")
+        os.replace(temporary, path)
+    return [json.loads(line) for line in whole.splitlines()]

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import whole_lines
+
 Run = dict[str, Any]
 
 
@@ -28,7 +30,7 @@ class RunStore:
 
     def __init__(self, path: Path, version: dict[str, str]) -> None:
         self.path, self.version = path, version
-        self.runs: list[Run] = self._read()
+        self.runs: list[Run] = whole_lines(path)
         for run in self.runs:
             differing = sorted(
                 name
@@ -41,18 +43,6 @@ class RunStore:
                     f"{path} holds runs of another version: {was}, now {now}; choose another "
                     "--output, or go on with that version"
                 )
-
-    def _read(self) -> list[Run]:
-        """The lines; one that an interruption cut off is dropped from the file."""
-        if not self.path.exists():
-            return []
-        text = self.path.read_text(encoding="utf-8")
-        whole, _, rest = text.rpartition("\n")
-        if rest:
-            temporary = self.path.with_suffix(".part")
-            temporary.write_text(whole + "\n" if whole else "", encoding="utf-8")
-            os.replace(temporary, self.path)
-        return [json.loads(line) for line in whole.splitlines()]
 
     def wanted(self, jobs: Sequence[Run]) -> list[Run]:
         """The jobs that are not done yet; those that crashed are wanted again.

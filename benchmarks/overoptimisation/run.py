@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.common import record, write_json
+from benchmarks.common import record, whole_lines, write_json
 from benchmarks.overoptimisation.claims import judge, summarise
 from benchmarks.overoptimisation.pictures import draw
 from benchmarks.overoptimisation.settings import Settings
@@ -55,18 +55,10 @@ def read_runs(path: Path, settings: Settings) -> list[Run]:
     Raises:
         ValueError: they were made with other settings.
     """
-    if not path.exists():
-        return []
-    runs = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            runs.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    runs = whole_lines(path)
     expected = comparable(settings)
     if any(run["settings"] != expected for run in runs):
         raise ValueError(f"{path} holds runs with other settings; choose another --output")
-    path.write_text("".join(json.dumps(run) + "\n" for run in runs), encoding="utf-8")
     return runs
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from benchmarks.common import record, write_json
+from benchmarks.common import record, whole_lines, write_json
 from benchmarks.real_preferences import summary, systems, tables
 from benchmarks.real_preferences.data import Rated, folds, read
 from benchmarks.real_preferences.settings import Settings
@@ -76,17 +75,9 @@ class Log:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.done = {
             (line["fold"], line["run"]): line["found"]
-            for line in self._lines()
+            for line in whole_lines(path)
             if line["conditions"] == conditions
         }
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        if not self.path.is_file():
-            return
-        whole, _, half = self.path.read_text(encoding="utf-8").rpartition("\n")
-        if half:  # the process died while writing its last line
-            self.path.write_text(whole + "\n" if whole else "", encoding="utf-8")
-        yield from map(json.loads, whole.splitlines())
 
     def add(self, fold: int, run: str, found: dict[str, Any]) -> None:
         """Notes a finished run."""

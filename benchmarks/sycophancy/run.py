@@ -18,14 +18,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.common import record, write_json
+from benchmarks.common import record, whole_lines, write_json
 from benchmarks.sycophancy.entries import FULL, QUICK, Settings
 
 RUNS = "runs.jsonl"
@@ -58,18 +57,9 @@ class Log:
         }
         self.done: dict[tuple[str, int], dict[str, Any]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        for line in self._lines():
+        for line in whole_lines(path):
             if line["conditions"] == self.conditions:
                 self.done[line["run"], line["seed"]] = line["found"]
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        if not self.path.is_file():
-            return
-        text = self.path.read_text(encoding="utf-8")
-        whole, _, half = text.rpartition("\n")
-        if half:  # the process died while writing its last line
-            self.path.write_text(whole + "\n" if whole else "", encoding="utf-8")
-        yield from map(json.loads, whole.splitlines())
 
     def add(self, run: str, seed: int, found: dict[str, Any]) -> None:
         """Notes a finished run."""

@@ -7,7 +7,6 @@ command is given again.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from llm_gym.atomic import replace_directory, write_json
 from llm_gym.language_models import PROMPT_TEMPLATE, SFT_MODEL, load_causal_lm, load_tokenizer
 from llm_gym.pipeline.optimisation import (
     adamw,
+    check_training_settings,
     cosine_learning_rate,
     progress,
     save_model,
@@ -90,21 +90,9 @@ class DPOConfig:
         from llm_gym.algorithms.preference_losses import check_loss_settings
 
         check_loss_settings(self.beta, self.label_smoothing, self.loss)
-        for name in ("epochs", "batch_size", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        for name in ("learning_rate", "max_grad_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay!r}")
-        for name in ("warmup_share", "final_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)!r}")
-        if not 0 < self.held_out_share < 1:
-            raise ValueError(f"held_out_share must be between 0 and 1, got {self.held_out_share!r}")
-        if self.weights not in ("float32", "float16", "bfloat16"):
-            raise ValueError(f"weights must be float32, float16 or bfloat16, got {self.weights!r}")
+        check_training_settings(self)
+        if self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every must be at least 1, got {self.checkpoint_every!r}")
         if "{prompt}" not in self.prompt_template:
             raise ValueError(f"prompt_template must contain {{prompt}}: {self.prompt_template!r}")
         if self.too_long not in ("raise", "drop"):

@@ -1,4 +1,4 @@
-"""What pre-training and supervised fine-tuning have in common: optimiser, schedule, progress."""
+"""What the stages have in common: a new model, settings, optimiser, schedule, progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = [
     "IGNORED",
     "adamw",
+    "check_training_settings",
     "cosine_learning_rate",
+    "new_gpt2",
     "next_token_loss",
     "progress",
     "read_jsonl",
@@ -29,6 +31,73 @@ __all__ = [
 
 IGNORED = -100
 """Label of positions that are no target (the default ``ignore_index`` of cross-entropy)."""
+
+
+def new_gpt2(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    context: int,
+    width: int,
+    layers: int,
+    heads: int,
+    seed: int,
+) -> PreTrainedModel:
+    """A GPT-2 without dropout, with random weights that depend on the seed alone.
+
+    Args:
+        tokenizer: Whose tokens it reads; the end of a text is their EOS.
+        context: Longest input, in tokens.
+        width: Of the hidden states.
+        layers: How many.
+        heads: Of attention; must divide the width.
+        seed: Of the weights.
+    """
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    shape = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=context,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():  # transformers initialises from the global generator
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(shape)
+
+
+def check_training_settings(settings: Any) -> None:
+    """Checks what the settings of training on preferences or ratings have in common.
+
+    Args:
+        settings: A dataclass with `epochs`, `batch_size`, `learning_rate`, `max_grad_norm`,
+            `weight_decay`, `warmup_share`, `final_share`, `held_out_share` and `weights`.
+
+    Raises:
+        ValueError: A value is out of range, by name.
+    """
+    for name in ("epochs", "batch_size"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)!r}")
+    for name in ("learning_rate", "max_grad_norm"):
+        if not 0 < getattr(settings, name) < math.inf:
+            raise ValueError(f"{name} must be positive, got {getattr(settings, name)!r}")
+    if not 0 <= settings.weight_decay < math.inf:
+        raise ValueError(f"weight_decay must be at least 0, got {settings.weight_decay!r}")
+    for name in ("warmup_share", "final_share"):
+        if not 0 <= getattr(settings, name) <= 1:
+            raise ValueError(f"{name} must be from 0 to 1, got {getattr(settings, name)!r}")
+    if not 0 < settings.held_out_share < 1:
+        raise ValueError(f"held_out_share must be between 0 and 1, got {settings.held_out_share!r}")
+    if settings.weights not in ("float32", "float16", "bfloat16"):
+        raise ValueError(f"weights must be float32, float16 or bfloat16, got {settings.weights!r}")
 
 
 def cosine_learning_rate(

@@ -19,6 +19,7 @@ from llm_gym.pipeline.documents import read_documents, split_held_out, train_tok
 from llm_gym.pipeline.optimisation import (
     adamw,
     cosine_learning_rate,
+    new_gpt2,
     next_token_loss,
     progress,
     save_model,
@@ -132,7 +133,14 @@ def pretrain(
     tokenizer = train_tokenizer(documents, vocab_size=config.vocab_size, context=config.context)
     blocks = _blocks(tokenizer, documents, config.context, "text")
     held_out_blocks = _blocks(tokenizer, held_out, config.context, "held-out text")
-    model = _new_model(tokenizer, config).to(config.device)
+    model = new_gpt2(
+        tokenizer,
+        context=config.context,
+        width=config.width,
+        layers=config.layers,
+        heads=config.heads,
+        seed=config.seed,
+    ).to(config.device)
     before = stream_perplexity(model, held_out_blocks)
     losses = _train(model, blocks, config, quiet=quiet)
     after = stream_perplexity(model, held_out_blocks)
@@ -201,29 +209,6 @@ def _stream(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]) -> lis
         for document in documents
         for token in (*encode(document, add_special_tokens=False).ids, eos)
     ]
-
-
-def _new_model(tokenizer: PreTrainedTokenizerFast, config: PretrainConfig) -> PreTrainedModel:
-    """A GPT-2 with random weights that depend on the seed alone."""
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    shape = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_positions=config.context,
-        n_embd=config.width,
-        n_layer=config.layers,
-        n_head=config.heads,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng():  # transformers initialises from the global generator
-        torch.manual_seed(config.seed)
-        return GPT2LMHeadModel(shape)
 
 
 def _train(

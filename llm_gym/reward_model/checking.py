@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from llm_gym.pipeline.optimisation import check_training_settings
 from llm_gym.preferences import Preference
 
 __all__ = [
@@ -123,18 +124,6 @@ def check_settings(settings: Any) -> None:
     Raises:
         ValueError: a value out of range, by name.
     """
-    for name in ("epochs", "batch_size"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)!r}")
-    for name in ("learning_rate", "adam_epsilon", "max_grad_norm"):
-        if not 0 < getattr(settings, name) < np.inf:
-            raise ValueError(f"{name} must be positive, got {getattr(settings, name)!r}")
-    if not 0 <= settings.weight_decay < np.inf:
-        raise ValueError(f"weight_decay must be at least 0, got {settings.weight_decay!r}")
-    for name in ("warmup_share", "final_share"):
-        if not 0 <= getattr(settings, name) <= 1:
-            raise ValueError(f"{name} must be from 0 to 1, got {getattr(settings, name)!r}")
-    if not 0 < settings.held_out_share < 1:
-        raise ValueError(f"held_out_share must be between 0 and 1, got {settings.held_out_share!r}")
-    if settings.weights not in ("float32", "float16", "bfloat16"):
-        raise ValueError(f"weights must be float32, float16 or bfloat16, got {settings.weights!r}")
+    check_training_settings(settings)
+    if not 0 < settings.adam_epsilon < np.inf:
+        raise ValueError(f"adam_epsilon must be positive, got {settings.adam_epsilon!r}")

@@ -123,7 +123,7 @@ def build(
     """
     import torch
 
-    from llm_gym.pipeline.optimisation import save_model
+    from llm_gym.pipeline.optimisation import new_gpt2, save_model
     from llm_gym.pipeline.sft import fine_tune
 
     recipe = recipe or Recipe()
@@ -132,7 +132,14 @@ def build(
     pairs = conversations(recipe.conversations, seed=seed)
     spoken = [part for pair in pairs for part in (pair.prompt, pair.completion)]
     tokenizer = word_tokenizer([*text, *spoken], context=recipe.context)
-    model = _new_model(tokenizer, recipe, seed)
+    model = new_gpt2(
+        tokenizer,
+        context=recipe.context,
+        width=recipe.width,
+        layers=recipe.layers,
+        heads=recipe.heads,
+        seed=seed,
+    )
     losses = _pretrain(model, tokenizer, text, recipe, seed, quiet=quiet)
     target = Path(output) / NAME
     with tempfile.TemporaryDirectory() as scratch:
@@ -187,28 +194,6 @@ def _answers(directory: Path, split: Any) -> dict[str, float]:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _new_model(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, seed: int) -> PreTrainedModel:
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    shape = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_positions=recipe.context,
-        n_embd=recipe.width,
-        n_layer=recipe.layers,
-        n_head=recipe.heads,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
-        torch.manual_seed(seed)
-        return GPT2LMHeadModel(shape)
 
 
 def _pretrain(

@@ -19,7 +19,7 @@ from llm_gym_reasoning.questions import draw_questions
 from llm_gym_reasoning.small_tasks import small_task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     from llm_gym.corpus.prompts import InstructionPair
 
@@ -61,7 +61,7 @@ def make_model(
         ImportError: reasoning-gym is not installed.
         ValueError: The task is not a small one.
     """
-    from llm_gym.pipeline.optimisation import save_model
+    from llm_gym.pipeline.optimisation import new_gpt2, save_model
     from llm_gym.pipeline.sft import SFTConfig, fine_tune
 
     small = small_task(task)
@@ -74,7 +74,10 @@ def make_model(
         seed=seed,
     )
     with tempfile.TemporaryDirectory() as scratch:
-        save_model(_new_model(tokenizer, seed), tokenizer, Path(scratch), "float32")
+        model = new_gpt2(
+            tokenizer, context=CONTEXT, width=_WIDTH, layers=_LAYERS, heads=_HEADS, seed=seed
+        )
+        save_model(model, tokenizer, Path(scratch), "float32")
         return fine_tune(
             scratch,
             _pairs(rows["train"]),
@@ -142,26 +145,3 @@ def _common_start(texts: Sequence[str]) -> str:
         min(len(first), len(last)),
     )
     return first[:length]
-
-
-def _new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:
-    """A GPT-2 with random weights and no dropout."""
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    shape = GPT2Config(
-        vocab_size=len(tokenizer),
-        n_positions=CONTEXT,
-        n_embd=_WIDTH,
-        n_layer=_LAYERS,
-        n_head=_HEADS,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=tokenizer.eos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):  # transformers initialises from the global generator
-        torch.manual_seed(seed)
-        return GPT2LMHeadModel(shape)
