@@ -8,6 +8,7 @@ reference's *lowers* its reward. The divergence of an episode is the *sum* over 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -53,6 +54,9 @@ class FixedKLController:
     Args:
         coef: The coefficient beta, >= 0.
 
+    Attributes:
+        coef: What a rollout pays per nat.
+
     Raises:
         ValueError: If the coefficient is negative or not finite.
     """
@@ -60,11 +64,42 @@ class FixedKLController:
     def __init__(self, coef: float) -> None:
         self.coef = _checked("kl_coef", coef, minimum=0.0)
 
+    def advance(self, progress_remaining: float) -> None:
+        """Leaves the coefficient alone."""
+
     def update(self, kl_per_sequence: float, n_episodes: int) -> None:
         """Leaves the coefficient alone."""
 
 
-class AdaptiveKLController:
+class ScheduledKLController(FixedKLController):
+    """A penalty coefficient that follows a schedule, as a learning rate does.
+
+    Falling to beta from several times as much keeps the policy near the reference while little is
+    known of the rewards, so that it finds more of what pays before it gives anything up
+    (``docs/algorithms.md`` has what that is worth).
+
+    Args:
+        schedule: Function of the share of training that remains, from 1 to 0, such as
+            ``lambda remaining: 0.1 + 0.4 * max(0.0, 2 * remaining - 1)``.
+
+    Raises:
+        ValueError: If it returns something negative or not finite.
+    """
+
+    def __init__(self, schedule: Callable[[float], float]) -> None:
+        super().__init__(schedule(1.0))
+        self.schedule = schedule
+
+    def advance(self, progress_remaining: float) -> None:
+        """Takes the coefficient of the rollout that has just ended from the schedule.
+
+        Args:
+            progress_remaining: From 1 (the beginning of training) to 0.
+        """
+        self.coef = _checked("kl_coef", self.schedule(progress_remaining), minimum=0.0)
+
+
+class AdaptiveKLController(FixedKLController):
     """A penalty coefficient that steers the divergence to a target.
 
     Ziegler et al. (2019), arXiv 1909.08593, section 2.2: ``e = clip(KL / target - 1, -0.2, 0.2)``
@@ -81,7 +116,7 @@ class AdaptiveKLController:
     """
 
     def __init__(self, coef: float, target: float, horizon: int = 10_000) -> None:
-        self.coef = _checked("kl_coef", coef, minimum=0.0, strict=True)
+        super().__init__(_checked("kl_coef", coef, minimum=0.0, strict=True))
         self.target = _checked("kl_target", target, minimum=0.0, strict=True)
         self.horizon = _checked("kl_horizon", horizon, minimum=0.0, strict=True)
 

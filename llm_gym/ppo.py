@@ -45,7 +45,9 @@ class PPO(PenalisedRewards, stable_baselines3.PPO):
         vf_coef: Weight of the value loss.
         max_grad_norm: Clipping of the gradient's norm.
         kl_coef: Penalty per nat of divergence from the reference (initial, if adaptive), to be
-            weighed against the reward of one whole episode; 0 is no reference at all.
+            weighed against the reward of one whole episode; 0 is no reference at all. A schedule,
+            as for `learning_rate`: a function of the share of training that remains
+            (:class:`llm_gym.kl.ScheduledKLController`).
         kl_target: Nats per sequence that the coefficient steers to; ``None`` keeps it fixed.
         kl_horizon: See :class:`llm_gym.kl.AdaptiveKLController`.
         reference: Name or path of the reference model; ``None`` is the policy as it starts.
@@ -76,7 +78,7 @@ class PPO(PenalisedRewards, stable_baselines3.PPO):
         gae_lambda: float = 0.95,
         vf_coef: float = 0.5,
         max_grad_norm: float = 1.0,
-        kl_coef: float = 0.05,
+        kl_coef: float | Schedule = 0.05,
         kl_target: float | None = None,
         kl_horizon: int = 10_000,
         reference: str | Path | None = None,

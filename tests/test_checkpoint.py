@@ -95,8 +95,12 @@ def test_saving_does_not_disturb_training(tiny_dir, tmp_path):
     assert_same(saving, plain)
 
 
-def test_learning_rate_schedule_goes_on_where_it_was(tiny_dir, tmp_path):
-    rates = {"learning_rate": lambda left: 1e-3 * left}
+def test_schedules_go_on_where_they_were(tiny_dir, tmp_path):
+    rates = {
+        "learning_rate": lambda left: 1e-3 * left,
+        "kl_coef": lambda left: 0.1 + left,
+        "kl_target": None,
+    }
     straight, resumed = tiny_ppo(tiny_dir(), **rates), tiny_ppo(tiny_dir(), **rates)
     from llm_gym.callbacks import CheckpointCallback
 

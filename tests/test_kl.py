@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from llm_gym.kl import AdaptiveKLController, FixedKLController, kl_estimate
+from llm_gym.kl import (
+    AdaptiveKLController,
+    FixedKLController,
+    ScheduledKLController,
+    kl_estimate,
+)
 
 
 @pytest.mark.parametrize("mu", [0.1, 1.0])
@@ -51,9 +56,21 @@ def test_fixed_controller_stays():
     assert controller.coef == 0.05
 
 
+def test_scheduled_controller_follows_its_schedule_alone():
+    controller = ScheduledKLController(lambda remaining: 0.1 + 0.4 * remaining)
+    assert controller.coef == 0.5
+    controller.advance(0.25)
+    controller.update(100.0, 512)
+    assert controller.coef == pytest.approx(0.2)
+    falls_below = ScheduledKLController(lambda remaining: remaining - 0.5)
+    with pytest.raises(ValueError, match="kl_coef=-0.25"):
+        falls_below.advance(0.25)
+
+
 @pytest.mark.parametrize(
     ("build", "name"),
     [
+        (lambda: ScheduledKLController(lambda remaining: float("inf")), "kl_coef"),
         (lambda: FixedKLController(-1.0), "kl_coef"),
         (lambda: FixedKLController(float("nan")), "kl_coef"),
         (lambda: AdaptiveKLController(0.0, 6.0), "kl_coef"),

@@ -160,6 +160,36 @@ def test_adaptive_coefficient_moves_towards_the_target(tiny_dir):
     assert isinstance(make_ppo(tiny_dir).kl_controller, FixedKLController)
 
 
+def test_a_scheduled_penalty_falls_with_what_remains_of_training(tiny_dir):
+    model = make_ppo(tiny_dir, kl_coef=lambda remaining: 0.1 + 0.4 * remaining, n_steps=8)
+    seen = []
+
+    class Note(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_end(self) -> None:
+            seen.append(model.rollout_statistics["kl_coef"])
+
+    model.learn(4 * 8 * model.n_envs, callback=Note())
+    # The progress of the update that follows, as for the learning rate.
+    np.testing.assert_allclose(seen, [0.4, 0.3, 0.2, 0.1])
+
+
+def test_a_constant_schedule_is_a_number(tiny_dir):
+    scheduled = rollouts(make_ppo(tiny_dir, kl_coef=lambda remaining: 0.3), 2)
+    plain = rollouts(make_ppo(tiny_dir, kl_coef=0.3), 2)
+    for ours, theirs in zip(scheduled.policy.parameters(), plain.policy.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_schedule_may_begin_without_a_penalty(tiny_dir):
+    model = make_ppo(tiny_dir, kl_coef=lambda remaining: 0.3 * (1 - remaining))
+    assert model.reference is not None
+    with pytest.raises(ValueError, match=r"kl_target=6.0 .* schedule"):
+        make_ppo(tiny_dir, kl_coef=lambda remaining: 0.1, kl_target=6.0)
+
+
 def test_reward_scaling_divides_by_the_returns_deviation(tiny_dir):
     raw, scaled = RawRewards(), RawRewards()
     plain = make_ppo(tiny_dir, reward_scaling=False, kl_coef=0.0, learning_rate=0.0)

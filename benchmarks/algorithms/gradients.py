@@ -79,7 +79,8 @@ def sampled_gradients(
     """
     one_step = {**(entry.one_step or {}), "max_grad_norm": _UNCLIPPED}
     # Values need a pace of their own: the policy stands still.
-    model: Any = make_algorithm(replace(entry, learning_rate=0.03), problem, rows, seed, **one_step)
+    still = replace(entry, learning_rate=0.03, kl_start=1.0)
+    model: Any = make_algorithm(still, problem, rows, seed, **one_step)
     with torch.no_grad():
         rows_of_prompts = [layer[k] for k in range(problem.n_prompts) for layer in place]
         model.policy.model.lm_head.weight.copy_(torch.cat(rows_of_prompts).T)

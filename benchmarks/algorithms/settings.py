@@ -23,6 +23,8 @@ class Entry:
         algorithm: Where its class is, ``"module:Class"``.
         arguments: Of the class. ``"$beta"`` is the task's price of a nat.
         learning_rate: The one that tuning chose.
+        kl_start: How many times as much a nat costs at first; its price falls to the task's beta
+            over the first half of a run.
         group_size: Answers to one prompt that are sampled together.
         penalise: Subtract the KL penalty from the rollout's rewards from outside, for algorithms
             that know of none.
@@ -37,6 +39,7 @@ class Entry:
     algorithm: str
     arguments: dict[str, Any] = field(default_factory=dict)
     learning_rate: float = 0.2
+    kl_start: float = 1.0
     group_size: int = 16
     penalise: bool = False
     policy: dict[str, Any] = field(default_factory=dict)
@@ -105,6 +108,7 @@ class Budget:
             gradient_rollouts=40,
             gradient_seeds=1,
             probe_warmup=20,
+            tuning_seeds=1,
         )
 
 
@@ -112,19 +116,26 @@ TASKS = {
     family: Task(family) for family in ("additive", "interaction", "length", "sparse", "unique")
 }
 
+_KL_START = 5.0
 _CLIPPED = {"n_epochs": 1, "batch_size": 10**9}
 _CRITIC = {"n_epochs": 4, "batch_size": 2048, "kl_coef": BETA}
 
 
 def _ppo(label: str, **changes: Any) -> Entry:
     arguments = {**_CRITIC, **changes.pop("arguments", {})}
-    settings: dict[str, Any] = {"one_step": _CLIPPED, "learning_rate": 0.05, **changes}
+    settings: dict[str, Any] = {
+        "one_step": _CLIPPED,
+        "learning_rate": 0.05,
+        "kl_start": _KL_START,
+        **changes,
+    }
     return Entry(label, "llm_gym:PPO", arguments, **settings)
 
 
 def _preset(label: str, name: str, **changes: Any) -> Entry:
     arguments = {"kl_coef": BETA, **changes.pop("arguments", {})}
-    return Entry(label, f"llm_gym.algorithms:{name}", arguments, **{"one_step": {}, **changes})
+    settings: dict[str, Any] = {"one_step": {}, "kl_start": _KL_START, **changes}
+    return Entry(label, f"llm_gym.algorithms:{name}", arguments, **settings)
 
 
 ENTRIES: dict[str, Entry] = {
@@ -158,6 +169,7 @@ ENTRIES: dict[str, Entry] = {
             "rollout_buffer_class": "llm_gym.algorithms:MaskableEpisodeBuffer",
         },
         learning_rate=0.05,
+        kl_start=_KL_START,
         penalise=True,
         policy_class="llm_gym.algorithms:MaskableTransformerPolicy",
         one_step=_CLIPPED,
@@ -172,6 +184,7 @@ ENTRIES: dict[str, Entry] = {
             "rollout_buffer_class": "llm_gym:EpisodeBuffer",
         },
         learning_rate=0.03,  # of the critic
+        kl_start=_KL_START,
         penalise=True,
         needs=("sb3_contrib",),
     ),

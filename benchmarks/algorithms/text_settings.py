@@ -144,7 +144,7 @@ _ON_TEXT: dict[str, dict[str, Any]] = {
 
 def _on_text(name: str, entry: Entry) -> Entry:
     rate = _RATE_OF_FOUR if entry.arguments.get("n_epochs") == 4 else _RATE
-    changes = {"learning_rate": rate, "group_size": 1, **_ON_TEXT.get(name, {})}
+    changes = {"learning_rate": rate, "kl_start": 1.0, "group_size": 1, **_ON_TEXT.get(name, {})}
     arguments = {**entry.arguments, **_TOKENS_A_STEP, **changes.pop("arguments", {})}
     return replace(entry, arguments=arguments, **changes)
 

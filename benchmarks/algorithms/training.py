@@ -14,6 +14,7 @@ import gymnasium as gym
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import Schedule
 
 import llm_gym  # noqa: F401 - registers the environments
 from benchmarks.algorithms.settings import BETA, Budget, Entry, Task
@@ -115,8 +116,10 @@ def build(
         decay: Whether the learning rate falls to zero.
         **changes: Arguments that take the place of the entry's.
     """
+    price = beta if entry.kl_start == 1 else _falling(entry.kl_start * beta, beta)
     arguments = {
-        name: _filled_in(value, beta) for name, value in {**entry.arguments, **changes}.items()
+        name: _filled_in(value, price if name == "kl_coef" else beta)
+        for name, value in {**entry.arguments, **changes}.items()
     }
     stock = not entry.algorithm.startswith("llm_gym")
     if stock:
@@ -134,11 +137,16 @@ def build(
         **arguments,
     )
     if entry.penalise:
-        model.rollout_buffer.before_returns = KLPenalty(model, beta)
+        model.rollout_buffer.before_returns = KLPenalty(model, price)
     return model
 
 
-def _filled_in(value: Any, beta: float) -> Any:
+def _falling(start: float, end: float) -> Schedule:
+    """From start to end over the first half of training."""
+    return lambda remaining: end + (start - end) * max(0.0, 2 * remaining - 1)
+
+
+def _filled_in(value: Any, beta: float | Schedule) -> Any:
     if value == BETA:
         return beta
     return named(value) if isinstance(value, str) and ":" in value else value
@@ -149,18 +157,21 @@ class KLPenalty:
 
     Args:
         model: Whose policy, as it is now, is the reference.
-        beta: Price of a nat.
+        beta: Price of a nat, or a schedule of it.
     """
 
-    def __init__(self, model: Any, beta: float) -> None:
-        self.reference, self.beta = ReferenceModel.of(model.policy), beta
+    def __init__(self, model: Any, beta: float | Schedule) -> None:
+        self.model, self.reference, self.beta = model, ReferenceModel.of(model.policy), beta
 
     def __call__(self, buffer: EpisodeBuffer) -> None:
         """See the argument ``before_returns`` of `EpisodeBuffer`."""
         segments = buffer.segments()
         places = buffer.places(segments)
         theirs = self.reference.log_probs(buffer.episode_batch(segments)).numpy()
-        buffer.rewards[places] -= self.beta * (buffer.log_probs[places] - theirs)
+        beta = self.beta
+        if callable(beta):
+            beta = beta(1 - self.model.num_timesteps / self.model._total_timesteps)
+        buffer.rewards[places] -= beta * (buffer.log_probs[places] - theirs)
 
 
 class Watch(BaseCallback):

@@ -12,11 +12,16 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.buffer import EpisodeBuffer, Segment
-from llm_gym.kl import AdaptiveKLController, FixedKLController, kl_estimate
+from llm_gym.kl import (
+    AdaptiveKLController,
+    FixedKLController,
+    ScheduledKLController,
+    kl_estimate,
+)
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.reference import ReferenceModel
 from llm_gym.vec_env import GymVecEnv
@@ -49,7 +54,7 @@ class PenalisedRewards(OnPolicyAlgorithm):
     def _set_rewards(
         self,
         *,
-        kl_coef: float,
+        kl_coef: float | Schedule,
         kl_target: float | None,
         kl_horizon: int,
         reference: str | Path | None,
@@ -57,11 +62,7 @@ class PenalisedRewards(OnPolicyAlgorithm):
         recompute_log_probs: bool | None,
     ) -> None:
         """Takes the settings that :class:`llm_gym.PPO` documents."""
-        self.kl_controller: FixedKLController | AdaptiveKLController = (
-            FixedKLController(kl_coef)
-            if kl_target is None
-            else AdaptiveKLController(kl_coef, kl_target, kl_horizon)
-        )
+        self.kl_controller = _kl_controller(kl_coef, kl_target, kl_horizon)
         self.reference_name = None if reference is None else str(reference)
         self.reward_scaling = reward_scaling
         self.return_statistics = RunningMoments()
@@ -82,7 +83,8 @@ class PenalisedRewards(OnPolicyAlgorithm):
                 f"policy={type(self.policy).__name__} must be a TransformerActorCriticPolicy; "
                 f"use {self._counterpart} for other policies"
             )
-        if self.kl_controller.coef > 0 or self.reference_name is not None:
+        scheduled = isinstance(self.kl_controller, ScheduledKLController)  # may begin at 0
+        if scheduled or self.kl_controller.coef > 0 or self.reference_name is not None:
             self.reference = ReferenceModel.of(self.policy, self.reference_name)
         if self.recompute_log_probs is None:
             self.recompute_log_probs = self.policy.mixed_precision != "no"
@@ -140,6 +142,10 @@ class PenalisedRewards(OnPolicyAlgorithm):
         if self.reference is None:
             return
         self.reference_log_probs = buffer.log_probs - log_ratio
+        if self._total_timesteps:  # of `learn`
+            # As Stable-Baselines3 does next, for the learning rate of the same update.
+            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+            self.kl_controller.advance(self._current_progress_remaining)
         coef = self.kl_controller.coef
         if self._reward_estimator is not None:
             buffer.rewards -= coef * kl_estimate(log_ratio, self._reward_estimator)
@@ -154,6 +160,21 @@ class PenalisedRewards(OnPolicyAlgorithm):
             sums = [log_ratio[s.start : s.stop, s.env].sum() for s in complete]
             self.rollout_statistics["kl_per_sequence"] = float(np.mean(sums))
             self.kl_controller.update(float(np.mean(sums)), len(sums))
+
+
+def _kl_controller(
+    kl_coef: float | Schedule, kl_target: float | None, kl_horizon: int
+) -> FixedKLController:
+    if callable(kl_coef):
+        if kl_target is not None:
+            raise ValueError(
+                f"kl_target={kl_target} steers the coefficient and so does a schedule in kl_coef: "
+                "pass a number as kl_coef, or kl_target=None"
+            )
+        return ScheduledKLController(kl_coef)
+    if kl_target is None:
+        return FixedKLController(kl_coef)
+    return AdaptiveKLController(kl_coef, kl_target, kl_horizon)
 
 
 class RunningMoments:

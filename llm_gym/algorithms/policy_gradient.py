@@ -76,7 +76,8 @@ class PolicyGradient(WholeEpisodes):
         kl_estimator: ``"k1"``, ``"k2"``, ``"k3"`` or ``"exact"`` (over the whole vocabulary, in the
             loss only). ``None`` is k1 in the reward and k2 in the loss: the ones whose gradient is
             the divergence's (see :func:`llm_gym.losses.kl_loss`).
-        kl_coef: Penalty per nat; 0 is no reference at all.
+        kl_coef: Penalty per nat, or a schedule of it (see :class:`llm_gym.PPO`); 0 is no reference
+            at all.
         kl_target: See :class:`llm_gym.PPO`.
         kl_horizon: See :class:`llm_gym.PPO`.
         reference: See :class:`llm_gym.PPO`.
@@ -115,7 +116,7 @@ class PolicyGradient(WholeEpisodes):
         critic: str | None = None,
         kl_in: str = "reward",
         kl_estimator: str | None = None,
-        kl_coef: float = 0.05,
+        kl_coef: float | Schedule = 0.05,
         kl_target: float | None = None,
         kl_horizon: int = 10_000,
         reference: str | Path | None = None,

@@ -15,7 +15,7 @@ pytest.importorskip("rliable", reason="the statistics need rliable")
 from benchmarks.algorithms import claims, gradients, jobs, run, settings, statistics, store, works
 from benchmarks.algorithms.settings import ENTRIES, TASKS, Budget, Entry
 from benchmarks.algorithms.summary import best_of_n_figures
-from benchmarks.algorithms.training import make_problem, train, why_not
+from benchmarks.algorithms.training import Watch, make_algorithm, make_problem, train, why_not
 
 TINY = replace(
     Budget(),
@@ -249,6 +249,23 @@ def test_stock_algorithms_pay_for_leaving_the_reference():
     free = train({**job, "entry": replace(entry, penalise=False)})["end"]
     assert paying["kl_to_reference"] < free["kl_to_reference"]
     assert paying["objective"] > free["objective"]
+
+
+@pytest.mark.parametrize("name", ["rloo", "maskable_ppo"])
+def test_the_price_of_a_nat_falls_to_beta(name):
+    """A run whose penalty starts at 5 beta stays nearer the reference in its first half."""
+    if ENTRIES[name].needs:
+        pytest.importorskip("sb3_contrib")
+    problem, far = make_problem(TASKS["additive"], 0), {}
+    for start in (1.0, 5.0):
+        entry = replace(ENTRIES[name], kl_start=start)
+        model = make_algorithm(entry, problem, 128, 0)
+        watch = Watch(problem, 6400, 4)
+        model.learn(6400 * problem.tree.length, callback=watch, log_interval=None)
+        watch.note()
+        far[start] = [point["kl_to_reference"] for point in watch.points]
+    assert far[5.0][2] < 0.8 * far[1.0][2]
+    assert far[5.0][-1] > 0.8 * far[1.0][-1]
 
 
 def test_the_estimators_gradient_is_the_exact_one_for_rloo_and_not_for_grpo():
