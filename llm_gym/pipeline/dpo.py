@@ -21,6 +21,7 @@ from llm_gym.pipeline.optimisation import (
     cosine_learning_rate,
     progress,
     save_model,
+    shuffled_batches,
     thinned,
     training_step,
 )
@@ -188,7 +189,6 @@ def _train(
 
     from llm_gym.pipeline.dpo_measure import loss_of, share_right
     from llm_gym.pipeline.preference_pairs import pair_log_probs
-    from llm_gym.reward_model.batches import shuffled_batches
 
     generator = torch.Generator().manual_seed(config.seed)
     lengths = [row.length for row in preferences]

@@ -1,4 +1,4 @@
-"""What the stages have in common: a new model, settings, optimiser, schedule, progress."""
+"""What the stages have in common: a new model, settings, optimiser, schedule, batches, progress."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ __all__ = [
     "progress",
     "read_jsonl",
     "save_model",
+    "shuffled_batches",
     "thinned",
     "training_step",
 ]
@@ -155,6 +156,30 @@ def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return cross_entropy(
         logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
     )
+
+
+def shuffled_batches(
+    lengths: Sequence[int], batch_size: int, generator: torch.Generator, window: int = 16
+) -> list[list[int]]:
+    """Indices of one epoch's batches: shuffled, with similar lengths together to pad less.
+
+    Args:
+        lengths: of the N rows.
+        batch_size: rows in a batch; the last ones may be smaller.
+        generator: of the order.
+        window: batches among whose rows the lengths are sorted.
+
+    Returns:
+        Every index once.
+    """
+    import torch
+
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    batches: list[list[int]] = []
+    for start in range(0, len(order), window * batch_size):
+        near = sorted(order[start : start + window * batch_size], key=lambda i: lengths[i])
+        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
 def training_step(

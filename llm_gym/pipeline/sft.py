@@ -21,6 +21,7 @@ from llm_gym.pipeline.optimisation import (
     next_token_loss,
     progress,
     save_model,
+    shuffled_batches,
     thinned,
     training_step,
 )
@@ -185,10 +186,11 @@ def _train(
     generator = torch.Generator().manual_seed(config.seed)
     optimizer = adamw(model, config.weight_decay)
     parameters = list(model.parameters())
+    lengths = [len(pair.input_ids) for pair in pairs]
     batches = [
         batch
         for _ in range(config.epochs)
-        for batch in _batches(pairs, config.batch_size, generator)
+        for batch in shuffled_batches(lengths, config.batch_size, generator)
     ]
     losses: list[float] = []
     model.eval()  # dropout stays off: with one pass over the pairs there is nothing to regularise
@@ -212,19 +214,3 @@ def _train(
             losses.append(loss.item())
             show(losses[-1])
     return thinned(losses)
-
-
-def _batches(
-    pairs: Sequence[EncodedPair], batch_size: int, generator: torch.Generator, window: int = 16
-) -> list[list[int]]:
-    """Indices of one epoch's batches: shuffled, with similar lengths together to pad less."""
-    import torch
-
-    order = torch.randperm(len(pairs), generator=generator).tolist()
-    batches: list[list[int]] = []
-    for start in range(0, len(order), window * batch_size):
-        near = sorted(
-            order[start : start + window * batch_size], key=lambda i: len(pairs[i].input_ids)
-        )
-        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]

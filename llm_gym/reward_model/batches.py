@@ -1,4 +1,4 @@
-"""Rows of token ids: batches of similar lengths, padding, rewards of many rows."""
+"""Rows of token ids: padding, and rewards of many rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from llm_gym.scorers.classifier import Row
 
-__all__ = ["check_last_tokens", "pad_rows", "rewards", "rewards_of", "shuffled_batches"]
+__all__ = ["check_last_tokens", "pad_rows", "rewards", "rewards_of"]
 
 
 def pad_rows(rows: Sequence[Row], pad_token_id: int) -> dict[str, torch.Tensor]:
@@ -76,30 +76,6 @@ def rewards_of(
             chosen = order[start : start + batch_size]
             values[chosen] = rewards(model, [rows[row] for row in chosen]).cpu().numpy()
     return values
-
-
-def shuffled_batches(
-    lengths: Sequence[int], batch_size: int, generator: torch.Generator, window: int = 16
-) -> list[list[int]]:
-    """Indices of one epoch's batches: shuffled, with similar lengths together to pad less.
-
-    Args:
-        lengths: of the N rows.
-        batch_size: rows in a batch; the last ones may be smaller.
-        generator: of the order.
-        window: batches among whose rows the lengths are sorted.
-
-    Returns:
-        Every index once.
-    """
-    import torch
-
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    batches: list[list[int]] = []
-    for start in range(0, len(order), window * batch_size):
-        near = sorted(order[start : start + window * batch_size], key=lambda i: lengths[i])
-        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
 def check_last_tokens(rows: Sequence[Row], pad_token_id: int) -> None:

@@ -13,10 +13,10 @@ from llm_gym.pipeline.optimisation import (
     cosine_learning_rate,
     progress,
     save_model,
+    shuffled_batches,
     thinned,
     training_step,
 )
-from llm_gym.reward_model.batches import shuffled_batches
 from llm_gym.reward_model.scorer import RECORD, RewardModelScorer, record_of
 
 if TYPE_CHECKING:
