@@ -8,10 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.algorithms.statistics import THRESHOLDS
+from benchmarks.algorithms.statistics import DISTANCES
 
-SHOWN = ("ppo", "a2c", "rloo", "grpo", "dr_grpo", "nlpo", "trpo", "raft", "dpo", "remax")
-"""Algorithms in pictures of curves; more lines than these cannot be told apart."""
+SHOWN = (
+    "ppo",
+    "a2c",
+    "rloo",
+    "grpo",
+    "reinforce_plus_plus",
+    "nlpo",
+    "trpo",
+    "raft",
+    "dpo",
+    "remax",
+)
+"""Algorithms in pictures of curves; more lines than these cannot be told apart, and Dr. GRPO's lies
+on RLOO's."""
 
 
 def draw(results: dict[str, Any], runs: list[dict[str, Any]], output: Path) -> list[Path]:
@@ -118,9 +130,14 @@ def _profiles(results: dict[str, Any], labels: dict[str, str], path: Path) -> Pa
 
     figure, axis = plt.subplots(figsize=(6.5, 4))
     for index, name in enumerate(one for one in SHOWN if one in results["profiles"]):
-        axis.plot(THRESHOLDS, results["profiles"][name], label=labels[name], color=f"C{index}")
-    axis.set(xlabel="gain: 0 is the reference model, 1 the optimum", ylabel="share of runs above")
-    axis.legend(fontsize="small")
+        axis.plot(DISTANCES, results["profiles"][name], label=labels[name], color=f"C{index}")
+    axis.set(
+        xlabel="share of the way from the reference to the optimum that is left",
+        ylabel="share of runs with less",
+        xscale="log",
+    )
+    axis.invert_xaxis()
+    axis.legend(fontsize="small", loc="lower left")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)

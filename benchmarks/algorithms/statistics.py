@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 RESAMPLES = 2000
-THRESHOLDS = np.linspace(0.0, 1.0, 101)
+DISTANCES = np.geomspace(1.0, 1e-4, 81)
+"""Distances from a score of 1 at which profiles are taken: most runs differ near the optimum."""
 
 
 def require_rliable() -> None:
@@ -117,8 +118,8 @@ def _estimates(scores: dict[str, Any], statistic: Any, resamples: int, seed: int
 
 
 def profiles(scores: dict[str, Floats]) -> dict[str, list[float]]:
-    """Performance profiles: share of runs above each of `THRESHOLDS`."""
+    """Performance profiles: share of runs that came nearer to 1 than each of `DISTANCES`."""
     return {
-        name: [float((matrix > threshold).mean()) for threshold in THRESHOLDS]
+        name: [float((1 - matrix < distance).mean()) for distance in DISTANCES]
         for name, matrix in scores.items()
     }

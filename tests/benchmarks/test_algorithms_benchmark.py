@@ -177,7 +177,8 @@ def test_the_probability_of_improvement_counts_pairs():
 
 def test_profiles_fall_from_all_to_none():
     found = statistics.profiles({"x": np.array([[0.25, 0.75]])})["x"]
-    assert [found[0], found[50], found[100]] == [1.0, 0.5, 0.0]
+    assert statistics.DISTANCES[6] == pytest.approx(0.5, abs=0.01)
+    assert [found[0], found[6], found[-1]] == [1.0, 0.5, 0.0]
 
 
 def test_rankings_are_judged_by_their_intervals():
