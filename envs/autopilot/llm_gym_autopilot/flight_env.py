@@ -6,24 +6,21 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from llm_gym_autopilot import task
 from llm_gym_autopilot.aircraft import Aircraft, AircraftLimits
+from llm_gym_autopilot.flight_display import FlightDisplay
 from llm_gym_autopilot.noise import NoiseStream, stream_starts
 from llm_gym_autopilot.options import check_turbulence, read_options
 from llm_gym_autopilot.start import Start, draw_start, start_of
 from llm_gym_autopilot.task import STEP_SECONDS
-from llm_gym_autopilot.telemetry import Telemetry
 from llm_gym_autopilot.turbulence import LEVELS, MIXED, DrydenFilter
 
 __all__ = ["FlightEnv"]
 
-_LEVEL_NAMES = tuple(LEVELS)
-_DEGREES = math.degrees(1.0)
 _DEVIATIONS = tuple(LEVELS.values())
 _BANDS = (  # in still air and in gusts
     (task.ALTITUDE_BAND, task.AIRSPEED_BAND),
@@ -36,19 +33,14 @@ _LOW = -_HIGH
 _CUT_ALTITUDE, _CUT_CLIMB, _CUT_AIRSPEED, _CUT_SPEED, _CUT_ALPHA, _CUT_RATE, _CUT_PITCH = _HIGH[
     :7
 ].tolist()
-_SAVED = (
-    "_elevator", "_throttle", "_target_altitude", "_target_airspeed", "_level",
-    "_gust_a", "_gust_b", "_gust_c", "_gust_u", "_gust_w",
-    "_held_altitude", "_held_airspeed", "steps",
-)  # fmt: skip
-_FLOWN = ("_u", "_w", "_q", "_theta", "_altitude", "_power", "_load_factor", "_thrust")
 
 
-class FlightEnv(gym.Env[NDArray[np.float32], Any]):
+class FlightEnv(FlightDisplay):
     """The task around an aeroplane; a subclass supplies the aeroplane.
 
     It flies by `_start_flight` and `_fly`, which set `_u`, `_w`, `_q`, `_theta`, `_altitude`,
-    `_power`, `_load_factor` and `_thrust` (floats; body axes, SI units, radians).
+    `_power`, `_load_factor` and `_thrust` (floats; body axes, SI units, radians). `FlightState`
+    keeps and restores a flight, `FlightDisplay` tells and shows it.
 
     Args:
         limits: what the task has to know of the aeroplane.
@@ -63,11 +55,6 @@ class FlightEnv(gym.Env[NDArray[np.float32], Any]):
         steps: steps of the running episode.
     """
 
-    metadata: dict[str, Any] = {  # noqa: RUF012 -- Gymnasium's own attribute
-        "render_modes": ["human", "rgb_array", "ansi"],
-        "render_fps": 5,
-    }
-
     def __init__(
         self,
         limits: AircraftLimits,
@@ -81,7 +68,7 @@ class FlightEnv(gym.Env[NDArray[np.float32], Any]):
             modes = ", ".join(self.metadata["render_modes"])
             raise ValueError(f"render_mode={render_mode!r} must be one of {modes}, or None")
         self.aircraft = limits
-        self.turbulence = check_turbulence(turbulence, (*_LEVEL_NAMES, MIXED))
+        self.turbulence = check_turbulence(turbulence, (*LEVELS, MIXED))
         self.render_mode = render_mode
         self.observation_space: Any = task.observation_space()
         self.action_space: Any = task.action_space(discrete)
@@ -89,42 +76,20 @@ class FlightEnv(gym.Env[NDArray[np.float32], Any]):
         self._discrete = discrete
         self._coefficients = coefficients
         self._filter = DrydenFilter(limits.reference_airspeed, STEP_SECONDS)
-        self._noise: NoiseStream | None = None  # of the gusts
+        self._noise = None
         self._start_noise = NoiseStream(0)
         self._running = False
-        self._cause: str | None = None
+        self._cause = None
         self._terms = (0.0, 0.0, 0.0)
-        self._path: list[tuple[float, float]] = []
-        self._cockpit: Any = None
+        self._path = []
 
     # ------------------------------------------------------------------ the aeroplane
-
-    _u: float
-    _w: float
-    _q: float
-    _theta: float
-    _altitude: float
-    _power: float
-    _load_factor: float
-    _thrust: float
 
     def _start_flight(self, start: Start) -> None:
         raise NotImplementedError
 
     def _fly(self, elevator: float, throttle: float, gust_u: float, gust_w: float) -> None:
         raise NotImplementedError
-
-    def _flight_state(self) -> dict[str, Any]:
-        """What `get_state` keeps of the aeroplane."""
-        return {name[1:]: getattr(self, name) for name in _FLOWN}
-
-    def _restore_flight(self, state: Mapping[str, Any]) -> None:
-        if state.keys() != {name[1:] for name in _FLOWN}:
-            raise ValueError(
-                "state is of another simulator; it must come from this environment's id"
-            )
-        for name in _FLOWN:
-            setattr(self, name, float(state[name[1:]]))
 
     # ------------------------------------------------------------------ reset and step
 
@@ -314,166 +279,6 @@ class FlightEnv(gym.Env[NDArray[np.float32], Any]):
             return "load_factor"
         return None
 
-    # ------------------------------------------------------------------ what is told
-
-    def telemetry(self) -> Telemetry:
-        """What the instruments show now.
-
-        Returns:
-            Floats.
-
-        Raises:
-            ResetNeeded: there was no episode yet.
-        """
-        if self._noise is None:
-            raise ResetNeeded("call reset() first: there is no flight to show")
-        return Telemetry(
-            self._altitude, self._airspeed, self._climb, _DEGREES * self._theta,
-            _DEGREES * self._alpha, _DEGREES * self._q, self._load_factor,
-            _DEGREES * self._elevator, self._throttle, self._power, self._thrust,
-            self._target_altitude, self._target_airspeed, self._altitude_error,
-            self._airspeed_error, 0.0 - self._gust_w, self._gust_u,
-        )  # fmt: skip
-
-    @property
-    def turbulence_level(self) -> str:
-        """Turbulence of the running episode."""
-        return _LEVEL_NAMES[self._level]
-
-    @property
-    def is_success(self) -> bool:
-        """Whether the last 15 s were flown on target, without an early end."""
-        return (
-            self._cause is None
-            and self.steps >= task.HELD_ALTITUDE_STEPS
-            and self._held_altitude.bit_count() >= task.HELD_ALTITUDE_STEPS
-            and self._held_airspeed.bit_count() >= task.HELD_AIRSPEED_STEPS
-        )
-
-    def _info(self) -> dict[str, Any]:
-        # Written out: a dict made of `telemetry()` would take a tenth of a step's time longer.
-        altitude, airspeed, smoothness = self._terms
-        return {
-            "altitude_m": self._altitude,
-            "airspeed_mps": self._airspeed,
-            "climb_mps": self._climb,
-            "pitch_deg": _DEGREES * self._theta,
-            "alpha_deg": _DEGREES * self._alpha,
-            "pitch_rate_dps": _DEGREES * self._q,
-            "load_factor": self._load_factor,
-            "elevator_deg": _DEGREES * self._elevator,
-            "throttle": self._throttle,
-            "power": self._power,
-            "thrust_n": self._thrust,
-            "target_altitude_m": self._target_altitude,
-            "target_airspeed_mps": self._target_airspeed,
-            "altitude_error_m": self._altitude_error,
-            "airspeed_error_mps": self._airspeed_error,
-            "gust_mps": 0.0 - self._gust_w,
-            "gust_longitudinal_mps": self._gust_u,
-            "cause": self._cause,
-            "is_success": self.is_success,
-            "turbulence": _LEVEL_NAMES[self._level],
-            "reward_terms": {
-                "altitude": altitude,
-                "airspeed": airspeed,
-                "smoothness": smoothness,
-            },
-        }
-
-    def get_state(self) -> dict[str, Any]:
-        """All that the rest of the episode, and later episodes, depend on.
-
-        Returns:
-            Plain numbers, for `set_state` or `reset(options={"state": ...})`. A time limit's count
-            of steps is kept by its wrapper and not in here.
-
-        Raises:
-            ResetNeeded: there was no episode yet.
-        """
-        if self._noise is None:
-            raise ResetNeeded("call reset() first: there is no state yet")
-        return {
-            "aircraft": self.aircraft.name,
-            "flight": self._flight_state(),
-            **{name.lstrip("_"): getattr(self, name) for name in _SAVED},
-            "cause": self._cause,
-            "running": self._running,
-            "reward_terms": list(self._terms),
-            "noise": self._noise.state,
-            "start_noise": self._start_noise.state,
-            "np_random": self.np_random.bit_generator.state,
-        }
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; everything that follows is bit for bit what followed then.
-
-        Args:
-            state: from `get_state`.
-
-        Raises:
-            ValueError: it is the state of another aeroplane, or something is missing.
-            TypeError: it is no mapping.
-        """
-        _check_state(state, self.aircraft.name)
-        self._restore_flight(state["flight"])  # first, because it may refuse
-        for name in _SAVED:
-            setattr(self, name, state[name.lstrip("_")])
-        self._cause, self._running = state["cause"], bool(state["running"])
-        self._terms = tuple(state["reward_terms"])
-        self._noise = NoiseStream(int(state["noise"]))
-        self._start_noise = NoiseStream(int(state["start_noise"]))
-        self.np_random.bit_generator.state = dict(state["np_random"])
-        self._path = [(self.steps * STEP_SECONDS, self._altitude)]
-        self._observe()
-
-    # ------------------------------------------------------------------ pictures
-
-    def render(self) -> Any:
-        """Show the flight, as `render_mode` says.
-
-        Returns:
-            uint8 `(400, 600, 3)` for "rgb_array", a line of text for "ansi", None for "human".
-
-        Raises:
-            DependencyNotInstalled: pygame is missing.
-            ResetNeeded: there was no episode yet.
-        """
-        from llm_gym_autopilot.rendering import Cockpit, CockpitFrame, instrument_line
-
-        if self.render_mode is None:
-            gym.logger.warn("render() does nothing without a render_mode, e.g. 'rgb_array'")
-            return None
-        frame = CockpitFrame.of(self)
-        if self.render_mode == "ansi":
-            return instrument_line(frame)
-        if self._cockpit is None:
-            self._cockpit = Cockpit()
-        if self.render_mode == "human":
-            return self._cockpit.show(frame)
-        return self._cockpit.draw(frame)
-
-    @property
-    def path(self) -> list[tuple[float, float]]:
-        """Time [s] and altitude [m] of the episode so far; kept if there is a render mode."""
-        return self._path
-
-    @property
-    def cause(self) -> str | None:
-        """Why the episode ended early, one of `task.CAUSES`; None while it goes on."""
-        return self._cause
-
-    @property
-    def reward(self) -> float:
-        """Reward of the last step."""
-        return 1.0 + sum(self._terms) if self.steps else 0.0
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        if self._cockpit is not None:
-            self._cockpit.close()
-            self._cockpit = None
-
 
 def _stick_and_lever(action: Any) -> tuple[float, float]:
     values = action.tolist() if isinstance(action, np.ndarray) else action
@@ -487,19 +292,3 @@ def _stick_and_lever(action: Any) -> tuple[float, float]:
     if not finite:
         raise ValueError(f"action={action!r} must be finite: stick and throttle from -1 to 1")
     return float(stick), float(lever)
-
-
-def _check_state(state: Any, aircraft: str) -> None:
-    if not isinstance(state, Mapping):
-        raise TypeError(f"state must be a dict from get_state(), got {type(state).__name__}")
-    needed = {
-        "aircraft", "flight", "cause", "running", "reward_terms", "noise", "start_noise",
-        "np_random",
-    }  # fmt: skip
-    missing = sorted((needed | {name.lstrip("_") for name in _SAVED}) - state.keys())
-    if missing:
-        raise ValueError(f"state lacks {', '.join(missing)}; it must come from get_state()")
-    if state["aircraft"] != aircraft:
-        raise ValueError(
-            f"state is of aircraft {state['aircraft']!r}, this environment flies {aircraft!r}"
-        )
