@@ -162,6 +162,9 @@ def whole_lines(path: Path) -> list[dict[str, Any]]:
 
     A last line that an interruption cut off is dropped from the file, whose other lines are safe
     meanwhile.
+
+    Raises:
+        ValueError: Another line is damaged.
     """
     if not path.exists():
         return []
@@ -170,4 +173,13 @@ def whole_lines(path: Path) -> list[dict[str, Any]]:
         temporary = path.with_suffix(".part")
         temporary.write_text(whole + "\n" if whole else "", encoding="utf-8")
         os.replace(temporary, path)
-    return [json.loads(line) for line in whole.splitlines()]
+    lines = []
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path}, line {number} is not JSON ({error}); delete that line, and what it held "
+                "will be done again"
+            ) from error
+    return lines

@@ -11,7 +11,7 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from llm_gym.evaluation import AnswerRow
+    from llm_gym.answering import AnswerRow
 
 __all__ = ["perplexity_under", "sequence_kl"]
 

@@ -146,7 +146,7 @@ def replay(workload: Workload, ours: dict[str, Any], trl: Tensors) -> dict[str, 
             task, {k.removeprefix(prefix): v for k, v in trl.items() if k.startswith(prefix)}
         )
         fill(learner, batch.prompts, batch.answers, batch.scores)
-        learner.rollout_buffer._order = batch.order
+        learner.rollout_buffer.order = batch.order
         advantages = torch.from_numpy(learner.rollout_buffer.advantages[0])
         differences.append(float((advantages - batch.advantages).abs().max()))
         learner.train()

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import commit, versions
+from benchmarks.common import commit, versions, whole_lines
 from benchmarks.driver import Entry
 from benchmarks.side_by_side.equivalence import Run
 from benchmarks.workload import Workload
@@ -17,22 +17,21 @@ class Store:
     """The finished runs of an output folder.
 
     Args:
-        path: The file of lines; may be there already.
+        path: The file of lines; may be there already. A last line that an interruption cut off is
+            dropped from it.
 
     Raises:
-        ValueError: A line is not what this class wrote.
+        ValueError: Another line is not what this class wrote.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lines: list[dict[str, Any]] = []
         path.parent.mkdir(parents=True, exist_ok=True)
-        texts = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        for number, text in enumerate(texts, start=1):
+        for number, line in enumerate(whole_lines(path), start=1):
             try:
-                line = json.loads(text)
                 self._lines.append({name: line[name] for name in _FIELDS})
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+            except (KeyError, TypeError) as error:
                 raise ValueError(
                     f"{path}, line {number} is not a finished run ({error!r}); delete that line, "
                     "and the run will be done again"

@@ -12,14 +12,18 @@ from llm_gym.buffer import Segment
 
 
 class FixedMinibatches(llm_gym.EpisodeBuffer):
-    """Minibatches of equally many episodes, the same ones in every epoch of a rollout."""
+    """Minibatches of equally many episodes, the same ones in every epoch of a rollout.
 
-    _order: Any = None
+    Attributes:
+        order: Places of the episodes, int ``(n,)``; None until it is drawn. It may be set instead.
+    """
+
+    order: Any = None
 
     def reset(self) -> None:
         """Empties the buffer."""
         super().reset()
-        self._order = None
+        self.order = None
 
     def minibatches(self, batch_size: int | None) -> list[list[Segment]]:
         """Splits the episodes, in an order drawn once a rollout.
@@ -28,10 +32,10 @@ class FixedMinibatches(llm_gym.EpisodeBuffer):
             batch_size: Tokens of a minibatch of the longest episodes.
         """
         segments = self.segments()
-        if self._order is None:
-            self._order = self.rng.permutation(len(segments))
+        if self.order is None:
+            self.order = self.rng.permutation(len(segments))
         members = len(segments) if batch_size is None else batch_size // self.buffer_size
         return [
-            [segments[i] for i in self._order[first : first + members]]
+            [segments[i] for i in self.order[first : first + members]]
             for first in range(0, len(segments), members)
         ]

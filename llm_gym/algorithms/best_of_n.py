@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from llm_gym.diagnostics.best_of_n import BestOfNEstimate, estimate_best_of_n, kl_bound
-from llm_gym.evaluation import (
+from llm_gym.answering import (
     AnswerRow,
-    Evaluation,
-    _answers,
-    _as_policy,
-    _make_env,
-    _number_of_prompts,
-    _sampling_from,
+    answer_prompts,
+    make_answering_env,
+    number_of_prompts,
+    policy_of,
+    sampling_from,
 )
+from llm_gym.diagnostics.best_of_n import BestOfNEstimate, estimate_best_of_n, kl_bound
+from llm_gym.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,16 +122,16 @@ def sample_best_of_n(
     """
     if operator.index(n) < 1:
         raise ValueError(f"n={n} must be at least 1 answer to each prompt")
-    vector_env = _make_env(env, dict(env_kwargs or {}), num_envs, None)
+    vector_env = make_answering_env(env, env_kwargs, num_envs=num_envs)
     try:
         text_env: Any = vector_env.unwrapped
         if max_prompts is not None and max_prompts < 1:
             raise ValueError(f"max_prompts must be at least 1 or None, got {max_prompts}")
-        indices = np.repeat(np.arange(_number_of_prompts(text_env, max_prompts)), n)
-        policy = _as_policy(model, text_env, dict(policy_kwargs or {}), device)
+        indices = np.repeat(np.arange(number_of_prompts(text_env, max_prompts)), n)
+        policy = policy_of(model, text_env, policy_kwargs, device)
         by_prompt: dict[int, list[AnswerRow]] = {}
-        with _sampling_from(policy, seed), torch.no_grad():
-            for row in _answers(policy, vector_env, indices.tolist(), deterministic=False):
+        with sampling_from(policy, seed), torch.no_grad():
+            for row in answer_prompts(policy, vector_env, indices.tolist()):
                 by_prompt.setdefault(row.prompt_index, []).append(row)
     finally:
         vector_env.close()

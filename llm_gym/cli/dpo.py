@@ -50,7 +50,7 @@ def run_dpo(preferences: Path, output: Path, config: DPOConfig) -> None:
     Raises:
         FileNotFoundError, ValueError: see `train_dpo`.
     """
-    from llm_gym.cli.runs import INTERRUPTED, _say
+    from llm_gym.cli.runs import INTERRUPTED, say
     from llm_gym.pipeline.dpo import train_dpo
     from llm_gym.pipeline.setup import quiet_libraries
 
@@ -58,7 +58,7 @@ def run_dpo(preferences: Path, output: Path, config: DPOConfig) -> None:
     try:
         metrics = train_dpo(preferences, output, config)
     except KeyboardInterrupt:
-        _say("interrupted; the same command goes on where the run was last saved")
+        say("interrupted; the same command goes on where the run was last saved")
         raise SystemExit(INTERRUPTED) from None
     before, after = metrics["held_out_before"], metrics["held_out"]
     print(

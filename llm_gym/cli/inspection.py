@@ -47,6 +47,7 @@ def run_evaluate(
             env,
             model,
             scorer=scorer,
+            device=device,
             prompts=prompts,
             prompt_template=prompt_template,
             max_new_tokens=max_new_tokens,
@@ -132,6 +133,7 @@ def run_generate(
         TEXT_GENERATION,
         model,
         scorer=scorer,
+        device=device,
         prompt_template=prompt_template,
         max_new_tokens=max_new_tokens,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llm_gym.cli.options import with_options_of
-from llm_gym.cli.runs import _interruptible
+from llm_gym.cli.runs import interruptible
 from llm_gym.reward_model.comparisons import RewardModelConfig
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def run_reward_model(
     from llm_gym.pipeline.setup import quiet_libraries
 
     quiet_libraries()
-    with _interruptible(output):
+    with interruptible(output):
         if ratings:
             if learning_curve:
                 raise ValueError("--learning-curve needs comparisons; leave out --ratings")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from llm_gym.cli.options import with_options_of
-from llm_gym.cli.runs import INTERRUPTED, _say
+from llm_gym.cli.runs import INTERRUPTED, say
 from llm_gym.pipeline.compare import CompareSettings
 from llm_gym.pipeline.rlhf.settings import RLHFSettings
 
@@ -82,7 +82,7 @@ def run_rlhf(settings: RLHFSettings, output: Path) -> None:
         print(f"  {_command(settings, output)}")
         print("(with --enough-votes NUMBER it goes on with fewer)")
     elif run.summary is None:
-        _say(f"stopped; the same command goes on: {_command(settings, output)}")
+        say(f"stopped; the same command goes on: {_command(settings, output)}")
         raise SystemExit(INTERRUPTED)
 
 
@@ -103,7 +103,7 @@ def compare(
     try:
         figures = collect(settings, store)
     except KeyboardInterrupt:
-        _say("stopped; what is in the store stays there, and the same command goes on")
+        say("stopped; what is in the store stays there, and the same command goes on")
         raise SystemExit(INTERRUPTED) from None
     print(f"{store}: {figures['comparisons']:,} comparisons, {figures['votes']:,} votes")
     if figures["agreement"] is not None:

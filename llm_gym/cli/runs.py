@@ -15,9 +15,17 @@ if TYPE_CHECKING:
     from llm_gym.pipeline.sft import SFTConfig
     from llm_gym.pipeline.train import TrainSettings
 
-__all__ = ["run_demo", "run_pretrain", "run_sft", "run_train"]
+__all__ = [
+    "INTERRUPTED",
+    "interruptible",
+    "run_demo",
+    "run_pretrain",
+    "run_sft",
+    "run_train",
+    "say",
+]
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # exit status, a shell's for SIGINT
 
 
 def run_train(
@@ -43,10 +51,10 @@ def run_train(
     try:
         run = train(settings, output, resume=resume)
     except KeyboardInterrupt:
-        _say(f"interrupted; resume from the last checkpoint, if there is one: {command}")
+        say(f"interrupted; resume from the last checkpoint, if there is one: {command}")
         raise SystemExit(INTERRUPTED) from None
     if run.stopped:
-        _say(f"stopped with checkpoint {run.checkpoint}; resume with: {command}")
+        say(f"stopped with checkpoint {run.checkpoint}; resume with: {command}")
         raise SystemExit(INTERRUPTED)
     model = run.checkpoint / "model"
     print(f"trained model:  {model}")
@@ -67,7 +75,7 @@ def run_demo(seed: int, output: Path) -> None:
     except KeyboardInterrupt:
         summary = None
     if summary is None:
-        _say(f"stopped; the same command goes on from the last checkpoint: {command}")
+        say(f"stopped; the same command goes on from the last checkpoint: {command}")
         raise SystemExit(INTERRUPTED)
 
 
@@ -77,7 +85,7 @@ def run_pretrain(text: Path, output: Path, config: PretrainConfig) -> None:
     from llm_gym.pipeline.setup import quiet_libraries
 
     quiet_libraries()
-    with _interruptible(output):
+    with interruptible(output):
         metrics = pretrain(text, output, config)
     print(
         f"held-out perplexity {metrics['held_out_perplexity_before']:.1f} before, "
@@ -92,7 +100,7 @@ def run_sft(model: str, pairs: Path, output: Path, config: SFTConfig) -> None:
     from llm_gym.pipeline.sft import fine_tune
 
     quiet_libraries()
-    with _interruptible(output):
+    with interruptible(output):
         metrics = fine_tune(model, pairs, output, config)
     print(
         "held-out perplexity of the answers "
@@ -102,14 +110,22 @@ def run_sft(model: str, pairs: Path, output: Path, config: SFTConfig) -> None:
 
 
 @contextmanager
-def _interruptible(output: Path) -> Iterator[None]:
-    """Ctrl-C ends a command that is over in minutes, and leaves no half-written directory."""
+def interruptible(output: Path) -> Iterator[None]:
+    """Ctrl-C ends a command that is over in minutes, and leaves no half-written directory.
+
+    Args:
+        output: the directory that the command would have written.
+
+    Raises:
+        SystemExit: with `INTERRUPTED`, instead of KeyboardInterrupt.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        _say(f"interrupted; nothing was written to {output}")
+        say(f"interrupted; nothing was written to {output}")
         raise SystemExit(INTERRUPTED) from None
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tells the user something on standard error, where no result is expected."""
     print(f"llm-gym: {text}", file=sys.stderr)

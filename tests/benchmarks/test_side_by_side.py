@@ -123,7 +123,7 @@ def test_minibatches_are_the_same_in_every_epoch_and_others_in_the_next_rollout(
     assert again == rows
     orders = set()
     for _ in range(5):
-        buffer._order = None
+        buffer.order = None
         orders.add(str([s.env for part in buffer.minibatches(None) for s in part]))
     assert len(orders) > 1
 
@@ -243,10 +243,33 @@ def test_a_run_under_other_settings_is_not_mixed_in(tmp_path):
         store.find("ours_rloo", entry, replace(workload, kl_coef=0.1), 1)
 
 
-def test_a_line_that_broke_off_is_named(tmp_path):
+def test_a_last_line_that_broke_off_is_dropped_and_the_run_done_again(tmp_path):
+    path, entry, workload = tmp_path / "runs.jsonl", Entry("ours", "ours_groups"), Workload()
+    Store(path).add("ours_rloo", entry, workload, batches([0.1]))
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole + whole[:40], encoding="utf-8")
+    store = Store(path)
+    assert path.read_text(encoding="utf-8") == whole
+    assert store.find("ours_rloo", entry, workload, 1) == batches([0.1])
+    other = replace(workload, seed=1)
+    store.add("ours_rloo", entry, other, batches([0.2]))
+    assert Store(path).find("ours_rloo", entry, other, 1) == batches([0.2])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"system": "ours_rl', "line 2 is not JSON"),
+        ('{"system": "ours_rloo"}', "line 2 is not a finished run"),
+        ("[1]", "line 2 is not a finished run"),
+    ],
+)
+def test_another_damaged_line_is_named(line, message, tmp_path):
     path = tmp_path / "runs.jsonl"
-    path.write_text('{"system": "ours_rl', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"runs\.jsonl, line 1 is not a finished run"):
+    Store(path).add("ours_rloo", Entry("ours", "ours_groups"), Workload(), batches([0.1]))
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(f"{whole}{line}\n{whole}", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"runs\.jsonl, {message}.*delete that line"):
         Store(path)
 
 
