@@ -63,7 +63,7 @@ def test_scheduled_controller_follows_its_schedule_alone():
     controller.update(100.0, 512)
     assert controller.coef == pytest.approx(0.2)
     falls_below = ScheduledKLController(lambda remaining: remaining - 0.5)
-    with pytest.raises(ValueError, match="kl_coef=-0.25"):
+    with pytest.raises(ValueError, match=r"kl_coef=-0.25"):
         falls_below.advance(0.25)
 
 

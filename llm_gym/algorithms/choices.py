@@ -140,6 +140,21 @@ def check_environment(algorithm: str, advantage: str, action_space: Any, group_s
         )
 
 
+def check_every_answer_is_scored(algorithm: str, advantage: str, env: VecEnv) -> None:
+    """Checks that no answer is cut off without a score, where the environment says what it does.
+
+    Raises:
+        ValueError: Cut-off answers have none.
+    """
+    if env.has_attr("on_max_length") and "truncate" in env.get_attr("on_max_length"):
+        raise ValueError(
+            "on_max_length='truncate' leaves cut-off answers without a score, which "
+            f"{algorithm} (advantage={advantage!r}) cannot do without: make the environment with "
+            "on_max_length='terminate' or 'penalise', or use an algorithm with a critic, such as "
+            "PPO"
+        )
+
+
 def check_whole_episodes(advantage: str, n_steps: int, longest: int) -> None:
     """Checks that a rollout has room for whole rounds of episodes.
 

@@ -23,6 +23,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
+from llm_gym.algorithms.choices import check_every_answer_is_scored
 from llm_gym.algorithms.penalised import PenalisedRewards
 from llm_gym.buffer import EpisodeBuffer
 from llm_gym.vec_env import GymVecEnv
@@ -45,6 +46,13 @@ class WholeEpisodes(PenalisedRewards):
     group_size = 1
     greedy_rows: NDArray[np.bool_] | None = None
     greedy_scores: NDArray[np.floating] | None = None
+
+    advantage: str  # the name of the choice, for messages
+
+    def _setup_model(self) -> None:
+        if self.env is not None and self.whole_episodes:
+            check_every_answer_is_scored(type(self).__name__, self.advantage, self.env)
+        super()._setup_model()
 
     def collect_rollouts(
         self,
@@ -179,10 +187,10 @@ class WholeEpisodes(PenalisedRewards):
     def _refuse_truncation(self, infos: list[dict[str, Any]], dones: NDArray[np.bool_]) -> None:
         if any(infos[row].get("TimeLimit.truncated") for row in np.flatnonzero(dones)):
             raise ValueError(
-                "on_max_length='truncate' leaves an answer without a score, which "
-                f"{type(self).__name__} (advantage={self.advantage!r}) cannot do without: make "  # type: ignore[attr-defined]
-                "the environment with on_max_length='terminate' or 'penalise', or use "
-                "advantage='gae'"
+                "env has truncated an answer, which leaves it without a score; "
+                f"{type(self).__name__} (advantage={self.advantage!r}) needs episodes that "
+                "terminate (no time limit around them), or use an algorithm with a critic, such as "
+                "PPO"
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -123,6 +123,11 @@ class TextProperties:
     def max_new_tokens(self) -> int:
         """Length budget of a completion, in tokens."""
         return self._mdp.options.max_new_tokens
+
+    @property
+    def on_max_length(self) -> Literal["terminate", "truncate", "penalise"]:
+        """What becomes of an answer that the length budget cuts off."""
+        return self._mdp.options.on_max_length
 
     @property
     def max_prompt_tokens(self) -> int:

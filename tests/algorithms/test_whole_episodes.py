@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
 
+import llm_gym
 from tests.algorithms.online_worlds import MODEL, PROMPTS, count_w1, make, rollouts, small_env
 
 EOS_IDS = (1, 7, 8)  # a quarter of the vocabulary: answers differ in length
@@ -172,11 +174,29 @@ def test_greedy_rows_are_the_baseline_and_not_learnt_from(model):
         )
 
 
-def test_answers_without_a_score_are_refused(model):
-    env = small_env(model, on_max_length="truncate")
-    with pytest.raises(ValueError, match="on_max_length='truncate' leaves an answer without"):
-        rollouts(make("REINFORCE", model, env))
+@pytest.mark.parametrize("name", ["REINFORCE", "RLOO", "GRPO", "ReMax"])
+def test_answers_without_a_score_are_refused_before_anything_runs(name, model):
+    asked = Asked()
+    env = small_env(model, on_max_length="truncate", scorer=asked, group_size=4)
+    with pytest.raises(ValueError, match=rf"on_max_length='truncate' leaves .* {name} \(adv"):
+        make(name, model, env)
+    assert not asked.prompts
     rollouts(make("A2C", model, small_env(model, on_max_length="truncate")))
+    rollouts(make("REINFORCE", model, small_env(model, on_max_length="penalise")))
+
+
+def test_environments_that_do_not_say_are_refused_at_the_first_truncated_answer(model):
+    """A time limit around single environments cuts answers off after the second token."""
+
+    def one():
+        env = llm_gym.TextGenerationEnv(
+            tokenizer=model, prompts=PROMPTS, scorer=count_w1, max_new_tokens=5, eos_token_id=()
+        )
+        return gym.wrappers.TimeLimit(env, 2)
+
+    algorithm = make("REINFORCE", model, DummyVecEnv([one, one]))
+    with pytest.raises(ValueError, match="env has truncated an answer"):
+        rollouts(algorithm)
 
 
 class StopAt(BaseCallback):
