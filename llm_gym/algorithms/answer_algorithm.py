@@ -11,9 +11,10 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -33,6 +34,19 @@ __all__ = ["AnswerAlgorithm"]
 
 # Answers whose log-probabilities are computed in one pass without gradients.
 _ANSWERS_PER_PASS = 32
+
+
+class _LearnFirst(BaseCallback):
+    """Learns from what a checkpoint brought along, before anything is sampled."""
+
+    model: AnswerAlgorithm
+
+    def _on_training_start(self) -> None:
+        if self.model.sample_once and self.model.has_sampled and self.model.answers.finished:
+            self.model.train()
+
+    def _on_step(self) -> bool:
+        return True
 
 
 class AnswerAlgorithm(OnPolicyAlgorithm):
@@ -162,9 +176,21 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
 
     # ------------------------------------------------------------------ learning
 
+    @property
+    def has_sampled(self) -> bool:
+        """Whether `total_timesteps` are reached."""
+        return self.num_timesteps >= self._total_timesteps
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        if not isinstance(callback, (BaseCallback, list)):
+            callback = ConvertCallback(callback)
+        own = callback if isinstance(callback, list) else [callback]
+        # Last, so that the others have begun when learning does.
+        return super()._init_callback([*own, _LearnFirst()], progress_bar)
+
     def train(self) -> None:
         """Learns from the groups that have been finished since the last time, if it is time to."""
-        if self.sample_once and self.num_timesteps < self._total_timesteps:
+        if self.sample_once and not self.has_sampled:
             self.logger.record("rollout/groups_waiting", len(self.answers.finished))
             return
         groups = [group for group in self.answers.take() if group]

@@ -25,7 +25,9 @@ class CheckpointCallback(BaseCallback):
 
     Checkpoints are taken between iterations, after the gradient steps and before the next rollout:
     the only moment at which resuming continues exactly. A stop that was asked for takes effect
-    there too.
+    there too. An algorithm that samples everything before it learns (`sample_once`) is saved at the
+    turn from one to the other as well: its answers and scores may have been dear, and learning is
+    long.
 
     Args:
         directory: folder for the checkpoints, one `step-NNN` directory each.
@@ -72,6 +74,10 @@ class CheckpointCallback(BaseCallback):
         # A callback cannot stop training at the start of a rollout; this is the next chance. What
         # happens after the checkpoint is not part of it.
         return not self.stopped
+
+    def _on_rollout_end(self) -> None:
+        if getattr(self.model, "sample_once", False) and self.model.has_sampled:  # type: ignore[attr-defined]
+            self._save()
 
     def _on_training_end(self) -> None:
         if not self.stopped:
