@@ -29,7 +29,7 @@ def make_algorithm(options: argparse.Namespace) -> Any:
 
     names = ("scorer", "prompts", "max_new_tokens", "min_new_tokens", "forbidden_token_ids")
     given = {name: getattr(options, name) for name in names}
-    kwargs = environment_kwargs(options.env, options.model, **given)
+    kwargs = environment_kwargs(options.env, options.model, device=options.device, **given)
     env = GymVecEnv(make_vector_env(options.env, options.num_envs, kwargs))
     settings = policy_settings(options) | {"rollout_buffer_class": MaskableEpisodeBuffer}
     return MaskablePPO(MaskableTransformerPolicy, env, n_steps=32, gamma=1.0, **settings)

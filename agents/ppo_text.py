@@ -130,6 +130,7 @@ def make_env(config: Config) -> gym.vector.VectorEnv:
         config.env,
         config.model,
         scorer=config.scorer,
+        device=config.device,
         prompts=config.prompts,
         max_new_tokens=config.max_new_tokens,
     )
@@ -189,6 +190,7 @@ def evaluate_held_out(config: Config, model: str | OnPolicyAlgorithm) -> Evaluat
         config.env,
         config.model,
         scorer=config.scorer,
+        device=config.device,
         prompts=config.eval_prompts,
         max_new_tokens=config.max_new_tokens,
     )

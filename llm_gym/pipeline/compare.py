@@ -53,7 +53,7 @@ class CompareSettings:
     length_bias: float = 0.0  # worth of each word to them, in units of the true rater's score
     flattery_bias: float = 0.0  # worth of each flattering word or phrase, in the same units
     seed: int = 0  # of sampling and votes
-    device: str = "cpu"  # where the model runs
+    device: str = "cpu"  # where the model runs, and a rater that is one
 
     def __post_init__(self) -> None:
         if self.raters not in RATERS:
@@ -165,7 +165,7 @@ def simulated_raters(settings: CompareSettings) -> list[SimulatedRater]:
     from llm_gym.pipeline.setup import scorer_from_name
     from llm_gym.preferences import SimulatedRater, flattery_bias, length_bias
 
-    quality = scorer_from_name(settings.true_rater)
+    quality = scorer_from_name(settings.true_rater, settings.device)
     makers = ((length_bias, settings.length_bias), (flattery_bias, settings.flattery_bias))
     biases = tuple(make(weight) for make, weight in makers if weight)
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 
 __all__ = ["field_help"]
 
@@ -17,7 +17,8 @@ def field_help(settings: type) -> dict[str, str]:
 
     Args:
         settings: a dataclass with a comment behind each field (`name: type = default  # comment`),
-            or an "Attributes" section in its docstring.
+            or an "Attributes" section in its docstring. What a parent describes counts, too,
+            unless the class describes it itself.
 
     Returns:
         Field name -> description on one line, without the full stop.
@@ -25,9 +26,12 @@ def field_help(settings: type) -> dict[str, str]:
     Raises:
         ValueError: a field is not described.
     """
-    documented = (inspect.getdoc(settings) or "").partition("Attributes:\n")[2]
-    found = dict(_ATTRIBUTE.findall(documented))
-    found |= dict(_COMMENT.findall(inspect.getsource(settings)))
+    found: dict[str, str] = {}
+    for one in reversed(settings.__mro__):
+        if is_dataclass(one):
+            documented = (inspect.getdoc(one) or "").partition("Attributes:\n")[2]
+            found |= dict(_ATTRIBUTE.findall(documented))
+            found |= dict(_COMMENT.findall(inspect.getsource(one)))
     for field in fields(settings):
         if field.name not in found:
             raise ValueError(f"{settings.__name__}.{field.name} is not described")

@@ -22,6 +22,7 @@ __all__ = [
     "make_vector_env",
     "quiet_libraries",
     "scorer_from_name",
+    "torch_device",
 ]
 
 TEXT_GENERATION = "llm_gym/TextGeneration-v0"  # the environment without a task
@@ -37,11 +38,21 @@ path/file.py:FUNCTION   your f(prompts, completions, **columns) -> floats
 package.module:NAME     the same, importable"""
 
 
-def scorer_from_name(name: str) -> Callable[..., Any]:
+def torch_device(device: str) -> str:
+    """A device by its name on the command line: "auto" is CUDA where there is one, else the CPU."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def scorer_from_name(name: str, device: str = "cpu") -> Callable[..., Any]:
     """Finds or makes a scorer by its name on the command line.
 
     Args:
         name: one of the forms in `SCORER_NAMES`. Naming a file runs it.
+        device: where a scorer that is a model runs: cpu, cuda or auto.
 
     Returns:
         A scorer.
@@ -66,11 +77,11 @@ def scorer_from_name(name: str) -> Callable[..., Any]:
         model, _, label = rest.partition("#")
         if not label:
             raise ValueError(f"scorer {name!r}: name the label too, classifier:MODEL#LABEL")
-        return scorers.SequenceClassifierScorer(model, label=label)
+        return scorers.SequenceClassifierScorer(model, label=label, device=torch_device(device))
     if kind == "reward" and rest:
         from llm_gym.reward_model import RewardModelScorer
 
-        return RewardModelScorer(rest)
+        return RewardModelScorer(rest, device=torch_device(device))
     if kind in ("http", "https"):
         return scorers.HTTPScorer(name)
     source, _, attribute = name.rpartition(":")
@@ -114,6 +125,7 @@ def environment_kwargs(
     scorer: str | None = None,
     prompts: str | None = None,
     prompt_template: str | None = None,
+    device: str = "cpu",
     **options: Any,
 ) -> dict[str, Any]:
     """Arguments of a text environment that fit a model.
@@ -126,6 +138,7 @@ def environment_kwargs(
         prompt_template: text around the prompt. None leaves it to the task; for
             `llm_gym/TextGeneration-v0`, which has none, it is the tokenizer's chat template, if the
             tokenizer has one ("{prompt}" is the bare prompt).
+        device: where a scorer that is a model runs; the environment itself holds none.
         **options: further arguments of the environment; None means not given.
 
     Returns:
@@ -141,7 +154,7 @@ def environment_kwargs(
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         kwargs["pad_token_id"] = tokenizer.eos_token_id  # masks, not ids, say what is padding
     if scorer is not None:
-        kwargs["scorer"] = scorer_from_name(scorer)
+        kwargs["scorer"] = scorer_from_name(scorer, device)
     if prompts is not None:
         kwargs["prompts"] = prompts
     if prompt_template is not None:
@@ -179,7 +192,7 @@ def make_vector_env(env: str, num_envs: int, kwargs: dict[str, Any]) -> VectorEn
     Raises:
         ValueError: the task needs prompts or a scorer and there are none, or `env` is not text.
     """
-    from llm_gym.evaluation import make_text_vector_env
+    from llm_gym.answering import make_text_vector_env
 
     check_task(env, kwargs)
     return make_text_vector_env(env, num_envs=num_envs, autoreset_mode="SameStep", **kwargs)

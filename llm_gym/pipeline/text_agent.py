@@ -125,6 +125,7 @@ def held_out_kwargs(options: argparse.Namespace) -> dict[str, Any]:
         options.env,
         options.model,
         scorer=options.scorer,
+        device=options.device,
         prompts=options.eval_prompts,
         max_new_tokens=options.max_new_tokens,
     )
@@ -161,6 +162,7 @@ def run_text_agent(
         options.env,
         options.model,
         scorer=options.scorer,
+        device=options.device,
         prompts=options.prompts,
         max_new_tokens=options.max_new_tokens,
         group_size=options.group_size,

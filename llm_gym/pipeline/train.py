@@ -153,6 +153,7 @@ def build_ppo(settings: TrainSettings) -> PPO:
         prompt_template=settings.prompt_template,
         on_max_length=settings.on_max_length,
         missing_eos_penalty=settings.missing_eos_penalty,
+        device=settings.device,
     )
     rate = settings.learning_rate
     return PPO(

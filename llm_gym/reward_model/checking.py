@@ -7,15 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from llm_gym.pipeline.optimisation import check_training_settings
 from llm_gym.preferences import Preference
 
 __all__ = [
     "MINIMUM",
     "check_preferences",
-    "check_settings",
     "numbers_of",
     "split_preferences",
 ]
@@ -116,14 +112,3 @@ def numbers_of(preferences: Sequence[Preference], column: str, what: str) -> lis
             )
         values.append(float(value))
     return values
-
-
-def check_settings(settings: Any) -> None:
-    """Checks what the settings of both kinds of reward model have in common.
-
-    Raises:
-        ValueError: a value out of range, by name.
-    """
-    check_training_settings(settings)
-    if not 0 < settings.adam_epsilon < np.inf:
-        raise ValueError(f"adam_epsilon must be positive, got {settings.adam_epsilon!r}")

@@ -19,15 +19,11 @@ import numpy as np
 from llm_gym.preferences import Preference, read_preferences
 from llm_gym.reward_model.backbone import load_backbone, shift_rewards
 from llm_gym.reward_model.batches import check_last_tokens, rewards, rewards_of
-from llm_gym.reward_model.checking import (
-    check_preferences,
-    check_settings,
-    numbers_of,
-    split_preferences,
-)
+from llm_gym.reward_model.checking import check_preferences, numbers_of, split_preferences
 from llm_gym.reward_model.evaluation import evaluate_differences
 from llm_gym.reward_model.fitting import fit, rounded, save, scorer_for
 from llm_gym.reward_model.losses import bradley_terry_loss, centring_penalty
+from llm_gym.reward_model.settings import FittingSettings
 
 if TYPE_CHECKING:
     import torch
@@ -39,62 +35,35 @@ __all__ = ["RewardModelConfig", "differences_of", "fit_reward_model", "train_rew
 
 
 @dataclass(frozen=True)
-class RewardModelConfig:
+class RewardModelConfig(FittingSettings):
     """Settings of a reward model's training on comparisons.
 
+    Those of `FittingSettings`, which are documented there, and
+
     Attributes:
-        model: Model to start from, by embedded or hub name, or directory.
         template: How prompt and answer become the model's input: "chat" for the tokenizer's chat
             template, "pair", or a format string with {prompt} and {completion}; "auto" is the chat
             template if there is one, else the pair.
-        max_length: Tokens of prompt and answer together; what is longer is cut from the left; 0
-            for what the model can read.
         epochs: Passes over the comparisons.
         batch_size: Comparisons per step.
-        learning_rate: Peak of the cosine schedule.
-        warmup_share: Share of the steps that warm up.
-        final_share: Last learning rate as a share of the peak.
-        weight_decay: Decay of the weight matrices.
-        adam_epsilon: See `RatingModelConfig`.
-        max_grad_norm: Longer gradients are clipped.
         margin: By how much rewards must differ for a loss of log 2.
         margin_column: Column of the comparisons that is added to the margin; empty for none.
         weight_column: Column of the comparisons that weighs them; empty for none.
         center_rewards_coefficient: Weight of the squared sum of the two rewards, which keeps
             rewards near 0.
-        dropout: Leave the model's own dropout on while training.
         held_out_share: Share of the prompts that is held out if no held-out comparisons are given.
         contradictions: What becomes of rows of a file that contradict each other: raise, keep or
             drop.
-        seed: Seed of the head, of the order of comparisons and of dropout.
-        weights: Type of the stored weights: float32, float16 or bfloat16.
-        device: Where to train, for example "cpu" or "cuda".
     """
 
-    model: str = "llm_gym/email-sft"
-    template: str = "auto"
-    max_length: int = 0
-    epochs: int = 1
-    batch_size: int = 16
-    learning_rate: float = 3e-4
-    warmup_share: float = 0.05
-    final_share: float = 0.05
-    weight_decay: float = 0.01
-    adam_epsilon: float = 1e-8
-    max_grad_norm: float = 1.0
     margin: float = 0.0
     margin_column: str = ""
     weight_column: str = ""
     center_rewards_coefficient: float = 0.01
-    dropout: bool = False
-    held_out_share: float = 0.1
     contradictions: str = "raise"
-    seed: int = 0
-    weights: str = "float32"
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         for name in ("margin", "center_rewards_coefficient"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")

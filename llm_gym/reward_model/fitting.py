@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from llm_gym.atomic import replace_directory, write_json
 from llm_gym.pipeline.optimisation import (
@@ -23,41 +23,17 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from llm_gym.reward_model.settings import FittingSettings
     from llm_gym.scorers.classifier import Row
 
-__all__ = ["Settings", "fit", "rounded", "save", "scorer_for"]
-
-
-class Settings(Protocol):
-    """The fields of `RewardModelConfig` and `RatingModelConfig` that the loop reads."""
-
-    @property
-    def epochs(self) -> int: ...  # noqa: D102
-    @property
-    def batch_size(self) -> int: ...  # noqa: D102
-    @property
-    def learning_rate(self) -> float: ...  # noqa: D102
-    @property
-    def warmup_share(self) -> float: ...  # noqa: D102
-    @property
-    def final_share(self) -> float: ...  # noqa: D102
-    @property
-    def weight_decay(self) -> float: ...  # noqa: D102
-    @property
-    def adam_epsilon(self) -> float: ...  # noqa: D102
-    @property
-    def max_grad_norm(self) -> float: ...  # noqa: D102
-    @property
-    def dropout(self) -> bool: ...  # noqa: D102
-    @property
-    def seed(self) -> int: ...  # noqa: D102
+__all__ = ["fit", "rounded", "save", "scorer_for"]
 
 
 def fit(
     model: PreTrainedModel,
     lengths: Sequence[int],
     loss_of: Callable[[list[int]], torch.Tensor],
-    settings: Settings,
+    settings: FittingSettings,
     *,
     title: str,
     quiet: bool,

@@ -17,11 +17,12 @@ import numpy as np
 from llm_gym.preferences.records import check_text
 from llm_gym.reward_model.backbone import load_backbone, scale_rewards, shift_rewards
 from llm_gym.reward_model.batches import check_last_tokens, rewards, rewards_of
-from llm_gym.reward_model.checking import MINIMUM, check_settings
+from llm_gym.reward_model.checking import MINIMUM
 from llm_gym.reward_model.evaluation import evaluate_ratings
 from llm_gym.reward_model.fitting import fit, rounded, save, scorer_for, with_dropped_tokens
 from llm_gym.reward_model.losses import rating_loss
 from llm_gym.reward_model.scorer import RECORD
+from llm_gym.reward_model.settings import FittingSettings
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -36,55 +37,27 @@ _PRIOR = 4  # ratings that the pooled variance counts for, beside a text's own
 
 
 @dataclass(frozen=True)
-class RatingModelConfig:
+class RatingModelConfig(FittingSettings):
     """Settings of a reward model's training on ratings.
 
+    Those of `FittingSettings`, which are documented there, and
+
     Attributes:
-        model: Model to start from, by embedded or hub name, or directory.
-        template: How prompt and text become the model's input: "chat", "pair", or a format string
-            with {completion} and perhaps {prompt}.
-        max_length: Tokens of a text; what is longer is cut from the left; 0 for what the model can
-            read.
         epochs: Passes over the texts.
         batch_size: Texts per step.
-        learning_rate: Peak of the cosine schedule.
-        warmup_share: Share of the steps that warm up.
-        final_share: Last learning rate as a share of the peak.
-        weight_decay: Decay of the weight matrices.
-        adam_epsilon: Gradients far smaller than this move their weights in proportion to their
-            size, as without Adam, so that a word's embedding moves the less the rarer the word. At
-            1e-8 all embeddings move alike, and those of rare words may learn texts by heart.
-        max_grad_norm: Longer gradients are clipped.
         rater_noise: "ignore" counts all texts alike, "weight" those less whose raters differ more.
         token_dropout: Share of the tokens that are replaced by the mask token while training.
-        dropout: Leave the model's own dropout on while training.
         held_out_share: Share of the texts that is held out if no held-out texts are given.
-        seed: Seed of the head, of the order of texts and of dropout.
-        weights: Type of the stored weights: float32, float16 or bfloat16.
-        device: Where to train, for example "cpu" or "cuda".
     """
 
-    model: str = "llm_gym/email-sft"
     template: str = "{completion}"
-    max_length: int = 0
     epochs: int = 2
     batch_size: int = 32
-    learning_rate: float = 3e-4
-    warmup_share: float = 0.05
-    final_share: float = 0.05
-    weight_decay: float = 0.01
-    adam_epsilon: float = 1e-8
-    max_grad_norm: float = 1.0
     rater_noise: str = "ignore"
     token_dropout: float = 0.0
-    dropout: bool = False
-    held_out_share: float = 0.1
-    seed: int = 0
-    weights: str = "float32"
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         if self.rater_noise not in ("ignore", "weight"):
             raise ValueError(f"rater_noise must be 'ignore' or 'weight', got {self.rater_noise!r}")
         if not 0 <= self.token_dropout < 1:

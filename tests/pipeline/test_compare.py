@@ -130,7 +130,7 @@ def test_settings_that_cannot_work_are_refused(values, message):
 
 
 def test_a_reward_model_is_a_scorer_by_name(tiny_dir, tmp_path):
-    from llm_gym.pipeline.setup import scorer_from_name
+    from llm_gym.pipeline.setup import environment_kwargs, scorer_from_name
     from llm_gym.preferences import Preference
     from llm_gym.reward_model import RewardModelConfig, RewardModelScorer, train_reward_model
 
@@ -142,5 +142,13 @@ def test_a_reward_model_is_a_scorer_by_name(tiny_dir, tmp_path):
     assert scorer.template == "{prompt} {completion}"
     expected = RewardModelScorer(tmp_path / "rm")(["w3"], ["w1 w3"])
     assert scorer(["w3"], ["w1 w3"]) == expected
+    # "meta" has shapes and no numbers: a device that every machine has.
+    elsewhere = scorer_from_name(f"reward:{tmp_path / 'rm'}", "meta")
+    assert elsewhere.model.device.type == "meta"
+    kwargs = environment_kwargs(
+        "llm_gym/TextGeneration-v0", tiny_dir(), scorer=f"reward:{tmp_path / 'rm'}", device="meta"
+    )
+    assert kwargs["scorer"].model.device.type == "meta"
+    assert "device" not in kwargs
     with pytest.raises(ValueError, match="there is no scorer 'reward:'"):
         scorer_from_name("reward:")

@@ -28,6 +28,7 @@ from llm_gym.pipeline.rlhf import (
     stages,
 )
 from llm_gym.preferences import PreferenceStore
+from llm_gym.reward_model import RewardModelScorer
 from tests.tiny_rlhf import TINY
 
 ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
@@ -38,11 +39,26 @@ def walk(settings: RLHFSettings, output: Path, console: Console | None = None):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def devices():
+    """Where the reward model of the run `whole` was asked to go, each time it was loaded."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, devices):
     """A run that nothing interrupted: its directory, its result, and what it printed."""
     directory = tmp_path_factory.mktemp("rlhf") / "whole"
     stream = io.StringIO()
-    run = walk(TINY, directory, Console(file=stream, width=100))
+    load = RewardModelScorer.__init__
+
+    def watched(scorer, model, **options):
+        if model in (directory / "reward-model", str(directory / "reward-model")):
+            devices.append(options.get("device"))
+        load(scorer, model, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RewardModelScorer, "__init__", watched)
+        run = walk(TINY, directory, Console(file=stream, width=100))
     return directory, run, stream.getvalue()
 
 
@@ -75,8 +91,12 @@ def test_every_stage_leaves_its_model_its_record_and_its_figures(whole):
     assert summary["pretrain_perplexity"] < summary["pretrain_perplexity_before"]
 
 
+def test_the_reward_model_runs_where_the_run_does(whole, devices):
+    """For its own measures, as PPO's scorer, beside the gold score, and for the results."""
+    assert devices == [TINY.device] * 4
+
+
 def test_figures_follow_from_the_answers_that_were_kept(whole):
-    from llm_gym.reward_model import RewardModelScorer
     from llm_gym.scorers import LengthScorer
 
     directory, run, _ = whole

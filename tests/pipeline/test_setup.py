@@ -8,6 +8,7 @@ from llm_gym.pipeline.setup import (
     chat_prompt_template,
     environment_kwargs,
     scorer_from_name,
+    torch_device,
 )
 from llm_gym.testing.tiny import tiny_tokenizer
 
@@ -20,6 +21,13 @@ def test_scorers_by_name(tmp_path):
     file = tmp_path / "c:d.py"  # a colon in the path
     file.write_text("def f(prompts, completions): return [3.0] * len(prompts)")
     assert scorer_from_name(f"{file}:f")(["p"], ["x"]) == [3.0]
+
+
+def test_auto_is_cuda_where_there_is_one(monkeypatch):
+    for there, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+        assert torch_device("auto") == expected
+    assert torch_device("cuda:1") == "cuda:1"
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def held_out_env(settings: RLHFSettings, places: Places, model: str) -> dict[str
         TEXT_GENERATION,
         model,
         scorer=settings.true_rater,
+        device=settings.device,
         prompts=str(places.prompts("held-out")),
         prompt_template=settings.prompt_template,
         max_new_tokens=settings.max_new_tokens,
@@ -76,6 +77,7 @@ def answer_held_out(
         model,
         held_out_env(settings, places, tokenizer_of),
         seed=settings.seed,
+        device=settings.torch_device,
     )
     atomic.write_json(places.answers(stage), found.to_dict())
     return found, {

@@ -86,8 +86,8 @@ def _watch(settings: RLHFSettings, places: Places) -> OveroptimisationAlarm:
     kwargs.pop("scorer")
     measure = HeldOutMeasure(
         kwargs,
-        RewardModelScorer(places.reward_model),
-        scorer_from_name(settings.true_rater),
+        RewardModelScorer(places.reward_model, device=settings.torch_device),
+        scorer_from_name(settings.true_rater, settings.device),
         seed=settings.seed,
     )
     return OveroptimisationAlarm(

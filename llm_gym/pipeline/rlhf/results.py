@@ -71,7 +71,7 @@ def gather(settings: RLHFSettings, places: Places) -> Results:
         if record is None:
             raise ValueError(f"stage {stage} in {places.root} is not finished")
         records[stage] = record
-    scorer = RewardModelScorer(places.reward_model)
+    scorer = RewardModelScorer(places.reward_model, device=settings.torch_device)
     judged = {}
     for stage in ANSWERED:
         rows = read_answers(places, stage)

@@ -8,6 +8,7 @@ from pathlib import Path
 from llm_gym.language_models import PROMPT_TEMPLATE
 from llm_gym.pipeline.compare import CompareSettings
 from llm_gym.pipeline.pretrain import PretrainConfig
+from llm_gym.pipeline.setup import torch_device
 from llm_gym.pipeline.sft import SFTConfig
 from llm_gym.pipeline.train import TrainSettings
 from llm_gym.reward_model.comparisons import RewardModelConfig
@@ -127,7 +128,7 @@ class RLHFSettings:
             batch_size=self.pretrain_batch_size,
             learning_rate=self.pretrain_learning_rate,
             seed=self.seed,
-            device=self._device(),
+            device=self.torch_device,
         )
 
     def fine_tuning(self) -> SFTConfig:
@@ -138,7 +139,7 @@ class RLHFSettings:
             batch_size=self.sft_batch_size,
             learning_rate=self.sft_learning_rate,
             seed=self.seed,
-            device=self._device(),
+            device=self.torch_device,
         )
 
     def comparing(self, model: str) -> CompareSettings:
@@ -158,7 +159,7 @@ class RLHFSettings:
             length_bias=self.length_bias,
             flattery_bias=self.flattery_bias,
             seed=self.seed,
-            device=self._device(),
+            device=self.torch_device,
         )
 
     def reward_model(self, model: str) -> RewardModelConfig:
@@ -171,7 +172,7 @@ class RLHFSettings:
             held_out_share=0.2,
             contradictions="keep",
             seed=self.seed,
-            device=self._device(),
+            device=self.torch_device,
         )
 
     def training(self, model: str, reward_model: str, prompts: Path) -> TrainSettings:
@@ -198,9 +199,7 @@ class RLHFSettings:
         """A copy with other values of some fields."""
         return replace(self, **values)  # type: ignore[arg-type]
 
-    def _device(self) -> str:
-        if self.device != "auto":
-            return self.device
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
+    @property
+    def torch_device(self) -> str:
+        """Where every model runs, the reward model too: `device`, and what "auto" is here."""
+        return torch_device(self.device)

@@ -198,7 +198,7 @@ def reward_model_stage(
             kept, places.reward_model, config, held_out=held_out, quiet=quiet
         )
         measured = metrics["held_out"]
-        scorer = RewardModelScorer(places.reward_model)
+        scorer = RewardModelScorer(places.reward_model, device=settings.torch_device)
         return {
             "comparisons": metrics["comparisons"],
             "held_out": measured["comparisons"],
@@ -265,7 +265,7 @@ def _against_gold(
     from llm_gym.pipeline.setup import scorer_from_name
     from llm_gym.reward_model import differences_of
 
-    gold = scorer_from_name(settings.true_rater)
+    gold = scorer_from_name(settings.true_rater, settings.device)
     prompts = [row.prompt for row in held_out]
     chosen, rejected = (
         np.asarray(gold(prompts, [getattr(row, side) for row in held_out]), dtype=np.float64)
