@@ -13,7 +13,9 @@ from tests.scorers.tiny_classifiers import save_classifier, save_reward_model
 PAGES = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize(("name", "examples"), [("scorers.md", 30), ("preferences.md", 12)])
+@pytest.mark.parametrize(
+    ("name", "examples"), [("scorers.md", 30), ("preferences.md", 12), ("known_optimum.md", 3)]
+)
 def test_the_examples_of_the_guide_are_true(name, examples, tmp_path, monkeypatch):
     """The pages' directories exist where they run, with tiny models in them."""
     monkeypatch.chdir(tmp_path)

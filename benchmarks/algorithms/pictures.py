@@ -40,34 +40,6 @@ def draw(results: dict[str, Any], runs: list[dict[str, Any]], output: Path) -> l
     ]
 
 
-def draw_text(results: dict[str, Any], runs: list[dict[str, Any]], path: Path) -> Path:
-    """Held-out score against tokens and against divergence, means over seeds, a column a task."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    tasks = list(results["held_out"])
-    labels = {name: one["label"] for name, one in results["text"]["algorithms"].items()}
-    figure, axes = plt.subplots(2, len(tasks), figsize=(4 * len(tasks), 6.4), squeeze=False)
-    for column, task in enumerate(tasks):
-        for index, name in enumerate(one for one in labels if one in results["held_out"][task]):
-            curves = [r["points"] for r in runs if (r["task"], r["algorithm"]) == (task, name)]
-            count = min(map(len, curves))
-            for row, x in enumerate(("tokens", "kl_to_reference")):
-                table = np.array([[(p[x], p["score"]) for p in c[:count]] for c in curves])
-                style = {"color": f"C{index % 10}", "linestyle": ("-", "--", ":")[index // 10]}
-                axes[row, column].plot(*table.mean(0).T, marker=".", label=labels[name], **style)
-        axes[0, column].set(title=task, xlabel="sampled tokens", ylabel="held-out score")
-        axes[1, column].set(xlabel="KL to the reference, nats an answer", ylabel="held-out score")
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.tight_layout()
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
-    return path
-
-
 def _curves(
     runs: list[dict[str, Any]], labels: dict[str, str], x: str, name: str, path: Path
 ) -> Path:
@@ -137,8 +109,8 @@ def _profiles(results: dict[str, Any], labels: dict[str, str], path: Path) -> Pa
         xscale="log",
     )
     axis.invert_xaxis()
-    axis.legend(fontsize="small", loc="lower left")
+    figure.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)
     return path

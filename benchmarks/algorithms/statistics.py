@@ -109,12 +109,13 @@ def _estimates(scores: dict[str, Any], statistic: Any, resamples: int, seed: int
     with warnings.catch_warnings():
         # rliable hands its generator on under a name that arch is about to drop.
         warnings.filterwarnings("ignore", "random_state is deprecated", FutureWarning)
-        return library.get_interval_estimates(
-            scores,
-            statistic,
-            reps=resamples,
-            random_state=np.random.RandomState(seed),
-        )
+        # Stratified resampling draws from NumPy's global generator, whatever it is given.
+        state = np.random.get_state()  # noqa: NPY002
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            return library.get_interval_estimates(scores, statistic, reps=resamples)
+        finally:
+            np.random.set_state(state)  # noqa: NPY002
 
 
 def profiles(scores: dict[str, Floats]) -> dict[str, list[float]]:

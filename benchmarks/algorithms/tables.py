@@ -14,6 +14,8 @@ def page(results: dict[str, Any]) -> str:
     parts += [_held_out(results, task) for task in results.get("held_out", {})]
     if "text" in results:
         parts.append(_over_tasks(results))
+    if "flights" in results:
+        parts.append(_flights(results["flights"]))
     if results["cannot_run"]:
         parts.append("Not run: " + "; ".join(results["cannot_run"]) + ".")
     if results["crashed"]:
@@ -54,15 +56,18 @@ def _scores(results: dict[str, Any]) -> str:
 
 
 def _held_out(results: dict[str, Any], task: str) -> str:
-    """A task of text: best first."""
-    found = results["held_out"][task]
+    """A task of text: best first, and how the learning rates were chosen."""
+    found, text = results["held_out"][task], results["text"]
+    beta = text["settings"][task]["beta"]
     rows = [
         [
-            results["text"]["algorithms"][name]["label"],
+            text["algorithms"][name]["label"],
             f"{one['before']:.3f}",
             _with_interval(one["after"], "mean", one["seeds"]),
+            _with_interval(one["objective"], "mean", one["seeds"]),
             f"{one['kl_to_reference']:.2f}",
             f"{one['length']:.1f}",
+            f"{one['learning_rate']:g}",
             f"{one['tokens']:.0f}",
             f"{one['cpu_seconds']:.1f}",
             str(one["seeds"]),
@@ -73,13 +78,39 @@ def _held_out(results: dict[str, Any], task: str) -> str:
         task,
         "held-out score before",
         "after [95 %]",
+        f"score - {beta:g} KL [95 %]",
         "KL, nats an answer",
         "tokens an answer",
+        "learning rate",
         "tokens",
         "CPU s a run",
         "seeds",
     ]
-    return _table(head, rows)
+    below = [_tuning(text["tuning"][task]), _critics(text["critics"][task], text["algorithms"])]
+    return "\n\n".join([_table(head, rows), *filter(None, below)])
+
+
+def _tuning(tuning: dict[str, Any] | None) -> str:
+    """How the learning rates of a task were chosen."""
+    if tuning is None:
+        return "Learning rates: chosen by hand, not tuned."
+    how = tuning["how"]
+    rates = ", ".join(f"{rate:g}" for rate in how["learning_rates"])
+    last = how["first_seed"] + how["seeds"] - 1
+    seeds = f"seed {last}" if how["seeds"] == 1 else f"seeds {how['first_seed']} to {last}"
+    return (
+        f"Learning rates: the best of {rates} for each algorithm, by the objective on prompts "
+        f"{how['prompts']} after {how['tokens']} tokens, {seeds}."
+    )
+
+
+def _critics(pairs: list[dict[str, Any]], algorithms: dict[str, Any]) -> str:
+    """How much higher PPO ends with one critic than with another."""
+    return "\n".join(
+        f"- {algorithms[one['better']]['label']} over {algorithms[one['worse']]['label']}: "
+        f"{_with_interval(one, 'mean', one['seeds'])}"
+        for one in pairs
+    )
 
 
 def _over_tasks(results: dict[str, Any]) -> str:
@@ -99,10 +130,57 @@ def _over_tasks(results: dict[str, Any]) -> str:
     return _table(head, rows) if rows else ""
 
 
-def _with_interval(one: dict[str, float], name: str, seeds: int) -> str:
+def _flights(found: dict[str, Any]) -> str:
+    """The autopilot: best first, and pilots by hand behind them."""
+    rows, levels, learnt = [], found["levels"], found["learnt"]
+
+    def by_level(one: dict[str, float], measure: str, factor: float = 1.0) -> str:
+        return " / ".join(f"{factor * one[f'{measure}/{level}']:.0f}" for level in levels)
+
+    for name, one in sorted(learnt.items(), key=lambda item: -item[1]["return"]["mean"]):
+        mean, seeds = found["interquartile_mean"][name], one["seeds"]
+        better = found["improvement_over_ppo"].get(f"{name} > sb3_ppo")
+        success = {key: 100 * value for key, value in one["success"].items()}
+        rows.append(
+            [
+                found["algorithms"][name]["label"],
+                _with_interval(one["return"], "mean", seeds, 1),
+                _with_interval(mean, "iqm", seeds, 1),
+                by_level(one, "return"),
+                _with_interval(success, "mean", seeds, 0),
+                by_level(one, "success", 100.0),
+                f"{one['stick']:.2f}",
+                _with_interval(better, "probability", seeds, 2) if better else "",
+                f"{one['steps']:.0f}",
+                f"{one['cpu_seconds']:.1f}",
+                str(seeds),
+            ]
+        )
+    for one in found["pilots"].values():
+        measured = [by_level(one, "return"), f"{100 * one['success']:.0f}"]
+        measured += [by_level(one, "success", 100.0), f"{one['stick']:.2f}"]
+        rows.append([one["label"], f"{one['return']:.1f}", "", *measured, "", "0", "", ""])
+    head = [
+        "autopilot",
+        "return of 300 [95 %]",
+        "IQM [95 %]",
+        f"return: {' / '.join(levels)}",
+        "success, % [95 %]",
+        "success by level, %",
+        "stick, degrees a step",
+        "better than stock PPO [95 %]",
+        "steps",
+        "CPU s a run",
+        "seeds",
+    ]
+    return _table(head, rows) if learnt else ""
+
+
+def _with_interval(one: dict[str, float], name: str, seeds: int, digits: int = 3) -> str:
     """A figure with its interval, of which a single seed says nothing."""
-    interval = f" [{one['low']:.3f}, {one['high']:.3f}]" if seeds > 1 else ""
-    return f"{one[name]:.3f}{interval}"
+    ends = [f"{one[end]:.{digits}f}" for end in ("low", "high")]
+    interval = f" [{', '.join(ends)}]" if seeds > 1 else ""
+    return f"{one[name]:.{digits}f}{interval}"
 
 
 def _gradients(results: dict[str, Any]) -> str:

@@ -8,21 +8,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.algorithms.flight_settings import FLIGHT
 from benchmarks.algorithms.jobs import run_jobs
 from benchmarks.algorithms.settings import Budget, Entry, fingerprint
 from benchmarks.algorithms.store import OtherRunsError
 from benchmarks.algorithms.text_settings import (
-    AUTOPILOT_POINTER,
     TEXT_ENTRIES,
     TEXT_TASKS,
     TextBudget,
     TextTask,
     of_a_text_run,
     quick_task,
-    why_not_fly,
 )
 
-KNOWN, FLIGHT = "known-optimum", "autopilot"
+KNOWN = "known-optimum"
 KINDS = (KNOWN, *TEXT_TASKS, FLIGHT)
 """What ``--only`` takes."""
 
@@ -39,6 +38,7 @@ class TextPlan:
         budget: What was asked for.
         cannot_run: What cannot run, and why.
         crashed: Models that could not be made, as ``key`` and ``error``.
+        tuning: How the learning rates of tasks were chosen, of those that were.
     """
 
     tasks: dict[str, TextTask] = field(default_factory=dict)
@@ -48,6 +48,7 @@ class TextPlan:
     budget: TextBudget = field(default_factory=TextBudget)
     cannot_run: list[str] = field(default_factory=list)
     crashed: list[dict[str, str]] = field(default_factory=list)
+    tuning: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def plan_text(given: argparse.Namespace) -> TextPlan:
@@ -66,9 +67,6 @@ def plan_text(given: argparse.Namespace) -> TextPlan:
         budget = replace(budget, seeds=given.seeds)
     chosen = {name: TEXT_ENTRIES[name] for name in given.text_algorithms}
     plan = select(tasks, chosen, given.data)
-    if FLIGHT in given.kinds:
-        reasons = [why_not_fly(entry) for entry in chosen.values()]
-        plan.cannot_run.extend([*reasons, AUTOPILOT_POINTER])
     folders = {
         name: given.output / "models" / name for name, task in plan.tasks.items() if task.maker
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from benchmarks.algorithms.settings import ENTRIES, Entry
@@ -53,12 +53,16 @@ class TextBudget:
         first_seed: Of them.
         evaluations: Times that the held-out prompts are answered, the first before training.
         measured_prompts: Held-out prompts that are answered, at most.
+        tuning_seeds: Runs of each algorithm with each learning rate that is tried.
+        tuning_share: Tokens of such a run, as a share of the task's.
     """
 
     seeds: int = 10
     first_seed: int = 0
-    evaluations: int = 5
+    evaluations: int = 4
     measured_prompts: int = 128
+    tuning_seeds: int = 1
+    tuning_share: float = 0.5
 
     def quick(self) -> TextBudget:
         """A look at whether everything works."""
@@ -70,12 +74,13 @@ TEXT_TASKS: dict[str, TextTask] = {
         "llm_gym/PoliteEmail-v0",
         "llm_gym/email-sft",
         scorer=f"{_MODELS}:politeness_share",
+        tokens=15_000,
         rows=32,
     ),
     "reasoning": TextTask(
         "llm_gym/ReasoningSpellBackward-v0",
         maker=f"{_MODELS}:make_reasoning_model",
-        tokens=50_000,
+        tokens=30_000,
         rows=128,
         needs=("llm_gym_reasoning", "reasoning_gym"),
     ),
@@ -84,6 +89,7 @@ TEXT_TASKS: dict[str, TextTask] = {
         maker=f"{_MODELS}:make_real_text_model",
         maker_steps=1000,
         scorer=f"{_MODELS}:real_text_scorer",
+        tokens=20_000,
         environment=(
             ("max_prompt_tokens", 48),
             ("truncate_prompts", True),
@@ -116,6 +122,13 @@ def of_a_text_run(budget: TextBudget) -> dict[str, Any]:
 
 # ---------------------------------------------------------------------- the algorithms on text
 
+TEXT_LEARNING_RATES = {
+    "polite-email": (1e-4, 3e-4, 1e-3),
+    "reasoning": (1e-3, 3e-3, 1e-2),  # a smaller model, of 0.1 million weights
+    "real-text": (1e-4, 3e-4, 1e-3),
+}
+"""What tuning tries on a task, for every algorithm alike; rates are constant over a run."""
+
 _RATE = 3e-4
 """Of AdamW for transformers of 0.1 to 3 million weights, one pass over each rollout."""
 
@@ -136,40 +149,43 @@ _ON_TEXT: dict[str, dict[str, Any]] = {
     "dr_grpo": {"group_size": 4},
     "dapo": {"group_size": 4},
     "raft": {"group_size": 4},
+    "sft_on_best": {"group_size": 4},
     # beta * label_scale is the price of a nat that the others pay.
     "dpo": {"group_size": 2, "arguments": {"beta": 0.1, "label_scale": 0.1, "n_epochs": 3}},
     "dpo_online": {"group_size": 2, "arguments": {"beta": 0.1, "label_scale": 0.1}},
 }
 
 
-def _on_text(name: str, entry: Entry) -> Entry:
+@dataclass(frozen=True)
+class TextEntry(Entry):
+    """An algorithm on text.
+
+    Attributes:
+        critic_start: Whether its critic, if it has one, starts at the level of the first returns
+            instead of at zero (`llm_gym.callbacks.CriticStart`).
+    """
+
+    critic_start: bool = True
+
+
+def _on_text(name: str, entry: Entry) -> TextEntry:
     rate = _RATE_OF_FOUR if entry.arguments.get("n_epochs") == 4 else _RATE
+    # The penalty is constant for all.
     changes = {"learning_rate": rate, "kl_start": 1.0, "group_size": 1, **_ON_TEXT.get(name, {})}
     arguments = {**entry.arguments, **_TOKENS_A_STEP, **changes.pop("arguments", {})}
-    return replace(entry, arguments=arguments, **changes)
+    known = {field.name: getattr(entry, field.name) for field in fields(entry)}
+    return TextEntry(**{**known, "arguments": arguments, **changes})
 
 
-TEXT_ENTRIES: dict[str, Entry] = {name: _on_text(name, entry) for name, entry in ENTRIES.items()}
+TEXT_ENTRIES: dict[str, TextEntry] = {
+    name: _on_text(name, entry)
+    for name, entry in ENTRIES.items()
+    if not name.endswith("_constant_beta")
+}
 """Every algorithm with the settings it has on text."""
 
-assert all(task.beta == 0.01 for task in TEXT_TASKS.values()), "DPO's label_scale is for 0.01"
-
-
-# ---------------------------------------------------------------------- where text cannot go
-
-AUTOPILOT = "llm_gym/Autopilot-v0"
-AUTOPILOT_POINTER = (
-    "learning to fly is compared in benchmarks/autopilot (Stable-Baselines3's own algorithms: "
-    "agents/ppo_autopilot.py, agents/sac_autopilot.py)"
+TEXT_ENTRIES["ppo_zero_start"] = replace(
+    TEXT_ENTRIES["ppo"], label="PPO, critic from zero", critic_start=False
 )
-_WITH_CRITIC = ("llm_gym:PPO", "llm_gym.algorithms:A2C", "llm_gym.algorithms:NLPO", "sb3_contrib:")
 
-
-def why_not_fly(entry: Entry) -> str:
-    """Why an algorithm for language models cannot run on the autopilot."""
-    reasons = ["its actions are continuous, not tokens"]
-    if entry.group_size > 1:
-        reasons.append("it has no groups of answers to one prompt")
-    if entry.algorithm.startswith(_WITH_CRITIC):
-        reasons.append("it has no language model to carry a critic")
-    return f"{entry.label} cannot run on {AUTOPILOT}: " + "; ".join(reasons)
+assert all(task.beta == 0.01 for task in TEXT_TASKS.values()), "DPO's label_scale is for 0.01"

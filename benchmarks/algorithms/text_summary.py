@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ from benchmarks.common import mean_with_interval
 Run = dict[str, Any]
 
 
+CRITICS = ("ppo", "ppo_separate", "ppo_detached", "ppo_zero_start")
+"""PPO with different critics; all else is the same."""
+
+
 def summarise_text(runs: list[Run], plan: TextPlan) -> dict[str, Any]:
     """Everything that is reported of tasks of text.
 
@@ -22,8 +27,8 @@ def summarise_text(runs: list[Run], plan: TextPlan) -> dict[str, Any]:
         plan: What was asked for.
 
     Returns:
-        ``held_out`` by task and algorithm, and ``text``: statistics over tasks, of the algorithms
-        that ran on all of them.
+        ``held_out`` by task and algorithm, and ``text``: differences between critics by task, and
+        statistics over tasks, of the algorithms that ran on all of them.
     """
     done = [run for run in runs if run["kind"] == "text" and run["status"] == "done"]
     names = list(plan.tasks)
@@ -33,7 +38,8 @@ def summarise_text(runs: list[Run], plan: TextPlan) -> dict[str, Any]:
         for name in plan.entries[task]:
             mine = [run for run in done if (run["task"], run["algorithm"]) == (task, name)]
             if mine:
-                held_out.setdefault(task, {})[name] = _of_one(mine)
+                rate = plan.entries[task][name].learning_rate
+                held_out.setdefault(task, {})[name] = {**_of_one(mine), "learning_rate": rate}
     matrices = {
         name: statistics.score_matrix(
             [run for run in done if run["algorithm"] == name], names, "score"
@@ -49,7 +55,10 @@ def summarise_text(runs: list[Run], plan: TextPlan) -> dict[str, Any]:
             "settings": {name: asdict(task) for name, task in plan.tasks.items()},
             "budget": asdict(plan.budget),
             "algorithms": {name: asdict(entry) for name, entry in entries.items()},
-            "tuning": "none: every algorithm has the settings given here, chosen beforehand",
+            "tuning": {name: plan.tuning.get(name) for name in names},
+            "critics": {
+                name: critics([run for run in done if run["task"] == name]) for name in names
+            },
             "interquartile_mean": statistics.interquartile_means(scores) if scores else {},
             "profiles": statistics.profiles(scores),
             "improvement_over_ppo": statistics.improvement(scores, pairs),
@@ -57,8 +66,34 @@ def summarise_text(runs: list[Run], plan: TextPlan) -> dict[str, Any]:
     }
 
 
+def critics(runs: list[Run]) -> list[dict[str, Any]]:
+    """How much higher PPO ends with one critic than with another, seed by seed.
+
+    Args:
+        runs: Finished ones on a task.
+
+    Returns:
+        Pairs ``better`` and ``worse`` with ``seeds``, ``mean``, ``low`` and ``high`` of the
+        difference between their scores, of pairs with seeds in common.
+    """
+    scores: dict[str, dict[int, float]] = {name: {} for name in CRITICS}
+    for run in runs:
+        if run["algorithm"] in scores:
+            scores[run["algorithm"]][run["seed"]] = run["end"]["score"]
+    found = []
+    for pair in combinations(CRITICS, 2):
+        one, other = (scores[name] for name in pair)
+        gaps = [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
+        if gaps:
+            better, worse = pair if np.mean(gaps) >= 0 else pair[::-1]
+            sign = 1 if better == pair[0] else -1
+            interval = mean_with_interval([sign * gap for gap in gaps])
+            found.append({"better": better, "worse": worse, "seeds": len(gaps), **interval})
+    return found
+
+
 def _of_one(runs: list[Run]) -> dict[str, Any]:
-    """An algorithm on a task: means over seeds, and the interval of the score."""
+    """An algorithm on a task: means over seeds, with intervals for scores."""
     mean = {
         name: float(np.mean([run["end"][name] for run in runs]))
         for name in ("kl_to_reference", "length", "share_ended", "tokens", "cpu_seconds")
@@ -71,5 +106,6 @@ def _of_one(runs: list[Run]) -> dict[str, Any]:
         "before": float(np.mean(before)),
         "after": mean_with_interval(after),
         "gain": mean_with_interval(gains),
+        "objective": mean_with_interval([run["end"]["objective"] for run in runs]),
         **mean,
     }

@@ -14,8 +14,9 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from benchmarks.algorithms.settings import Entry
-from benchmarks.algorithms.text_settings import TextBudget, TextTask
+from benchmarks.algorithms.text_settings import TextBudget, TextEntry, TextTask
 from benchmarks.algorithms.training import build, named
+from llm_gym.callbacks import CriticStart
 from llm_gym.evaluation import evaluate, sequence_kl
 from llm_gym.language_models.loading import load_causal_lm
 from llm_gym.pipeline.setup import environment_kwargs
@@ -69,7 +70,8 @@ def task_arguments(task: TextTask, folder: Path | None) -> tuple[dict[str, Any],
 class HeldOut(BaseCallback):
     """Answers the held-out prompts now and then; what that takes is not counted.
 
-    The divergence is that of the bare model: NLPO's mask is not in it.
+    The divergence is that of the bare model: NLPO's mask is not in it. The objective, score less
+    the price of the divergence, is what algorithms with a penalty maximise.
 
     Attributes:
         points: Evaluations with the tokens and CPU seconds spent until then.
@@ -116,6 +118,7 @@ class HeldOut(BaseCallback):
                 "cpu_seconds": paused - self.started - self.idle,
                 "score": found.mean_score,
                 "kl_to_reference": kl,
+                "objective": found.mean_score - self.task.beta * kl,
                 "length": found.mean_length,
                 "share_ended": found.share_ended,
             }
@@ -127,7 +130,8 @@ def train_on_text(job: dict[str, Any]) -> dict[str, Any]:
     """One run from beginning to end.
 
     Args:
-        job: ``entry``, ``task``, ``budget``, ``seed`` and ``folder``.
+        job: ``entry``, ``task``, ``budget``, ``seed``, ``folder`` and ``kind``: a run that chooses
+            a learning rate (``"text-tune"``) answers prompts of training, not those held out.
 
     Returns:
         The curve, and its first and last point as ``start`` and ``end``.
@@ -135,9 +139,11 @@ def train_on_text(job: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: A figure is not finite.
     """
-    entry: Entry = job["entry"]
+    entry: TextEntry = job["entry"]
     task: TextTask = job["task"]
     training, measuring = task_arguments(task, job["folder"])
+    if job["kind"] == "text-tune":
+        measuring = training
     env = gym.make_vec(
         task.env,
         num_envs=task.rows,
@@ -155,7 +161,10 @@ def train_on_text(job: dict[str, Any]) -> dict[str, Any]:
         decay=False,  # of some twenty rollouts the last would be for nothing
     )
     watch = HeldOut(job, measuring, task.tokens)
-    model.learn(task.tokens, callback=watch, log_interval=None)
+    callbacks: list[BaseCallback] = [watch]
+    if entry.critic_start:
+        callbacks.append(CriticStart())
+    model.learn(task.tokens, callback=callbacks, log_interval=None)
     watch.note()
     end = watch.points[-1]
     if not all(math.isfinite(value) for value in end.values()):

@@ -7,6 +7,7 @@ import importlib.util
 import math
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,23 @@ def named(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def why_absent(label: str, algorithm: str, needs: Sequence[str]) -> str | None:
+    """Why an algorithm cannot be imported; None if it can."""
+    missing = [name for name in needs if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"{label} needs {', '.join(missing)}, which is not installed"
+    try:
+        named(algorithm)
+    except (ImportError, AttributeError) as error:
+        return f"{label} is not there: {error}"
+    return None
+
+
 def why_not(entry: Entry, budget: Budget) -> str | None:
     """Why an algorithm cannot run, known before it starts; None if it can."""
-    missing = [name for name in entry.needs if importlib.util.find_spec(name) is None]
-    if missing:
-        return f"{entry.label} needs {', '.join(missing)}, which is not installed"
-    try:
-        named(entry.algorithm)
-    except (ImportError, AttributeError) as error:
-        return f"{entry.label} is not there: {error}"
+    reason = why_absent(entry.label, entry.algorithm, entry.needs)
+    if reason is not None:
+        return reason
     if budget.rows % entry.group_size:
         return (
             f"{entry.label} compares {entry.group_size} answers to a prompt, which does not divide "

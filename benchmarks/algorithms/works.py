@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.algorithms.flight_training import train_to_fly
 from benchmarks.algorithms.gradients import KL_VARIANTS, measure_gradient, measure_kl_gradient
 from benchmarks.algorithms.lengths import LENGTH_ENTRIES, measure_lengths
 from benchmarks.algorithms.settings import (
@@ -28,7 +29,9 @@ WORKS = {
     "lengths": measure_lengths,
     "tune": train,
     "text": train_on_text,
+    "text-tune": train_on_text,
     "model": make_model,
+    "flight": train_to_fly,
 }
 TUNING_SEED = 1000
 """The first problem of tuning, far from those that are reported."""

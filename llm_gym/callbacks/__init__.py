@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llm_gym.callbacks.checkpoints import CheckpointCallback, stop_on_signals
+from llm_gym.callbacks.critic_start import CriticStart
 from llm_gym.callbacks.history import History
 from llm_gym.callbacks.progress import ProgressCallback
 from llm_gym.callbacks.samples import Sample, SampleCallback
@@ -10,6 +11,7 @@ from llm_gym.callbacks.throughput import ThroughputCallback
 
 __all__ = [
     "CheckpointCallback",
+    "CriticStart",
     "History",
     "ProgressCallback",
     "Sample",

@@ -168,6 +168,13 @@ def test_the_interquartile_mean_leaves_out_both_quarters():
     assert found["low"] <= found["iqm"] <= found["high"]
 
 
+def test_intervals_are_the_same_every_time_and_disturb_nobody():
+    scores = {"x": np.random.default_rng(0).random((5, 4))}
+    before = np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert statistics.interquartile_means(scores) == statistics.interquartile_means(scores)
+    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+
+
 def test_the_probability_of_improvement_counts_pairs():
     scores = {"x": np.array([[1.0], [3.0]]), "y": np.array([[0.0], [2.0]])}
     found = statistics.improvement(scores, [("x", "y")], resamples=50)["x > y"]

@@ -9,12 +9,20 @@ import pytest
 
 pytest.importorskip("rliable", reason="the statistics need rliable")
 
-from benchmarks.algorithms import run, text_models, text_run, text_settings, text_training
+from benchmarks.algorithms import (
+    run,
+    text_models,
+    text_pictures,
+    text_run,
+    text_settings,
+    text_training,
+    text_tuning,
+)
 from benchmarks.algorithms.settings import ENTRIES
 from benchmarks.algorithms.store import OtherRunsError
 from benchmarks.algorithms.tables import page
 from benchmarks.algorithms.text_settings import TEXT_ENTRIES, TEXT_TASKS, TextBudget, TextTask
-from benchmarks.algorithms.text_summary import summarise_text
+from benchmarks.algorithms.text_summary import critics, summarise_text
 from llm_gym import atomic
 from llm_gym.testing.tiny import save_tiny_model
 
@@ -49,6 +57,10 @@ def share_of_w3(folder):
     return lambda prompts, completions: [text.split().count("w3") / 4 for text in completions]
 
 
+def always_half(folder):
+    return lambda prompts, completions: [0.5] * len(prompts)
+
+
 def parse(*arguments):
     return run.parse([*arguments, "--output", "x"])
 
@@ -57,36 +69,14 @@ def parse(*arguments):
 
 
 def test_every_algorithm_has_settings_for_text_and_groups_that_fit():
-    assert set(TEXT_ENTRIES) == set(ENTRIES)
+    assert set(ENTRIES) - set(TEXT_ENTRIES) == {"ppo_constant_beta", "rloo_constant_beta"}
+    assert {len(rates) for rates in text_settings.TEXT_LEARNING_RATES.values()} == {3}
+    assert set(text_settings.TEXT_LEARNING_RATES) == set(TEXT_TASKS)
+    assert not [name for name in TEXT_ENTRIES if text_pictures.family_of(name)[0] == "others"]
     for entry in TEXT_ENTRIES.values():
         assert 1e-5 < entry.learning_rate <= 1e-3
         for name, task in TEXT_TASKS.items():
             assert text_training.why_not_on_text(entry, name, task) is None
-
-
-def test_the_autopilot_refuses_by_name_before_anything_starts(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="nothing is left to run"):
-        run.main(
-            ["--only", "autopilot", "--algorithms", "ppo", "rloo_4", f"--output={tmp_path / 'out'}"]
-        )
-    said = capsys.readouterr().out
-    assert (
-        "PPO cannot run on llm_gym/Autopilot-v0: its actions are continuous, not tokens; it has no "
-        "language model to carry a critic\n" in said
-    )
-    assert (
-        "RLOO(4) cannot run on llm_gym/Autopilot-v0: its actions are continuous, not tokens; it "
-        "has no groups of answers to one prompt\n" in said
-    )
-    assert "benchmarks/autopilot" in said
-    assert not (tmp_path / "out" / "runs.jsonl").exists()
-
-
-def test_the_autopilots_actions_are_continuous_indeed():
-    gym = pytest.importorskip("gymnasium")
-    pytest.importorskip("llm_gym_autopilot")
-    env = gym.make(text_settings.AUTOPILOT)
-    assert isinstance(env.action_space, gym.spaces.Box)
 
 
 def test_real_text_without_a_file_and_tasks_without_their_package_are_left_out(monkeypatch):
@@ -127,12 +117,15 @@ def test_only_chooses_the_kind_of_tasks():
     assert polite.text_algorithms == list(text_settings.QUICK_ALGORITHMS)
     assert parse("--only", "polite-email").text_algorithms == list(TEXT_ENTRIES)
     assert parse("--algorithms", "raft", "--quick").text_algorithms == ["raft"]
+    assert parse("--only", "polite-email", "reasoning").kinds == ["polite-email", "reasoning"]
+    assert parse("--tune").kinds == ["known-optimum"]
+    assert parse("--tune", "--only", "polite-email").kinds == ["polite-email"]
 
 
 def test_bad_options_are_named(capsys):
     for arguments, message in (
         (["--only", "reasoning", "--tasks", "additive"], "--tasks is for known-optimum alone"),
-        (["--only", "reasoning", "--tune"], "--tune is for known-optimum alone"),
+        (["--only", "autopilot", "--tune"], "--tune is for known-optimum and tasks of text"),
         (["--data", "nowhere.txt"], "--data nowhere.txt: there is no such file"),
         (["--tokens", "0"], "--tokens 0 must be at least 1"),
     ):
@@ -190,13 +183,17 @@ def folder(tmp_path_factory):
     return folder
 
 
+def tiny_job(entry, folder, kind="text", **changes):
+    job = {"kind": kind, "entry": entry, "task": TINY_TASK, "budget": TINY_BUDGET}
+    return {**job, "seed": 0, "folder": folder, **changes}
+
+
 @pytest.mark.parametrize("name", ["ppo", "rloo_4", "remax", "nlpo", "raft", "dpo", "trpo"])
 def test_a_run_notes_held_out_scores_before_and_after(name, folder):
     entry = TEXT_ENTRIES[name]
     if entry.needs:
         pytest.importorskip("sb3_contrib")
-    job = {"entry": entry, "task": TINY_TASK, "budget": TINY_BUDGET, "seed": 0, "folder": folder}
-    found = text_training.train_on_text(job)
+    found = text_training.train_on_text(tiny_job(entry, folder))
     start, end = found["points"][0], found["points"][-1]
     assert (start, end) == (found["start"], found["end"])
     assert start["tokens"] == 0
@@ -204,7 +201,29 @@ def test_a_run_notes_held_out_scores_before_and_after(name, folder):
     assert start["kl_to_reference"] == pytest.approx(0, abs=1e-5)
     assert end["kl_to_reference"] > 1e-6  # it learnt something
     assert 0 <= end["score"] <= 1
+    assert end["objective"] == pytest.approx(end["score"] - 0.01 * end["kl_to_reference"])
     assert 1 <= end["length"] <= 4
+
+
+def test_critics_start_at_the_level_of_the_returns(folder, monkeypatch):
+    seen = []
+
+    class Kept(text_training.CriticStart):
+        def _on_rollout_end(self):
+            super()._on_rollout_end()
+            seen.append(self.level)
+
+    monkeypatch.setattr(text_training, "CriticStart", Kept)
+    always = replace(TINY_TASK, scorer=f"{HERE}:always_half")
+    for name, expected in (("a2c", 0.5), ("rloo_4", None), ("ppo_zero_start", None)):
+        arguments = {**TEXT_ENTRIES[name].arguments, "kl_coef": 0.0, "reward_scaling": False}
+        entry = replace(TEXT_ENTRIES[name], arguments=arguments)
+        text_training.train_on_text(tiny_job(entry, folder, task=always))
+        if name == "ppo_zero_start":
+            assert seen == []
+        else:
+            assert seen[0] == (None if expected is None else pytest.approx(expected))
+        seen.clear()
 
 
 def line(algorithm, task, seed, before, after):
@@ -216,7 +235,7 @@ def line(algorithm, task, seed, before, after):
         "task": task,
         "seed": seed,
         "start": {"score": before},
-        "end": {"score": after, "cpu_seconds": 4.0, **common},
+        "end": {"score": after, "objective": after - 0.02, "cpu_seconds": 4.0, **common},
     }
 
 
@@ -232,15 +251,121 @@ def test_held_out_scores_and_statistics_by_hand():
     assert (one["seeds"], one["before"], one["after"]["mean"]) == (2, 0.25, 0.625)
     assert one["gain"]["mean"] == 0.375
     assert (one["after"]["low"], one["after"]["high"]) == (0.5, 0.75)
+    assert one["objective"]["mean"] == pytest.approx(0.605)
+    assert one["learning_rate"] == 1e-4
     assert found["held_out"]["a"]["raft"]["seeds"] == 1
     assert set(found["held_out"]["b"]) == {"ppo"}
     # RAFT did not run on every task, so it is in no figure over tasks.
     assert set(found["text"]["interquartile_mean"]) == {"ppo"}
     assert found["text"]["interquartile_mean"]["ppo"]["iqm"] == pytest.approx(0.625)
     table = page({**found, "cannot_run": ["x is left out"], "crashed": []})
-    assert "| PPO | 0.250 | 0.625 [0.500, 0.750] | 2.00 |" in table
-    assert "| RAFT(4) | 0.250 | 1.000 | 2.00 |" in table
+    assert "| PPO | 0.250 | 0.625 [0.500, 0.750] | 0.605 [0.480, 0.730] | 2.00 |" in table
+    assert "| RAFT(4) | 0.250 | 1.000 | 0.980 | 2.00 |" in table
+    assert "Learning rates: chosen by hand, not tuned." in table
     assert "Not run: x is left out." in table
+
+
+def test_critics_are_compared_seed_by_seed():
+    runs = [line("ppo", "a", seed, 0.25, after) for seed, after in ((0, 0.5), (1, 0.25), (2, 0))]
+    runs += [line("ppo_separate", "a", seed, 0.25, after) for seed, after in ((0, 0.75), (1, 1.0))]
+    [found] = critics(runs)
+    assert (found["better"], found["worse"], found["seeds"]) == ("ppo_separate", "ppo", 2)
+    assert (found["mean"], found["low"], found["high"]) == (0.5, 0.25, 0.75)
+    assert critics(runs[:3]) == []
+
+
+# ---------------------------------------------------------------------- tuning
+
+
+TUNED = "polite-email"  # has rates to try
+
+
+def tuning_plan(budget=TINY_BUDGET, **entries):
+    return text_run.TextPlan({TUNED: TINY_TASK}, {TUNED: entries}, budget=budget)
+
+
+def test_every_algorithm_has_the_same_tuning_budget():
+    plan = tuning_plan(TextBudget(tuning_seeds=2), **TEXT_ENTRIES)
+    tried = {}
+    for job in text_tuning.text_tuning_jobs(plan):
+        assert job["entry"].learning_rate == job["learning_rate"]
+        assert job["task"].tokens == 64  # half of a run's
+        figures = (job["learning_rate"], job["seed"])
+        tried.setdefault(job["algorithm"], []).append(figures)
+    assert set(tried) == set(TEXT_ENTRIES)
+    grid = {(rate, seed) for rate in (1e-4, 3e-4, 1e-3) for seed in (1000, 1001)}
+    for figures in tried.values():
+        assert len(figures) == len(set(figures))
+        assert set(figures) == grid
+    assert not {job["seed"] for job in text_run.text_jobs(plan)} & {1000, 1001}
+
+
+def test_tuning_answers_prompts_of_training(folder, monkeypatch):
+    asked = []
+    evaluate = text_training.evaluate
+
+    def listening(*args, env_kwargs, **kwargs):
+        asked.append(set(env_kwargs["prompts"]))
+        return evaluate(*args, env_kwargs=env_kwargs, **kwargs)
+
+    monkeypatch.setattr(text_training, "evaluate", listening)
+    prompts = json.loads((folder / "prompts.json").read_text())
+    for kind, expected in (("text", "measuring"), ("text-tune", "training")):
+        asked.clear()
+        text_training.train_on_text(tiny_job(TEXT_ENTRIES["rloo_4"], folder, kind))
+        assert asked
+        assert all(one == set(prompts[expected]) for one in asked)
+
+
+def tried(algorithm, rate, objective, status="done"):
+    end = {"objective": objective}
+    run = {"task": TUNED, "algorithm": algorithm, "learning_rate": rate, "status": status}
+    return {**run, "end": end} if status == "done" else run
+
+
+def test_rates_are_chosen_by_the_mean_objective_and_kept_for_other_algorithms(tmp_path):
+    plan = tuning_plan(ppo=TEXT_ENTRIES["ppo"], raft=TEXT_ENTRIES["raft"])
+    runs = [tried("ppo", 1e-4, 0.5), tried("ppo", 1e-4, 0.9), tried("ppo", 3e-4, 0.6)]
+    runs += [tried("ppo", 3e-4, 0.7), tried("ppo", 1e-3, 0, "crashed")]
+    found = text_tuning.choose_rates(runs, plan)
+    assert found[TUNED]["chosen"] == {"ppo": 1e-4}
+    assert found[TUNED]["mean_objective"]["ppo"] == pytest.approx({"0.0001": 0.7, "0.0003": 0.65})
+
+    later = text_tuning.choose_rates([tried("raft", 1e-3, 0.1)], plan)
+    both = text_tuning.merged(found, later)
+    assert both[TUNED]["chosen"] == {"ppo": 1e-4, "raft": 1e-3}
+    longer = tuning_plan(replace(TINY_BUDGET, tuning_seeds=2), raft=TEXT_ENTRIES["raft"])
+    other = text_tuning.merged(both, text_tuning.choose_rates([tried("raft", 3e-4, 0)], longer))
+    assert other[TUNED]["chosen"] == {"raft": 3e-4}  # what was tuned otherwise is not comparable
+
+    path = tmp_path / "tuning.json"
+    assert text_tuning.tuned_text(plan, path) is not plan
+    assert text_tuning.tuned_text(plan, path).tuning == {}
+    path.write_text(json.dumps({"chosen": {"ppo": 7.0}, "text": both}))
+    told = text_tuning.tuned_text(plan, path)
+    assert told.entries[TUNED]["raft"].learning_rate == 1e-3
+    assert told.tuning[TUNED] == both[TUNED]
+    assert plan.entries[TUNED]["raft"].learning_rate == 3e-4
+
+
+def test_tuning_from_the_command_line_is_used_and_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(text_run.TEXT_TASKS, "reasoning", TINY_TASK)
+    monkeypatch.setattr(text_run, "TextBudget", lambda: TINY_BUDGET)
+    monkeypatch.setitem(text_tuning.TEXT_LEARNING_RATES, "reasoning", (1e-4, 5e-3))
+    (tmp_path / "tuning.json").write_text(json.dumps({"chosen": {"ppo": 0.1}, "mean_gain": {}}))
+    command = ["--only", "reasoning", "--algorithms", "rloo_4", "--output", str(tmp_path)]
+    run.main(["--tune", *command])
+    tuning = json.loads((tmp_path / "tuning.json").read_text())
+    assert tuning["chosen"] == {"ppo": 0.1}  # that of the known optimum stays
+    ours = tuning["text"]["reasoning"]
+    assert set(ours["mean_objective"]["rloo_4"]) == {"0.0001", "0.005"}
+    run.main(command)
+    results = json.loads((tmp_path / "results.json").read_text())
+    found = results["held_out"]["reasoning"]["rloo_4"]
+    assert found["learning_rate"] == ours["chosen"]["rloo_4"]
+    assert results["text"]["tuning"]["reasoning"] == ours
+    said = "the best of 0.0001, 0.005 for each algorithm, by the objective on prompts of training "
+    assert said + "after 64 tokens, seed 1000." in (tmp_path / "results.md").read_text()
 
 
 def test_a_whole_benchmark_on_text_and_again(tmp_path, monkeypatch, capsys):
@@ -266,6 +391,11 @@ def test_a_whole_benchmark_on_text_and_again(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     run.main([*again, "--output", str(tmp_path)])  # nothing is left to do
     assert "1 of 1 runs are there already" in capsys.readouterr().out
+    assert (tmp_path / "runs.jsonl").read_text().splitlines() == lines
+    (tmp_path / "results.json").unlink()
+    run.main([*again, "--report", "--seeds", "3", "--output", str(tmp_path)])  # of what there is
+    assert "1 of 3 runs are there already" in capsys.readouterr().out
+    assert json.loads((tmp_path / "results.json").read_text())["held_out"]["reasoning"]
     assert (tmp_path / "runs.jsonl").read_text().splitlines() == lines
     with pytest.raises(SystemExit, match="with other settings"):
         run.main([*again, "--tokens", "256", "--output", str(tmp_path)])
