@@ -36,7 +36,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.algorithms.flight_run import FlightPlan, flight_jobs, plan_flights
 from benchmarks.algorithms.flight_settings import FLIGHT, FLIGHT_ENTRIES
 from benchmarks.algorithms.jobs import run_jobs
-from benchmarks.algorithms.settings import ENTRIES, TASKS, Budget, Entry, Task, fingerprint
+from benchmarks.algorithms.settings import (
+    ENTRIES,
+    SAME_ON_TABLES,
+    TASKS,
+    Budget,
+    Entry,
+    Task,
+    fingerprint,
+)
 from benchmarks.algorithms.store import OtherRunsError, RunStore
 from benchmarks.algorithms.text_run import (
     KINDS,
@@ -106,7 +114,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     on_text = given.chosen or (QUICK_ALGORITHMS if given.quick else TEXT_ENTRIES)
     given.text_algorithms = [name for name in on_text if name in TEXT_ENTRIES]
     given.flight_algorithms = [n for n in given.chosen or FLIGHT_ENTRIES if n in FLIGHT_ENTRIES]
-    given.algorithms = [name for name in given.chosen or ENTRIES if name in ENTRIES]
+    everybody = [name for name in ENTRIES if name not in SAME_ON_TABLES]
+    given.algorithms = [name for name in given.chosen or everybody if name in ENTRIES]
     given.budget = budget
     return given
 

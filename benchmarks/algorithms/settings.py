@@ -208,6 +208,10 @@ ENTRIES: dict[str, Entry] = {
 """The algorithms, by the name that ``--algorithms`` takes."""
 
 
+SAME_ON_TABLES = ("ppo_separate", "ppo_detached")
+"""Entries that cannot differ from PPO where the policy is a table: run there only if asked for."""
+
+
 def fingerprint(*parts: Any) -> str:
     """Sixteen digits that tell settings apart, given as dataclasses or JSON-able values."""
     plain = [asdict(part) if hasattr(part, "__dataclass_fields__") else part for part in parts]

@@ -100,7 +100,7 @@ TEXT_TASKS: dict[str, TextTask] = {
 }
 """The tasks, by the name that ``--only`` takes."""
 
-QUICK_TOKENS = {"polite-email": 8_000, "reasoning": 8_000, "real-text": 8_000}
+QUICK_TOKENS = {"polite-email": 5_000, "reasoning": 5_000, "real-text": 5_000}
 QUICK_MAKER_STEPS = {"real-text": 60}
 QUICK_ALGORITHMS = ("ppo", "rloo_4", "grpo", "dr_grpo", "raft")
 """What ``--quick`` runs on text where ``--algorithms`` is not given."""

@@ -70,11 +70,12 @@ def common_reward(runs: Sequence[Run]) -> float:
     """A reward that every run reaches: nine tenths of the way to the highest such one.
 
     The way begins at the mean reward of the first batches. A curve's own ceiling would be a bad
-    mark to time: it is reached by chance.
+    mark to time: it is reached by chance. Where a run stays below the beginning there is no way,
+    and the highest that every run reaches has to do.
     """
     start = float(np.mean([run[0]["reward"] for run in runs]))
     highest = min(float(trailing_mean(_rewards(run))[WINDOW - 1 :].max()) for run in runs)
-    return start + 0.9 * (highest - start)
+    return min(start + 0.9 * (highest - start), highest)
 
 
 def seconds(run: Run) -> NDArray[np.float64]:

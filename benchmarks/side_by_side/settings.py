@@ -74,6 +74,9 @@ PPO_AS_TRL: dict[str, Any] = {
     "policy": {"separate_critic": True, "value_scale": 1.0},
 }
 
+# A rollout of ours is so many steps and not 32 answers: about as many tokens as 32 emails have.
+OF_EMAILS: dict[str, Any] = {"n_steps": 44, "batch_size": 8 * 44}
+
 # Of the settings tried on the small task (1, 2 or 4 epochs, step sizes up to five times the
 # workload's), the cheapest that learn at least as much from a batch.
 FEWER_EPOCHS = {"epochs": 1, "learning_rate": 5e-4}
@@ -82,6 +85,24 @@ SYSTEMS: dict[str, Entry] = {
     **{name: LEARNING[name] for name in ("ours_rloo", "ours_grpo", "ours")},
     **{name: LEARNING[name] for name in ("trl_rloo", "trl_grpo", "trl_ppo")},
     "ours_ppo_as_trl": Entry("llm_gym.PPO, TRL's settings", "ours", PPO_AS_TRL),
+    "ours_ppo_emails": Entry(
+        "llm_gym.PPO, CriticStart", "ours", {"settings": OF_EMAILS, "critic_start": True}
+    ),
+    "ours_ppo_emails_as_trl": Entry(
+        "llm_gym.PPO, TRL's settings",
+        "ours",
+        {**PPO_AS_TRL, "settings": {**PPO_AS_TRL["settings"], **OF_EMAILS}},
+    ),
+    # Longer rollouts cut fewer answers in two, whose first halves are read again in the next one.
+    "ours_ppo_emails_own": Entry(
+        "llm_gym.PPO, CriticStart, critic of its own, 80 steps",
+        "ours",
+        {
+            "settings": {"n_steps": 80, "batch_size": 640},
+            "policy": {"separate_critic": True},
+            "critic_start": True,
+        },
+    ),
     "ours_rloo_bf16": Entry(
         "llm_gym.RLOO, bf16",
         "ours_groups",
@@ -147,6 +168,9 @@ COMPARISONS = (
     Comparison("emails", "ours_rloo", "trl_rloo", same=False),
     Comparison("emails", "ours_grpo", "trl_grpo_positions"),
     Comparison("emails", "ours_grpo", "trl_grpo", same=False),
+    Comparison("emails", "ours_ppo_emails_as_trl", "trl_ppo", same=False),
+    Comparison("emails", "ours_ppo_emails", "trl_ppo", same=False),
+    Comparison("emails", "ours_ppo_emails_own", "trl_ppo", same=False),
     Comparison("words", "ours_rloo", "trl_rloo"),
     Comparison("words", "ours_rloo_bf16", "trl_rloo_bf16"),
     Comparison("words", "ours_rloo_bf16", "trl_rloo", same=False),

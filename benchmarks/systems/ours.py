@@ -14,27 +14,35 @@ import numpy as np
 import stable_baselines3
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 
 import llm_gym
 from benchmarks.systems.base import Batch, Clock
-from benchmarks.workload import FavouredShare, Workload, build_model, build_prompts, build_tokenizer
+from benchmarks.tasks import Tally, Task, build_task
+from benchmarks.workload import Workload
+from llm_gym.callbacks import CriticStart
 
 ALGORITHMS = {"llm_gym": llm_gym.PPO, "stable_baselines3": stable_baselines3.PPO}
 
 
-def make_environment(workload: Workload, scorer: FavouredShare) -> gym.vector.VectorEnv:
+def make_environment(workload: Workload, task: Task, scorer: Tally) -> gym.vector.VectorEnv:
     """The workload as a user makes it: ``gym.make_vec`` with a tokenizer, prompts and a scorer."""
+    shared: dict[str, Any] = {
+        "num_envs": workload.episodes,
+        "autoreset_mode": "SameStep",
+        "scorer": scorer,
+        "max_new_tokens": workload.new_tokens,
+    }
+    if workload.task == "polite_email":
+        return gym.make_vec("llm_gym/PoliteEmail-v0", **shared)
     return gym.make_vec(
         "llm_gym/TextGeneration-v0",
-        num_envs=workload.episodes,
-        autoreset_mode="SameStep",
-        tokenizer=build_tokenizer(workload),
-        prompts=build_prompts(workload),
-        scorer=scorer,
+        tokenizer=task.tokenizer,
+        prompts=task.prompts,
         max_prompt_tokens=workload.prompt_tokens,
-        max_new_tokens=workload.new_tokens,
         eos_token_id=(),
         vocab_size=workload.vocabulary,
+        **shared,
     )
 
 
@@ -43,30 +51,35 @@ class Ours:
 
     Args:
         workload: The workload.
-        algorithm: Learns on `training` environments that it was made with.
+        task: Of the workload.
+        algorithm: Learns on the environment that it was made with.
         training_scorer: That environment's scorer.
         seed: Seeds the environment of bare rollouts.
+        callback: Of ``learn``.
     """
 
     def __init__(
         self,
         workload: Workload,
+        task: Task,
         algorithm: BaseAlgorithm,
-        training_scorer: FavouredShare,
+        training_scorer: Tally,
         seed: int,
+        callback: BaseCallback | None = None,
     ) -> None:
-        self.workload, self.algorithm = workload, algorithm
+        self.workload, self.algorithm, self.callback = workload, algorithm, callback
         self.training_scorer = training_scorer
         self.rollout_clock = Clock(workload.device)
         algorithm.collect_rollouts = self.rollout_clock.wrap(algorithm.collect_rollouts)
-        self.scorer = FavouredShare(workload)
-        self.environment = make_environment(workload, self.scorer)
+        self.scorer = Tally(task.score)
+        self.environment = make_environment(workload, task, self.scorer)
         self.observations, _ = self.environment.reset(seed=seed)
 
     @torch.no_grad()
     def rollout_batch(self) -> Batch:
         """One batch of episodes through ``step``: tokens, log-probabilities, values and scores."""
         w = self.workload
+        self.scorer.forget()
         values = np.empty((w.new_tokens, w.episodes), dtype=np.float32)
         log_probs = np.empty_like(values)
         for step in range(w.new_tokens):
@@ -81,9 +94,10 @@ class Ours:
 
     def train_batch(self) -> Batch:
         """One iteration of ``learn``."""
-        tokens = self.workload.tokens_per_batch
-        self.algorithm.learn(tokens, reset_num_timesteps=False)
-        return Batch(tokens, self.training_scorer.last_mean)
+        self.training_scorer.forget()
+        before = self.algorithm.num_timesteps
+        self.algorithm.learn(1, callback=self.callback, reset_num_timesteps=False)
+        return Batch(self.algorithm.num_timesteps - before, self.training_scorer.last_mean)
 
 
 def build(
@@ -93,6 +107,7 @@ def build(
     algorithm: str = "llm_gym",
     settings: dict[str, Any] | None = None,
     policy: dict[str, Any] | None = None,
+    critic_start: bool = False,
 ) -> Ours:
     """The system.
 
@@ -102,12 +117,12 @@ def build(
         algorithm: A key of ``ALGORITHMS``.
         settings: Further arguments of the algorithm; they win over the workload's.
         policy: Further arguments of the policy, such as ``{"mixed_precision": "bf16"}``.
+        critic_start: Whether the critic starts at the level of the first returns.
     """
     w = workload
-    folder = tempfile.mkdtemp(prefix="llm-gym-")
-    build_model(w).save_pretrained(folder)
-    scorer = FavouredShare(w)
-    environment = make_environment(w, scorer)
+    task = build_task(w, tempfile.mkdtemp(prefix="llm-gym-"))
+    scorer = Tally(task.score)
+    environment = make_environment(w, task, scorer)
     chosen: dict[str, Any] = {
         "n_steps": w.new_tokens,
         "batch_size": w.minibatch_episodes * w.new_tokens,
@@ -124,9 +139,9 @@ def build(
     learner = ALGORITHMS[algorithm](
         llm_gym.TransformerActorCriticPolicy,
         llm_gym.GymVecEnv(environment),
-        policy_kwargs={"model": folder, **(policy or {})},
+        policy_kwargs={"model": task.model, **(policy or {})},
         seed=seed,
         device=w.device,
         **{**chosen, **(settings or {})},
     )
-    return Ours(w, learner, scorer, seed)
+    return Ours(w, task, learner, scorer, seed, CriticStart() if critic_start else None)

@@ -217,6 +217,13 @@ def test_seconds_are_to_a_reward_that_all_runs_reach():
     assert figures_of["final"]["verdict"] == "different"
 
 
+def test_a_curve_that_falls_has_a_reward_that_all_reach_too():
+    falling, rising = batches([0.4, 0.2, 0.2, 0.2]), batches([0.4, 0.5, 0.6, 0.7])
+    figures_of = equivalence.compare([falling] * 2, [rising] * 2, margin=0.05)
+    assert figures_of["common_reward"] == pytest.approx((0.4 + 0.2 + 0.2) / 3)
+    assert figures_of["area"]["mean"] < 0
+
+
 def test_what_the_first_batch_costs_once_is_left_out():
     taken = equivalence.seconds([{"reward": 0, "cpu_seconds": s} for s in (9.0, 1.0, 2.0, 3.0)])
     assert taken.tolist() == [2.5, 1.0, 2.0, 3.0]

@@ -43,6 +43,15 @@ def test_a_system_trains_on_whole_batches(name):
     assert 0 < result["rollout_cpu_seconds"] < result["cpu_seconds"]
 
 
+def test_ours_learns_emails_whose_critic_starts_at_their_level():
+    emails = replace(TINY, task="polite_email", new_tokens=80)
+    system = ours.build(emails, settings={"n_steps": 44}, critic_start=True)
+    result = measure(system, "train", "cpu")
+    assert result["tokens"] == emails.episodes * 44
+    assert 0 <= result["reward"] <= 1
+    assert system.callback.level is not None
+
+
 @pytest.mark.parametrize(
     "build",
     [handwritten.build, ours.build, generate.build, lambda w: generate.build(w, cache="static")],
