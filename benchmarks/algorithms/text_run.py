@@ -158,18 +158,35 @@ def text_jobs(plan: TextPlan) -> list[dict[str, Any]]:
     budget = plan.budget
     return [
         {
-            "kind": "text",
+            **text_job("text", entry, task, budget, models[task_name]),
             "key": f"text/{name}/{task_name}/{seed}",
             "algorithm": name,
             "task_name": task_name,
             "seed": seed,
-            "settings": fingerprint("text", entry, task, of_a_text_run(budget), models[task_name]),
-            "entry": entry,
-            "task": task,
-            "budget": budget,
             "folder": plan.folders.get(task_name),
         }
         for seed in range(budget.first_seed, budget.first_seed + budget.seeds)
         for task_name, task in plan.tasks.items()
         for name, entry in plan.entries[task_name].items()
     ]
+
+
+def text_job(
+    kind: str, entry: Entry, task: TextTask, budget: TextBudget, model: str
+) -> dict[str, Any]:
+    """What decides the result of a run on text, with its fingerprint; a job also has names.
+
+    Args:
+        kind: Of the work.
+        entry: The algorithm.
+        task: On what.
+        budget: How much.
+        model: Fingerprint of the task's model, see `model_settings`.
+    """
+    return {
+        "kind": kind,
+        "settings": fingerprint(kind, entry, task, of_a_text_run(budget), model),
+        "entry": entry,
+        "task": task,
+        "budget": budget,
+    }

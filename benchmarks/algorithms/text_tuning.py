@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.algorithms.settings import fingerprint
-from benchmarks.algorithms.text_run import TextPlan, model_settings
-from benchmarks.algorithms.text_settings import TEXT_LEARNING_RATES, TextTask, of_a_text_run
+from benchmarks.algorithms.text_run import TextPlan, model_settings, text_job
+from benchmarks.algorithms.text_settings import TEXT_LEARNING_RATES, TextTask
 
 TUNING_SEED = 1000
 """The first seed of tuning, far from those that are reported."""
@@ -33,28 +32,27 @@ def text_tuning_jobs(plan: TextPlan) -> list[dict[str, Any]]:
     """Every learning rate for every algorithm on every task, seed by seed."""
     # The curve is not wanted: one evaluation before training and one at the end.
     budget = replace(plan.budget, evaluations=1)
+    models = {name: model_settings(plan, name) for name in plan.tasks}
     return [
         {
-            "kind": "text-tune",
+            **text_job(
+                "text-tune",
+                replace(entry, learning_rate=rate),
+                tuning_task(plan, task_name),
+                budget,
+                models[task_name],
+            ),
             "key": f"text-tune/{name}/{task_name}/{rate}/{seed}",
             "algorithm": name,
             "task_name": task_name,
             "seed": seed,
             "learning_rate": rate,
-            "settings": fingerprint(
-                "text-tune", tried, task, of_a_text_run(budget), model_settings(plan, task_name)
-            ),
-            "entry": tried,
-            "task": task,
-            "budget": budget,
             "folder": plan.folders.get(task_name),
         }
         for seed in range(TUNING_SEED, TUNING_SEED + budget.tuning_seeds)
         for task_name in plan.tasks
-        for task in [tuning_task(plan, task_name)]
         for name, entry in plan.entries[task_name].items()
         for rate in TEXT_LEARNING_RATES[task_name]
-        for tried in [replace(entry, learning_rate=rate)]
     ]
 
 
