@@ -1,0 +1,1 @@
+"""How the house is built, and whether a rebuilding changed what it does."""
