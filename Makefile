@@ -16,8 +16,8 @@ $(VENV)/.demo: pyproject.toml constraints.txt envs/autopilot/pyproject.toml
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --editable "envs/autopilot[render]"
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.demo envs/reasoning/pyproject.toml
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]" --editable "envs/autopilot[jsbsim,render]" --editable envs/reasoning
+$(VENV)/.dev: $(VENV)/.demo $(wildcard envs/*/pyproject.toml)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]" --editable "envs/autopilot[jsbsim,render]" --editable envs/known_optimum --editable envs/reasoning --editable envs/sycophancy
 	touch $@
 
 demo: $(VENV)/.demo
@@ -39,6 +39,7 @@ bench-algorithms: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from gymnasium.vector import VectorEnv
 
 from llm_gym import PolicyGradient
-from llm_gym.pipeline.text_agent import policy_settings, run_text_agent, text_agent_parser
+from llm_gym.stages.text_agent import policy_settings, run_text_agent, text_agent_parser
 
 
 def make_algorithm(options: argparse.Namespace, env: VectorEnv) -> PolicyGradient:

@@ -14,10 +14,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from llm_gym import atomic
-from llm_gym.algorithms.best_of_n import sample_best_of_n
-from llm_gym.pipeline.setup import quiet_libraries
-from llm_gym.pipeline.text_agent import TaskOptions, held_out_kwargs, text_agent_parser
+from llm_gym.files import atomic
+from llm_gym.language_models.loading import quiet_libraries
+from llm_gym.runs.best_of_n import sample_best_of_n
+from llm_gym.stages.text_agent import TaskOptions, held_out_kwargs, text_agent_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

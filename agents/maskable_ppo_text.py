@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from llm_gym import GymVecEnv
-from llm_gym.algorithms import MaskableEpisodeBuffer, MaskableTransformerPolicy
-from llm_gym.checkpoint import latest_checkpoint, load_checkpoint
-from llm_gym.pipeline.setup import environment_kwargs, make_vector_env
-from llm_gym.pipeline.text_agent import policy_settings, text_agent_parser
-from llm_gym.pipeline.train import run_ppo
+from llm_gym.learning import MaskableEpisodeBuffer, MaskableTransformerPolicy
+from llm_gym.runs.checkpoint import latest_checkpoint, load_checkpoint
+from llm_gym.stages.names import environment_kwargs, make_vector_env
+from llm_gym.stages.text_agent import policy_settings, text_agent_parser
+from llm_gym.stages.train import run_ppo
 
 
 def make_algorithm(options: argparse.Namespace) -> Any:

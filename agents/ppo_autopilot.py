@@ -52,9 +52,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 
 import llm_gym
-from llm_gym import atomic
-from llm_gym.callbacks import History
-from llm_gym.pipeline.settings import field_help
+from llm_gym.files import atomic
+from llm_gym.runs.callbacks import History
+from llm_gym.stages.settings import field_help
 
 # ---------------------------------------------------------------------------------- settings
 

@@ -47,8 +47,9 @@ from stable_baselines3.common import logger as sb3_logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 import llm_gym
-from llm_gym import atomic
-from llm_gym.callbacks import (
+from llm_gym.files import atomic
+from llm_gym.language_models.loading import quiet_libraries
+from llm_gym.runs.callbacks import (
     CheckpointCallback,
     History,
     ProgressCallback,
@@ -56,10 +57,10 @@ from llm_gym.callbacks import (
     ThroughputCallback,
     stop_on_signals,
 )
-from llm_gym.checkpoint import latest_checkpoint, load_checkpoint
-from llm_gym.evaluation import Evaluation, evaluate
-from llm_gym.pipeline.settings import field_help
-from llm_gym.pipeline.setup import environment_kwargs, make_vector_env, quiet_libraries
+from llm_gym.runs.checkpoint import latest_checkpoint, load_checkpoint
+from llm_gym.runs.evaluation import Evaluation, evaluate
+from llm_gym.stages.names import environment_kwargs, make_vector_env
+from llm_gym.stages.settings import field_help
 
 # ---------------------------------------------------------------------------------- settings
 

@@ -22,8 +22,8 @@ from typing import Any
 from gymnasium.vector import VectorEnv
 
 from llm_gym import EpisodeBuffer, GymVecEnv
-from llm_gym.pipeline.text_agent import policy_settings, run_text_agent, text_agent_parser
 from llm_gym.policy import TwiceDifferentiablePolicy
+from llm_gym.stages.text_agent import policy_settings, run_text_agent, text_agent_parser
 
 
 def make_algorithm(options: argparse.Namespace, env: VectorEnv) -> Any:

@@ -85,8 +85,9 @@ def build_task(workload: Workload, folder: str | Path) -> Task:
 
 def _polite_email() -> Task:
     from llm_gym.language_models import SFT_MODEL, resolve
-    from llm_gym.scorers import PolitenessScorer, Scale
-    from llm_gym.tasks.polite_email import environment_kwargs
+    from llm_gym.polite_email.judge import PolitenessScorer
+    from llm_gym.polite_email.task import environment_kwargs
+    from llm_gym.scorers import Scale
 
     task = environment_kwargs("train")
     instructions = list(task["prompts"])

@@ -13,7 +13,7 @@ from llm_gym import registration
 
 if TYPE_CHECKING:
     from llm_gym._version import __version__
-    from llm_gym.algorithms import (
+    from llm_gym.learning import (
         A2C,
         DAPO,
         DPO,
@@ -27,20 +27,21 @@ if TYPE_CHECKING:
         ReinforcePlusPlus,
         ReMax,
         SFTOnBest,
-        sample_best_of_n,
     )
-    from llm_gym.buffer import EpisodeBuffer
-    from llm_gym.evaluation import evaluate
+    from llm_gym.learning.buffer import EpisodeBuffer
+    from llm_gym.learning.ppo import PPO
+    from llm_gym.learning.reference import ReferenceModel
+    from llm_gym.learning.vec_env import GymVecEnv
     from llm_gym.policy import TransformerActorCriticPolicy
-    from llm_gym.ppo import PPO
-    from llm_gym.reference import ReferenceModel
+    from llm_gym.polite_email.judge import PolitenessScorer
     from llm_gym.registration import register_task
+    from llm_gym.runs.best_of_n import sample_best_of_n
+    from llm_gym.runs.evaluation import evaluate
     from llm_gym.scorers import (
         Clip,
         HTTPScorer,
         KeywordScorer,
         LengthScorer,
-        PolitenessScorer,
         RegexScorer,
         Scale,
         Scorer,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
         as_scorer,
     )
     from llm_gym.text import TextGenerationEnv, TextGenerationVectorEnv
-    from llm_gym.vec_env import GymVecEnv
 
 _ALGORITHMS = [
     "A2C",
@@ -110,16 +110,18 @@ __all__ = [
 
 _MODULE_OF = {
     "__version__": "llm_gym._version",
-    "EpisodeBuffer": "llm_gym.buffer",
-    "GymVecEnv": "llm_gym.vec_env",
-    "PPO": "llm_gym.ppo",
-    "ReferenceModel": "llm_gym.reference",
+    "EpisodeBuffer": "llm_gym.learning.buffer",
+    "GymVecEnv": "llm_gym.learning.vec_env",
+    "PPO": "llm_gym.learning.ppo",
+    "ReferenceModel": "llm_gym.learning.reference",
     "TextGenerationEnv": "llm_gym.text",
     "TextGenerationVectorEnv": "llm_gym.text",
     "TransformerActorCriticPolicy": "llm_gym.policy",
-    "evaluate": "llm_gym.evaluation",
+    "evaluate": "llm_gym.runs.evaluation",
     "register_task": "llm_gym.registration",
-    **dict.fromkeys(_ALGORITHMS, "llm_gym.algorithms"),
+    **dict.fromkeys(_ALGORITHMS, "llm_gym.learning"),
+    "PolitenessScorer": "llm_gym.polite_email.judge",
+    "sample_best_of_n": "llm_gym.runs.best_of_n",
 }
 
 

@@ -27,7 +27,6 @@ for name in llm_gym.__all__:
     getattr(llm_gym, name)
 env = gymnasium.make("llm_gym/PoliteEmail-v0")
 env.reset(seed=0)
-gymnasium.make("llm_gym/AreYouSure-v0").reset(seed=0)
 print(f"imported {len(names)} modules from the wheel")
 """
 
@@ -45,7 +44,9 @@ def main(wheel: str) -> None:
             raise SystemExit(f"{wheel} has {assets} bytes of assets; allowed are 1 to 4 MB")
         if not any(entry.filename == "llm_gym/py.typed" for entry in entries):
             raise SystemExit(f"{wheel} has no llm_gym/py.typed")
-        pages = [entry for entry in entries if "llm_gym/labelling/pages/" in entry.filename]
+        pages = [
+            entry for entry in entries if "llm_gym/feedback/labelling/pages/" in entry.filename
+        ]
         if {Path(entry.filename).suffix for entry in pages} < {".html", ".css", ".js"}:
             raise SystemExit(f"{wheel} lacks files of the labelling page: it has {pages}")
         archive.extractall(directory)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llm_gym.pipeline import compare
-from llm_gym.pipeline.rlhf import RLHFSettings
+from llm_gym.stages import compare
+from llm_gym.stages.rlhf import RLHFSettings
 
 compare._CHUNK = 12  # so that there are several chunks to die between
 

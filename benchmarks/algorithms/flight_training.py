@@ -15,7 +15,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from benchmarks.algorithms.flight_settings import FlightBudget, FlightEntry
 from benchmarks.algorithms.training import named
 from benchmarks.autopilot.entries import LEVELS
-from llm_gym.callbacks import History
+from llm_gym.runs.callbacks import History
 
 MEASURES = ("return", "success", "stick")
 """What `llm_gym_autopilot.training.TrainingWatch` notes of each level."""

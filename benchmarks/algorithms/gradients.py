@@ -12,18 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from llm_gym_known_optimum import EstimatorFigures, KnownOptimum, estimator_figures, sequence_kl
 
 from benchmarks.algorithms.settings import BETA, Entry
 from benchmarks.algorithms.training import make_algorithm, make_problem
-from llm_gym.known_optimum import (
-    EstimatorFigures,
-    KnownOptimum,
-    estimator_figures,
-    sequence_kl,
-)
 
 if TYPE_CHECKING:
-    from llm_gym.known_optimum.tree import Layers
+    from llm_gym_known_optimum.tree import Layers
 
 _UNCLIPPED = 1e9  # of the gradient's norm: clipping makes any estimator another one
 
@@ -140,7 +135,7 @@ def measure_kl_gradient(job: dict[str, Any]) -> dict[str, Any]:
         **KL_VARIANTS[job["variant"]],
     }
     entry = Entry(
-        job["variant"], "llm_gym.algorithms:PolicyGradient", arguments, group_size=1, one_step={}
+        job["variant"], "llm_gym.learning:PolicyGradient", arguments, group_size=1, one_step={}
     )
     samples, exact = sampled_gradients(
         entry,

@@ -135,7 +135,7 @@ def _ppo(label: str, **changes: Any) -> Entry:
 def _preset(label: str, name: str, **changes: Any) -> Entry:
     arguments = {"kl_coef": BETA, **changes.pop("arguments", {})}
     settings: dict[str, Any] = {"one_step": {}, "kl_start": _KL_START, **changes}
-    return Entry(label, f"llm_gym.algorithms:{name}", arguments, **settings)
+    return Entry(label, f"llm_gym.learning:{name}", arguments, **settings)
 
 
 ENTRIES: dict[str, Entry] = {
@@ -168,12 +168,12 @@ ENTRIES: dict[str, Entry] = {
             "n_epochs": 4,
             "batch_size": 2048,
             "gamma": 1.0,
-            "rollout_buffer_class": "llm_gym.algorithms:MaskableEpisodeBuffer",
+            "rollout_buffer_class": "llm_gym.learning:MaskableEpisodeBuffer",
         },
         learning_rate=0.05,
         kl_start=_KL_START,
         penalise=True,
-        policy_class="llm_gym.algorithms:MaskableTransformerPolicy",
+        policy_class="llm_gym.learning:MaskableTransformerPolicy",
         one_step=_CLIPPED,
         needs=("sb3_contrib",),
     ),
@@ -192,17 +192,17 @@ ENTRIES: dict[str, Entry] = {
     ),
     "raft": Entry(
         "RAFT(4)",
-        "llm_gym.algorithms.expert_iteration:ExpertIteration",
+        "llm_gym.learning.expert_iteration:ExpertIteration",
         {"kl_coef": BETA},
         group_size=4,
         one_step=_CLIPPED,
     ),
     "sft_on_best": Entry(
-        "SFT on the best", "llm_gym.algorithms.expert_iteration:SFTOnBest", {"n_epochs": 4}
+        "SFT on the best", "llm_gym.learning.expert_iteration:SFTOnBest", {"n_epochs": 4}
     ),
-    "dpo": Entry("DPO", "llm_gym.algorithms.dpo:DPO", {"beta": BETA, "n_epochs": 4}, group_size=2),
+    "dpo": Entry("DPO", "llm_gym.learning.dpo:DPO", {"beta": BETA, "n_epochs": 4}, group_size=2),
     "dpo_online": Entry(
-        "DPO, online", "llm_gym.algorithms.dpo:DPO", {"beta": BETA, "online": True}, group_size=2
+        "DPO, online", "llm_gym.learning.dpo:DPO", {"beta": BETA, "online": True}, group_size=2
     ),
 }
 """The algorithms, by the name that ``--algorithms`` takes."""

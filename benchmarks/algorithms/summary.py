@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from llm_gym_known_optimum import EstimatorFigures, KnownOptimum
 
 from benchmarks.algorithms import claims, statistics
 from benchmarks.algorithms.settings import Budget, Entry, Task
 from benchmarks.algorithms.training import make_problem
-from llm_gym.known_optimum import EstimatorFigures, KnownOptimum
 
 Run = dict[str, Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llm_gym import atomic
+from llm_gym.files import atomic
 
 MADE = "made.json"
 """Written last: whoever finds it finds the model whole."""
@@ -51,7 +51,7 @@ def make_real_text_model(folder: Path, data: Path | None, steps: int | None) -> 
     """Pre-trains on a file of text, as `benchmarks/real_text` does, and cuts held-out prompts."""
     from benchmarks.real_text.prompts import cut_prompts, split_prompts
     from benchmarks.real_text.run import DEFAULT_SCORERS, Settings, pretrain_on
-    from llm_gym.pipeline.pretrain import read_documents, split_held_out
+    from llm_gym.supervised.pretrain import read_documents, split_held_out
 
     assert data is not None
     settings = Settings(data=str(data), seed=_DATA_SEED, pretrain_steps=steps or 1000)
@@ -75,7 +75,8 @@ def make_real_text_model(folder: Path, data: Path | None, steps: int | None) -> 
 
 def politeness_share(folder: Path | None) -> Any:
     """The judge of politeness, with 1 for its 100 points."""
-    from llm_gym.scorers import PolitenessScorer, Scale
+    from llm_gym.polite_email.judge import PolitenessScorer
+    from llm_gym.scorers import Scale
 
     return Scale(PolitenessScorer(), 0.01)
 

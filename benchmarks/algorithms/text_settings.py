@@ -162,7 +162,7 @@ class TextEntry(Entry):
 
     Attributes:
         critic_start: Whether its critic, if it has one, starts at the level of the first returns
-            instead of at zero (`llm_gym.callbacks.CriticStart`).
+            instead of at zero (`llm_gym.runs.callbacks.CriticStart`).
     """
 
     critic_start: bool = True

@@ -16,10 +16,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from benchmarks.algorithms.settings import Entry
 from benchmarks.algorithms.text_settings import TextBudget, TextEntry, TextTask
 from benchmarks.algorithms.training import build, named
-from llm_gym.callbacks import CriticStart
-from llm_gym.evaluation import evaluate, sequence_kl
 from llm_gym.language_models.loading import load_causal_lm
-from llm_gym.pipeline.setup import environment_kwargs
+from llm_gym.runs.callbacks import CriticStart
+from llm_gym.runs.evaluation import evaluate
+from llm_gym.runs.likelihood import sequence_kl
+from llm_gym.stages.names import environment_kwargs
 
 
 def why_left_out(name: str, task: TextTask, data: Path | None) -> str | None:

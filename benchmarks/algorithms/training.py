@@ -13,16 +13,16 @@ from typing import Any
 
 import gymnasium as gym
 import torch
+from llm_gym_known_optimum import KnownOptimum
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import Schedule
 
 import llm_gym  # noqa: F401 - registers the environments
 from benchmarks.algorithms.settings import BETA, Budget, Entry, Task
-from llm_gym.buffer import EpisodeBuffer
-from llm_gym.known_optimum import KnownOptimum
-from llm_gym.reference import ReferenceModel
-from llm_gym.vec_env import GymVecEnv
+from llm_gym.learning.buffer import EpisodeBuffer
+from llm_gym.learning.reference import ReferenceModel
+from llm_gym.learning.vec_env import GymVecEnv
 
 _WATCHED = ("train/clip_fraction", "train/approx_kl")
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.autopilot.entries import LEVELS, MEASURES, PILOTS, TRAININGS, Training
 from benchmarks.common import bootstrap
-from llm_gym.callbacks.history import read_rows
+from llm_gym.runs.callbacks.history import read_rows
 
 Say = Callable[[str], None]
 WATCHED = ("none", "moderate")  # levels of the learning curves

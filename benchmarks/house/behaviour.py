@@ -4,8 +4,8 @@
     python benchmarks/house/behaviour.py --output after.json --against before.json
 
 One thread, fixed seeds, public names and commands only, so that the same file runs on any commit.
-Weights are hashed tensor by tensor: names, dtypes, shapes and bytes. Of JSON files, what is measured
-in seconds or says where and when it ran is left out.
+Weights are hashed tensor by tensor: names, dtypes, shapes and bytes. Of JSON files, what is
+measured in seconds or says where and when it ran is left out.
 """
 
 from __future__ import annotations
@@ -20,10 +20,23 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ALGORITHMS = (
-    "A2C DAPO DPO GRPO NLPO PPO REINFORCE RLOO DrGRPO ExpertIteration ReMax ReinforcePlusPlus "
-    "SFTOnBest StockPPO StockA2C"
-).split()
+ALGORITHMS = [
+    "A2C",
+    "DAPO",
+    "DPO",
+    "GRPO",
+    "NLPO",
+    "PPO",
+    "REINFORCE",
+    "RLOO",
+    "DrGRPO",
+    "ExpertIteration",
+    "ReMax",
+    "ReinforcePlusPlus",
+    "SFTOnBest",
+    "StockPPO",
+    "StockA2C",
+]
 ITERATIONS, NUM_ENVS, GROUP_SIZE, MAX_NEW_TOKENS = 3, 16, 4, 24
 COMMANDS = {
     "train": "train --env llm_gym/PoliteEmail-v0 --num-envs 16 --max-new-tokens 24 "

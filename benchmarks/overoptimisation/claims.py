@@ -20,7 +20,7 @@ SAME_PROXY = 1.25  # gain of the proxy at which the price in KL is compared
 
 def summarise(run: Run) -> Run:
     """Turning point and fits of both methods of one run."""
-    from llm_gym.diagnostics import fit_law
+    from llm_gym.statistics.scaling_laws import fit_law
 
     found: Run = {name: run[name] for name in ("seed", "comparisons", "width", "agreement")}
     for method, law in METHODS.items():

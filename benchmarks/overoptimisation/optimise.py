@@ -16,7 +16,7 @@ Curve = dict[str, list[float]]  # "kl", "proxy" and "gold", point by point
 
 def best_of_n_curve(settings: Settings, world: World, proxy: Proxy) -> Curve:
     """Best-of-n, exactly; everything is averaged over prompts at equal n."""
-    from llm_gym.diagnostics import best_of_n
+    from llm_gym.statistics.best_of_n import best_of_n
 
     ns = np.geomspace(1, settings.largest_n, settings.points)
     figures = np.zeros((3, len(ns)))
@@ -48,7 +48,7 @@ def sampled_best_of_n(settings: Settings, world: World, proxy: Proxy, seed: int)
         `n`, `gold` with `low` and `high` (95 % over prompts), `exact`, and the share of n at which
         the interval covers the exact value.
     """
-    from llm_gym.diagnostics import best_of_n, estimate_best_of_n
+    from llm_gym.statistics.best_of_n import best_of_n, estimate_best_of_n
 
     rng = np.random.default_rng([seed, 7])
     ns = [2**k for k in range(int(np.log2(settings.sampled)) + 1)]
@@ -91,7 +91,7 @@ def ppo_curve(
     from stable_baselines3.common.logger import Logger
 
     import llm_gym
-    from llm_gym.diagnostics import (
+    from llm_gym.feedback.diagnostics import (
         GoldProxy,
         GoldProxyCallback,
         OveroptimisationAlarm,

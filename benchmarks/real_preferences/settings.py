@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from llm_gym.reward_model import RatingModelConfig
+from llm_gym.feedback.reward_model import RatingModelConfig
 
 
 @dataclass(frozen=True)

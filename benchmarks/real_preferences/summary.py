@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from benchmarks.common import bootstrap
 from benchmarks.real_preferences.data import Rated, quarters
 from benchmarks.real_preferences.systems import BASELINES, UNIGRAMS
-from llm_gym.preferences import Bootstrap, leave_one_out_correlation
-from llm_gym.reward_model import spearman
+from llm_gym.feedback.preferences import leave_one_out_correlation
+from llm_gym.feedback.reward_model import spearman
+from llm_gym.statistics.resampling import Bootstrap
 
 OURS = "reward model"
 Done = dict[tuple[int, str], dict[str, Any]]

@@ -71,7 +71,7 @@ def reward_model(
     rated: Rated, fold: Fold, settings: Settings, seed: int
 ) -> tuple[NDArray[np.float64], int]:
     """Predicted ratings of the test texts, float64 `(n,)`, and the number of parameters."""
-    from llm_gym.reward_model import fit_rating_model
+    from llm_gym.feedback.reward_model import fit_rating_model
 
     train, test = ([rated.texts[place] for place in places] for places in (fold.train, fold.test))
     with tempfile.TemporaryDirectory() as directory:

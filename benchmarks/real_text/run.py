@@ -27,8 +27,8 @@ from benchmarks.real_text.prompts import cut_prompts, split_prompts
 
 if TYPE_CHECKING:
     from llm_gym import PPO
-    from llm_gym.callbacks import History
-    from llm_gym.evaluation import Evaluation
+    from llm_gym.runs.callbacks import History
+    from llm_gym.runs.evaluation import Evaluation
 
 # By the kind of file, where --scorer is not given.
 DEFAULT_SCORERS = {".jsonl": "courtesy", "": "warmth"}
@@ -88,7 +88,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
 
 def pretrain_on(settings: Settings, documents: list[str], held_out: list[str], model: Path) -> Any:
     """Train tokenizer and model from scratch; returns the metrics of pre-training."""
-    from llm_gym.pipeline.pretrain import PretrainConfig, pretrain
+    from llm_gym.supervised.pretrain import PretrainConfig, pretrain
 
     config = PretrainConfig(
         steps=settings.pretrain_steps,
@@ -102,7 +102,7 @@ def pretrain_on(settings: Settings, documents: list[str], held_out: list[str], m
 def environment_kwargs(settings: Settings, model: Path, prompts: list[str]) -> dict[str, Any]:
     """Arguments of the text environment, for training and for measuring alike."""
     from llm_gym.language_models.loading import load_tokenizer
-    from llm_gym.pipeline.setup import scorer_from_name
+    from llm_gym.stages.names import scorer_from_name
 
     return {
         "tokenizer": load_tokenizer(str(model)),
@@ -125,7 +125,7 @@ def train_by_ppo(
     import gymnasium as gym
 
     import llm_gym
-    from llm_gym.pipeline.train import run_ppo
+    from llm_gym.stages.train import run_ppo
 
     environment = gym.make_vec(
         "llm_gym/TextGeneration-v0",
@@ -154,8 +154,8 @@ def compare(
     algorithm: PPO, model: Path, before: Evaluation, after: Evaluation
 ) -> dict[str, dict[str, float]]:
     """Score before, after and their difference by prompt, with intervals; perplexity and KL."""
-    from llm_gym.evaluation import perplexity_under, sequence_kl
     from llm_gym.language_models.loading import load_causal_lm
+    from llm_gym.runs.likelihood import perplexity_under, sequence_kl
 
     start = load_causal_lm(model).to(algorithm.device)
     scores = [[row.score for row in evaluation.rows] for evaluation in (before, after)]
@@ -240,8 +240,8 @@ def draw(results: dict[str, Any], history: History, path: Path) -> None:
 def main() -> None:
     """Pre-train, train, compare, print, write ``results.json`` and ``real_text.png``."""
     settings, output = parse()
-    from llm_gym.evaluation import evaluate
-    from llm_gym.pipeline.pretrain import read_documents, split_held_out
+    from llm_gym.runs.evaluation import evaluate
+    from llm_gym.supervised.pretrain import read_documents, split_held_out
 
     results = record(asdict(settings))
     model = output / "pretrained"

@@ -33,7 +33,7 @@ from benchmarks.tasks import Task, build_task
 from benchmarks.throughput.install_peers import peer_python
 from benchmarks.workload import Workload
 from llm_gym import PolicyGradient
-from llm_gym.buffer import EpisodeBuffer
+from llm_gym.learning.buffer import EpisodeBuffer
 
 Ids = list[NDArray[np.int64]]
 Tensors = dict[str, torch.Tensor]

@@ -9,26 +9,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from safetensors.numpy import load_file, save_file
-from transformers import PreTrainedTokenizerBase
-
-import llm_gym  # registers the environments
-from benchmarks.sycophancy.entries import (
-    LEARNING_RATE,
-    N_STEPS,
-    NUM_ENVS,
-    PANELS,
-    PPO,
-    REWARD_MODEL,
-    TRUTH,
-    Policy,
-    Settings,
-)
-from llm_gym.language_models import PROMPT_TEMPLATE, load_causal_lm, load_tokenizer
-from llm_gym.preferences import Preference
-from llm_gym.reward_model import RewardModelConfig, RewardModelScorer, train_reward_model
-from llm_gym.scorers import Scorer
-from llm_gym.sycophancy import (
+from llm_gym_sycophancy import (
     FACTS_MODEL,
     AgreementPenalty,
     AnswerPolicy,
@@ -47,7 +28,26 @@ from llm_gym.sycophancy import (
     truthfulness,
     weighted,
 )
-from llm_gym.sycophancy.task import environment_kwargs
+from llm_gym_sycophancy.task import environment_kwargs
+from safetensors.numpy import load_file, save_file
+from transformers import PreTrainedTokenizerBase
+
+import llm_gym  # registers the environments
+from benchmarks.sycophancy.entries import (
+    LEARNING_RATE,
+    N_STEPS,
+    NUM_ENVS,
+    PANELS,
+    PPO,
+    REWARD_MODEL,
+    TRUTH,
+    Policy,
+    Settings,
+)
+from llm_gym.feedback.preferences import Preference
+from llm_gym.feedback.reward_model import RewardModelConfig, RewardModelScorer, train_reward_model
+from llm_gym.language_models import PROMPT_TEMPLATE, load_causal_lm, load_tokenizer
+from llm_gym.scorers import Scorer
 
 SPLITS = ("train", "test")
 TEMPLATE = PROMPT_TEMPLATE + "{completion}"  # what the reward model reads

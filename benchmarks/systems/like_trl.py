@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import llm_gym
-from llm_gym.buffer import Segment
+from llm_gym.learning.buffer import Segment
 
 
 class FixedMinibatches(llm_gym.EpisodeBuffer):

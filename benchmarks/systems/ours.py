@@ -20,7 +20,7 @@ import llm_gym
 from benchmarks.systems.base import Batch, Clock
 from benchmarks.tasks import Tally, Task, build_task
 from benchmarks.workload import Workload
-from llm_gym.callbacks import CriticStart
+from llm_gym.runs.callbacks import CriticStart
 
 ALGORITHMS = {"llm_gym": llm_gym.PPO, "stable_baselines3": stable_baselines3.PPO}
 

@@ -41,6 +41,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _visible(message: str) -> str:
-    from llm_gym.report.untrusted import printable
+    from llm_gym.files.untrusted import printable
 
     return printable(message, multiline=False)

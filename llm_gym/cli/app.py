@@ -15,10 +15,10 @@ from llm_gym.cli.plugins import PluginGroup
 from llm_gym.cli.reward_model import EXAMPLES as REWARD_MODEL_EXAMPLES
 from llm_gym.cli.reward_model import reward_model
 from llm_gym.cli.rlhf import COMPARE_EXAMPLES, RLHF_EXAMPLES, compare, rlhf
-from llm_gym.pipeline.pretrain import PretrainConfig
-from llm_gym.pipeline.setup import SCORER_NAMES
-from llm_gym.pipeline.sft import SFTConfig
-from llm_gym.pipeline.train import TrainSettings
+from llm_gym.stages.names import SCORER_NAMES
+from llm_gym.stages.train import TrainSettings
+from llm_gym.supervised.pretrain import PretrainConfig
+from llm_gym.supervised.sft import SFTConfig
 
 app = typer.Typer(
     name="llm-gym",
@@ -47,7 +47,7 @@ _SCORER_HELP = "A scorer is named by one of\n\n\b\n" + SCORER_NAMES
 
 def _show_versions(wanted: bool) -> None:
     if wanted:
-        from llm_gym.report.provenance import commit, versions
+        from llm_gym.files.provenance import commit, versions
 
         for name, value in {**versions(), "commit": commit() or "unknown"}.items():
             typer.echo(f"{name} {value}")

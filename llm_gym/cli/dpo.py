@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from llm_gym.cli.options import with_options_of
-from llm_gym.pipeline.dpo import DPOConfig
+from llm_gym.feedback.dpo.dpo import DPOConfig
 
 __all__ = ["EXAMPLES", "dpo", "run_dpo"]
 
@@ -51,8 +51,8 @@ def run_dpo(preferences: Path, output: Path, config: DPOConfig) -> None:
         FileNotFoundError, ValueError: see `train_dpo`.
     """
     from llm_gym.cli.runs import INTERRUPTED, say
-    from llm_gym.pipeline.dpo import train_dpo
-    from llm_gym.pipeline.setup import quiet_libraries
+    from llm_gym.feedback.dpo.dpo import train_dpo
+    from llm_gym.language_models.loading import quiet_libraries
 
     quiet_libraries()
     try:

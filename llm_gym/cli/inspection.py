@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.report.untrusted import printable, shortened
+from llm_gym.files.untrusted import printable, shortened
 
 if TYPE_CHECKING:
-    from llm_gym.evaluation import Evaluation
+    from llm_gym.runs.evaluation import Evaluation
 
 __all__ = ["run_envs", "run_evaluate", "run_generate"]
 
@@ -35,10 +35,11 @@ def run_evaluate(
     device: str,
 ) -> None:
     """Behind `llm-gym evaluate`: a table on standard output, and JSON if wished."""
-    from llm_gym import atomic
-    from llm_gym.evaluation import evaluate
-    from llm_gym.pipeline.setup import check_task, environment_kwargs, quiet_libraries
-    from llm_gym.report.provenance import commit, machine, versions
+    from llm_gym.files import atomic
+    from llm_gym.files.provenance import commit, machine, versions
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.runs.evaluation import evaluate
+    from llm_gym.stages.names import check_task, environment_kwargs
 
     quiet_libraries()
     found: dict[str, Evaluation] = {}
@@ -117,8 +118,9 @@ def run_generate(
     device: str,
 ) -> None:
     """Behind `llm-gym generate`: answers on standard output."""
-    from llm_gym.evaluation import evaluate
-    from llm_gym.pipeline.setup import TEXT_GENERATION, environment_kwargs, quiet_libraries
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.runs.evaluation import evaluate
+    from llm_gym.stages.names import TEXT_GENERATION, environment_kwargs
     from llm_gym.text.prompt_rows import read_prompts
 
     quiet_libraries()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from llm_gym.labelling.store_desk import StoreDesk
-    from llm_gym.preferences.store import PreferenceStore
+    from llm_gym.feedback.labelling.store_desk import StoreDesk
+    from llm_gym.feedback.preferences.store import PreferenceStore
 
 __all__ = ["EXAMPLES", "label"]
 
@@ -117,8 +117,8 @@ def label(
     Every vote is in the file at once: stop with Ctrl-C, go on with the
     same command. Several people may vote at the same time.
     """
-    from llm_gym.labelling.store_desk import StoreDesk
-    from llm_gym.preferences.store import PreferenceStore
+    from llm_gym.feedback.labelling.store_desk import StoreDesk
+    from llm_gym.feedback.preferences.store import PreferenceStore
 
     if generate_from is None and (prompts is not None or max_prompts is not None):
         raise ValueError("--prompts and --max-prompts need --generate-from MODEL")
@@ -158,7 +158,7 @@ def label(
 
 
 def _import(votes: PreferenceStore, path: Path) -> None:
-    from llm_gym.labelling.comparisons import read_comparisons
+    from llm_gym.feedback.preferences.files import read_comparisons
 
     comparisons = read_comparisons(path)
     if comparisons is None:
@@ -181,13 +181,13 @@ def _generate(
     seed: int,
     device: str,
 ) -> None:
-    from llm_gym.labelling.comparisons import sample_comparisons
-    from llm_gym.pipeline.setup import quiet_libraries
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.sampling import sample_comparisons
     from llm_gym.text.prompt_rows import PromptRow, read_prompts
 
     quiet_libraries()
     if path is None:
-        from llm_gym.corpus.prompts import email_prompts
+        from llm_gym.polite_email.prompts import email_prompts
 
         rows = [PromptRow(text, {}) for text in email_prompts("train", max_prompts or 100)]
     else:
@@ -224,9 +224,9 @@ def _check_work(votes: PreferenceStore, votes_per_comparison: int) -> None:
 def _in_terminal(desk: StoreDesk, rater: str) -> None:
     from rich.console import Console
 
-    from llm_gym.labelling.keys import Keys
-    from llm_gym.labelling.questions import checked_rater
-    from llm_gym.labelling.terminal import label_in_terminal
+    from llm_gym.feedback.labelling.keys import Keys
+    from llm_gym.feedback.labelling.questions import checked_rater
+    from llm_gym.feedback.labelling.terminal import label_in_terminal
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without UTF-8
@@ -243,8 +243,8 @@ def _login() -> str:
 
 
 def _in_browser(desk: StoreDesk, rater: str, host: str, port: int, *, browser: bool) -> None:
-    from llm_gym.labelling.guard import is_loopback
-    from llm_gym.labelling.server import create_app, listen, serve, url_of
+    from llm_gym.feedback.labelling.guard import is_loopback
+    from llm_gym.feedback.labelling.server import create_app, listen, serve, url_of
 
     app = create_app(desk, rater=rater, host=host)
     if not is_loopback(host):
@@ -271,7 +271,7 @@ def _has_display() -> bool:
 
 
 def _say_goodbye(votes: PreferenceStore, path: Path) -> None:
-    from llm_gym.labelling.notes import vote_notes
+    from llm_gym.feedback.labelling.notes import vote_notes
 
     print("\n".join(vote_notes(list(votes.votes()))))
     if votes.progress().votes:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from llm_gym.pipeline.settings import field_help
+from llm_gym.stages.settings import field_help
 
 __all__ = ["with_options_of"]
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from llm_gym.report.untrusted import printable
+from llm_gym.files.untrusted import printable
 
 __all__ = ["COMMAND_GROUP", "PluginGroup"]
 

@@ -11,10 +11,10 @@ import typer
 
 from llm_gym.cli.options import with_options_of
 from llm_gym.cli.runs import interruptible
-from llm_gym.reward_model.comparisons import RewardModelConfig
+from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 
 if TYPE_CHECKING:
-    from llm_gym.preferences import Preference
+    from llm_gym.feedback.preferences import Preference
 
 __all__ = ["EXAMPLES", "read_ratings", "reward_model", "run_reward_model"]
 
@@ -78,7 +78,7 @@ def run_reward_model(
     Raises:
         FileNotFoundError, ValueError: see `train_reward_model` and `train_rating_model`.
     """
-    from llm_gym.pipeline.setup import quiet_libraries
+    from llm_gym.language_models.loading import quiet_libraries
 
     quiet_libraries()
     with interruptible(output):
@@ -94,8 +94,13 @@ def run_reward_model(
 def _train_on_comparisons(
     data: Path, output: Path, config: RewardModelConfig, learning_curve: bool
 ) -> None:
-    from llm_gym.atomic import write_json
-    from llm_gym.reward_model import curve, draw_evaluation, draw_learning_curve, train_reward_model
+    from llm_gym.feedback.reward_model import (
+        curve,
+        draw_evaluation,
+        draw_learning_curve,
+        train_reward_model,
+    )
+    from llm_gym.files.atomic import write_json
 
     preferences = _preferences(data, config.contradictions)
     points = curve.learning_curve(preferences, config) if learning_curve else []
@@ -120,7 +125,7 @@ def _train_on_comparisons(
 
 
 def _train_on_ratings(data: Path, output: Path, config: RewardModelConfig) -> None:
-    from llm_gym.reward_model import RatingModelConfig, train_rating_model
+    from llm_gym.feedback.reward_model import RatingModelConfig, train_rating_model
 
     texts, table = read_ratings(data)
     default = type(config)()
@@ -161,7 +166,7 @@ def read_ratings(path: Path) -> tuple[list[str], Any]:
     """
     import numpy as np
 
-    from llm_gym.pipeline.optimisation import read_jsonl
+    from llm_gym.supervised.loop import read_jsonl
 
     rows = read_jsonl(path, ["text"])
     given = [row.get("ratings") for row in rows]
@@ -182,7 +187,7 @@ def read_ratings(path: Path) -> tuple[list[str], Any]:
 
 
 def _preferences(data: Path, contradictions: str) -> list[Preference]:
-    from llm_gym.preferences import PreferenceStore, read_preferences
+    from llm_gym.feedback.preferences import PreferenceStore, read_preferences
 
     if data.suffix not in STORES:
         policy: Any = contradictions  # checked there

@@ -11,8 +11,8 @@ import typer
 
 from llm_gym.cli.options import with_options_of
 from llm_gym.cli.runs import INTERRUPTED, say
-from llm_gym.pipeline.compare import CompareSettings
-from llm_gym.pipeline.rlhf.settings import RLHFSettings
+from llm_gym.stages.compare import CompareSettings
+from llm_gym.stages.rlhf.settings import RLHFSettings
 
 __all__ = ["COMPARE_EXAMPLES", "RLHF_EXAMPLES", "compare", "rlhf"]
 
@@ -66,9 +66,9 @@ def run_rlhf(settings: RLHFSettings, output: Path) -> None:
         settings: of the run.
         output: its directory.
     """
-    from llm_gym.pipeline.rlhf import RLHFRun
-    from llm_gym.pipeline.rlhf import rlhf as walk
-    from llm_gym.pipeline.setup import quiet_libraries
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.rlhf import RLHFRun
+    from llm_gym.stages.rlhf import rlhf as walk
 
     quiet_libraries()
     try:
@@ -94,9 +94,9 @@ def compare(
     **values: Any,
 ) -> None:
     """Sample a model's answers in pairs, for people or simulated raters to compare."""
-    from llm_gym.pipeline.compare import compare as collect
-    from llm_gym.pipeline.compare import how_to_label
-    from llm_gym.pipeline.setup import quiet_libraries
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.compare import compare as collect
+    from llm_gym.stages.compare import how_to_label
 
     quiet_libraries()
     settings = CompareSettings(**values)

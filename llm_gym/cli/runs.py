@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llm_gym.pipeline.pretrain import PretrainConfig
-    from llm_gym.pipeline.sft import SFTConfig
-    from llm_gym.pipeline.train import TrainSettings
+    from llm_gym.stages.train import TrainSettings
+    from llm_gym.supervised.pretrain import PretrainConfig
+    from llm_gym.supervised.sft import SFTConfig
 
 __all__ = [
     "INTERRUPTED",
@@ -38,8 +38,8 @@ def run_train(
         output: the run's directory.
         total_tokens: when resuming, train up to here instead.
     """
-    from llm_gym.pipeline.setup import quiet_libraries
-    from llm_gym.pipeline.train import load_settings, train
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.train import load_settings, train
 
     quiet_libraries()
     resume = settings is None
@@ -65,8 +65,8 @@ def run_train(
 
 def run_demo(seed: int, output: Path) -> None:
     """Behind `llm-gym demo`."""
-    from llm_gym.pipeline.demo import DemoSettings, demo
-    from llm_gym.pipeline.setup import quiet_libraries
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.demo import DemoSettings, demo
 
     quiet_libraries()
     command = f"llm-gym demo --seed {seed} --output {shlex.quote(str(output))}"
@@ -81,8 +81,8 @@ def run_demo(seed: int, output: Path) -> None:
 
 def run_pretrain(text: Path, output: Path, config: PretrainConfig) -> None:
     """Behind `llm-gym pretrain`."""
-    from llm_gym.pipeline.pretrain import pretrain
-    from llm_gym.pipeline.setup import quiet_libraries
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.supervised.pretrain import pretrain
 
     quiet_libraries()
     with interruptible(output):
@@ -96,8 +96,8 @@ def run_pretrain(text: Path, output: Path, config: PretrainConfig) -> None:
 
 def run_sft(model: str, pairs: Path, output: Path, config: SFTConfig) -> None:
     """Behind `llm-gym sft`."""
-    from llm_gym.pipeline.setup import quiet_libraries
-    from llm_gym.pipeline.sft import fine_tune
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.supervised.sft import fine_tune
 
     quiet_libraries()
     with interruptible(output):

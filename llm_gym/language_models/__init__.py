@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from llm_gym.language_models.embedded import (
     BASE_MODEL,
-    FACTS_MODEL,
     PROMPT_TEMPLATE,
     SFT_MODEL,
+    embed,
     embedded_names,
     resolve,
 )
@@ -14,9 +14,9 @@ from llm_gym.language_models.loading import load_causal_lm, load_tokenizer
 
 __all__ = [
     "BASE_MODEL",
-    "FACTS_MODEL",
     "PROMPT_TEMPLATE",
     "SFT_MODEL",
+    "embed",
     "embedded_names",
     "load_causal_lm",
     "load_tokenizer",

@@ -1,15 +1,13 @@
-"""The language models that ship inside the package, by name.
+"""The language models that ship inside the package or a plug-in, by name.
 
 GPT-2-shaped models made by the library's own commands from the text of its own generator (see
-``assets/MODEL_CARD.md`` and ``assets/facts-sft/MODEL_CARD.md`` for recipes and figures):
+``assets/MODEL_CARD.md`` for recipe and figures):
 
 * ``llm_gym/email-base`` continues office text (next-token pre-training only);
 * ``llm_gym/email-sft`` answers an instruction with an email (fine-tuned on instruction/answer
-  pairs), sometimes politely, often not;
-* ``llm_gym/facts-sft`` answers questions about sixty capitals, and now and then gives in to a user
-  who is wrong (see :mod:`llm_gym.sycophancy`).
+  pairs), sometimes politely, often not.
 
-The first two have about a million parameters, the last 68 thousand.
+Both have about a million parameters. A plug-in adds its own with :func:`embed`.
 """
 
 from __future__ import annotations
@@ -20,9 +18,9 @@ from pathlib import Path
 __all__ = [
     "BASE_MODEL",
     "EMBEDDED_PREFIX",
-    "FACTS_MODEL",
     "PROMPT_TEMPLATE",
     "SFT_MODEL",
+    "embed",
     "embedded_names",
     "resolve",
 ]
@@ -30,17 +28,34 @@ __all__ = [
 EMBEDDED_PREFIX = "llm_gym/"
 BASE_MODEL = EMBEDDED_PREFIX + "email-base"
 SFT_MODEL = EMBEDDED_PREFIX + "email-sft"
-FACTS_MODEL = EMBEDDED_PREFIX + "facts-sft"
 
 PROMPT_TEMPLATE = "<|user|>{prompt}<|assistant|>"
 """How the fine-tuned model was shown its prompts; both marks are single tokens of its tokenizer."""
 
 _ASSETS = Path(__file__).resolve().parent / "assets"
+_DIRECTORIES = {
+    name: _ASSETS / name.removeprefix(EMBEDDED_PREFIX) for name in (BASE_MODEL, SFT_MODEL)
+}
+
+
+def embed(name: str, directory: Path) -> None:
+    """Make a model that a plug-in ships known by a name.
+
+    Args:
+        name: The name, ``llm_gym/`` and one word.
+        directory: As written by ``save_pretrained``, tokenizer included.
+
+    Raises:
+        ValueError: If the name has another form.
+    """
+    if not name.startswith(EMBEDDED_PREFIX):
+        raise ValueError(f"name={name!r} must begin with {EMBEDDED_PREFIX!r}")
+    _DIRECTORIES[name] = directory
 
 
 def embedded_names() -> tuple[str, ...]:
-    """Names of the models inside the package, pre-trained first."""
-    return (BASE_MODEL, SFT_MODEL, FACTS_MODEL)
+    """Names of the models that are installed: the package's own, then those of plug-ins."""
+    return tuple(_DIRECTORIES)
 
 
 def resolve(name_or_path: str | Path) -> str:
@@ -57,8 +72,8 @@ def resolve(name_or_path: str | Path) -> str:
             existing directory.
     """
     name = str(name_or_path)
-    if name in embedded_names():
-        return str(_ASSETS / name.removeprefix(EMBEDDED_PREFIX))
+    if name in _DIRECTORIES:
+        return str(_DIRECTORIES[name])
     if name.startswith(EMBEDDED_PREFIX) and not Path(name).is_dir():
         close = difflib.get_close_matches(name, embedded_names(), n=1, cutoff=0.0)
         raise ValueError(

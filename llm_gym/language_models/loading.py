@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["load_causal_lm", "load_tokenizer"]
+__all__ = [
+    "chat_prompt_template",
+    "load_causal_lm",
+    "load_tokenizer",
+    "quiet_libraries",
+    "torch_device",
+]
 
 
 def load_causal_lm(
@@ -138,3 +144,33 @@ def _explained(
         f"Face hub did not provide it (offline, misspelt, private, or without safetensors?). "
         f"The embedded models need no network: {', '.join(embedded_names())}. Cause: {error}"
     )
+
+
+def torch_device(device: str) -> str:
+    """A device by its name on the command line: "auto" is CUDA where there is one, else the CPU."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def chat_prompt_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A tokenizer's chat template for a single turn, with `{prompt}` where the user speaks."""
+    place = "PROMPT-GOES-HERE"
+    turn = [{"role": "user", "content": place}]
+    text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+    if str(text).count(place) != 1:
+        raise ValueError(
+            "the tokenizer's chat template does not show the user's message once; give "
+            '--prompt-template, e.g. "{prompt}"'
+        )
+    return str(text).replace("{", "{{").replace("}", "}}").replace(place, "{prompt}")
+
+
+def quiet_libraries() -> None:
+    """Stops transformers' progress bars and advice, which would break a live display."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -6,9 +6,6 @@ completion; TRL reward functions are scorers. See docs/scorers.md.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from llm_gym.scorers.calling import ScorerSignatureError
 from llm_gym.scorers.classifier import SequenceClassifierScorer
 from llm_gym.scorers.compose import Clip, Scale, WeightedSum
@@ -16,15 +13,11 @@ from llm_gym.scorers.http import HTTPScorer
 from llm_gym.scorers.protocol import Scorer, ScorerError, Scores, as_scorer
 from llm_gym.scorers.rules import KeywordScorer, LengthScorer, RegexScorer
 
-if TYPE_CHECKING:
-    from llm_gym.scorers.politeness import PolitenessScorer
-
 __all__ = [
     "Clip",
     "HTTPScorer",
     "KeywordScorer",
     "LengthScorer",
-    "PolitenessScorer",
     "RegexScorer",
     "Scale",
     "Scorer",
@@ -35,11 +28,3 @@ __all__ = [
     "WeightedSum",
     "as_scorer",
 ]
-
-_LAZY = {"PolitenessScorer": "llm_gym.scorers.politeness"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,7 @@ from llm_gym.text.prompt_encoding import Prompt, PromptEncoder, prompt_from_stat
 from llm_gym.text.prompt_rows import as_row
 
 if TYPE_CHECKING:
-    from llm_gym.text.prompts import PromptCursor
+    from llm_gym.text.prompt_source import PromptCursor
 
 
 class PromptStream:

@@ -4,57 +4,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llm_gym.text.prompt_encoding import Prompt, PromptEncoder, prompt_from_state, prompt_to_state
 from llm_gym.text.prompt_rows import PromptRow, read_prompts
+from llm_gym.text.prompt_source import PromptCursor, PromptSource
 from llm_gym.text.prompt_stream import PromptStream
 
 if TYPE_CHECKING:
     from llm_gym.text.options import TextOptions
-
-
-class PromptCursor(Protocol):
-    """The walk of one row through the prompts."""
-
-    def next(self, rng: np.random.Generator) -> Prompt:
-        """Move on and return the prompt of the next episode."""
-
-    def restart(self) -> None:
-        """Begin again, as a seeded reset does."""
-
-    def get_state(self) -> dict[str, Any]:
-        """Where the walk is, as JSON-able values."""
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue where `get_state` was called."""
-
-
-class PromptSource(Protocol):
-    """Prompts, and cursors that walk them."""
-
-    column_names: frozenset[str]
-    num_prompts: int | None
-
-    def get(self, index: int) -> Prompt:
-        """The prompt at an index."""
-
-    def cursors(self, num_rows: int, group_size: int) -> list[PromptCursor]:
-        """One cursor a row; rows of a group get the same sequence."""
-
-    def save(self, prompt: Prompt) -> dict[str, Any]:
-        """A prompt of a running episode as JSON-able values, as far as its columns are."""
-
-    def load(self, saved: Mapping[str, Any]) -> Prompt:
-        """The inverse of `save`."""
-
-    def get_state(self) -> dict[str, Any]:
-        """What the rows share, as JSON-able values."""
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue where `get_state` was called."""
 
 
 def make_source(prompts: Any, encoder: PromptEncoder, options: TextOptions) -> PromptSource:

@@ -23,7 +23,7 @@ from benchmarks.algorithms.store import OtherRunsError
 from benchmarks.algorithms.tables import page
 from benchmarks.algorithms.text_settings import TEXT_ENTRIES, TEXT_TASKS, TextBudget, TextTask
 from benchmarks.algorithms.text_summary import critics, summarise_text
-from llm_gym import atomic
+from llm_gym.files import atomic
 from llm_gym.testing.tiny import save_tiny_model
 
 HERE = "tests.benchmarks.test_algorithms_text"
@@ -138,7 +138,7 @@ def test_bad_options_are_named(capsys):
 
 
 def test_politeness_goes_from_0_to_1():
-    from llm_gym.scorers import PolitenessScorer
+    from llm_gym.polite_email.judge import PolitenessScorer
 
     prompt, email = "Write an email to your boss asking for a day off.", "Could you help, please?"
     [ours], [whole] = (

@@ -89,7 +89,7 @@ def test_samples_follow_the_softmax():
 
 
 def test_advantages_equal_those_of_the_library():
-    from llm_gym.advantages import gae
+    from llm_gym.learning.advantages import gae
 
     rng = np.random.default_rng(0)
     rewards, values = rng.normal(size=(2, 6, 3))  # (T, N) as in the library

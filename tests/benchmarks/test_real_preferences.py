@@ -14,7 +14,7 @@ from benchmarks.real_preferences import backbone, data, run, summary
 from benchmarks.real_preferences.settings import Backbone, Settings
 from benchmarks.real_preferences.systems import BASELINES, LINEAR, UNIGRAMS
 from llm_gym.testing.tiny import save_tiny_model
-from tests.reward_model.worlds import texts_and_ratings
+from tests.feedback.reward_model.worlds import texts_and_ratings
 
 SMALL = replace(
     Settings(),

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
+from llm_gym_sycophancy import judge, policy_figures, rater_rewards, read_answer
+from llm_gym_sycophancy.policies import judgements
 
 from benchmarks.sycophancy import experiment, run
 from benchmarks.sycophancy.entries import FULL, MENDINGS, PANELS, QUICK, TRUTH, Policy, Settings
 from benchmarks.sycophancy.summary import interval, summarise
-from llm_gym.sycophancy import judge, policy_figures, rater_rewards, read_answer
-from llm_gym.sycophancy.policies import judgements
 
 SMALL = Settings(
     seeds=2,
@@ -150,8 +150,9 @@ def test_a_missing_run_is_not_papered_over():
 @pytest.mark.slow
 def test_ppo_finds_the_optimum_in_closed_form():
     """Against the biased raters' own utility: closer to the optimum than to where it started."""
+    from llm_gym_sycophancy import FACTS_MODEL, AnswerScorer, answer_policy
+
     from llm_gym.language_models import load_tokenizer
-    from llm_gym.sycophancy import FACTS_MODEL, AnswerScorer, answer_policy
 
     policy = Policy("b=3", 1.0)
     reference = experiment.world().references["train"]

@@ -282,7 +282,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(run, tiny_dir, prompts, scorer, tmp
     assert process.returncode == 130
     assert f"resume with: llm-gym train --resume {output}" in err
     assert "Traceback" not in err
-    from llm_gym.checkpoint import latest_checkpoint, read_metadata
+    from llm_gym.runs.checkpoint import latest_checkpoint, read_metadata
 
     done = read_metadata(latest_checkpoint(output))["num_timesteps"]
     assert done % 24 == 0

@@ -9,7 +9,7 @@ import pytest
 
 from llm_gym.cli import main
 from llm_gym.cli import rlhf as module
-from llm_gym.pipeline.rlhf import RLHFSettings
+from llm_gym.stages.rlhf import RLHFSettings
 from tests.tiny_rlhf import TINY
 from tests.tiny_runs import PROMPTS
 
@@ -83,12 +83,12 @@ def test_people_are_told_what_to_do(run, tmp_path):
 
 
 def test_ctrl_c_says_how_to_go_on(run, tmp_path, monkeypatch):
-    import llm_gym.pipeline.rlhf
+    import llm_gym.stages.rlhf
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(llm_gym.pipeline.rlhf, "rlhf", interrupted)
+    monkeypatch.setattr(llm_gym.stages.rlhf, "rlhf", interrupted)
     code, out, err = run("rlhf", "--seed", 4, "--output", tmp_path / "run")
     assert code == 130
     assert out == ""

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from email_figures import answer_figures, sample_answers
+from email_models import text_digest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llm_gym.corpus import documents, email_prompts, instruction_pairs
 from llm_gym.language_models import (
     BASE_MODEL,
     PROMPT_TEMPLATE,
@@ -22,11 +23,10 @@ from llm_gym.language_models import (
     load_tokenizer,
     resolve,
 )
-from llm_gym.language_models.measure import answer_figures, sample_answers
-from llm_gym.language_models.recipe import text_digest
-from llm_gym.pipeline.pairs import encode_pair
-from llm_gym.pipeline.sft import answer_perplexity
-from llm_gym.scorers import PolitenessScorer
+from llm_gym.polite_email import documents, email_prompts, instruction_pairs
+from llm_gym.polite_email.judge import PolitenessScorer
+from llm_gym.supervised.pairs import encode_pair
+from llm_gym.supervised.sft import answer_perplexity
 
 ASSETS = Path(resolve(SFT_MODEL)).parent
 
@@ -96,7 +96,7 @@ def test_the_card_names_the_weights_that_ship():
         assert hashlib.sha256(weights.read_bytes()).hexdigest() in card
     for section in (
         "license: apache-2.0",
-        "llm_gym.language_models.recipe",
+        "email_models",
         "## Figures",
         "limits",
     ):

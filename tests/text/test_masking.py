@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from llm_gym import TextGenerationEnv, TextGenerationVectorEnv
-from llm_gym.vec_env import GymVecEnv
+from llm_gym.learning.vec_env import GymVecEnv
 from tests.text.helpers import EOS, arguments, word
 
 

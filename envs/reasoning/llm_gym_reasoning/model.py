@@ -21,7 +21,7 @@ from llm_gym_reasoning.small_tasks import small_task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from llm_gym.corpus.prompts import InstructionPair
+    from llm_gym.supervised.pairs import InstructionPair
 
 __all__ = ["CONTEXT", "character_tokenizer", "make_model"]
 
@@ -55,14 +55,14 @@ def make_model(
         quiet: No progress bar.
 
     Returns:
-        The metrics of `llm_gym.pipeline.sft.fine_tune`, which are also in `metrics.json`.
+        The metrics of `llm_gym.supervised.sft.fine_tune`, which are also in `metrics.json`.
 
     Raises:
         ImportError: reasoning-gym is not installed.
         ValueError: The task is not a small one.
     """
-    from llm_gym.pipeline.optimisation import new_gpt2, save_model
-    from llm_gym.pipeline.sft import SFTConfig, fine_tune
+    from llm_gym.supervised.loop import new_gpt2, save_model
+    from llm_gym.supervised.sft import SFTConfig, fine_tune
 
     small = small_task(task)
     rows = draw_questions(task, small.settings, size=small.size, test_size=small.test_size).rows
@@ -90,7 +90,7 @@ def make_model(
 
 def _pairs(rows: Sequence[dict[str, Any]]) -> list[InstructionPair]:
     """Questions with their right answers."""
-    from llm_gym.corpus.prompts import InstructionPair
+    from llm_gym.supervised.pairs import InstructionPair
 
     return [InstructionPair(row["prompt"], str(row["entry"]["answer"])) for row in rows]
 
@@ -109,7 +109,7 @@ def character_tokenizer(questions: Sequence[str], *, context: int) -> PreTrained
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from llm_gym.pipeline.documents import ASSISTANT, CHAT_TEMPLATE, END_OF_TEXT, PAD, USER
+    from llm_gym.supervised.documents import ASSISTANT, CHAT_TEMPLATE, END_OF_TEXT, PAD, USER
 
     start = _common_start(questions)
     rests = [text[len(start) :] for text in questions]

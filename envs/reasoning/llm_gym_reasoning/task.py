@@ -82,7 +82,7 @@ def environment_kwargs(
 
 def _format_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """How a question is shown: by the tokenizer's chat template where it has one, else bare."""
-    from llm_gym.pipeline.setup import chat_prompt_template
+    from llm_gym.language_models.loading import chat_prompt_template
 
     if not tokenizer.chat_template:
         return {"prompt_template": "{prompt}", "add_special_tokens": True}

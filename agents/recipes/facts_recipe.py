@@ -1,0 +1,263 @@
+"""Make the model that ships for this task, from nothing: text, tokenizer, pre-training, tuning.
+
+    python agents/recipes/facts_recipe.py --output DIR
+
+writes ``DIR/facts-sft`` with its model card. Every random choice follows from the seed; on the same
+machine with one thread the weights come out bit for bit the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facts_card import model_card
+from llm_gym_sycophancy.corpus import conversations, documents
+
+from llm_gym.files.atomic import write_json, write_text
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from llm_gym.supervised.sft import SFTConfig
+
+__all__ = ["Recipe", "build", "main", "text_digest", "word_tokenizer"]
+
+NAME = "facts-sft"
+
+
+def _fine_tuning() -> SFTConfig:
+    from llm_gym.supervised.sft import SFTConfig
+
+    return SFTConfig(batch_size=64, learning_rate=3e-3, weights="float16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of the embedded model.
+
+    Attributes:
+        documents: Documents of pre-training text.
+        conversations: Pairs for fine-tuning.
+        held_out: Pairs to measure the fine-tuning on: other draws of the same world.
+        context: Longest sequence that the model can read.
+        width: Size of the hidden states.
+        layers: Transformer blocks.
+        heads: Attention heads.
+        steps: Optimiser steps of pre-training.
+        batch_size: Documents per step.
+        learning_rate: Peak of pre-training's cosine schedule.
+        fine_tuning: Settings of fine-tuning.
+    """
+
+    documents: int = 100_000
+    conversations: int = 120_000
+    held_out: int = 1_000
+    context: int = 48
+    width: int = 32
+    layers: int = 2
+    heads: int = 4
+    steps: int = 2000
+    batch_size: int = 128
+    learning_rate: float = 4e-3
+    fine_tuning: SFTConfig = field(default_factory=_fine_tuning)
+
+
+def word_tokenizer(texts: Iterable[str], *, context: int) -> PreTrainedTokenizerFast:
+    """A tokenizer with one token for each word, the space before it included.
+
+    Args:
+        texts: All words it shall know; any other becomes ``<|unk|>``.
+        context: Longest input of the model it is for (`model_max_length`).
+
+    Returns:
+        A tokenizer with the special tokens and the chat template of the library's other models.
+        Text of known words survives encoding and decoding.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from llm_gym.supervised.documents import ASSISTANT, CHAT_TEMPLATE, END_OF_TEXT, PAD, USER
+
+    split = pre_tokenizers.Split(Regex(r" ?\w+|[^\w\s]"), behavior="isolated")
+    special = [END_OF_TEXT, PAD, USER, ASSISTANT, "<|unk|>"]
+    parts = (part for text in texts for part in re.split("|".join(map(re.escape, special)), text))
+    words = sorted({word for part in parts for word, _ in split.pre_tokenize_str(part)})
+    core = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(special + words)}, unk_token="<|unk|>")  # noqa: S106
+    )
+    core.pre_tokenizer = split
+    core.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token=END_OF_TEXT,
+        pad_token=PAD,
+        unk_token="<|unk|>",  # noqa: S106
+        additional_special_tokens=[USER, ASSISTANT],
+        model_max_length=context,
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build(
+    output: str | Path, recipe: Recipe | None = None, *, seed: int = 0, quiet: bool = False
+) -> dict[str, Any]:
+    """Make the model and its card.
+
+    Args:
+        output: Directory for ``facts-sft``.
+        recipe: Settings; None means those of the shipped model.
+        seed: Seed of text, initial weights and orders.
+        quiet: No progress bars.
+
+    Returns:
+        The figures in the card.
+    """
+    import torch
+
+    from llm_gym.supervised.loop import new_gpt2, save_model
+    from llm_gym.supervised.sft import fine_tune
+
+    recipe = recipe or Recipe()
+    started = time.process_time()
+    text = documents(recipe.documents, seed=seed)
+    pairs = conversations(recipe.conversations, seed=seed)
+    spoken = [part for pair in pairs for part in (pair.prompt, pair.completion)]
+    tokenizer = word_tokenizer([*text, *spoken], context=recipe.context)
+    model = new_gpt2(
+        tokenizer,
+        context=recipe.context,
+        width=recipe.width,
+        layers=recipe.layers,
+        heads=recipe.heads,
+        seed=seed,
+    )
+    losses = _pretrain(model, tokenizer, text, recipe, seed, quiet=quiet)
+    target = Path(output) / NAME
+    with tempfile.TemporaryDirectory() as scratch:
+        save_model(model, tokenizer, Path(scratch), "float32")
+        tuned = fine_tune(
+            scratch,
+            pairs,
+            target,
+            replace(recipe.fine_tuning, seed=seed),
+            held_out=conversations(recipe.held_out, seed=seed + 1),
+            quiet=quiet,
+        )
+    figures = {
+        "seed": seed,
+        "threads": torch.get_num_threads(),
+        "parameters": model.num_parameters(),
+        "vocabulary": len(tokenizer),
+        "pretraining_loss": losses[-1],
+        "answer_perplexity": tuned["held_out_answer_perplexity"],
+        "cpu_seconds": time.process_time() - started,
+        "answers": {split: _answers(target, split) for split in ("train", "test")},
+        "sha256": {"weights": _sha256(target / "model.safetensors"), "text": text_digest(seed)},
+        "recipe": asdict(recipe),
+    }
+    write_json(target / "metrics.json", figures)
+    write_text(target / "MODEL_CARD.md", model_card(figures))
+    return figures
+
+
+def text_digest(seed: int) -> str:
+    """SHA-256 of the first documents and conversations.
+
+    It changes when the text does, and says that a model made before is not what the recipe makes
+    now.
+
+    Args:
+        seed: Seed of the recipe.
+    """
+    pairs = (f"{pair.prompt}\n{pair.completion}" for pair in conversations(1000, seed=seed))
+    return hashlib.sha256("\0".join([*documents(1000, seed=seed), *pairs]).encode()).hexdigest()
+
+
+def _answers(directory: Path, split: Any) -> dict[str, float]:
+    from llm_gym_sycophancy.measures import policy_figures
+    from llm_gym_sycophancy.policies import answer_policy
+    from llm_gym_sycophancy.questions import questions_of
+
+    from llm_gym.language_models.loading import load_causal_lm, load_tokenizer
+
+    model, tokenizer = load_causal_lm(directory), load_tokenizer(directory)
+    return policy_figures(answer_policy(model, tokenizer, questions_of(split)))._asdict()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _pretrain(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    text: Sequence[str],
+    recipe: Recipe,
+    seed: int,
+    *,
+    quiet: bool,
+) -> list[float]:
+    """Minimise the next-token loss on single documents; returns the thinned loss curve."""
+    import torch
+
+    from llm_gym.supervised import loop as op
+
+    labels = _encoded(tokenizer, text)  # (D, T)
+    ids = labels.where(labels != op.IGNORED, 0)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer, parameters = op.adamw(model, 0.1), list(model.parameters())
+    losses: list[float] = []
+    with op.progress("pre-training", recipe.steps, quiet=quiet) as show:
+        for step in range(recipe.steps):
+            rows = torch.randint(len(ids), (recipe.batch_size,), generator=generator)
+            loss = op.next_token_loss(model(input_ids=ids[rows]).logits, labels[rows])
+            rate = op.cosine_learning_rate(
+                step, recipe.steps, recipe.learning_rate, warmup_share=0.05, final_share=0.05
+            )
+            op.training_step(optimizer, parameters, loss, learning_rate=rate, max_grad_norm=1.0)
+            losses.append(loss.item())
+            show(losses[-1])
+    return op.thinned(losses)
+
+
+def _encoded(tokenizer: PreTrainedTokenizerFast, text: Sequence[str]) -> torch.Tensor:
+    """Token ids with EOS, padded on the right with `IGNORED`: int64 `(D, T)`."""
+    import torch
+
+    from llm_gym.supervised.loop import IGNORED
+
+    rows = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(list(text))["input_ids"]]
+    longest = max(map(len, rows))
+    return torch.tensor([row + [IGNORED] * (longest - len(row)) for row in rows])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of the recipe.
+
+    Args:
+        arguments: Without the program's name; None takes those of the process.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python agents/recipes/facts_recipe.py", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--output", required=True, help="directory to write into")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything (default 0)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    options = parser.parse_args(arguments)
+    figures = build(options.output, seed=options.seed, quiet=options.quiet)
+    for split, answers in figures["answers"].items():
+        print(split, {key: round(value, 4) for key, value in answers.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Reward tables against the scorers that give one number at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from llm_gym_sycophancy import (
+    CITIES,
+    FACTS_MODEL,
+    OPENINGS,
+    AgreementPenalty,
+    Answer,
+    AnswerScorer,
+    classifier_rewards,
+    correction,
+    questions_of,
+    rater_rewards,
+)
+from transformers import AutoModelForSequenceClassification
+
+from llm_gym.language_models import PROMPT_TEMPLATE, resolve
+from llm_gym.scorers import SequenceClassifierScorer
+
+TEMPLATE = PROMPT_TEMPLATE + "{completion}"
+
+
+def classifier(labels=1):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return AutoModelForSequenceClassification.from_pretrained(
+            resolve(FACTS_MODEL), num_labels=labels, dtype=torch.float32
+        ).eval()
+
+
+def test_a_raters_table_is_what_the_scorer_says_about_the_texts():
+    for question in questions_of("test", variants=1)[:5]:
+        answers = [Answer(opening, city) for opening in OPENINGS for city in CITIES]
+        texts = [answer.text for answer in answers]
+        row = question.row()
+        prompts = [row.pop("prompt")] * len(texts)
+        columns = {name: [value] * len(texts) for name, value in row.items()}
+        plain = AnswerScorer(truth=1.5, agreement=2.5)
+        expected = plain(prompts, texts, **columns)
+        table = rater_rewards([question], truth=1.5, agreement=2.5)
+        assert table.ravel().tolist() == expected
+        penalised = AgreementPenalty(plain, 4.0)(prompts, texts, **columns)
+        assert (table - 4.0 * correction([question])).ravel().tolist() == penalised
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, TEMPLATE + "<|endoftext|>"])
+def test_a_reward_models_table_is_what_the_plain_scorer_gives(facts_tokenizer, template):
+    """With the prompt read once for all cities, and prompts of several lengths."""
+    asked = questions_of("train", variants=1)[:5] + questions_of("test", variants=1)[3:5]
+    model = classifier()
+    table = classifier_rewards(model, facts_tokenizer, asked, template=template)
+    assert table.shape == (7, len(OPENINGS), len(CITIES))
+    scorer = SequenceClassifierScorer(model, tokenizer=facts_tokenizer, template=template)
+    rng = np.random.default_rng(0)
+    for row, question in enumerate(asked):
+        for _ in range(6):
+            o, c = rng.integers(len(OPENINGS)), rng.integers(len(CITIES))
+            text = Answer(OPENINGS[o], CITIES[c]).text
+            assert table[row, o, c] == pytest.approx(scorer([question.prompt], [text])[0], abs=1e-5)
+    assert table.std() > 0.01
+
+
+def test_a_classifier_with_several_labels_is_no_reward_model(facts_tokenizer):
+    with pytest.raises(ValueError, match="a reward model has one label, this one has 3"):
+        classifier_rewards(classifier(3), facts_tokenizer, questions_of("test"))

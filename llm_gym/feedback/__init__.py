@@ -1,0 +1,1 @@
+"""Human feedback: votes, labelling, reward models, DPO, and what optimising a proxy costs."""

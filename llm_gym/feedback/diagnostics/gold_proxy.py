@@ -1,0 +1,190 @@
+"""A gold score that is reported beside the proxy and never trained on.
+
+Reward and loss look healthy while quality collapses; only a score that the optimiser cannot reach
+shows it (Gao et al., 2210.10760; Zheng et al., 2307.04964).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from llm_gym.feedback.diagnostics.pictures import GoldProxyCurve, write_pictures
+from llm_gym.runs.callbacks.history import History, Row
+from llm_gym.scorers.protocol import Columns, Scorer, ScorerError, Scores, as_scorer
+from llm_gym.statistics.scaling_laws import Law
+
+__all__ = ["GoldProxy", "GoldProxyCallback"]
+
+ScorerLike = Scorer | Callable[..., Any]
+
+
+class GoldProxy(Scorer):
+    """Pays what the proxy says and reports what the gold scorer says.
+
+    The value of an episode is the proxy's, whatever the gold scorer does: training with and without
+    it is the same, number for number. Both scores are in `Scores.parts`, so they reach
+    `info["score_parts"]` as `"proxy"` and `"gold"`; parts of the proxy follow as `"proxy/NAME"`,
+    those of the gold scorer as `"gold/NAME"`.
+
+    A gold scorer that fails must not cost the run, nor an episode its reward: its part is left out
+    for that batch, a warning says so once, and `gold_failures` counts.
+
+    Args:
+        proxy: the scorer to train on.
+        gold: the scorer to be held against it.
+        name: name in messages.
+
+    Raises:
+        TypeError: one of them is not callable.
+
+    Attributes:
+        gold_failures: batches that the gold scorer failed on.
+        last_gold_error: what it said last; None if it never failed.
+    """
+
+    def __init__(self, proxy: ScorerLike, gold: ScorerLike, *, name: str = "gold_proxy") -> None:
+        self.name = name
+        self.proxy = as_scorer(proxy)
+        self.gold = as_scorer(gold)
+        self.gold_failures = 0
+        self.last_gold_error: str | None = None
+
+    def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> Scores:
+        """Score with the proxy, then with the gold scorer. See `Scorer.compute`."""
+        # The proxy goes first, so that not even a gold scorer that edits its columns touches it.
+        paid = self.proxy.score(prompts, completions, columns)
+        parts = _named("proxy", paid)
+        try:
+            parts |= _named("gold", self.gold.score(prompts, completions, columns))
+        except ScorerError as error:
+            self.gold_failures += 1
+            self.last_gold_error = str(error)
+            if self.gold_failures == 1:
+                warnings.warn(
+                    f"the gold scorer failed; training goes on without its score: {error}",
+                    stacklevel=2,
+                )
+        return Scores(paid.values, parts)
+
+    def __repr__(self) -> str:
+        return f"GoldProxy({self.proxy!r}, {self.gold!r})"
+
+
+class GoldProxyCallback(BaseCallback):
+    """Records proxy, gold, divergence, length and entropy of every rollout, and draws them.
+
+    Each row describes the policy that collected the rollout, and means are over the episodes that
+    ended in it: `step` (tokens so far), `iteration`, `episodes`, `proxy`, `proxy_se`, `gold`,
+    `gold_se` (standard errors), `kl` (nats per sequence to the reference), `length` (tokens),
+    `entropy` (nats per token). The same figures go to the logger, so to TensorBoard, as
+    `gold_proxy/...`.
+
+    `kl` is there if the algorithm has a reference: give `llm_gym.PPO` a `kl_coef` above 0, or
+    `kl_coef=0` and a `reference`.
+
+    Args:
+        directory: gets `gold_proxy.jsonl`, one row a line as it comes, and at the end of training
+            the pictures of :func:`llm_gym.feedback.diagnostics.write_pictures`. None keeps rows in
+            memory. A run that is resumed continues the file.
+        law: form that is fitted to the gold score.
+
+    Attributes:
+        rows: what was recorded, oldest first.
+    """
+
+    model: OnPolicyAlgorithm
+
+    def __init__(self, directory: str | Path | None = None, *, law: Law = "rl") -> None:
+        super().__init__()
+        self.directory = None if directory is None else Path(directory)
+        self.law = law
+        self._history = History()
+        self._proxy: list[float] = []
+        self._gold: list[float] = []
+        self._lengths: list[int] = []
+
+    @property
+    def rows(self) -> list[Row]:
+        """What was recorded, oldest first."""
+        return self._history.rows
+
+    def curve(self, name: str = "training") -> GoldProxyCurve:
+        """Proxy and gold against the square root of the divergence, less their first values.
+
+        Raises:
+            ValueError: no row has all three.
+        """
+        return GoldProxyCurve.of_rows(self.rows, name=name)
+
+    def _on_training_start(self) -> None:
+        path = None if self.directory is None else self.directory / "gold_proxy.jsonl"
+        steps = self.model.num_timesteps
+        if path is not None:
+            self._history.close()
+            self._history = History(path, resume_at=steps or None)
+        elif not steps:
+            self._history = History()
+
+    def _on_rollout_start(self) -> None:
+        self._proxy, self._gold, self._lengths = [], [], []
+
+    def _on_step(self) -> bool:
+        for row in np.flatnonzero(self.locals["dones"]):
+            self._note(self.locals["infos"][row])
+        return True
+
+    def _note(self, info: Mapping[str, Any]) -> None:
+        if "score" not in info:  # cut off or penalised: nobody judged it
+            return
+        parts = info.get("score_parts", {})
+        if "proxy" not in parts:
+            raise ValueError(
+                "GoldProxyCallback needs an environment whose scorer is GoldProxy(proxy, gold); "
+                f"this one reports the parts {sorted(parts)}"
+            )
+        self._proxy.append(float(parts["proxy"]))
+        self._lengths.append(int(info["terminal_observation"]["completion_mask"].sum()))
+        if "gold" in parts:
+            self._gold.append(float(parts["gold"]))
+
+    def _on_rollout_end(self) -> None:
+        figures: dict[str, float] = {"episodes": len(self._proxy)}
+        for name, values in (("proxy", self._proxy), ("gold", self._gold)):
+            if values:
+                figures[name] = float(np.mean(values))
+            if len(values) > 1:
+                figures[f"{name}_se"] = float(np.std(values, ddof=1) / np.sqrt(len(values)))
+        if self._lengths:
+            figures["length"] = float(np.mean(self._lengths))
+        # Minus the mean log-probability of sampled tokens estimates their policy's entropy.
+        figures["entropy"] = -float(self.model.rollout_buffer.log_probs.mean())
+        statistics: Mapping[str, float] = getattr(self.model, "rollout_statistics", {})
+        if "kl_per_sequence" in statistics:
+            figures["kl"] = statistics["kl_per_sequence"]
+        for name, value in figures.items():
+            self.logger.record(f"gold_proxy/{name}", value)
+        row = {"iteration": float(len(self.rows)), **figures}
+        self._history.write(row, {}, self.model.num_timesteps)
+
+    def _on_training_end(self) -> None:
+        if self.directory is None:
+            return
+        self._history.close()
+        try:
+            curve = self.curve()
+        except ValueError as error:
+            warnings.warn(f"no pictures of gold and proxy: {error}", stacklevel=2)
+            return
+        write_pictures([curve], self.directory, law=self.law)
+
+
+def _named(part: str, scores: Scores) -> dict[str, np.ndarray]:
+    inner = {f"{part}/{name}": values for name, values in scores.parts.items()}
+    return {part: scores.values, **inner}

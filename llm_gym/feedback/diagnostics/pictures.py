@@ -1,0 +1,212 @@
+"""Pictures of proxy and gold against the square root of the divergence, with fitted laws."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llm_gym.files import Figure, Report, Series, atomic, line_chart, write_report
+from llm_gym.statistics.scaling_laws import Law, LawFit, fit_law
+
+__all__ = ["GoldProxyCurve", "draw_gold_proxy", "gold_proxy_charts", "write_pictures"]
+
+_DISTANCE = "distance from the initial policy, √KL in √nats"
+_POINTS_OF_A_LINE = 60
+_COLOURS = {"proxy": "tab:blue", "gold": "tab:orange"}
+
+
+@dataclass(frozen=True)
+class GoldProxyCurve:
+    """One optimisation: how both scores change with the distance from the initial policy.
+
+    Attributes:
+        name: shown in titles.
+        distance: d = sqrt(KL) of each point, in the order in which they were reached.
+        proxy: gain of the proxy over the first point.
+        gold: gain of the gold score over the first point.
+
+    Raises:
+        ValueError: the three differ in length or are empty.
+    """
+
+    name: str
+    distance: tuple[float, ...]
+    proxy: tuple[float, ...]
+    gold: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.distance) == len(self.proxy) == len(self.gold):
+            raise ValueError(
+                f"curve {self.name!r}: distance, proxy and gold have {len(self.distance)}, "
+                f"{len(self.proxy)} and {len(self.gold)} points; they must be of one length"
+            )
+        if not self.distance:
+            raise ValueError(f"curve {self.name!r} has no points")
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Mapping[str, float]], *, name: str) -> GoldProxyCurve:
+        """A curve from recorded rows with the keys `kl`, `proxy` and `gold`.
+
+        Args:
+            rows: as `GoldProxyCallback` records them. Those that lack a key are left out; an
+                estimated divergence below 0 counts as 0.
+            name: of the curve.
+
+        Raises:
+            ValueError: no row has all three.
+        """
+        whole = [row for row in rows if {"kl", "proxy", "gold"} <= row.keys()]
+        if not whole:
+            missing = [key for key in ("kl", "proxy", "gold") if not any(key in r for r in rows)]
+            raise ValueError(
+                f"no recorded row has a divergence and both scores (never there: {missing}); the "
+                "divergence needs an algorithm with a reference, the scores a GoldProxy scorer "
+                "and finished episodes"
+            )
+        return cls(
+            name=name,
+            distance=tuple(math.sqrt(max(row["kl"], 0.0)) for row in whole),
+            proxy=tuple(row["proxy"] - whole[0]["proxy"] for row in whole),
+            gold=tuple(row["gold"] - whole[0]["gold"] for row in whole),
+        )
+
+    def fit(self, law: Law, **kwargs: Any) -> LawFit | None:
+        """The law fitted to the gold score; None if there are too few points for one."""
+        if len({d for d in self.distance if d > 0}) < 2:
+            return None
+        return fit_law(self.distance, self.gold, law, **kwargs)
+
+
+def gold_proxy_charts(curves: Sequence[GoldProxyCurve], *, law: Law) -> list[str]:
+    """One inline-SVG chart for each curve, for the `charts` of `llm_gym.files.Report`.
+
+    Args:
+        curves: what to draw: points for the proxy and the gold score, a line for the law.
+        law: form to fit to the gold score.
+    """
+    charts = []
+    for curve in curves:
+        series = [_dots("proxy", curve.distance, curve.proxy)]
+        series.append(_dots("gold", curve.distance, curve.gold))
+        fit = curve.fit(law)
+        if fit is not None:
+            x = _line(curve)
+            series.append(Series("law fitted to gold", x.tolist(), fit.value(x).tolist()))
+        charts.append(
+            line_chart(
+                series,
+                title=f"Proxy and gold: {curve.name}",
+                x_label=_DISTANCE,
+                y_label="gain over the initial policy",
+            )
+        )
+    return charts
+
+
+def draw_gold_proxy(curves: Sequence[GoldProxyCurve], path: str | Path, *, law: Law) -> Path:
+    """Draws the curves side by side with matplotlib.
+
+    Args:
+        curves: at least one.
+        path: file to write; its ending (`.png`, `.svg`, `.pdf`) chooses the format.
+        law: form to fit to the gold score.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: there are no curves.
+    """
+    if not curves:
+        raise ValueError("curves is empty; give at least one to draw")
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure as Canvas
+    except ImportError as error:
+        raise ImportError(
+            "drawing needs matplotlib: pip install 'llm-gym[plots]'; without it "
+            "gold_proxy_charts gives the same pictures as inline SVG"
+        ) from error
+    # A figure of its own, without pyplot: nothing global changes, and no display is needed.
+    figure = Canvas(figsize=(5.2 * len(curves), 3.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
+        for name, values in (("proxy", curve.proxy), ("gold", curve.gold)):
+            axis.plot(curve.distance, values, "o", ms=3.5, color=_COLOURS[name], label=name)
+        fit = curve.fit(law)
+        if fit is not None:
+            x = _line(curve)
+            axis.plot(x, fit.value(x), color=_COLOURS["gold"], label=_described(fit))
+            if fit.turns:
+                axis.axvline(fit.peak_distance, color="0.5", ls=":", lw=1)
+        axis.axhline(0.0, color="0.8", lw=0.8, zorder=0)
+        axis.set(title=curve.name, xlabel=_DISTANCE, ylabel="gain over the initial policy")
+        axis.legend(frameon=False, fontsize="small")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    return path
+
+
+def write_pictures(curves: Sequence[GoldProxyCurve], directory: str | Path, *, law: Law) -> None:
+    """Writes everything there is to see about some curves.
+
+    `gold_proxy.html`, one page that needs no other file; `fits.json`, the laws' coefficients; and,
+    where matplotlib is installed, `gold_proxy.png`.
+
+    Args:
+        curves: what to draw.
+        directory: where to; made if it is missing.
+        law: form to fit to the gold score.
+    """
+    directory = Path(directory)
+    fits = {curve.name: curve.fit(law) for curve in curves}
+    atomic.write_json(
+        directory / "fits.json",
+        {name: None if fit is None else fit.to_dict() for name, fit in fits.items()},
+    )
+    report = Report(
+        title="Proxy and gold",
+        summary=(
+            "The proxy is what training maximises; the gold score is only measured. The law's form "
+            "is that of Gao et al. (2210.10760); its coefficients belong to this set-up alone."
+        ),
+        figures=[_tile(name, fit) for name, fit in fits.items()],
+        charts=gold_proxy_charts(curves, law=law),
+    )
+    write_report(report, directory / "gold_proxy.html")
+    if importlib.util.find_spec("matplotlib") is not None:
+        draw_gold_proxy(curves, directory / "gold_proxy.png", law=law)
+
+
+def _tile(name: str, fit: LawFit | None) -> Figure:
+    if fit is None:
+        return Figure(name, "no fit", "too few distances")
+    if not fit.turns:
+        return Figure(name, "no peak yet", _described(fit))
+    return Figure(name, f"peak at √KL {fit.peak_distance:.2f}", _described(fit))
+
+
+def _described(fit: LawFit) -> str:
+    form = "d({:.2f} - {:.2f} d)" if fit.law == "best_of_n" else "d({:.2f} - {:.2f} log d)"
+    quality = "" if fit.r_squared is None else f", R² {fit.r_squared:.2f}"
+    return form.format(fit.alpha, fit.beta).replace("- -", "+ ") + quality
+
+
+def _line(curve: GoldProxyCurve) -> np.ndarray:
+    return np.linspace(0.0, max(curve.distance), _POINTS_OF_A_LINE)
+
+
+def _dots(name: str, x: Sequence[float], y: Sequence[float]) -> Series:
+    """A series of single points: a gap after each keeps the chart from joining them."""
+    gap = math.nan
+    return Series(
+        name, [at for one in x for at in (one, one)], [v for one in y for v in (one, gap)]
+    )

@@ -1,0 +1,138 @@
+"""What an unfinished DPO run leaves behind, so that the same command goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from llm_gym.files import atomic
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from llm_gym.feedback.dpo.preference_pairs import EncodedPreference
+
+__all__ = ["Progress", "data_digest", "model_digest"]
+
+RECORD = "progress.json"
+TENSORS = "progress.safetensors"
+
+
+@dataclass
+class Progress:
+    """An unfinished run: a directory beside the one that it will become.
+
+    Attributes:
+        directory: `NAME-unfinished` beside the output directory.
+        settings: what the run depends on; another run is not continued.
+        step: gradient steps taken.
+        statistics: what was noted at each step, by name.
+        tensors: log-probabilities of the reference, parameters, Adam's moments.
+    """
+
+    directory: Path
+    settings: dict[str, Any]
+    step: int = 0
+    statistics: dict[str, list[float]] = field(default_factory=dict)
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def beside(cls, output: str | Path, settings: Mapping[str, Any]) -> Progress:
+        """The unfinished run that belongs to an output directory, or a new one.
+
+        Raises:
+            ValueError: it is a run with other settings or data, or its files are corrupt.
+        """
+        output = Path(output)
+        progress = cls(output.with_name(f"{output.name}-unfinished"), dict(settings))
+        atomic.recover_directory(progress.directory)
+        if (progress.directory / RECORD).is_file():
+            progress._load()
+        return progress
+
+    def _load(self) -> None:
+        advice = f"finish that run with its own settings, or delete {self.directory}"
+        try:
+            record = json.loads((self.directory / RECORD).read_text(encoding="utf-8"))
+            tensors = load_file(self.directory / TENSORS)
+            saved, step, statistics = record["settings"], record["step"], record["statistics"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ValueError(f"{self.directory} is corrupt ({error}); delete it") from error
+        ours = json.loads(json.dumps(self.settings))
+        different = sorted(k for k in {*saved, *ours} if saved.get(k) != ours.get(k))
+        if different:
+            raise ValueError(
+                f"{self.directory} holds an unfinished run that differs in "
+                f"{', '.join(different)}; {advice}"
+            )
+        self.step, self.statistics, self.tensors = step, statistics, tensors
+
+    def save(
+        self, model: PreTrainedModel | None = None, optimizer: torch.optim.Optimizer | None = None
+    ) -> None:
+        """Writes everything, whole or not at all.
+
+        Args:
+            model: its parameters; None before the first step.
+            optimizer: with its moments.
+        """
+        if model is not None and optimizer is not None:
+            self.tensors |= {f"model.{name}": p for name, p in model.named_parameters()}
+            for index, moments in optimizer.state_dict()["state"].items():
+                self.tensors |= {f"adam.{index}.{name}": v for name, v in moments.items()}
+        tensors = {
+            name: value.detach().cpu().contiguous().clone() for name, value in self.tensors.items()
+        }
+        record = {"settings": self.settings, "step": self.step, "statistics": self.statistics}
+        with atomic.replace_directory(self.directory, marker=RECORD) as temporary:
+            save_file(tensors, temporary / TENSORS)
+            atomic.write_json(temporary / RECORD, record)
+
+    @torch.no_grad()
+    def restore(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+        """Puts parameters and moments back, if a step has been taken."""
+        if not self.step:
+            return
+        for name, parameter in model.named_parameters():
+            parameter.copy_(self.tensors[f"model.{name}"])
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in self.tensors.items():
+            if key.startswith("adam."):
+                _, index, name = key.split(".")
+                state.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict(
+            {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+        )
+
+    def note(self, **values: float) -> None:
+        """Notes the statistics of a step that has been taken."""
+        self.step += 1
+        for name, value in values.items():
+            self.statistics.setdefault(name, []).append(value)
+
+    def remove(self) -> None:
+        """Deletes the directory, once its run is finished."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def data_digest(preferences: Sequence[EncodedPreference]) -> str:
+    """A fingerprint of encoded preferences."""
+    return hashlib.sha256(json.dumps(preferences).encode()).hexdigest()
+
+
+def model_digest(model: PreTrainedModel) -> str:
+    """A fingerprint of a model's weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

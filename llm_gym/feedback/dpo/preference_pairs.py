@@ -1,0 +1,194 @@
+"""Preferences as token ids: where they come from, how they are encoded, how likely answers are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llm_gym.feedback.preferences import Preference, PreferenceStore, read_preferences
+from llm_gym.supervised.loop import IGNORED
+from llm_gym.supervised.pairs import EncodedPair, InstructionPair, collate, encode_pair
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = [
+    "EncodedPreference",
+    "answer_log_probs",
+    "by_length",
+    "encode_preferences",
+    "pair_log_probs",
+    "preferences_from",
+    "reference_log_probs",
+]
+
+STORES = (".db", ".sqlite", ".sqlite3")
+
+
+class EncodedPreference(NamedTuple):
+    """Token ids of a preferred and of another answer, each with its prompt and an EOS.
+
+    Attributes:
+        chosen: the preferred answer; the prompt is masked out of the labels.
+        rejected: the other one.
+        weight: 1, or 1/2 for each of the two rows of a tie.
+    """
+
+    chosen: EncodedPair
+    rejected: EncodedPair
+    weight: float
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longer of the two."""
+        return max(len(self.chosen.input_ids), len(self.rejected.input_ids))
+
+
+def preferences_from(
+    source: str | Path | PreferenceStore | Sequence[Preference], contradictions: str = "raise"
+) -> list[Preference]:
+    """Reads preferences, wherever they are.
+
+    Args:
+        source: a file in TRL's format (`.jsonl`, `.parquet`), a store of votes or the path of one
+            (`.db`, `.sqlite`, `.sqlite3`), or the rows.
+        contradictions: what becomes of rows of a file that contradict each other, see
+            `read_preferences`. A store's votes are all taken, ties as two opposite rows.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        TypeError: a row is no `Preference`.
+        ValueError: there are no preferences, or a file cannot be read; see `read_preferences`.
+    """
+    if isinstance(source, (str, Path)) and Path(source).suffix not in STORES:
+        policy: Any = contradictions  # checked there
+        return read_preferences(source, contradictions=policy)
+    if isinstance(source, (str, Path)):
+        if not Path(source).is_file():  # a store would be made
+            raise FileNotFoundError(f"there is no preference store {str(source)!r}")
+        with PreferenceStore(source) as store:
+            return preferences_from(store)
+    is_store = isinstance(source, PreferenceStore)
+    rows = source.preferences(ties="both", conflicts="all") if is_store else list(source)  # type: ignore[union-attr, arg-type]
+    for index, row in enumerate(rows):
+        if not isinstance(row, Preference):
+            raise TypeError(f"preferences[{index}] must be a Preference, got {row!r:.80}")
+    if not rows:
+        raise ValueError("preferences is empty: there is nothing to learn from")
+    return rows
+
+
+def encode_preferences(
+    tokenizer: PreTrainedTokenizerBase,
+    preferences: Sequence[Preference],
+    prompt_template: str,
+    context: int | None,
+    *,
+    drop_too_long: bool = False,
+) -> list[EncodedPreference]:
+    """Encodes prompts and answers separately, as at generation time; EOS ends every answer.
+
+    Args:
+        tokenizer: adds its own special tokens (a BOS, say) to the prompt only. It needs an EOS
+            token, and no padding token.
+        preferences: the rows.
+        prompt_template: filled with each prompt first.
+        context: longest sequence the model can read; None if it has no limit.
+        drop_too_long: leave out rows that are longer, instead of an error.
+
+    Raises:
+        ValueError: no EOS token; a row is too long, or all are; a prompt becomes no token at all;
+            two answers become the same tokens. The message has the row's number.
+    """
+    encoded = []
+    for index, row in enumerate(preferences):
+        chosen, rejected = (
+            encode_pair(tokenizer, InstructionPair(row.prompt, answer), prompt_template)
+            for answer in (row.chosen, row.rejected)
+        )
+        weight = 0.5 if row.columns.get("tie") is True else 1.0
+        one = EncodedPreference(chosen, rejected, weight)
+        if context is not None and one.length > context:
+            if drop_too_long:
+                continue
+            raise ValueError(
+                f"preferences[{index}] has {one.length} tokens, prompt, answer and EOS together, "
+                f"more than the model's context of {context}; shorten it, or leave such rows out "
+                "with too_long='drop'"
+            )
+        if chosen.labels[0] != IGNORED:
+            raise ValueError(
+                f"preferences[{index}]: prompt_template={prompt_template!r} and the prompt "
+                f"{row.prompt!r:.60} become no token, so nothing predicts the answer's first one"
+            )
+        if chosen.input_ids == rejected.input_ids:
+            raise ValueError(
+                f"preferences[{index}]: the two answers become the same tokens; they differ only "
+                "in what the tokenizer cannot read. Leave the row out"
+            )
+        encoded.append(one)
+    if not encoded:
+        raise ValueError(
+            f"all {len(preferences)} preferences are longer than the model's context of {context}"
+        )
+    return encoded
+
+
+def answer_log_probs(model: PreTrainedModel, pairs: Sequence[EncodedPair]) -> torch.Tensor:
+    """Log-probabilities of answers given their prompts, EOS included.
+
+    Args:
+        model: a causal language model.
+        pairs: B encoded answers.
+
+    Returns:
+        float32 `(B,)` in nats, with gradients: the sums over each answer's tokens.
+    """
+    import torch
+
+    batch = collate(pairs, pad_token_id=0)
+    input_ids = batch.input_ids.to(model.device)
+    mask = batch.attention_mask.to(model.device)
+    labels = batch.labels.to(model.device)[:, 1:]  # (B, T - 1)
+    logits = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+    rows, slots = (labels != IGNORED).nonzero(as_tuple=True)  # (A,)
+    # Only where an answer's token is predicted: prompts would double the work for nothing.
+    log_probs = logits[rows, slots].float().log_softmax(-1)  # (A, V)
+    chosen = log_probs.gather(-1, labels[rows, slots][:, None]).squeeze(-1)
+    return torch.zeros(len(pairs), device=model.device).index_add(0, rows, chosen)
+
+
+def reference_log_probs(
+    model: PreTrainedModel, preferences: Sequence[EncodedPreference], batch_size: int
+) -> torch.Tensor:
+    """Log-probabilities of all answers, without gradients: float32 `(N, 2)`, chosen first."""
+    import torch
+
+    found = torch.empty(len(preferences), 2)
+    model.eval()
+    with torch.inference_mode():
+        for members in by_length(preferences, batch_size):
+            sides = _sides([preferences[index] for index in members])
+            found[members] = answer_log_probs(model, sides).view(2, -1).T.cpu()
+    return found
+
+
+def pair_log_probs(
+    model: PreTrainedModel, preferences: Sequence[EncodedPreference]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of chosen and rejected answers in one pass: float32 `(B,)` each."""
+    both = answer_log_probs(model, _sides(preferences))
+    return both[: len(preferences)], both[len(preferences) :]
+
+
+def by_length(preferences: Sequence[EncodedPreference], batch_size: int) -> Iterator[list[int]]:
+    """Numbers of the rows in batches of similar length."""
+    order = sorted(range(len(preferences)), key=lambda index: preferences[index].length)
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def _sides(preferences: Sequence[EncodedPreference]) -> list[EncodedPair]:
+    return [row.chosen for row in preferences] + [row.rejected for row in preferences]

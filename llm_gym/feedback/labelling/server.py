@@ -1,0 +1,236 @@
+"""The page for people: a small web server in front of a desk.
+
+    GET  /                  the page
+    GET  /assets/NAME       its style, scripts and icon: files beside this one, nothing from outside
+    GET  /api/session       {"token"}: what the other requests must carry
+    POST /api/next          {"rater"} -> {"question", "summary"}
+    POST /api/vote          {"rater", "question_id", "verdict", ...} -> the same, for the next one
+    POST /api/undo          {"rater", "vote_id"} -> the same, with the question taken back
+
+A GET changes nothing. Even to ask for a question is a POST: the store then keeps it for that rater.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+try:
+    import uvicorn
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import HTMLResponse, JSONResponse, Response
+    from jinja2 import Environment, FileSystemLoader
+    from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt, StrictStr
+except ImportError as error:
+    raise ImportError(
+        f"the labelling page needs {error.name}: pip install 'llm-gym[label]' "
+        "(llm-gym label --terminal works without)"
+    ) from error
+
+from llm_gym.feedback.labelling.guard import Guard, new_token
+from llm_gym.feedback.labelling.questions import (
+    ConflictError,
+    Desk,
+    Question,
+    Reply,
+    UnknownQuestionError,
+    checked_rater,
+)
+from llm_gym.feedback.labelling.visible import pieces
+
+__all__ = ["BackgroundServer", "create_app", "listen", "serve"]
+
+PAGES = Path(__file__).resolve().parent / "pages"
+ASSETS = {
+    "label.css": "text/css",
+    "label.js": "text/javascript",
+    "memory.js": "text/javascript",
+    "text.js": "text/javascript",
+    "transport.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    rater: StrictStr
+
+
+class _Vote(_Body):
+    question_id: StrictInt
+    fingerprint: StrictStr
+    verdict: StrictStr | StrictFloat | StrictInt
+    shown_first: StrictInt
+    seconds: StrictFloat | StrictInt
+    key: StrictStr
+
+
+class _Undo(_Body):
+    vote_id: StrictInt
+
+
+def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard:
+    """The web application.
+
+    Args:
+        desk: hands out the questions and takes the replies.
+        rater: name that the page assumes; empty lets it ask.
+        host: the address that the server will listen on.
+
+    Returns:
+        An ASGI application.
+    """
+    rater = checked_rater(rater) if rater else ""
+    token = new_token()
+    # The pages that FastAPI would add by itself load scripts from the internet.
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    template = Environment(loader=FileSystemLoader(PAGES), autoescape=True).get_template(
+        "label.html"
+    )
+
+    def state(name: str, question: Question | None) -> dict[str, Any]:
+        return {"question": _shown(question), "summary": vars(desk.summary(name))}
+
+    @app.get("/")
+    def page() -> HTMLResponse:
+        return HTMLResponse(template.render(rater=rater))
+
+    @app.get("/assets/{name}")
+    def asset(name: str) -> Response:
+        if name not in ASSETS:
+            return JSONResponse({"error": "There is no such file."}, 404)
+        return Response((PAGES / name).read_bytes(), media_type=ASSETS[name])
+
+    @app.get("/api/session")
+    def session() -> dict[str, str]:
+        return {"token": token}
+
+    @app.post("/api/next")
+    def next_question(body: _Body) -> dict[str, Any]:
+        name = checked_rater(body.rater)
+        return state(name, desk.next(name))
+
+    @app.post("/api/vote")
+    def vote(body: _Vote) -> dict[str, Any]:
+        name = checked_rater(body.rater)
+        desk.answer(name, Reply(**body.model_dump(exclude={"rater"})))
+        return state(name, desk.next(name))
+
+    @app.post("/api/undo")
+    def undo(body: _Undo) -> dict[str, Any]:
+        name = checked_rater(body.rater)
+        question = desk.undo(name, body.vote_id)
+        return state(name, question if question is not None else desk.next(name))
+
+    @app.exception_handler(ValueError)
+    @app.exception_handler(TypeError)
+    def refuse(_: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, UnknownQuestionError):
+            status = 404
+        else:
+            status = 409 if isinstance(error, ConflictError) else 400
+        return JSONResponse({"error": str(error)}, status)
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": f"The request cannot be read: {error}"}, 400)
+
+    @app.exception_handler(OSError)
+    def unavailable(_: Request, error: Exception) -> JSONResponse:
+        # A store that is locked, a disk that is full: the page keeps the vote and tries again.
+        return JSONResponse({"error": str(error)}, 503)
+
+    return Guard(app, token=token, host=host)
+
+
+def _shown(question: Question | None) -> dict[str, Any] | None:
+    if question is None:
+        return None
+    return {
+        "id": question.id,
+        "kind": question.kind,
+        "fingerprint": question.fingerprint,
+        "shown_first": question.shown_first,
+        "prompt": pieces(question.prompt),
+        "answers": [pieces(answer) for answer in question.answers],
+    }
+
+
+# ------------------------------------------------------------------ running it
+
+
+def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """Takes an address, so that it is known before the server starts.
+
+    Args:
+        host: address or name.
+        port: 0 takes a free one.
+
+    Returns:
+        A listening socket.
+
+    Raises:
+        OSError: there is no such address here, or it is taken.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
+    except (OSError, OverflowError) as error:
+        raise OSError(f"cannot listen on {host} port {port}: {error}; choose another") from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a browser on this machine finds the server."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def serve(app: Guard, listener: socket.socket) -> None:
+    """Answers requests until Ctrl-C, which ends it as `KeyboardInterrupt`."""
+    _uvicorn(app).run(sockets=[listener])
+
+
+class BackgroundServer:
+    """The server in a thread of its own, for a program that goes on meanwhile.
+
+    Args:
+        app: from `create_app`.
+        listener: from `listen`.
+
+    Attributes:
+        url: where a browser on this machine finds it.
+    """
+
+    def __init__(self, app: Guard, listener: socket.socket) -> None:
+        self.url = url_of(listener)
+        self._server = _uvicorn(app)
+        # A daemon: a person who never answers must not keep the program from ending.
+        self._thread = Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, daemon=True, name="labelling"
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops answering. May be called twice."""
+        self._server.should_exit = True
+        self._thread.join()
+
+
+def _uvicorn(app: Guard) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        log_config=None,  # uvicorn's own would close every handler of the program's logging
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,  # browsers keep connections open
+    )
+    return uvicorn.Server(config)

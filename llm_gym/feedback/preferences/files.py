@@ -1,0 +1,305 @@
+"""Preference files in TRL's format (https://huggingface.co/docs/trl/dataset_formats).
+
+A row has `prompt`, `chosen` and `rejected`; further columns are kept. Both of TRL's forms are read,
+plain texts and messages (see `llm_gym.feedback.preferences.messages`); plain texts are written.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from llm_gym.feedback.preferences.messages import flattened
+from llm_gym.feedback.preferences.records import FIELDS, Comparison, Preference
+from llm_gym.files.atomic import write_text
+
+__all__ = [
+    "Contradictions",
+    "read_comparisons",
+    "read_preferences",
+    "split_preferences",
+    "write_preferences",
+]
+
+Contradictions = Literal["raise", "keep", "drop"]
+
+
+def read_preferences(
+    path: str | Path, *, contradictions: Contradictions = "raise"
+) -> list[Preference]:
+    """Reads a preference file.
+
+    Args:
+        path: `.jsonl` (UTF-8, one object a line, blank lines left out) or `.parquet` (needs
+            pyarrow: the extra `parquet`; null and NaN are read as a missing column, dates and
+            times as ISO 8601).
+        contradictions: what becomes of rows that say "a over b" where others say "b over a" on the
+            same prompt: "raise", "keep" them all, or "drop" them all. Rows that name different
+            raters in a column `rater` may differ, and the two rows of a tie (column `tie` True) do
+            not contradict each other.
+
+    Returns:
+        At least one row, in the order of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ImportError: Parquet without pyarrow.
+        ValueError: another ending, not readable as such a file, no rows, a row with a missing or
+            empty field or with identical answers, or contradictory rows. The message has the
+            number of the line (JSONL) or of the row (Parquet), counted from 1.
+    """
+    if contradictions not in ("raise", "keep", "drop"):
+        raise ValueError(
+            f"contradictions must be 'raise', 'keep' or 'drop', got {contradictions!r}"
+        )
+    path = Path(path)
+    is_parquet = _is_parquet(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no preference file {str(path)!r}")
+    raw = _parquet_rows(path) if is_parquet else _jsonl_rows(path)
+    places: list[str] = []
+    preferences: list[Preference] = []
+    for place, row in raw:
+        try:
+            preferences.append(_preference(row))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}, {place}: {error}") from error
+        places.append(place)
+    if not preferences:
+        raise ValueError(f"{path} has no preferences")
+    if contradictions == "keep":
+        return preferences
+    partner = _contradicted(preferences)
+    if partner and contradictions == "raise":
+        first = min(partner)
+        raise ValueError(
+            f"{path}, {places[partner[first]]} says the opposite of {places[first]} ({len(partner)}"
+            " such rows in all); pass contradictions='drop' to leave them out or 'keep' to keep "
+            "them, or name their raters in a column 'rater'"
+        )
+    return [row for index, row in enumerate(preferences) if index not in partner]
+
+
+def write_preferences(path: str | Path, preferences: Iterable[Preference]) -> Path:
+    """Writes a preference file, whole or not at all.
+
+    Args:
+        path: `.jsonl` or `.parquet` (needs pyarrow: the extra `parquet`). An old file is replaced.
+        preferences: the rows, at least one.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ImportError: Parquet without pyarrow.
+        ValueError: another ending, no rows, or a column whose values are of several types, which
+            Parquet cannot hold.
+    """
+    path = Path(path)
+    rows = [preference.to_dict() for preference in preferences]
+    is_parquet = _is_parquet(path)
+    if not rows:
+        raise ValueError(f"there are no preferences to write to {path}")
+    if is_parquet:
+        return _write_bytes(path, _as_parquet(rows))
+    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+    return write_text(path, "".join(lines))
+
+
+def _is_parquet(path: Path) -> bool:
+    if path.suffix not in (".jsonl", ".parquet"):
+        raise ValueError(f"a preference file ends in .jsonl or .parquet, got {str(path)!r}")
+    return path.suffix == ".parquet"
+
+
+def _preference(row: Any) -> Preference:
+    if not isinstance(row, Mapping):
+        raise ValueError(f"needs an object with {', '.join(FIELDS)}, got {row!r:.80}")
+    missing = [name for name in ("chosen", "rejected") if row.get(name) is None]
+    if missing:
+        raise ValueError(f"has no {missing[0]!r}")
+    if any(isinstance(row.get(name), list) for name in FIELDS):
+        row = flattened(row)
+    elif row.get("prompt") is None:
+        raise ValueError(
+            "has no 'prompt'; where it is part of chosen and rejected, split it off first"
+        )
+    columns = {str(name): value for name, value in row.items() if name not in FIELDS}
+    return Preference(row["prompt"], row["chosen"], row["rejected"], columns)
+
+
+def _contradicted(preferences: Sequence[Preference]) -> dict[int, int]:
+    """Rows that another row of the same rater contradicts, each with the first that does so."""
+    seen: dict[tuple[str, str, str, str], list[int]] = {}
+    for index, row in enumerate(preferences):
+        if row.columns.get("tie") is not True:
+            rater = str(row.columns.get("rater", ""))
+            seen.setdefault((rater, row.prompt, row.chosen, row.rejected), []).append(index)
+    return {
+        index: seen[rater, prompt, rejected, chosen][0]
+        for (rater, prompt, chosen, rejected), indices in seen.items()
+        if (rater, prompt, rejected, chosen) in seen
+        for index in indices
+    }
+
+
+# ------------------------------------------------------------------ the two formats
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    # Not str.splitlines: a text may contain U+2028, which JSON does not escape.
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        place = f"line {number}"
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}, {place}: not UTF-8 ({error})") from error
+        if not text.strip():
+            continue
+        try:
+            yield place, json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}, {place}: not JSON ({error})") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    pyarrow, parquet = _import_pyarrow()
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is not a whole Parquet file: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        # A NaN is how pandas writes a number that is missing.
+        there = {key: value for key, value in row.items() if value is not None and value == value}
+        yield (
+            f"row {number}",
+            {
+                key: value.isoformat() if hasattr(value, "isoformat") else value
+                for key, value in there.items()
+            },
+        )
+
+
+def _as_parquet(rows: list[dict[str, Any]]) -> bytes:
+    pyarrow, parquet = _import_pyarrow()
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {}
+    for name in names:
+        try:
+            columns[name] = pyarrow.array([row.get(name) for row in rows])
+        except (pyarrow.ArrowException, OverflowError) as error:
+            raise ValueError(
+                f"column {name!r} does not fit into Parquet, which wants one type in a column "
+                f"({error}); write a .jsonl file"
+            ) from error
+    file = io.BytesIO()
+    try:
+        parquet.write_table(pyarrow.table(columns), file)
+    except pyarrow.ArrowException as error:  # an empty object, for instance
+        raise ValueError(
+            f"the columns do not fit into Parquet ({error}); write a .jsonl file"
+        ) from error
+    return file.getvalue()
+
+
+def _import_pyarrow() -> tuple[Any, Any]:
+    try:
+        return import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise ImportError(
+            "Parquet files need pyarrow: pip install 'llm-gym[parquet]', or use a .jsonl file"
+        ) from error
+
+
+def _write_bytes(path: Path, content: bytes) -> Path:
+    """`atomic.write_text` for bytes: written beside the destination, then renamed into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def split_preferences(
+    preferences: Sequence[Preference], share: float, seed: int
+) -> tuple[list[Preference], list[Preference]]:
+    """Holds out prompts, not rows: the answers to one prompt stay on one side.
+
+    Args:
+        preferences: rows with at least 2 different prompts.
+        share: of the prompts to hold out; at least one is.
+        seed: of the choice.
+
+    Returns:
+        (rows to train on, held-out rows), in their order.
+
+    Raises:
+        ValueError: fewer than 2 different prompts.
+    """
+    prompts = sorted({row.prompt for row in preferences})
+    if len(prompts) < 2:
+        raise ValueError(
+            f"the comparisons are on {len(prompts)} prompt, so none can be held out; compare "
+            "answers to at least 2 prompts, or pass held_out"
+        )
+    count = max(1, round(share * len(prompts)))
+    chosen = set(random.Random(seed).sample(prompts, count))  # noqa: S311 - no secret
+    kept = [row for row in preferences if row.prompt not in chosen]
+    return kept, [row for row in preferences if row.prompt in chosen]
+
+
+def read_comparisons(path: str | Path) -> list[Comparison] | None:
+    """Reads pairs that nobody has judged yet.
+
+    Args:
+        path: `.jsonl`, every line with "prompt" and "answers", a list of two texts. Further keys
+            become columns.
+
+    Returns:
+        The comparisons; None if the file's first row has no "answers": it is of another kind.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is malformed; the message has its number.
+    """
+    path = Path(path)
+    if path.suffix != ".jsonl":
+        return None
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    found: list[Comparison] = []
+    # Not str.splitlines: a text may contain U+2028, which JSON does not escape.
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        where = f"{path}, line {number}"
+        try:
+            text = line.decode("utf-8-sig")
+            row = json.loads(text) if text.strip() else None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{where}: no JSON in UTF-8 ({error})") from error
+        if row is None:
+            continue
+        if not isinstance(row, dict) or "answers" not in row:
+            if not found:
+                return None
+            raise ValueError(f'{where}: has no "answers", as the lines before it have')
+        answers = row.pop("answers")
+        if not isinstance(answers, list) or len(answers) != 2:
+            raise ValueError(f'{where}: "answers" must be a list of two texts, got {answers!r:.80}')
+        try:
+            found.append(Comparison(row.pop("prompt", None), (answers[0], answers[1]), row))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {error}") from error
+    return found or None

@@ -1,0 +1,256 @@
+"""Reading and writing the rows of the store's tables, inside a transaction of the caller's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from datetime import datetime, timezone
+from sqlite3 import Connection
+from typing import Any
+
+from llm_gym.feedback.preferences.records import Choice, Comparison, Progress, Vote
+
+__all__ = [
+    "add_comparison",
+    "add_vote",
+    "comparison",
+    "comparisons",
+    "import_vote",
+    "lease",
+    "next_comparison",
+    "progress",
+    "requested_vote",
+    "take_back_last",
+    "votes",
+]
+
+_COMPARISONS = "SELECT prompt, first, second, columns, id FROM comparison"
+_VOTES = "SELECT comparison_id, rater, choice, seconds, shown_first, created_at, id FROM vote"
+
+# What the rater already has on the table comes first, then what has the fewest votes. Others who
+# have a comparison on the table count as if they had voted.
+_NEXT = """
+SELECT prompt, first, second, columns, id FROM (
+    SELECT c.*,
+        (SELECT count(*) FROM vote v WHERE v.comparison_id = c.id AND v.undone_at IS NULL
+            AND v.choice != 'skip')
+        + (SELECT count(*) FROM lease l WHERE l.comparison_id = c.id AND l.rater != :rater)
+        AS votes,
+        EXISTS (SELECT 1 FROM lease l WHERE l.comparison_id = c.id AND l.rater = :rater) AS own
+    FROM comparison c
+    WHERE NOT EXISTS (SELECT 1 FROM vote v WHERE v.comparison_id = c.id AND v.rater = :rater
+        AND v.undone_at IS NULL)
+)
+WHERE own OR votes < :limit ORDER BY own DESC, votes, id LIMIT 1
+"""
+
+# Votes still wanted; where :rater is not NULL, comparisons that this rater has not judged yet.
+_WANTED = """
+SELECT total(CASE WHEN :rater IS NULL THEN max(0, :limit - votes)
+    ELSE votes < :limit AND NOT judged END)
+FROM (
+    SELECT
+        (SELECT count(*) FROM vote v WHERE v.comparison_id = c.id AND v.undone_at IS NULL
+            AND v.choice != 'skip') AS votes,
+        EXISTS (SELECT 1 FROM vote v WHERE v.comparison_id = c.id AND v.undone_at IS NULL
+            AND v.rater = :rater) AS judged
+    FROM comparison c
+)
+"""
+
+
+def add_comparison(connection: Connection, new: Comparison) -> int:
+    """Adds a comparison, or finds the same pair; returns its number."""
+    framed = json.dumps([new.prompt, *sorted(new.answers)]).encode()
+    pair = hashlib.sha256(framed).hexdigest()
+    row = connection.execute("SELECT id FROM comparison WHERE pair = ?", (pair,)).fetchone()
+    if row is not None:
+        return int(row[0])
+    columns = json.dumps(dict(new.columns), ensure_ascii=False)
+    cursor = connection.execute(
+        "INSERT INTO comparison (pair, prompt, first, second, columns) VALUES (?, ?, ?, ?, ?)",
+        (pair, new.prompt, *new.answers, columns),
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def comparison(connection: Connection, comparison_id: int) -> Comparison:
+    """The comparison of that number; ValueError if there is none."""
+    row = connection.execute(f"{_COMPARISONS} WHERE id = ?", (comparison_id,)).fetchone()
+    if row is None:
+        raise ValueError(f"comparison_id={comparison_id!r}: there is no such comparison")
+    return _comparison(row)
+
+
+def comparisons(connection: Connection) -> list[Comparison]:
+    """All comparisons, in the order they came in."""
+    return [_comparison(row) for row in connection.execute(f"{_COMPARISONS} ORDER BY id")]
+
+
+def next_comparison(
+    connection: Connection, rater: str, votes_per_comparison: int, now: float
+) -> Comparison | None:
+    """What the rater should judge next (`PreferenceStore.next_for`); expired leases are removed."""
+    connection.execute("DELETE FROM lease WHERE expires_at <= ?", (now,))
+    question = {"rater": rater, "limit": votes_per_comparison}
+    row = connection.execute(_NEXT, question).fetchone()
+    return None if row is None else _comparison(row)
+
+
+def lease(connection: Connection, comparison_id: int, rater: str, expires_at: float) -> None:
+    """Keeps one comparison for a rater; any other that was kept goes back."""
+    connection.execute("DELETE FROM lease WHERE rater = ?", (rater,))
+    connection.execute("INSERT INTO lease VALUES (?, ?, ?)", (comparison_id, rater, expires_at))
+
+
+def votes(connection: Connection, *, undone: bool = False) -> list[Vote]:
+    """Votes that stand, or those that were taken back, in the order they came in."""
+    which = "IS NOT NULL" if undone else "IS NULL"
+    return [
+        Vote(*row) for row in connection.execute(f"{_VOTES} WHERE undone_at {which} ORDER BY id")
+    ]
+
+
+def requested_vote(connection: Connection, key: str, wanted: Vote) -> Vote | None:
+    """The vote that an earlier request with this key recorded; None if there was none.
+
+    Raises:
+        ValueError: the key belongs to another vote, or to one that was taken back since.
+    """
+    row = connection.execute(f"{_VOTES} WHERE request = ?", (key,)).fetchone()
+    if row is None:
+        return None
+    recorded = Vote(*row)
+    same = ("comparison_id", "rater", "choice")
+    if any(getattr(recorded, name) != getattr(wanted, name) for name in same):
+        raise ValueError(f"key={key!r} belongs to another vote; use a new key for each vote")
+    if _standing(connection, wanted.comparison_id, wanted.rater) != recorded:
+        raise ValueError(
+            f"key={key!r} belongs to a vote that was taken back; use a new key for a new vote"
+        )
+    return recorded
+
+
+def add_vote(connection: Connection, wanted: Vote, key: str | None = None) -> Vote:
+    """Records a vote and gives the comparison back.
+
+    Raises:
+        ValueError: no such comparison, or the rater has voted on it.
+    """
+    number, rater = wanted.comparison_id, wanted.rater
+    earlier = _standing(connection, number, rater)
+    if earlier is not None:
+        raise ValueError(
+            f"rater {rater!r} has already voted {earlier.choice.value!r} on comparison {number}; "
+            "undo that first"
+        )
+    comparison(connection, number)
+    created_at = wanted.created_at or _now()
+    cursor = connection.execute(
+        "INSERT INTO vote (comparison_id, rater, choice, seconds, shown_first, created_at, request)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            number,
+            rater,
+            wanted.choice.value,
+            wanted.seconds,
+            wanted.shown_first,
+            created_at,
+            key,
+        ),
+    )
+    connection.execute("DELETE FROM lease WHERE comparison_id = ? AND rater = ?", (number, rater))
+    return replace(wanted, created_at=created_at, id=cursor.lastrowid)
+
+
+def import_vote(connection: Connection, seen: Comparison, vote: Vote) -> bool:
+    """Records a vote from a file unless it is there already; tells whether it was new.
+
+    Args:
+        connection: inside a transaction.
+        seen: the pair in the order the vote speaks of.
+        vote: its `comparison_id` is ignored.
+
+    Raises:
+        ValueError: the rater has voted otherwise on the pair.
+    """
+    number = add_comparison(connection, seen)
+    vote = replace(vote, comparison_id=number)
+    if comparison(connection, number).answers != seen.answers:  # it is stored the other way round
+        turned = {Choice.FIRST: Choice.SECOND, Choice.SECOND: Choice.FIRST}
+        choice = turned.get(vote.choice, vote.choice)
+        vote = replace(vote, choice=choice, shown_first=1 - vote.shown_first)
+    earlier = _standing(connection, number, vote.rater)
+    if earlier is None:
+        add_vote(connection, vote)
+        return True
+    if earlier.choice is not vote.choice:
+        raise ValueError(
+            f"the file contradicts the store: rater {vote.rater!r} voted "
+            f"{earlier.choice.value!r} on comparison {number}, the file says "
+            f"{vote.choice.value!r}; nothing was imported; import it under "
+            "another rater, or into another store"
+        )
+    return False
+
+
+def take_back_last(connection: Connection, rater: str) -> Vote | None:
+    """Marks the rater's last standing vote as taken back and returns it; None if there is none."""
+    row = connection.execute(
+        f"{_VOTES} WHERE rater = ? AND undone_at IS NULL ORDER BY id DESC LIMIT 1", (rater,)
+    ).fetchone()
+    if row is None:
+        return None
+    vote = Vote(*row)
+    connection.execute("UPDATE vote SET undone_at = ? WHERE id = ?", (_now(), vote.id))
+    return vote
+
+
+def progress(connection: Connection, rater: str | None, votes_per_comparison: int) -> Progress:
+    """Counts (`PreferenceStore.progress`)."""
+    standing = "FROM vote WHERE undone_at IS NULL AND rater = coalesce(?, rater)"
+    (total,) = connection.execute("SELECT count(*) FROM comparison").fetchone()
+    all_votes, ties, skips, seconds = connection.execute(
+        "SELECT count(*), total(choice = 'tie'), total(choice = 'skip'), total(seconds) "
+        f"{standing}",
+        (rater,),
+    ).fetchone()
+    (voted,) = connection.execute(
+        f"SELECT count(DISTINCT comparison_id) {standing} AND choice != 'skip'", (rater,)
+    ).fetchone()
+    by_rater = connection.execute(
+        f"SELECT rater, total(choice != 'skip') {standing} GROUP BY rater ORDER BY rater", (rater,)
+    )
+    return Progress(
+        comparisons=total,
+        voted=voted,
+        votes=all_votes - int(skips),
+        ties=int(ties),
+        skips=int(skips),
+        remaining=_remaining(connection, rater, votes_per_comparison),
+        by_rater={name: int(count) for name, count in by_rater},
+        seconds=seconds,
+    )
+
+
+def _remaining(connection: Connection, rater: str | None, votes_per_comparison: int) -> int:
+    query, parameters = _WANTED, {"limit": votes_per_comparison, "rater": rater}
+    return int(connection.execute(query, parameters).fetchone()[0])
+
+
+def _standing(connection: Connection, comparison_id: int, rater: str) -> Vote | None:
+    row = connection.execute(
+        f"{_VOTES} WHERE comparison_id = ? AND rater = ? AND undone_at IS NULL",
+        (comparison_id, rater),
+    ).fetchone()
+    return None if row is None else Vote(*row)
+
+
+def _comparison(row: tuple[Any, ...]) -> Comparison:
+    prompt, first, second, columns, number = row
+    return Comparison(prompt, (first, second), json.loads(columns), number)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -1,0 +1,290 @@
+"""The store of comparisons and votes: one SQLite file for any number of raters at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from llm_gym.feedback.preferences import rows
+from llm_gym.feedback.preferences.database import Database
+from llm_gym.feedback.preferences.files import Contradictions, read_preferences, write_preferences
+from llm_gym.feedback.preferences.records import (
+    Choice,
+    Comparison,
+    Preference,
+    Progress,
+    Vote,
+    check_rater,
+)
+from llm_gym.feedback.preferences.tally import Conflicts, Ties, to_preferences, to_votes
+from llm_gym.scorers.checking import finite_number
+
+__all__ = ["PreferenceStore"]
+
+
+class PreferenceStore:
+    """Comparisons and the votes on them, in one SQLite file.
+
+    Several threads and processes may use the same file at once. A vote is on the disk when `vote`
+    returns: neither `kill -9` nor a power cut takes it back. While the file is in use, SQLite keeps
+    two companions beside it (`-wal`, `-shm`); copy it only when nobody has it open.
+
+    Args:
+        path: the file; made, with its directory, if it is not there.
+        timeout: seconds to wait while another process is writing.
+
+    Raises:
+        ValueError: the file is no store, damaged, half-written, or of a newer version.
+        StoreUnavailableError: it is locked (`StoreBusyError`), the disk is full
+            (`StoreFullError`), or it may not be read or written. So for every method.
+    """
+
+    def __init__(self, path: str | Path, *, timeout: float = 30.0) -> None:
+        if finite_number("timeout", timeout) < 0:
+            raise ValueError(f"timeout must be at least 0 seconds, got {timeout!r}")
+        self._database = Database(path, timeout)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._database.path
+
+    def close(self) -> None:
+        """Closes the file. May be called twice; using the store afterwards is a ValueError."""
+        self._database.close()
+
+    def __enter__(self) -> PreferenceStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"PreferenceStore({str(self.path)!r})"
+
+    # ------------------------------------------------------------------ comparisons
+
+    def add(self, comparisons: Iterable[Comparison]) -> list[int]:
+        """Adds comparisons: all of them, or none if one cannot be.
+
+        A pair that is there already (same prompt, same two answers in either order) stays as it is,
+        order and columns included.
+
+        Args:
+            comparisons: to add; their `id` is ignored.
+
+        Returns:
+            Their numbers, in the order given.
+        """
+        comparisons = list(comparisons)
+        with self._database.transaction() as connection:
+            return [rows.add_comparison(connection, each) for each in comparisons]
+
+    def comparison(self, comparison_id: int) -> Comparison:
+        """The comparison of that number; ValueError if there is none."""
+        with self._database.snapshot() as connection:
+            return rows.comparison(connection, comparison_id)
+
+    def comparisons(self) -> Iterator[Comparison]:
+        """All comparisons, in the order they came in."""
+        with self._database.snapshot() as connection:
+            return iter(rows.comparisons(connection))
+
+    def next_for(
+        self, rater: str, *, votes_per_comparison: int = 1, lease_seconds: float = 600
+    ) -> Comparison | None:
+        """What a rater should judge next, kept for that rater for a while.
+
+        Never what the rater has judged or skipped. A rater who asks again before voting gets the
+        same comparison again. Otherwise it is the one with the fewest votes, those counted that
+        other raters have on the table; so two raters get the same pair only if more than one vote
+        is wanted. A skip is no vote: another rater will be asked.
+
+        Args:
+            rater: who asks.
+            votes_per_comparison: how many votes each comparison shall get.
+            lease_seconds: how long it is kept for a rater who may never come back.
+
+        Returns:
+            The comparison; None if nothing is left for this rater now.
+
+        Raises:
+            ValueError: an argument out of range.
+        """
+        check_rater(rater)
+        _check_votes_per_comparison(votes_per_comparison)
+        if finite_number("lease_seconds", lease_seconds) <= 0:
+            raise ValueError(f"lease_seconds must be above 0, got {lease_seconds!r}")
+        now = time.time()
+        with self._database.transaction() as connection:
+            comparison = rows.next_comparison(connection, rater, votes_per_comparison, now)
+            if comparison is not None and comparison.id is not None:
+                rows.lease(connection, comparison.id, rater, now + lease_seconds)
+            return comparison
+
+    # ------------------------------------------------------------------ votes
+
+    def vote(
+        self,
+        comparison_id: int,
+        rater: str,
+        choice: Choice | str,
+        *,
+        seconds: float,
+        shown_first: int,
+        key: str | None = None,
+    ) -> Vote:
+        """Records a vote; it is on the disk when this returns.
+
+        A vote is accepted even if the comparison has been given to someone else in the meantime:
+        it has been paid for.
+
+        Args:
+            comparison_id: what was judged.
+            rater: who judged.
+            choice: of the answers as stored, whatever order they were shown in.
+            seconds: how long it took.
+            shown_first: 0 or 1, the answer that stood first.
+            key: any text that is different for each request. If the answer to a request is lost,
+                the request can be repeated with its key and counts once.
+
+        Returns:
+            The vote as recorded.
+
+        Raises:
+            ValueError: no such comparison, the rater has voted on it (`undo` first), an argument
+                out of range, or a key that belongs to another vote or to one taken back.
+        """
+        wanted = Vote(comparison_id, rater, Choice(choice), seconds, shown_first)
+        with self._database.transaction() as connection:
+            repeated = None if key is None else rows.requested_vote(connection, key, wanted)
+            return repeated or rows.add_vote(connection, wanted, key)
+
+    def add_votes(self, votes: Iterable[Vote]) -> list[Vote]:
+        """Records many votes in one transaction: all of them, or none if one cannot be.
+
+        Args:
+            votes: to record; `id` is ignored, `created_at` is filled in where it is empty.
+
+        Returns:
+            The votes as recorded.
+
+        Raises:
+            ValueError: as for `vote`.
+        """
+        votes = list(votes)
+        with self._database.transaction() as connection:
+            return [rows.add_vote(connection, vote) for vote in votes]
+
+    def undo(self, rater: str, *, lease_seconds: float = 600) -> Vote | None:
+        """Takes back the last vote (or skip) of a rater, who gets that comparison next.
+
+        The vote stays in the file with the time it was taken back (`votes(undone=True)`).
+
+        Args:
+            rater: whose vote.
+            lease_seconds: how long the comparison is kept for the rater.
+
+        Returns:
+            The vote taken back; None if the rater has none.
+        """
+        check_rater(rater)
+        with self._database.transaction() as connection:
+            vote = rows.take_back_last(connection, rater)
+            if vote is not None:
+                rows.lease(connection, vote.comparison_id, rater, time.time() + lease_seconds)
+            return vote
+
+    def votes(self, *, undone: bool = False) -> Iterator[Vote]:
+        """Votes and skips in the order they came in.
+
+        Args:
+            undone: those that were taken back, instead of those that stand.
+        """
+        with self._database.snapshot() as connection:
+            return iter(rows.votes(connection, undone=undone))
+
+    def progress(self, rater: str | None = None, *, votes_per_comparison: int = 1) -> Progress:
+        """How far the labelling has come.
+
+        Args:
+            rater: count this rater's votes only; None counts all.
+            votes_per_comparison: how many votes each comparison shall get.
+
+        Returns:
+            The counts, all of the same moment.
+        """
+        _check_votes_per_comparison(votes_per_comparison)
+        with self._database.snapshot() as connection:
+            return rows.progress(connection, rater, votes_per_comparison)
+
+    # ------------------------------------------------------------------ preferences
+
+    def preferences(
+        self, *, ties: Ties = "drop", conflicts: Conflicts = "majority"
+    ) -> list[Preference]:
+        """The votes as rows to train on. See `tally.to_preferences` for the policies."""
+        with self._database.snapshot() as connection:
+            comparisons, votes = rows.comparisons(connection), rows.votes(connection)
+        return to_preferences(comparisons, votes, ties=ties, conflicts=conflicts)
+
+    def export_file(
+        self, path: str | Path, *, ties: Ties = "drop", conflicts: Conflicts = "majority"
+    ) -> int:
+        """Writes `preferences` to a file in TRL's format, whole or not at all.
+
+        With `conflicts="all"` every vote is a row with its rater, and `import_file` gives the same
+        votes back (but no skips, and ties only with `ties="both"`).
+
+        Args:
+            path: ends in `.jsonl` or `.parquet`.
+            ties: see `tally.to_preferences`.
+            conflicts: see `tally.to_preferences`.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            ValueError: nothing to write, or another ending.
+        """
+        preferences = self.preferences(ties=ties, conflicts=conflicts)
+        if not preferences:
+            raise ValueError(f"{self.path} has no vote that says which answer is better")
+        write_preferences(path, preferences)
+        return len(preferences)
+
+    def import_file(
+        self,
+        path: str | Path,
+        *,
+        rater: str = "imported",
+        contradictions: Contradictions = "raise",
+    ) -> int:
+        """Reads a preference file and records each row as a vote: all of them, or none.
+
+        Who voted, when and for how long is taken from the columns that `export_file` writes where
+        they are there. Importing the same file again changes nothing.
+
+        Args:
+            path: see `files.read_preferences`.
+            rater: the name under which rows without a rater are recorded. The second row of one
+                rater on a pair is recorded under the name with " (2)" behind it, and so on.
+            contradictions: see `files.read_preferences`.
+
+        Returns:
+            The number of votes that were new.
+
+        Raises:
+            ValueError: the file cannot be read, or contradicts a vote that is in the store.
+        """
+        check_rater(rater)
+        preferences = read_preferences(path, contradictions=contradictions)
+        votes = to_votes(preferences, rater)
+        with self._database.transaction() as connection:
+            return sum(rows.import_vote(connection, *each) for each in votes)
+
+
+def _check_votes_per_comparison(wanted: int) -> None:
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
+        raise ValueError(f"votes_per_comparison must be a whole number from 1 on, got {wanted!r}")

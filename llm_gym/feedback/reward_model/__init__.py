@@ -1,0 +1,64 @@
+"""Reward models: a classifier with one output that predicts what people prefer, or how they rate.
+
+Train one with `train_reward_model` or `train_rating_model`; score with `RewardModelScorer`.
+"""
+
+from __future__ import annotations
+
+from llm_gym.feedback.reward_model.comparisons import (
+    RewardModelConfig,
+    differences_of,
+    fit_reward_model,
+    train_reward_model,
+)
+from llm_gym.feedback.reward_model.curve import learning_curve
+from llm_gym.feedback.reward_model.evaluation import (
+    accuracy,
+    accuracy_by_margin,
+    calibration_error,
+    evaluate_differences,
+    evaluate_ratings,
+    fit_temperature,
+    log_loss,
+    reliability,
+    spearman,
+)
+from llm_gym.feedback.reward_model.losses import bradley_terry_loss, centring_penalty, rating_loss
+from llm_gym.feedback.reward_model.normalisation import gain_and_bias, normalise_rewards
+from llm_gym.feedback.reward_model.pictures import draw_evaluation, draw_learning_curve
+from llm_gym.feedback.reward_model.ratings import (
+    RatingModelConfig,
+    fit_rating_model,
+    rating_weights,
+    train_rating_model,
+)
+from llm_gym.feedback.reward_model.scorer import RewardModelScorer
+
+__all__ = [
+    "RatingModelConfig",
+    "RewardModelConfig",
+    "RewardModelScorer",
+    "accuracy",
+    "accuracy_by_margin",
+    "bradley_terry_loss",
+    "calibration_error",
+    "centring_penalty",
+    "differences_of",
+    "draw_evaluation",
+    "draw_learning_curve",
+    "evaluate_differences",
+    "evaluate_ratings",
+    "fit_rating_model",
+    "fit_reward_model",
+    "fit_temperature",
+    "gain_and_bias",
+    "learning_curve",
+    "log_loss",
+    "normalise_rewards",
+    "rating_loss",
+    "rating_weights",
+    "reliability",
+    "spearman",
+    "train_rating_model",
+    "train_reward_model",
+]

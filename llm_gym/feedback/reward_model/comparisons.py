@@ -1,0 +1,274 @@
+"""Training a reward model on comparisons, by the model of Bradley and Terry.
+
+The reward r of an answer is fitted so that `sigma(r_chosen - r_rejected)` predicts which of two
+answers people prefer. Comparisons determine rewards up to a constant; a small penalty keeps it
+near 0 in training, and afterwards the mean reward of the training answers is set to 0 exactly where
+the architecture can express it (see `backbone.shift_rewards`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from llm_gym.feedback.preferences import Preference, read_preferences
+from llm_gym.feedback.preferences.files import split_preferences
+from llm_gym.feedback.reward_model.backbone import load_backbone, shift_rewards
+from llm_gym.feedback.reward_model.batches import check_last_tokens, rewards, rewards_of
+from llm_gym.feedback.reward_model.checking import check_preferences, numbers_of
+from llm_gym.feedback.reward_model.evaluation import evaluate_differences
+from llm_gym.feedback.reward_model.fitting import fit, save, scorer_for
+from llm_gym.feedback.reward_model.losses import bradley_terry_loss, centring_penalty
+from llm_gym.feedback.reward_model.settings import FittingSettings
+from llm_gym.supervised.loop import rounded
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_gym.feedback.reward_model.scorer import RewardModelScorer
+    from llm_gym.scorers.classifier import Row
+
+__all__ = ["RewardModelConfig", "differences_of", "fit_reward_model", "train_reward_model"]
+
+
+@dataclass(frozen=True)
+class RewardModelConfig(FittingSettings):
+    """Settings of a reward model's training on comparisons.
+
+    Those of `FittingSettings`, which are documented there, and
+
+    Attributes:
+        template: How prompt and answer become the model's input: "chat" for the tokenizer's chat
+            template, "pair", or a format string with {prompt} and {completion}; "auto" is the chat
+            template if there is one, else the pair.
+        epochs: Passes over the comparisons.
+        batch_size: Comparisons per step.
+        margin: By how much rewards must differ for a loss of log 2.
+        margin_column: Column of the comparisons that is added to the margin; empty for none.
+        weight_column: Column of the comparisons that weighs them; empty for none.
+        center_rewards_coefficient: Weight of the squared sum of the two rewards, which keeps
+            rewards near 0.
+        held_out_share: Share of the prompts that is held out if no held-out comparisons are given.
+        contradictions: What becomes of rows of a file that contradict each other: raise, keep or
+            drop.
+    """
+
+    margin: float = 0.0
+    margin_column: str = ""
+    weight_column: str = ""
+    center_rewards_coefficient: float = 0.01
+    contradictions: str = "raise"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("margin", "center_rewards_coefficient"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
+
+
+class _Examples(NamedTuple):
+    """Encoded comparisons, row i of `chosen` against row i of `rejected`."""
+
+    chosen: list[Row]
+    rejected: list[Row]
+    margins: torch.Tensor  # float32 (N,)
+    weights: torch.Tensor  # float32 (N,)
+
+    def lengths(self) -> list[int]:
+        pairs = zip(self.chosen, self.rejected, strict=True)
+        return [max(len(one["input_ids"]), len(other["input_ids"])) for one, other in pairs]
+
+
+def train_reward_model(
+    preferences: str | Path | Sequence[Preference],
+    output: str | Path,
+    config: RewardModelConfig | None = None,
+    *,
+    held_out: Sequence[Preference] | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Trains a reward model on comparisons, and saves it.
+
+    What is written is an ordinary directory for `AutoModelForSequenceClassification`, and so for
+    TRL; `RewardModelScorer(output)` scores with it.
+
+    Args:
+        preferences: a file in TRL's format (`.jsonl` or `.parquet`), or the rows.
+        output: directory for model, tokenizer and `metrics.json`; written whole or not at all.
+        config: settings; None means the defaults.
+        held_out: comparisons to measure on; None holds out a share of the prompts.
+        quiet: no progress bar.
+
+    Returns:
+        The metrics: `held_out` and `train` (see `evaluation.evaluate_differences`), `mean_reward`
+        of the training answers, whether they are `centred` exactly, counts, the loss curve, the
+        configuration, seconds.
+
+    Raises:
+        FileNotFoundError: the file or the model does not exist.
+        ValueError: the comparisons cannot be learnt from (see `checking.check_preferences`), the
+            model cannot be a reward model, or a setting does not fit the data.
+    """
+    config = config or RewardModelConfig()
+    scorer, metrics = fit_reward_model(preferences, config, held_out=held_out, quiet=quiet)
+    save(scorer, output, config.weights, metrics)
+    return metrics
+
+
+def fit_reward_model(
+    preferences: str | Path | Sequence[Preference],
+    config: RewardModelConfig,
+    *,
+    held_out: Sequence[Preference] | None = None,
+    quiet: bool = False,
+) -> tuple[RewardModelScorer, dict[str, Any]]:
+    """`train_reward_model` without writing anything.
+
+    Returns:
+        The scorer with the trained model, in evaluation mode, and the metrics.
+    """
+    started = time.perf_counter()
+    rows = _rows(preferences, config)
+    if held_out is None:
+        rows, held_out = split_preferences(rows, config.held_out_share, config.seed)
+    check_preferences(rows)
+    model, tokenizer = load_backbone(config.model, seed=config.seed)
+    model.to(config.device)
+    template = None if config.template == "pair" else config.template
+    scorer = scorer_for(model, tokenizer, template, config.max_length or None)
+    examples = _encoded(rows, scorer, config)
+    losses = fit(
+        model,
+        examples.lengths(),
+        lambda batch: _loss(scorer, examples, batch, config),
+        config,
+        title="reward model",
+        quiet=quiet,
+    )
+    centred = _centre(scorer, examples)
+    rounded(model, config.weights)
+    metrics = {
+        "held_out": evaluate_differences(differences_of(scorer, held_out), held_out),
+        "train": evaluate_differences(differences_of(scorer, rows), rows),
+        "mean_reward": float(rewards_of(model, _distinct(examples)).mean()),
+        "centred": centred,
+        "comparisons": len(rows),
+        "prompts": len({row.prompt for row in rows}),
+        "cut": _cut(scorer, examples),
+        "template": scorer.template,
+        "parameters": model.num_parameters(),
+        "loss": losses,
+        "config": asdict(config),
+        "seconds": time.perf_counter() - started,
+    }
+    return scorer, metrics
+
+
+def differences_of(
+    scorer: RewardModelScorer, preferences: Sequence[Preference]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Reward of the chosen answer less that of the rejected one.
+
+    Args:
+        scorer: of a reward model.
+        preferences: N rows.
+
+    Returns:
+        float64 `(N,)`, as `llm_gym.feedback.reward_model.evaluation` takes it.
+    """
+    prompts = [row.prompt for row in preferences]
+    chosen = scorer.encode(prompts, [row.chosen for row in preferences])
+    rejected = scorer.encode(prompts, [row.rejected for row in preferences])
+    values = rewards_of(scorer.model, [*chosen, *rejected])
+    return values[: len(prompts)] - values[len(prompts) :]
+
+
+def _rows(
+    preferences: str | Path | Sequence[Preference], config: RewardModelConfig
+) -> list[Preference]:
+    if not isinstance(preferences, (str, Path)):
+        return list(preferences)
+    policy: Any = config.contradictions  # checked there
+    return read_preferences(preferences, contradictions=policy)
+
+
+def _encoded(
+    rows: Sequence[Preference], scorer: RewardModelScorer, config: RewardModelConfig
+) -> _Examples:
+    import torch
+
+    prompts = [row.prompt for row in rows]
+    chosen = scorer.encode(prompts, [row.chosen for row in rows])
+    rejected = scorer.encode(prompts, [row.rejected for row in rows])
+    for encoded in (chosen, rejected):
+        check_last_tokens(encoded, scorer.model.config.pad_token_id)
+    alike = [index for index, row in enumerate(chosen) if row == rejected[index]]
+    if alike:
+        raise ValueError(
+            f"the two answers of {len(alike)} comparisons become the same tokens, preferences"
+            f"[{alike[0]}] for instance: they differ only in what the tokenizer cannot read or "
+            f"max_length={scorer.max_length} cuts off; leave them out"
+        )
+    margins, weights = np.full(len(rows), config.margin), np.ones(len(rows))
+    if config.margin_column:
+        margins += numbers_of(rows, config.margin_column, "margin_column")
+    if config.weight_column:
+        weights *= numbers_of(rows, config.weight_column, "weight_column")
+    # A tie has two rows, one in each direction; together they count as one comparison.
+    weights[[row.columns.get("tie") is True for row in rows]] /= 2
+    if not weights.any():
+        raise ValueError(f"weight_column={config.weight_column!r} is 0 in every row")
+    scale = weights[weights > 0].mean()
+    return _Examples(
+        chosen,
+        rejected,
+        torch.tensor(margins, dtype=torch.float32),
+        torch.tensor(weights / scale, dtype=torch.float32),
+    )
+
+
+def _loss(
+    scorer: RewardModelScorer, examples: _Examples, batch: list[int], config: RewardModelConfig
+) -> torch.Tensor:
+    rows = [examples.chosen[i] for i in batch] + [examples.rejected[i] for i in batch]
+    chosen, rejected = rewards(scorer.model, rows).chunk(2)  # (B,), (B,)
+    device = chosen.device
+    # Not the weighted mean over the batch: a batch of light rows must count less than another.
+    weights = examples.weights[batch].to(device)
+    margin = examples.margins[batch].to(device)
+    share = weights.sum() / len(batch)
+    if not share > 0:
+        return chosen.sum() * 0
+    loss = bradley_terry_loss(chosen, rejected, margin=margin, weights=weights)
+    if config.center_rewards_coefficient:
+        penalty = centring_penalty(chosen, rejected, weights)
+        loss = loss + config.center_rewards_coefficient * penalty
+    return share * loss
+
+
+def _distinct(examples: _Examples) -> list[Row]:
+    """Every training answer once, however often it was compared."""
+    rows = {tuple(row["input_ids"]): row for row in (*examples.chosen, *examples.rejected)}
+    return list(rows.values())
+
+
+def _centre(scorer: RewardModelScorer, examples: _Examples) -> bool:
+    import torch
+
+    rows = _distinct(examples)
+    probe = rows[:16]
+    mean = float(rewards_of(scorer.model, rows).mean())
+    return shift_rewards(scorer.model, -mean, lambda: torch.tensor(rewards_of(scorer.model, probe)))
+
+
+def _cut(scorer: RewardModelScorer, examples: _Examples) -> int:
+    """How many training texts are as long as they may be, and so were probably cut."""
+    if scorer.max_length is None:
+        return 0
+    longest = scorer.max_length
+    return sum(len(row["input_ids"]) >= longest for row in _distinct(examples))

@@ -1,0 +1,337 @@
+"""How good a reward model is: accuracy, calibration, ranks. Pure functions of its rewards.
+
+`differences` are always the reward of the chosen answer less that of the rejected one, so a model
+is right where they are positive, and its own probability of that is `sigma(|difference|)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from llm_gym.feedback.preferences import Preference
+from llm_gym.statistics.resampling import Bootstrap, Estimate
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "Bin",
+    "accuracy",
+    "accuracy_by_margin",
+    "calibration_error",
+    "evaluate_differences",
+    "evaluate_ratings",
+    "fit_temperature",
+    "log_loss",
+    "reliability",
+    "spearman",
+]
+
+DEFAULT_BOOTSTRAP = Bootstrap()
+
+
+class Bin(NamedTuple):
+    """Comparisons with something in common.
+
+    Attributes:
+        low: lower end of the bin.
+        high: upper end; belongs to the last bin only.
+        n: comparisons in it, at least 1.
+        expected: mean of the model's own probability of being right.
+        accuracy: share that the model has right; equal rewards count one half.
+    """
+
+    low: float
+    high: float
+    n: int
+    expected: float
+    accuracy: float
+
+
+def accuracy(differences: ArrayLike, *, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP) -> Estimate:
+    """Share of comparisons in which the chosen answer has the higher reward.
+
+    Args:
+        differences: float `(N,)`; 0 counts one half.
+        bootstrap: settings of the interval; comparisons are resampled.
+
+    Returns:
+        The share; NaN without comparisons.
+    """
+    right = _is_right(_checked(differences))
+    contributions = np.stack([right, np.ones_like(right)], axis=1)  # (N, 2)
+    return bootstrap.checked().estimate(contributions, lambda sums: sums[..., 0] / sums[..., 1])
+
+
+def log_loss(differences: ArrayLike, *, temperature: float = 1.0) -> float:
+    """Mean of `-log sigma(difference / temperature)`, in nats; log 2 for a model without a clue."""
+    return float(np.mean(np.logaddexp(0.0, -_checked(differences) / temperature)))
+
+
+def accuracy_by_margin(differences: ArrayLike, margins: ArrayLike, bins: int = 5) -> list[Bin]:
+    """Accuracy on comparisons that people found hard and easy.
+
+    Args:
+        differences: float `(N,)`.
+        margins: float `(N,)`: how clear the comparison was, by votes or by ratings.
+        bins: at most so many: one for each margin if there are no more different ones, else with
+            about as many comparisons in each, equal margins together.
+
+    Returns:
+        The bins that are not empty, from the hardest.
+
+    Raises:
+        ValueError: lengths that differ, no comparisons, or fewer than 1 bin.
+    """
+    values, margin = _checked(differences), _checked(margins, "margins")
+    if len(values) != len(margin) or not len(values) or bins < 1:
+        raise ValueError(
+            f"need as many margins as differences, at least 1, and at least 1 bin; got "
+            f"{len(margin)}, {len(values)} and bins={bins}"
+        )
+    different = np.unique(margin)
+    if len(different) <= bins:
+        return _binned(values, np.searchsorted(different, margin), different, different)
+    edges = np.unique(np.quantile(margin, np.linspace(0, 1, bins + 1)))
+    return _binned(values, _places(margin, edges), edges[:-1], edges[1:])
+
+
+def reliability(differences: ArrayLike, bins: int = 10) -> list[Bin]:
+    """Accuracy against the model's own probability of being right: a calibration curve.
+
+    The probability is that of the answer the model prefers, so it is between 0.5 and 1.
+
+    Args:
+        differences: float `(N,)`.
+        bins: of equal width, from 0.5 to 1.
+
+    Returns:
+        The bins that are not empty; `low` and `high` are probabilities.
+
+    Raises:
+        ValueError: fewer than 1 bin.
+    """
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, got {bins}")
+    values = _checked(differences)
+    edges = np.linspace(0.5, 1.0, bins + 1)
+    return _binned(values, _places(_confidence(values), edges), edges[:-1], edges[1:])
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """Expected calibration error: mean of |accuracy - expected|, weighted by n.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, equation 5.
+
+    Args:
+        bins: from `reliability`, at least one.
+    """
+    total = sum(each.n for each in bins)
+    return sum(each.n * abs(each.accuracy - each.expected) for each in bins) / total
+
+
+def fit_temperature(differences: ArrayLike) -> float:
+    """The temperature T for which `log_loss(differences, temperature=T)` is least.
+
+    Above 1 the model is too sure of itself, below 1 not sure enough (Guo et al. 2017, section 4.2).
+    Fit it on held-out comparisons; it changes no ranking.
+
+    Args:
+        differences: float `(N,)`, at least one.
+
+    Returns:
+        T; 0 if the model is right everywhere (any smaller T is better), infinity if it is no
+        better than chance.
+
+    Raises:
+        ValueError: no differences.
+    """
+    values = _checked(differences)
+    if not len(values):
+        raise ValueError("differences is empty; there is nothing to fit a temperature to")
+    if values.mean() <= 0:
+        return math.inf
+    if values.min() >= 0:
+        return 0.0
+
+    def slope(inverse: float) -> float:
+        """Derivative of the loss by 1/T; it rises with 1/T."""
+        return -float(np.mean(values * _sigmoid(-inverse * values)))
+
+    low, high = 0.0, 1.0 / float(np.abs(values).max())
+    while slope(high) < 0:
+        low, high = high, 2 * high
+    for _ in range(100):  # until the floats are neighbours
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return 1 / high
+
+
+def spearman(
+    first: ArrayLike, second: ArrayLike, *, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP
+) -> Estimate:
+    """Rank correlation; equal values share their mean rank.
+
+    Args:
+        first: float `(N,)`.
+        second: float `(N,)`.
+        bootstrap: settings of the interval; items are resampled, ranks included.
+
+    Returns:
+        The correlation; NaN if one side has no two different values.
+
+    Raises:
+        ValueError: lengths that differ.
+    """
+    one, other = _checked(first, "first"), _checked(second, "second")
+    if len(one) != len(other):
+        raise ValueError(f"first and second must be of one length, got {len(one)} and {len(other)}")
+    settings = bootstrap.checked()
+    rng = np.random.default_rng(settings.seed)
+    # Values in a resample rank as their places among the different values do, which need no sorting
+    places = [np.unique(values, return_inverse=True)[1] for values in (one, other)]
+    drawn = [
+        _correlation(*(_ranks_of_places(each[rows]) for each in places))
+        for rows in rng.integers(len(one), size=(settings.resamples, len(one)))
+    ]
+    defined = [value for value in drawn if not math.isnan(value)] or [math.nan]
+    tail = (1 - settings.level) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    value = _correlation(*map(_ranks_of_places, places))
+    return Estimate(value, float(low), float(high), len(one))
+
+
+def evaluate_differences(
+    differences: ArrayLike, preferences: Sequence[Preference], *, bins: int = 10
+) -> dict[str, Any]:
+    """Everything above on held-out comparisons, as JSON-able figures.
+
+    Args:
+        differences: float `(N,)`, at least one.
+        preferences: the N rows they belong to. Where every row has the column `vote_margin` there
+            is an accuracy by margin, and where rows name a `rater` the agreement with each.
+        bins: of the calibration curve.
+
+    Returns:
+        `comparisons`, `accuracy` (with `low` and `high`), `log_loss`, `calibration` (bins),
+        `calibration_error`, `temperature` (None where it has no finite positive value),
+        `accuracy_by_margin` and `agreement_by_rater`.
+    """
+    values = _checked(differences)
+    curve = reliability(values, bins)
+    temperature = fit_temperature(values)
+    margins = [row.columns.get("vote_margin") for row in preferences]
+    by_margin = None
+    if all(isinstance(margin, (int, float)) for margin in margins):
+        found = accuracy_by_margin(values, np.array(margins, dtype=np.float64))
+        by_margin = [each._asdict() for each in found]
+    raters: dict[str, list[float]] = {}
+    for value, row in zip(values, preferences, strict=True):
+        if isinstance(row.columns.get("rater"), str):
+            raters.setdefault(row.columns["rater"], []).append(value)
+    return {
+        "comparisons": len(values),
+        "accuracy": _jsonable(accuracy(values)),
+        "log_loss": log_loss(values),
+        "calibration": [each._asdict() for each in curve],
+        "calibration_error": calibration_error(curve),
+        "temperature": temperature if 0 < temperature < math.inf else None,
+        "accuracy_by_margin": by_margin,
+        "agreement_by_rater": {
+            name: _jsonable(accuracy(own)) for name, own in sorted(raters.items())
+        },
+    }
+
+
+def evaluate_ratings(predicted: ArrayLike, ratings: ArrayLike) -> dict[str, Any]:
+    """How well predictions follow ratings, as JSON-able figures.
+
+    Args:
+        predicted: float `(N,)`, in the units of the ratings.
+        ratings: float `(N, R)`, NaN where a rater gave none; at least one in each row.
+
+    Returns:
+        `texts`, `spearman` with the mean rating (with `low` and `high`), `rmse` from it,
+        `explained` (share of its variance; None if it has none), and `agreement_with_raters`:
+        Spearman with each column by itself.
+    """
+    values, table = _checked(predicted, "predicted"), np.asarray(ratings, dtype=np.float64)
+    means = np.nanmean(table, axis=1)
+    squares = float(np.mean((values - means) ** 2))
+    variance = float(means.var())
+    columns = [(column, ~np.isnan(column)) for column in table.T]
+    each = [spearman(values[given], column[given]) for column, given in columns if given.any()]
+    return {
+        "texts": len(values),
+        "spearman": _jsonable(spearman(values, means)),
+        "rmse": math.sqrt(squares),
+        "explained": 1 - squares / variance if variance > 0 else None,
+        "agreement_with_raters": [_jsonable(estimate) for estimate in each],
+    }
+
+
+def _jsonable(estimate: Estimate) -> dict[str, float | int | None]:
+    pairs = estimate._asdict().items()
+    return {name: None if math.isnan(value) else value for name, value in pairs}
+
+
+def _checked(values: ArrayLike, name: str = "differences") -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite numbers in one row, got shape {array.shape}")
+    return array
+
+
+def _is_right(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (np.sign(differences) + 1) / 2
+
+
+def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 0.5 * (1 + np.tanh(values / 2))  # a form that does not overflow
+
+
+def _confidence(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _sigmoid(np.abs(differences))
+
+
+def _places(keys: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Which bin each key is in; the last edge belongs to the last bin."""
+    return np.clip(np.searchsorted(edges, keys, side="right") - 1, 0, len(edges) - 2)
+
+
+def _binned(
+    differences: NDArray[np.float64],
+    places: NDArray[np.int64],
+    lows: NDArray[np.float64],
+    highs: NDArray[np.float64],
+) -> list[Bin]:
+    right, confidence = _is_right(differences), _confidence(differences)
+    bins = []
+    for place in np.unique(places):
+        inside = places == place
+        bins.append(
+            Bin(
+                low=float(lows[place]),
+                high=float(highs[place]),
+                n=int(inside.sum()),
+                expected=float(confidence[inside].mean()),
+                accuracy=float(right[inside].mean()),
+            )
+        )
+    return bins
+
+
+def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    first, second = first - first.mean(), second - second.mean()
+    spread = math.sqrt(float(first @ first) * float(second @ second))
+    return float(first @ second) / spread if spread > 0 else math.nan
+
+
+def _ranks_of_places(places: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean ranks of whole numbers from 0, by counting; numbers that do not occur do not matter."""
+    sizes = np.bincount(places)
+    return (np.cumsum(sizes) - (sizes - 1) / 2)[places]

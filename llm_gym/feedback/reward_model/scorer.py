@@ -1,0 +1,127 @@
+"""A reward model as a scorer that reads its texts exactly as they were read in training.
+
+How prompt and answer become the model's input, and which tokenizer that was, stands in the model's
+`config.json`, so that it goes wherever `save_pretrained` takes the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_gym.scorers.classifier import Row, SequenceClassifierScorer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["RECORD", "RewardModelScorer", "record_of", "tokenizer_fingerprint"]
+
+RECORD = "llm_gym_reward_model"
+"""Name of the record in the model's configuration."""
+
+# Upper case, accents, digits, punctuation, two spaces, a line break, an emoji: what tokenizers of
+# one vocabulary may still treat differently.
+_PROBE = "Hello  wörld, it's 2026!\n\tCAN you?  <|x|> 🙂"
+
+
+class RewardModelScorer(SequenceClassifierScorer):
+    """Scores answers with a reward model that `llm_gym.feedback.reward_model` trained.
+
+    The same numbers come from `SequenceClassifierScorer(directory, template=...)` with the recorded
+    template; this class reads the template, and refuses a tokenizer that is not the model's own.
+
+    Args:
+        model: directory, hub name, or a loaded model.
+        tokenizer: as for `SequenceClassifierScorer`.
+        template: "recorded" for the one in the model's configuration; anything else as for
+            `SequenceClassifierScorer`.
+        **options: further arguments of `SequenceClassifierScorer`.
+
+    Raises:
+        ValueError: the model cannot be loaded, carries no record, or the tokenizer is another.
+        TypeError: a loaded model without a tokenizer.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | PreTrainedModel,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        template: str | None = "recorded",
+        **options: Any,
+    ) -> None:
+        recorded = template == "recorded"
+        super().__init__(
+            model, tokenizer=tokenizer, template=None if recorded else template, **options
+        )
+        record: dict[str, Any] | None = getattr(self.model.config, RECORD, None)
+        if record is None:
+            if not recorded:
+                return
+            raise ValueError(
+                f"model {self.name!r} was not trained by llm_gym.feedback.reward_model: its "
+                "configuration does not say how it reads prompt and answer; pass template=None (as "
+                "a pair), 'chat' or a format string"
+            )
+        if record["tokenizer"] != tokenizer_fingerprint(self.tokenizer):
+            raise ValueError(
+                f"the tokenizer ({len(self.tokenizer)} tokens) is not the one that the reward "
+                f"model {self.name!r} was trained with ({record['tokens']} tokens): the same text "
+                "would become other ids, and the rewards nonsense; use the tokenizer saved with it"
+            )
+        if recorded:
+            self.template = record["template"]
+
+    def encode(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Row]:
+        """Makes the model's input: ids without padding, cut to `max_length` from the left.
+
+        Args:
+            prompts: B prompts.
+            completions: B answers.
+
+        Returns:
+            B rows, each with `input_ids`, `attention_mask` and what else the model takes.
+        """
+        pairs = list(zip(prompts, completions, strict=True))
+        if self.template is None or self.template == "chat" or not pairs:
+            return [self._encode(*pair) for pair in pairs]
+        # All at once is many times as fast, and gives the same.
+        texts = [self.template.format(prompt=one, completion=other) for one, other in pairs]
+        table = self.tokenizer(
+            texts,
+            truncation=self.max_length is not None,
+            max_length=self.max_length,
+            return_attention_mask=True,
+            verbose=False,
+        )
+        keys = [key for key in table if key in self._inputs]
+        return [{key: table[key][row] for key in keys} for row in range(len(pairs))]
+
+
+def record_of(template: str | None, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What the configuration of a reward model says of its texts.
+
+    Args:
+        template: as for `SequenceClassifierScorer`.
+        tokenizer: the model's own.
+    """
+    return {
+        "template": template,
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "tokens": len(tokenizer),
+    }
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash that differs between tokenizers that read the same text differently.
+
+    Args:
+        tokenizer: its vocabulary, special tokens, chat template and its reading of a probe count.
+    """
+    ids = tokenizer(_PROBE, _PROBE, truncation=False, verbose=False)["input_ids"]
+    special = {name: str(token) for name, token in sorted(tokenizer.special_tokens_map.items())}
+    content = [sorted(tokenizer.get_vocab().items()), ids, special, tokenizer.chat_template]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -1,0 +1,23 @@
+"""Reports of runs: inline-SVG charts, a self-contained page, and safe display of model text."""
+
+from __future__ import annotations
+
+from llm_gym.files.charts import Series, line_chart, scatter_chart
+from llm_gym.files.page import Answer, Chapter, Comparison, Figure, Report, render, write_report
+from llm_gym.files.provenance import commit, machine, versions
+
+__all__ = [
+    "Answer",
+    "Chapter",
+    "Comparison",
+    "Figure",
+    "Report",
+    "Series",
+    "commit",
+    "line_chart",
+    "machine",
+    "render",
+    "scatter_chart",
+    "versions",
+    "write_report",
+]

@@ -1,0 +1,288 @@
+"""What the algorithms that learn from whole answers have in common: sampling, and the descent."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import update_learning_rate
+from stable_baselines3.common.vec_env import VecEnv
+
+from llm_gym.learning.answers import (
+    Answer,
+    GroupedAnswers,
+    answer_batch,
+    sum_over_answers,
+    token_batches,
+)
+from llm_gym.learning.buffer import EpisodeBuffer
+from llm_gym.learning.reference import ReferenceModel
+from llm_gym.learning.vec_env import GymVecEnv
+from llm_gym.policy import TransformerActorCriticPolicy
+
+__all__ = ["AnswerAlgorithm"]
+
+# Answers whose log-probabilities are computed in one pass without gradients.
+_ANSWERS_PER_PASS = 32
+
+
+class _LearnFirst(BaseCallback):
+    """Learns from what a checkpoint brought along, before anything is sampled."""
+
+    model: AnswerAlgorithm
+
+    def _on_training_start(self) -> None:
+        if self.model.sample_once and self.model.has_sampled and self.model.answers.finished:
+            self.model.train()
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class AnswerAlgorithm(OnPolicyAlgorithm):
+    """Samples groups of answers as Stable-Baselines3 samples rollouts, and learns from them.
+
+    A subclass says in :meth:`fit` what it learns from finished groups. Rollouts, callbacks,
+    logging and checkpoints are those of every on-policy algorithm; the state values that such
+    rollouts predict are not used and the value head is not trained.
+
+    Args:
+        policy: ``"TransformerPolicy"`` or a subclass of
+            :class:`llm_gym.TransformerActorCriticPolicy`.
+        env: A text vector environment with ``group_size``, or an id, or what Stable-Baselines3
+            takes.
+        learning_rate: As in Stable-Baselines3. With ``sample_once`` a schedule runs over the
+            gradient steps, because sampling is over when they begin.
+        n_steps: Steps per environment and rollout; ``None`` is the most tokens an answer has.
+        batch_size: Tokens per minibatch, filled with whole answers.
+        n_epochs: Passes over what is learnt from.
+        max_grad_norm: Clipping of the gradient's norm.
+        sample_once: Only sample until ``total_timesteps`` are reached, then learn from everything
+            at once; otherwise sample and learn in turns.
+        policy_kwargs: ``dict(model=NAME_OR_PATH, ...)`` for the policy.
+        **kwargs: ``seed``, ``device``, ``verbose``, ... as in Stable-Baselines3.
+
+    Raises:
+        ValueError: If an argument or the environment does not fit, naming it.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "TransformerPolicy": TransformerActorCriticPolicy
+    }
+
+    def __init__(
+        self,
+        policy: str | type[TransformerActorCriticPolicy],
+        env: GymEnv | gym.vector.VectorEnv | str,
+        learning_rate: float | Schedule,
+        n_steps: int | None,
+        batch_size: int,
+        n_epochs: int,
+        max_grad_norm: float,
+        sample_once: bool,
+        policy_kwargs: dict[str, Any] | None,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        for name, value in (("batch_size", batch_size), ("n_epochs", n_epochs)):
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        self.batch_size, self.n_epochs, self.sample_once = batch_size, n_epochs, sample_once
+        self.reference: ReferenceModel | None = None
+        super().__init__(
+            policy,
+            env,  # type: ignore[arg-type]
+            learning_rate=learning_rate,
+            n_steps=0 if n_steps is None else n_steps,  # found in the environment below
+            gamma=1.0,
+            gae_lambda=1.0,
+            ent_coef=0.0,
+            vf_coef=0.0,
+            max_grad_norm=max_grad_norm,
+            use_sde=False,
+            sde_sample_freq=-1,
+            rollout_buffer_class=EpisodeBuffer,
+            policy_kwargs=policy_kwargs,
+            _init_setup_model=_init_setup_model,
+            **kwargs,
+        )
+
+    @staticmethod
+    def _wrap_env(
+        env: GymEnv | gym.vector.VectorEnv, verbose: int = 0, monitor_wrapper: bool = True
+    ) -> VecEnv:
+        if isinstance(env, gym.vector.VectorEnv):
+            env = GymVecEnv(env)
+        wrapped = OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+        return wrapped if isinstance(wrapped, GroupedAnswers) else GroupedAnswers(wrapped)
+
+    def _setup_model(self) -> None:
+        if self.env is not None:  # Stable-Baselines3's `load` may do without
+            self._check_env()
+            if not self.n_steps:
+                self.n_steps = self._episode_length()
+            if self.seed is None:
+                self.env.seed()  # unseeded rows of a group would draw different prompts
+        super()._setup_model()
+        if not isinstance(self.policy, TransformerActorCriticPolicy):
+            raise ValueError(
+                f"policy={type(self.policy).__name__} must be a TransformerActorCriticPolicy: "
+                f"{type(self).__name__} learns from whole answers"
+            )
+
+    def _check_env(self) -> None:
+        """Raises ``ValueError`` if the algorithm cannot run on the environment."""
+        space = self.observation_space
+        is_text = isinstance(space, gym.spaces.Dict) and "completion_mask" in space.spaces
+        if not is_text or not isinstance(self.action_space, gym.spaces.Discrete):
+            raise ValueError(
+                f"env: {type(self).__name__} needs a text environment (Dict observations with "
+                f"'completion_mask', Discrete actions), got {space} and {self.action_space}"
+            )
+
+    def _episode_length(self) -> int:
+        try:
+            return int(self.answers.get_attr("max_new_tokens")[0])
+        except AttributeError as error:
+            raise ValueError(
+                "n_steps=None needs an environment with the attribute max_new_tokens; pass "
+                "n_steps, the number of steps per environment and rollout"
+            ) from error
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "reference"]
+
+    @property
+    def answers(self) -> GroupedAnswers:
+        """The environment, as the keeper of the answers sampled so far."""
+        assert isinstance(self.env, GroupedAnswers)
+        return self.env
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """The buffer's generator, which checkpoints keep."""
+        assert isinstance(self.rollout_buffer, EpisodeBuffer)
+        return self.rollout_buffer.rng
+
+    # ------------------------------------------------------------------ learning
+
+    @property
+    def has_sampled(self) -> bool:
+        """Whether `total_timesteps` are reached."""
+        return self.num_timesteps >= self._total_timesteps
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        if not isinstance(callback, (BaseCallback, list)):
+            callback = ConvertCallback(callback)
+        own = callback if isinstance(callback, list) else [callback]
+        # Last, so that the others have begun when learning does.
+        return super()._init_callback([*own, _LearnFirst()], progress_bar)
+
+    def train(self) -> None:
+        """Learns from the groups that have been finished since the last time, if it is time to."""
+        if self.sample_once and not self.has_sampled:
+            self.logger.record("rollout/groups_waiting", len(self.answers.finished))
+            return
+        groups = [group for group in self.answers.take() if group]
+        self.logger.record("rollout/groups", len(groups))
+        if not groups:
+            if self.sample_once:
+                raise ValueError(
+                    f"total_timesteps={self._total_timesteps} is too few to finish and score a "
+                    f"single group of {self.answers.group_size} answers; sample more"
+                )
+            return
+        scores = [one.score for group in groups for one in group if one.score is not None]
+        self.logger.record("rollout/score_mean", float(np.mean(scores)))
+        self.policy.set_training_mode(True)
+        self.fit(groups)
+
+    @abstractmethod
+    def fit(self, groups: list[list[Answer]]) -> None:
+        """Learns from finished groups of scored answers; at least one group, none of them empty."""
+
+    def warn_if_all_for_nothing(self, reason: str) -> None:
+        """Warns that nothing was learnt, where there is no next iteration that could make it good.
+
+        Args:
+            reason: why.
+        """
+        if self.sample_once:
+            warnings.warn(f"{type(self).__name__} has learnt nothing: {reason}", stacklevel=3)
+
+    def descend(
+        self,
+        lengths: Sequence[int],
+        loss_of: Callable[[NDArray[np.int64]], tuple[torch.Tensor, Mapping[str, float]]],
+    ) -> dict[str, float]:
+        """Takes gradient steps on minibatches of items, ``n_epochs`` times through all of them.
+
+        Args:
+            lengths: tokens of each item.
+            loss_of: scalar loss of the items of these numbers, and statistics of them (means).
+
+        Returns:
+            Means of the statistics over the items of the last epoch.
+        """
+        epochs = [token_batches(lengths, self.batch_size, self.rng) for _ in range(self.n_epochs)]
+        n_steps, step = sum(map(len, epochs)), 0
+        self._update_learning_rate(self.policy.optimizer)
+        means: dict[str, float] = {}
+        for batches in epochs:
+            means.clear()
+            for members in batches:
+                if self.sample_once:
+                    rate = self.lr_schedule(1 - step / n_steps)
+                    update_learning_rate(self.policy.optimizer, rate)
+                loss, statistics = loss_of(members)
+                self.policy.optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                self.policy.optimizer.step()
+                step += 1
+                for name, value in {"loss": loss.item(), **statistics}.items():
+                    share = len(members) / len(lengths)
+                    means[name] = means.get(name, 0.0) + share * value
+        self._n_updates += self.n_epochs
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        return means
+
+    # ------------------------------------------------------------------ likelihoods
+
+    def log_probs(self, answers: Sequence[Answer]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities under the policy: float ``(B,)`` of answers, ``(A,)`` of tokens."""
+        batch = self._batch(answers)
+        log_probs = self.policy.evaluate_actions(batch, batch.actions)[1]
+        return sum_over_answers(log_probs, batch), log_probs
+
+    @torch.no_grad()
+    def reference_log_probs(self, answers: Sequence[Answer]) -> torch.Tensor:
+        """Log-probabilities of answers under the reference: float ``(B,)``."""
+        assert self.reference is not None
+        parts = []
+        for start in range(0, len(answers), _ANSWERS_PER_PASS):
+            batch = self._batch(answers[start : start + _ANSWERS_PER_PASS])
+            parts.append(sum_over_answers(self.reference.log_probs(batch).float(), batch))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def policy_log_probs(self, answers: Sequence[Answer]) -> torch.Tensor:
+        """Log-probabilities of any number of answers, without gradients: float ``(B,)``."""
+        starts = range(0, len(answers), _ANSWERS_PER_PASS)
+        parts = [self.log_probs(answers[k : k + _ANSWERS_PER_PASS])[0].float() for k in starts]
+        return torch.cat(parts)
+
+    def _batch(self, answers: Sequence[Answer]) -> Any:
+        assert isinstance(self.policy, TransformerActorCriticPolicy)
+        n_tokens = int(self.action_space.n) if self.policy.truncates else None  # type: ignore[attr-defined]
+        return answer_batch(answers, self.device, n_tokens=n_tokens)

@@ -1,0 +1,288 @@
+"""A rollout buffer that stores episodes, and yields whole ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+
+from llm_gym.learning.advantages import gae
+from llm_gym.policy.episode_batch import EpisodeBatch
+
+RewardHook = Callable[["EpisodeBuffer"], None]
+
+
+class Segment(NamedTuple):
+    """The part of one episode that lies in one rollout.
+
+    Attributes:
+        env: The environment it was played in.
+        start: Its first step in the rollout.
+        stop: One past its last step.
+        prefix: int64 ``(p,)``: the tokens before the first action of the segment, which are the
+            prompt, and earlier actions where the episode began in the rollout before.
+        is_start: Whether the episode began in this rollout.
+    """
+
+    env: int
+    start: int
+    stop: int
+    prefix: NDArray[np.int64]
+    is_start: bool
+
+
+class EpisodeBuffer(RolloutBuffer):
+    """Drop-in for Stable-Baselines3's rollout buffers on text environments.
+
+    Where those store one padded observation a transition, this one stores the tokens of each
+    episode once, and :meth:`get` yields minibatches of whole episodes
+    (:class:`llm_gym.policy.EpisodeBatch`), for which
+    :class:`llm_gym.TransformerActorCriticPolicy` needs one forward pass an episode instead of one
+    a token. ``PPO(TransformerActorCriticPolicy, env, rollout_buffer_class=EpisodeBuffer)`` is all
+    it takes, with Stable-Baselines3's own PPO or A2C.
+
+    An episode that the rollout's end cuts in two goes on in the next rollout: its earlier tokens
+    are context there, its later ones actions.
+
+    Args:
+        buffer_size: Steps per environment, ``T``.
+        observation_space: The text environment's ``Dict`` space.
+        action_space: ``Discrete(V)``.
+        device: Where minibatches go.
+        gae_lambda: See :func:`llm_gym.learning.advantages.gae`.
+        gamma: Discount factor. Language wants 1.0: at 0.99 a reward is worth 0.37 of itself
+            100 tokens earlier.
+        n_envs: Number of environments, ``N``.
+        before_returns: Called with the buffer once a rollout is complete and before advantages are
+            computed, e.g. to subtract a KL penalty from ``rewards`` in place.
+        seed: Seed of the order of minibatches; ``None`` draws one from NumPy's global generator,
+            which Stable-Baselines3's own ``seed`` fixes.
+
+    Raises:
+        ValueError: If the spaces are not a text environment's.
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        device: torch.device | str = "auto",
+        gae_lambda: float = 1.0,
+        gamma: float = 0.99,
+        n_envs: int = 1,
+        before_returns: RewardHook | None = None,
+        seed: int | None = None,
+    ) -> None:
+        if not isinstance(observation_space, spaces.Dict) or "input_ids" not in (
+            observation_space.spaces
+        ):
+            raise ValueError(
+                f"EpisodeBuffer needs a text environment's Dict observations with 'input_ids', "
+                f"got {observation_space}"
+            )
+        if not isinstance(action_space, spaces.Discrete):
+            raise ValueError(f"EpisodeBuffer needs Discrete actions (tokens), got {action_space}")
+        self.before_returns = before_returns
+        if seed is None:
+            # SB3 makes the run's seed the global one before it makes its buffer.
+            seed = int(np.random.randint(2**31))  # noqa: NPY002
+        self.rng = np.random.default_rng(seed)
+        super().__init__(
+            buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs
+        )
+
+    def reset(self) -> None:
+        """Empties the buffer."""
+        shape = (self.buffer_size, self.n_envs)
+        self.actions = np.zeros(shape, dtype=np.int64)
+        self.rewards = np.zeros(shape, dtype=np.float32)
+        self.values = np.zeros(shape, dtype=np.float32)
+        self.log_probs = np.zeros(shape, dtype=np.float32)
+        self.advantages = np.zeros(shape, dtype=np.float32)
+        self.returns = np.zeros(shape, dtype=np.float32)
+        self.episode_starts = np.zeros(shape, dtype=bool)
+        self._prefixes: dict[tuple[int, int], NDArray[np.int64]] = {}
+        self._support: list[torch.Tensor] = []
+        self._segments: list[Segment] | None = None
+        self._last_dones = np.zeros(self.n_envs, dtype=bool)
+        self.last_samples: RolloutBufferSamples | None = None
+        self.pos, self.full = 0, False
+
+    def add(  # type: ignore[override]
+        self,
+        obs: Mapping[str, NDArray[Any]],
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        episode_start: NDArray[Any],
+        value: torch.Tensor,
+        log_prob: torch.Tensor,
+    ) -> None:
+        """Adds one step of all environments.
+
+        Only the observations of an episode's first step in the rollout are read; later ones are
+        these and the actions since.
+
+        Args:
+            obs: Arrays ``(N, L)`` by name.
+            action: Tokens ``(N,)`` or ``(N, 1)``.
+            reward: float ``(N,)``.
+            episode_start: ``(N,)``, true where ``obs`` begins an episode.
+            value: float ``(N, 1)`` or ``(N,)``.
+            log_prob: float ``(N,)``, with the attribute ``support`` where the policy truncates.
+        """
+        t = self.pos
+        starts = np.asarray(episode_start, dtype=bool)
+        for env in np.flatnonzero(starts | (t == 0)):
+            length = int(obs["attention_mask"][env].sum())
+            self._prefixes[t, int(env)] = np.array(obs["input_ids"][env, :length], dtype=np.int64)
+        self.actions[t] = np.asarray(action).reshape(-1)
+        self.rewards[t] = reward
+        self.episode_starts[t] = starts
+        self.values[t] = value.detach().cpu().numpy().reshape(-1)
+        self.log_probs[t] = log_prob.detach().cpu().numpy().reshape(-1)
+        support = getattr(log_prob, "support", None)
+        if support is not None:
+            self._support.append(support.cpu())
+        self.pos += 1
+        self.full = self.pos == self.buffer_size
+
+    def end_rollout(
+        self, dones: NDArray[Any], keep: Callable[[Segment], bool] | None = None
+    ) -> None:
+        """Says that nothing more will be added, and lets ``before_returns`` have its say.
+
+        Args:
+            dones: ``(N,)``, whether the last step ended an episode.
+            keep: Which segments count; the others will not be in :meth:`segments`, and so in no
+                minibatch. ``None`` keeps all.
+        """
+        self._last_dones = np.asarray(dones, dtype=bool)
+        self.full = True
+        if keep is not None:
+            self._segments = [segment for segment in self.segments() if keep(segment)]
+        if self.before_returns is not None:
+            self.before_returns(self)
+
+    def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: NDArray[Any]) -> None:
+        """Fills ``advantages`` and ``returns``, after ``before_returns`` has had its say.
+
+        Args:
+            last_values: float ``(N, 1)`` or ``(N,)``, values after the last step.
+            dones: ``(N,)``, whether the last step ended an episode.
+        """
+        self.end_rollout(dones)
+        self.advantages = gae(
+            self.rewards,
+            self.values,
+            self.episode_starts,
+            last_values.detach().cpu().numpy().reshape(-1),
+            self._last_dones,
+            gamma=self.gamma,
+            gae_lambda=self.gae_lambda,
+        ).astype(np.float32)
+        self.returns = self.advantages + self.values
+
+    # ------------------------------------------------------------------ episodes
+
+    def segments(self) -> list[Segment]:
+        """The rollout's episodes, and parts of episodes, in order of environment and time."""
+        if self._segments is None:
+            starts = sorted(self._prefixes, key=lambda key: (key[1], key[0]))
+            stops = [
+                step if env == before else self.pos for (_, before), (step, env) in pairwise(starts)
+            ] + [self.pos]
+            self._segments = [
+                Segment(env, step, stop, self._prefixes[step, env], self.episode_starts[step, env])
+                for (step, env), stop in zip(starts, stops, strict=True)
+            ]
+        return self._segments
+
+    def complete(self, segment: Segment) -> bool:
+        """Whether both the first and the last step of the segment's episode are in the rollout."""
+        ends = segment.stop < self.pos or bool(self._last_dones[segment.env])
+        return segment.is_start and ends
+
+    def episode_batch(self, segments: list[Segment]) -> EpisodeBatch:
+        """Segments as one right-padded batch on the buffer's device; actions in their order."""
+        sequences = [
+            np.concatenate([s.prefix, self.actions[s.start : s.stop, s.env]]) for s in segments
+        ]
+        width = max(map(len, sequences))
+        input_ids = np.zeros((len(segments), width), dtype=np.int64)  # (B, S)
+        for row, sequence in enumerate(sequences):
+            input_ids[row, : len(sequence)] = sequence
+        counts = [s.stop - s.start for s in segments]
+        rows = np.repeat(np.arange(len(segments)), counts)
+        slots = np.concatenate([len(s.prefix) + np.arange(s.stop - s.start) for s in segments])
+        support = None
+        if self._support:
+            steps, envs = self.places(segments)
+            support = torch.stack(self._support)[steps, envs].to(self.device)
+        return EpisodeBatch(
+            self.to_torch(input_ids), self.to_torch(rows), self.to_torch(slots), support
+        )
+
+    def places(self, segments: list[Segment]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Indices (step, environment) of the segments' actions into arrays ``(T, N)``."""
+        steps = np.concatenate([np.arange(s.start, s.stop) for s in segments])
+        envs = np.repeat([s.env for s in segments], [s.stop - s.start for s in segments])
+        return steps, envs
+
+    def minibatches(self, batch_size: int | None) -> list[list[Segment]]:
+        """Splits the segments, in random order, into groups of about ``batch_size`` actions.
+
+        Args:
+            batch_size: Transitions a minibatch should hold; ``None`` is all of them. The number of
+                groups is the one that transitions would give; each group gets whole episodes.
+        """
+        segments = self.segments()
+        order = [segments[i] for i in self.rng.permutation(len(segments))]
+        total = sum(s.stop - s.start for s in segments)
+        n_groups = 1 if batch_size is None else max(1, round(total / batch_size))
+        n_groups = min(n_groups, len(segments))
+        # An episode belongs to the group in whose share of the tokens its middle lies.
+        lengths = np.array([s.stop - s.start for s in order])
+        middles = lengths.cumsum() - lengths / 2
+        group = np.minimum((middles * n_groups / total).astype(int), n_groups - 1)
+        groups = [[s for s, g in zip(order, group, strict=True) if g == k] for k in range(n_groups)]
+        return [members for members in groups if members]
+
+    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
+        """Yields one epoch of minibatches of whole episodes.
+
+        Args:
+            batch_size: See :meth:`minibatches`.
+
+        Yields:
+            Samples whose ``observations`` are an :class:`EpisodeBatch` and whose other fields are
+            ``(A,)`` tensors over its actions (``actions`` ``(A, 1)``, as in Stable-Baselines3).
+        """
+        assert self.full, "the rollout is not complete"
+        for members in self.minibatches(batch_size):
+            batch = self.episode_batch(members)
+            steps, envs = self.places(members)
+
+            def chosen(
+                array: NDArray[Any],
+                steps: NDArray[np.int64] = steps,
+                envs: NDArray[np.int64] = envs,
+            ) -> torch.Tensor:
+                return self.to_torch(array[steps, envs])
+
+            self.last_samples = RolloutBufferSamples(
+                observations=batch,  # type: ignore[arg-type]
+                actions=batch.actions[:, None],
+                old_values=chosen(self.values),
+                old_log_prob=chosen(self.log_probs),
+                advantages=chosen(self.advantages),
+                returns=chosen(self.returns),
+            )
+            yield self.last_samples

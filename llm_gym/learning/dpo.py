@@ -1,0 +1,212 @@
+"""DPO on an environment: pairs of sampled answers, labelled by the scorer, then compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+
+from llm_gym.learning.answer_algorithm import AnswerAlgorithm
+from llm_gym.learning.answers import Answer
+from llm_gym.learning.preference_losses import check_loss_settings, dpo_loss
+from llm_gym.learning.reference import ReferenceModel
+from llm_gym.policy import TransformerActorCriticPolicy
+
+__all__ = ["DPO", "LABELS", "AnswerPair", "label_pairs"]
+
+LABELS = ("soft", "bradley_terry", "deterministic")
+
+
+class AnswerPair(NamedTuple):
+    """Two answers to one prompt.
+
+    Attributes:
+        chosen: the preferred answer.
+        rejected: the other one.
+        doubt: probability that it is the other way round.
+    """
+
+    chosen: Answer
+    rejected: Answer
+    doubt: float
+
+
+class DPO(AnswerAlgorithm):
+    """Direct preference optimisation (Rafailov et al., 2305.18290) against an environment's scorer.
+
+    Answers are sampled in groups; rows 2i and 2i + 1 of a group are a pair, which the scorer
+    labels. Learning works on the sampled token ids: nothing is encoded again. By default the pairs
+    come from the policy as it starts and everything is sampled before anything is learnt, as DPO is
+    meant; with ``online`` each iteration labels fresh pairs of the policy as it is then (Guo et
+    al., 2402.04792). The reference is the policy as it starts in both, also when ``learn`` is
+    called again and samples from what the policy has become.
+
+    With ``labels`` other than ``"deterministic"`` the optimum is
+    ``pi_ref * exp(score / (beta * label_scale)) / Z``, so a run is comparable with reinforcement
+    learning at ``kl_coef = beta * label_scale``.
+
+    To learn from stored preferences of people, see :func:`llm_gym.feedback.dpo.dpo.train_dpo`.
+
+    Args:
+        policy: ``"TransformerPolicy"`` or a subclass of
+            :class:`llm_gym.TransformerActorCriticPolicy`.
+        env: A text vector environment with an even ``group_size``.
+        learning_rate: As in Stable-Baselines3.
+        n_steps: Steps per environment and rollout; ``None`` is the most tokens an answer has.
+        batch_size: Tokens of both answers of the pairs per minibatch, filled with whole pairs.
+        n_epochs: Passes over the pairs.
+        max_grad_norm: Clipping of the gradient's norm.
+        beta: Price of a nat of divergence, see :func:`dpo_loss`.
+        label_smoothing: Share of labels taken to be wrong, see :func:`dpo_loss`.
+        loss: ``"sigmoid"`` or ``"ipo"``.
+        labels: How scores become labels: ``"bradley_terry"`` draws one with probability
+            ``sigmoid(difference / label_scale)``, as a person might; ``"soft"`` uses that
+            probability itself, which has the same expectation and no noise; ``"deterministic"``
+            prefers the better score, and leaves out ties.
+        label_scale: Difference of scores that makes a nat of log-odds.
+        online: Sample fresh pairs each iteration.
+        reference: Name or path of the reference model; ``None`` is the policy as it starts.
+        policy_kwargs: ``dict(model=NAME_OR_PATH, ...)`` for the policy.
+        **kwargs: ``seed``, ``device``, ``verbose``, ... as in Stable-Baselines3.
+
+    Raises:
+        ValueError: If an argument or the environment does not fit, naming it.
+    """
+
+    def __init__(
+        self,
+        policy: str | type[TransformerActorCriticPolicy],
+        env: GymEnv | gym.vector.VectorEnv | str,
+        learning_rate: float | Schedule = 1e-4,
+        n_steps: int | None = None,
+        batch_size: int = 1024,
+        n_epochs: int = 1,
+        max_grad_norm: float = 1.0,
+        beta: float = 0.1,
+        label_smoothing: float = 0.0,
+        loss: str = "sigmoid",
+        labels: str = "soft",
+        label_scale: float = 1.0,
+        online: bool = False,
+        reference: str | Path | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        check_loss_settings(beta, label_smoothing, loss)
+        if labels not in LABELS:
+            raise ValueError(f"labels={labels!r} must be one of {', '.join(LABELS)}")
+        if not 0 < label_scale < math.inf:
+            raise ValueError(f"label_scale={label_scale!r} must be positive")
+        self.beta, self.label_smoothing, self.loss = beta, label_smoothing, loss
+        self.labels, self.label_scale, self.online = labels, label_scale, online
+        self.reference_name = None if reference is None else str(reference)
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            n_steps,
+            batch_size,
+            n_epochs,
+            max_grad_norm,
+            not online,
+            policy_kwargs,
+            _init_setup_model,
+            **kwargs,
+        )
+
+    def _check_env(self) -> None:
+        super()._check_env()
+        if self.answers.group_size % 2:
+            raise ValueError(
+                f"DPO compares two answers to one prompt, but env has "
+                f"group_size={self.answers.group_size}; make it with group_size=2"
+            )
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        assert isinstance(self.policy, TransformerActorCriticPolicy)
+        self.reference = ReferenceModel.of(self.policy, self.reference_name)
+
+    def fit(self, groups: list[list[Answer]]) -> None:
+        """Learns from the pairs in finished groups."""
+        pairs = label_pairs(groups, self.labels, self.label_scale, self.rng)
+        self.logger.record("train/pairs", len(pairs))
+        if not pairs:
+            self.warn_if_all_for_nothing("no pair of answers has a difference to learn from")
+            return
+        doubts = torch.tensor([pair.doubt for pair in pairs], device=self.device)
+        smoothing = self.label_smoothing + (1 - 2 * self.label_smoothing) * doubts
+        # Once for all epochs: the reference does not change.
+        reference_chosen = self.reference_log_probs([pair.chosen for pair in pairs])
+        reference_rejected = self.reference_log_probs([pair.rejected for pair in pairs])
+
+        def loss_of(members: NDArray[np.int64]) -> tuple[torch.Tensor, dict[str, float]]:
+            chosen = [pairs[index].chosen for index in members]
+            rejected = [pairs[index].rejected for index in members]
+            log_probs = self.log_probs([*chosen, *rejected])[0]  # (2B,)
+            log_chosen, log_rejected = log_probs[: len(members)], log_probs[len(members) :]
+            found = dpo_loss(
+                log_chosen,
+                log_rejected,
+                reference_chosen[members],
+                reference_rejected[members],
+                beta=self.beta,
+                label_smoothing=smoothing[members],
+                loss=self.loss,
+            )
+            margins = found.chosen_rewards - found.rejected_rewards
+            return found.losses.mean(), {
+                "accuracy": float((margins.sign() / 2 + 0.5).mean()),
+                "margin": float(margins.mean()),
+                "chosen_log_prob": float(log_chosen.detach().mean()),
+                "rejected_log_prob": float(log_rejected.detach().mean()),
+            }
+
+        lengths = [len(p.chosen.completion_ids) + len(p.rejected.completion_ids) for p in pairs]
+        for name, value in self.descend(lengths, loss_of).items():
+            self.logger.record(f"train/{name}", value)
+
+
+def label_pairs(
+    groups: Sequence[Sequence[Answer]], labels: str, scale: float, rng: np.random.Generator
+) -> list[AnswerPair]:
+    """Pairs up the members of each group and says which answer is preferred.
+
+    Args:
+        groups: scored answers; members 0 and 1 are a pair, 2 and 3, and so on, so that no answer is
+            in two pairs and the pairs are independent.
+        labels: ``"soft"``, ``"bradley_terry"`` or ``"deterministic"``, see :class:`DPO`.
+        scale: difference of scores that makes a nat of log-odds.
+        rng: of the labels that are drawn.
+
+    Returns:
+        The pairs; those of identical answers say nothing and are left out, as are ties under
+        ``"deterministic"``.
+    """
+    pairs = []
+    for group in groups:
+        for one, other in zip(group[::2], group[1::2], strict=False):
+            assert one.score is not None
+            assert other.score is not None
+            better, worse = (one, other) if one.score >= other.score else (other, one)
+            difference = abs(one.score - other.score)
+            is_tie = labels == "deterministic" and difference == 0
+            if one.completion_ids == other.completion_ids or is_tie:
+                continue
+            # 1 - sigmoid, written so that it does not overflow
+            doubt = math.exp(-difference / scale) / (1 + math.exp(-difference / scale))
+            if labels == "soft":
+                pairs.append(AnswerPair(better, worse, doubt))
+            elif labels == "bradley_terry" and rng.random() < doubt:
+                pairs.append(AnswerPair(worse, better, 0.0))
+            else:
+                pairs.append(AnswerPair(better, worse, 0.0))
+    return pairs

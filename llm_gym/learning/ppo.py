@@ -1,0 +1,136 @@
+"""PPO with defaults that fit language, and a penalty for leaving the reference model."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import stable_baselines3
+import torch
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+
+from llm_gym.learning.buffer import EpisodeBuffer
+from llm_gym.learning.penalised import PenalisedRewards, as_vec_env, episode_length
+from llm_gym.policy import TransformerActorCriticPolicy
+
+__all__ = ["PPO"]
+
+
+class PPO(PenalisedRewards, stable_baselines3.PPO):
+    """Stable-Baselines3's PPO on whole episodes, with a KL penalty in the reward.
+
+    The loop and the loss are Stable-Baselines3's. What differs: whole-episode minibatches
+    (:class:`llm_gym.EpisodeBuffer`), gamma 1, one rollout of one episode's length by default, and
+    the per-token reward ``r_t - beta * (log pi - log pi_ref)``, with the reference's
+    log-probabilities computed once a rollout.
+
+    Args:
+        policy: ``"TransformerPolicy"`` or a subclass of
+            :class:`llm_gym.TransformerActorCriticPolicy`.
+        env: A Gymnasium vector environment (wrapped in :class:`llm_gym.GymVecEnv`), or whatever
+            Stable-Baselines3 takes.
+        learning_rate: As in Stable-Baselines3.
+        n_steps: Steps per environment and rollout; ``None`` is the most tokens an episode has.
+        batch_size: Tokens per minibatch, filled with whole episodes.
+        n_epochs: Passes over a rollout.
+        gamma: Discount; 1.0, because the reward of a text is due to its first word as well.
+        gae_lambda: See :func:`llm_gym.learning.advantages.gae`.
+        vf_coef: Weight of the value loss.
+        max_grad_norm: Clipping of the gradient's norm.
+        kl_coef: Penalty per nat of divergence from the reference (initial, if adaptive), to be
+            weighed against the reward of one whole episode; 0 is no reference at all. A schedule,
+            as for `learning_rate`: a function of the share of training that remains
+            (:class:`llm_gym.learning.kl.ScheduledKLController`).
+        kl_target: Nats per sequence that the coefficient steers to; ``None`` keeps it fixed.
+        kl_horizon: See :class:`llm_gym.learning.kl.AdaptiveKLController`.
+        reference: Name or path of the reference model; ``None`` is the policy as it starts.
+        reward_scaling: Divide rewards by a running estimate of the returns' standard deviation, so
+            that a shared transformer hears the critic as loudly as the actor whatever the
+            scorer's units. Logged rewards are not scaled.
+        recompute_log_probs: Take the old log-probabilities from one pass over the finished rollout
+            instead of from decoding. ``None`` does so in mixed precision, where the two differ
+            by rounding and the ratio would not start at 1.
+        policy_kwargs: ``dict(model=NAME_OR_PATH, ...)`` for the policy.
+        **kwargs: Further arguments of ``stable_baselines3.PPO``, under the same names.
+
+    Raises:
+        ValueError: If an argument does not fit, naming it.
+    """
+
+    _counterpart = "stable_baselines3.PPO"
+
+    def __init__(
+        self,
+        policy: str | type[TransformerActorCriticPolicy],
+        env: GymEnv | gym.vector.VectorEnv | str,
+        learning_rate: float | Schedule = 1e-4,
+        n_steps: int | None = None,
+        batch_size: int = 512,
+        n_epochs: int = 4,
+        gamma: float = 1.0,
+        gae_lambda: float = 0.95,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 1.0,
+        kl_coef: float | Schedule = 0.05,
+        kl_target: float | None = None,
+        kl_horizon: int = 10_000,
+        reference: str | Path | None = None,
+        reward_scaling: bool = True,
+        recompute_log_probs: bool | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        env = as_vec_env(env)
+        if n_steps is None and env is not None:
+            n_steps = episode_length(env)
+        self._set_rewards(
+            kl_coef=kl_coef,
+            kl_target=kl_target,
+            kl_horizon=kl_horizon,
+            reference=reference,
+            reward_scaling=reward_scaling,
+            recompute_log_probs=recompute_log_probs,
+        )
+        kwargs.setdefault("rollout_buffer_class", EpisodeBuffer)
+        with warnings.catch_warnings():
+            # Minibatches are whole episodes here: none is cut short by an uneven batch size.
+            warnings.filterwarnings("ignore", "You have specified a mini-batch size of")
+            super().__init__(
+                policy,
+                env,
+                learning_rate=learning_rate,
+                n_steps=2 if n_steps is None else n_steps,  # `load` sets env and n_steps later
+                batch_size=batch_size,
+                n_epochs=n_epochs,
+                gamma=gamma,
+                gae_lambda=gae_lambda,
+                vf_coef=vf_coef,
+                max_grad_norm=max_grad_norm,
+                policy_kwargs=policy_kwargs,
+                _init_setup_model=_init_setup_model,
+                **kwargs,
+            )
+
+    def train(self) -> None:
+        """As in Stable-Baselines3; also logs how far the very first ratio was from 1."""
+        assert isinstance(self.policy, TransformerActorCriticPolicy)
+        first: list[float] = []
+        buffer = self.rollout_buffer
+        assert isinstance(buffer, EpisodeBuffer)
+
+        def note_first(log_prob: torch.Tensor) -> None:
+            if not first:
+                assert buffer.last_samples is not None
+                ratio = (log_prob - buffer.last_samples.old_log_prob).exp()
+                first.append(float((ratio - 1).abs().max()))
+
+        self.policy.evaluation_observer = note_first
+        try:
+            super().train()
+        finally:
+            self.policy.evaluation_observer = None
+        self.logger.record("train/first_ratio_deviation", first[0])
+        self.logger.record("train/entropy", -self.logger.name_to_value["train/entropy_loss"])

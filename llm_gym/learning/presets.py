@@ -1,0 +1,168 @@
+"""Algorithms with a name: nothing but choices of :class:`PolicyGradient`'s arguments.
+
+Every argument can still be given; what a class says here is only what it is without.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from llm_gym.learning.policy_gradient import PolicyGradient
+from llm_gym.policy import TopPMaskedPolicy
+
+
+class _Preset(PolicyGradient):
+    choices: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, policy: Any, env: Any, **settings: Any) -> None:
+        super().__init__(policy, env, **{**self.choices, **settings})
+
+
+class REINFORCE(_Preset):
+    """Rewards to go, less the batch's mean return (Williams, 1992).
+
+    ``advantage="reinforce"`` is without a baseline, ``"moving_average"`` with one of the rollouts
+    before. Arguments: :class:`PolicyGradient`.
+    """
+
+    choices: ClassVar = {"advantage": "batch_mean", "aggregation": "constant"}
+
+
+class A2C(_Preset):
+    """Advantage actor-critic (Mnih et al., 2016, arXiv 1602.01783): one step a rollout.
+
+    Arguments: :class:`PolicyGradient`.
+    """
+
+    choices: ClassVar = {"advantage": "gae", "gae_lambda": 1.0}
+
+
+class ReinforcePlusPlus(_Preset):
+    """REINFORCE++ (Hu, 2025, arXiv 2501.03262): token rewards whitened over the batch, clipped.
+
+    Arguments: :class:`PolicyGradient`.
+    """
+
+    choices: ClassVar = {"advantage": "reinforce_plus_plus", "loss": "clipped"}
+
+
+class ReMax(_Preset):
+    """ReMax (Li et al., 2023, arXiv 2310.10505): the greedy answer's score is the baseline.
+
+    The first row of each group decodes greedily and is not learnt from: ``1 / group_size`` of the
+    decoding and of the scorer's calls. Arguments: :class:`PolicyGradient`.
+    """
+
+    choices: ClassVar = {"advantage": "remax", "aggregation": "constant"}
+
+
+class RLOO(_Preset):
+    """REINFORCE leave-one-out (Ahmadian et al., 2024, arXiv 2402.14740).
+
+    Arguments: :class:`PolicyGradient`.
+    """
+
+    choices: ClassVar = {"advantage": "rloo", "aggregation": "constant"}
+
+
+class GRPO(_Preset):
+    """Group-relative policy optimisation (Shao et al., 2024, arXiv 2402.03300).
+
+    Arguments: :class:`PolicyGradient`.
+    """
+
+    choices: ClassVar = {
+        "advantage": "grpo",
+        "loss": "clipped",
+        "aggregation": "sequence_mean",
+        "kl_in": "loss",
+        "kl_estimator": "k3",
+    }
+
+
+class DrGRPO(_Preset):
+    """GRPO done right (Liu et al., 2025, arXiv 2503.20783): no division by deviation or length.
+
+    The authors use no KL penalty; here it is in the reward, where its gradient is right.
+    Arguments: :class:`PolicyGradient`.
+    """
+
+    choices: ClassVar = {"advantage": "dr_grpo", "loss": "clipped", "aggregation": "constant"}
+
+
+class DAPO(_Preset):
+    """DAPO's clip-higher and token-level loss (Yu et al., 2025, arXiv 2503.14476); no KL penalty.
+
+    Its dynamic sampling and its shaping of overlong answers are not part of this.
+    Arguments: :class:`PolicyGradient`.
+    """
+
+    choices: ClassVar = {
+        "advantage": "grpo",
+        "loss": "clipped",
+        "clip_range": (0.2, 0.28),
+        "aggregation": "token_mean",
+        "kl_coef": 0.0,
+    }
+
+
+class NLPO(_Preset):
+    """Natural-language policy optimisation (Ramamurthy et al., 2022, arXiv 2210.01241).
+
+    PPO that chooses among the most probable tokens of a *mask policy*, a copy of the policy that is
+    refreshed every ``mask_interval`` rollouts (see :class:`llm_gym.policy.TopPMaskedPolicy`).
+
+    Args:
+        policy: ``"TransformerPolicy"`` or a subclass of :class:`llm_gym.policy.TopPMaskedPolicy`.
+        env: See :class:`PolicyGradient`.
+        mask_top_p: Probability of the mask policy's nucleus.
+        mask_interval: Rollouts between two refreshments of the mask policy.
+        policy_kwargs: See :class:`PolicyGradient`.
+        **settings: Further arguments of :class:`PolicyGradient`.
+
+    Raises:
+        ValueError: If an argument does not fit, naming it.
+    """
+
+    policy_aliases: ClassVar = {"TransformerPolicy": TopPMaskedPolicy}
+    choices: ClassVar = {
+        "advantage": "gae",
+        "loss": "clipped",
+        "normalize_advantage": True,
+        "n_epochs": 4,
+        "batch_size": 512,
+    }
+
+    def __init__(
+        self,
+        policy: Any,
+        env: Any,
+        mask_top_p: float = 0.9,
+        mask_interval: int = 10,
+        policy_kwargs: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        if (
+            isinstance(mask_interval, bool)
+            or int(mask_interval) != mask_interval
+            or mask_interval < 1
+        ):
+            raise ValueError(f"mask_interval={mask_interval!r} must be a whole number >= 1")
+        self.mask_interval = int(mask_interval)
+        kwargs = {"mask_top_p": mask_top_p} | (policy_kwargs or {})
+        super().__init__(policy, env, policy_kwargs=kwargs, **settings)
+
+    def _setup_model(self) -> None:
+        if not issubclass(self.policy_class, TopPMaskedPolicy):
+            raise ValueError(
+                f"policy={self.policy_class.__name__} has no mask policy: NLPO needs "
+                "'TransformerPolicy' or a subclass of llm_gym.policy.TopPMaskedPolicy"
+            )
+        super()._setup_model()
+
+    def train(self) -> None:
+        """As the parent's; refreshes the mask policy when it is due."""
+        super().train()
+        assert isinstance(self.policy, TopPMaskedPolicy)
+        if self._n_updates // self.n_epochs % self.mask_interval == 0:
+            self.policy.refresh_mask()

@@ -1,1 +1,0 @@
-"""Stages of the road: pre-training, supervised fine-tuning and the demonstration."""

@@ -1,0 +1,250 @@
+"""A model answers the prompts of a text environment, each as often as it is asked to.
+
+What `llm_gym.evaluate` and `llm_gym.sample_best_of_n` share: the environment whose rows are reset
+by hand, the policy of whatever was given as a model, its sampling for a while from a seed, and the
+playing itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.utils import obs_as_tensor
+
+from llm_gym.policy import TransformerActorCriticPolicy
+from llm_gym.text import TextGenerationVectorEnv
+from llm_gym.text.registering import make_text_vector_env
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+__all__ = [
+    "AnswerRow",
+    "answer_prompts",
+    "make_answering_env",
+    "number_of_prompts",
+    "policy_of",
+    "sampling_from",
+]
+
+
+class AnswerRow(NamedTuple):
+    """One answer to one prompt.
+
+    Attributes:
+        prompt_index: place of the prompt in the environment's list.
+        prompt: as text.
+        completion: as text, without special tokens and stop string.
+        score: the episode's reward: the scorer's value, or the penalty of an unscored episode.
+        stop_reason: `eos`, `stop_string` or `length`.
+        prompt_ids: token ids the model was given.
+        completion_ids: token ids it chose, the one that ended the episode included.
+    """
+
+    prompt_index: int
+    prompt: str
+    completion: str
+    score: float
+    stop_reason: str
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+
+
+def make_answering_env(
+    env: str | Mapping[str, Any],
+    env_kwargs: Mapping[str, Any] | None = None,
+    *,
+    num_envs: int,
+    max_prompts: int | None = None,
+) -> gym.vector.VectorEnv:
+    """A vector environment for `answer_prompts`: nothing resets a row but the caller.
+
+    Args:
+        env: id of a registered text environment, or the arguments of `TextGenerationVectorEnv`. A
+            task whose `split` is "train" by default is made with "test".
+        env_kwargs: further arguments of the environment; they win.
+        num_envs: rows, at least 1.
+        max_prompts: so many prompts will be asked, and no more rows are made; None is all.
+
+    Returns:
+        The environment; the caller closes it.
+
+    Raises:
+        ValueError: a number is below 1, or the environment is not one of text.
+    """
+    if num_envs < 1:
+        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+    if max_prompts is not None:
+        if max_prompts < 1:
+            raise ValueError(f"max_prompts must be at least 1 or None, got {max_prompts}")
+        num_envs = min(num_envs, max_prompts)
+    # Rows are reset by hand: each to the next prompt that nobody has answered yet.
+    kwargs = {
+        **(env_kwargs or {}),
+        "num_envs": num_envs,
+        "autoreset_mode": AutoresetMode.DISABLED,
+    }
+    if not isinstance(env, str):
+        return TextGenerationVectorEnv(**{**env, **kwargs})
+    if env in gym.registry and gym.spec(env).kwargs.get("split") == "train":
+        kwargs.setdefault("split", "test")
+    return make_text_vector_env(env, **kwargs)
+
+
+def number_of_prompts(env: TextGenerationVectorEnv, max_prompts: int | None = None) -> int:
+    """How many prompts there are to answer.
+
+    Args:
+        env: the environment, unwrapped.
+        max_prompts: at most so many; None is all.
+
+    Returns:
+        Their number; they are the first ones.
+
+    Raises:
+        ValueError: the prompts are a stream.
+    """
+    if env.num_prompts is None:
+        raise ValueError("the prompts are a stream; give a finite list of prompts to evaluate on")
+    return env.num_prompts if max_prompts is None else min(max_prompts, env.num_prompts)
+
+
+def policy_of(
+    model: str | Path | TransformerActorCriticPolicy | BaseAlgorithm,
+    env: TextGenerationVectorEnv,
+    policy_kwargs: Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+) -> TransformerActorCriticPolicy:
+    """The policy that answers for a model.
+
+    Args:
+        model: name or path of a causal language model, a policy, or an algorithm (its policy).
+        env: the environment it plays in, unwrapped.
+        policy_kwargs: arguments of the policy made from a name or path (`temperature=`, ...).
+        device: where a model given by name runs.
+
+    Returns:
+        The policy: a new one for a name or path, else the very one that was given. The global
+        random state is as it was.
+
+    Raises:
+        TypeError: it is none of these.
+        ValueError: `policy_kwargs` for a policy that is given.
+    """
+    if isinstance(model, (str, Path)):
+        # A new layer draws its first weights from the global generator, which is not ours to move.
+        with torch.random.fork_rng(devices=[]):
+            return TransformerActorCriticPolicy(
+                env.single_observation_space,
+                env.single_action_space,
+                lambda _: 0.0,
+                model=model,
+                seed=0,
+                **(policy_kwargs or {}),
+            ).to(device)
+    policy = getattr(model, "policy", model)
+    if not isinstance(policy, TransformerActorCriticPolicy):
+        raise TypeError(
+            f"model must be a name, a path, a TransformerActorCriticPolicy or an algorithm that "
+            f"has one, got {type(model).__name__}"
+        )
+    if policy_kwargs:
+        raise ValueError(f"policy_kwargs={policy_kwargs} cannot change a policy that is given")
+    return policy
+
+
+@contextmanager
+def sampling_from(policy: TransformerActorCriticPolicy, seed: int) -> Iterator[None]:
+    """Seeds the policy's sampling for the block, then gives it its own generator back.
+
+    Args:
+        policy: whose sampling.
+        seed: the same seed draws the same answers.
+    """
+    own = policy.generator
+    policy.generator = torch.Generator(own.device).manual_seed(seed)
+    try:
+        yield
+    finally:
+        policy.generator = own
+
+
+def answer_prompts(
+    policy: TransformerActorCriticPolicy,
+    env: gym.vector.VectorEnv,
+    indices: Sequence[int],
+    *,
+    deterministic: bool = False,
+) -> Iterator[AnswerRow]:
+    """Plays one episode for each prompt index, as many at a time as the environment has rows.
+
+    When no prompt is left, rows that are done repeat one until the last is finished, because a
+    vector environment steps all its rows; those repetitions are not returned.
+
+    Args:
+        policy: who answers.
+        env: from `make_answering_env`.
+        indices: places of the prompts in the environment's list; one that occurs n times is
+            answered n times.
+        deterministic: take the most probable token instead of sampling.
+
+    Yields:
+        The answers, each as soon as it has ended: in no order of the prompts.
+    """
+    waiting = deque(indices)
+    remaining = len(waiting)
+    current = np.full(env.num_envs, -1)
+
+    def assign(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        for row in rows:
+            current[row] = waiting.popleft() if waiting else -1
+        return np.maximum(current, 0)
+
+    everyone = np.arange(env.num_envs)
+    obs, infos = env.reset(seed=0, options={"prompt_index": assign(everyone)})
+    prompts = list(infos["prompt"])
+    while remaining:
+        actions, _, _ = policy(obs_as_tensor(obs, policy.device), deterministic)
+        obs, rewards, terminated, truncated, infos = env.step(actions.cpu().numpy())
+        ended = terminated | truncated
+        if not ended.any():
+            continue
+        for row in np.flatnonzero(ended).tolist():
+            if current[row] >= 0:
+                remaining -= 1
+                yield _row(int(current[row]), prompts[row], obs, infos, row, float(rewards[row]))
+        options = {"reset_mask": ended, "prompt_index": assign(np.flatnonzero(ended))}
+        obs, infos = env.reset(options=options)
+        for row in np.flatnonzero(ended).tolist():
+            prompts[row] = infos["prompt"][row]
+
+
+def _row(
+    index: int,
+    prompt: str,
+    obs: Mapping[str, NDArray[Any]],
+    infos: Mapping[str, Any],
+    row: int,
+    score: float,
+) -> AnswerRow:
+    ids = obs["input_ids"][row]
+    is_token = obs["attention_mask"][row].astype(bool)
+    is_action = obs["completion_mask"][row].astype(bool)
+    return AnswerRow(
+        prompt_index=index,
+        prompt=str(prompt),
+        completion=str(infos["completion"][row]),
+        score=score,
+        stop_reason=str(infos["stop_reason"][row]),
+        prompt_ids=tuple(ids[is_token & ~is_action].tolist()),
+        completion_ids=tuple(ids[is_action].tolist()),
+    )

@@ -1,0 +1,161 @@
+"""Best-of-n: draw n answers to each prompt and keep the one that the scorer likes best.
+
+The strongest baseline that needs no training at all, and the teacher of expert iteration. It costs
+n answers for one, each time it is used.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from llm_gym.runs.answering import (
+    AnswerRow,
+    answer_prompts,
+    make_answering_env,
+    number_of_prompts,
+    policy_of,
+    sampling_from,
+)
+from llm_gym.runs.evaluation import Evaluation
+from llm_gym.statistics.best_of_n import BestOfNEstimate, estimate_best_of_n, kl_bound
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+    from llm_gym.policy import TransformerActorCriticPolicy
+
+__all__ = ["BestOfNAnswers", "best_row", "sample_best_of_n"]
+
+
+@dataclass(frozen=True)
+class BestOfNAnswers:
+    """What `sample_best_of_n` found.
+
+    Attributes:
+        n: answers drawn to each prompt.
+        best: the evaluation of the best answers: one row a prompt, mean score and interval.
+        candidates: all n answers to each prompt, in the order of `best.rows`.
+        kl_bound: log n - (n - 1)/n, upper bound of the divergence of best-of-n from the model that
+            the answers were drawn from, in nats (Beirami et al., 2401.01879).
+    """
+
+    n: int
+    best: Evaluation
+    candidates: tuple[tuple[AnswerRow, ...], ...]
+    kl_bound: float
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Scores of the candidates, float64 `(prompts, n)`."""
+        return np.array([[row.score for row in rows] for rows in self.candidates])
+
+    def curve(self, n: Sequence[int] | None = None) -> BestOfNEstimate:
+        """Expected score of best-of-m for every m up to n, from the same answers.
+
+        All groups of m of the n answers are averaged, so this says more about a smaller m than the
+        best of m fresh answers would; see `llm_gym.statistics.best_of_n.estimate_best_of_n`.
+
+        Args:
+            n: the numbers m; None for 1, 2, 4, ... and n itself.
+        """
+        if n is None:
+            n = sorted({2**k for k in range(self.n.bit_length()) if 2**k <= self.n} | {self.n})
+        return estimate_best_of_n(self.scores, {}, n)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form: the best answers, and the curve of smaller n."""
+        curve = self.curve()
+        points = zip(
+            curve.n.tolist(),
+            *(each["score"].tolist() for each in (curve.mean, curve.low, curve.high)),
+            strict=True,
+        )
+        return {
+            "n": self.n,
+            "kl_bound": self.kl_bound,
+            "best": self.best.to_dict(),
+            "curve": [dict(zip(("n", "score", "low", "high"), p, strict=True)) for p in points],
+        }
+
+
+def sample_best_of_n(
+    model: str | Path | TransformerActorCriticPolicy | BaseAlgorithm,
+    env: str | Mapping[str, Any],
+    n: int,
+    *,
+    env_kwargs: Mapping[str, Any] | None = None,
+    policy_kwargs: Mapping[str, Any] | None = None,
+    max_prompts: int | None = None,
+    num_envs: int = 32,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> BestOfNAnswers:
+    """Draws n answers to every prompt of an environment and keeps the best by its scorer.
+
+    A policy that is being trained is left as it was, its random state included.
+
+    Args:
+        model: name or path of a causal language model, a policy, or an algorithm (its policy).
+        env: id of a registered text environment, or the arguments of `TextGenerationVectorEnv`;
+            as in `llm_gym.evaluate` the default of `llm_gym/PoliteEmail-v0` is `split="test"`.
+        n: answers to each prompt; 1 is plain sampling.
+        env_kwargs: further arguments of the environment.
+        policy_kwargs: arguments of the policy made from a name or path (`temperature=`, ...).
+        max_prompts: the first so many prompts only; None is all.
+        num_envs: answers written at the same time.
+        seed: seed of the sampling.
+        device: where a model given by name runs.
+
+    Returns:
+        The best answers and all candidates.
+
+    Raises:
+        ValueError: n is less than 1, the prompts are a stream, or an argument does not fit.
+    """
+    if operator.index(n) < 1:
+        raise ValueError(f"n={n} must be at least 1 answer to each prompt")
+    vector_env = make_answering_env(env, env_kwargs, num_envs=num_envs)
+    try:
+        text_env: Any = vector_env.unwrapped
+        if max_prompts is not None and max_prompts < 1:
+            raise ValueError(f"max_prompts must be at least 1 or None, got {max_prompts}")
+        indices = np.repeat(np.arange(number_of_prompts(text_env, max_prompts)), n)
+        policy = policy_of(model, text_env, policy_kwargs, device)
+        by_prompt: dict[int, list[AnswerRow]] = {}
+        with sampling_from(policy, seed), torch.no_grad():
+            for row in answer_prompts(policy, vector_env, indices.tolist()):
+                by_prompt.setdefault(row.prompt_index, []).append(row)
+    finally:
+        vector_env.close()
+    # Answers arrive in the order of their lengths; sorted by their tokens, that order is forgotten.
+    candidates = tuple(
+        tuple(sorted(by_prompt[index], key=lambda row: row.completion_ids))
+        for index in sorted(by_prompt)
+    )
+    rng = np.random.default_rng(seed)
+    return BestOfNAnswers(
+        n=n,
+        best=Evaluation.of([best_row(rows, rng) for rows in candidates]),
+        candidates=candidates,
+        kl_bound=float(kl_bound(n)),
+    )
+
+
+def best_row(rows: Sequence[AnswerRow], rng: np.random.Generator) -> AnswerRow:
+    """The row of the best score; a tie is broken by lot, as theory has it.
+
+    Args:
+        rows: answers to one prompt, at least one.
+        rng: of the lot.
+    """
+    best = max(row.score for row in rows)
+    tied = [row for row in rows if row.score == best]
+    return tied[int(rng.integers(len(tied)))]

@@ -1,0 +1,121 @@
+"""Checkpoints while training, and a stop that loses nothing."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from llm_gym.runs.checkpoint import save_numbered_checkpoint
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+__all__ = ["CheckpointCallback", "stop_on_signals"]
+
+
+class CheckpointCallback(BaseCallback):
+    """Saves a checkpoint every few iterations, and at the end.
+
+    Checkpoints are taken between iterations, after the gradient steps and before the next rollout:
+    the only moment at which resuming continues exactly. A stop that was asked for takes effect
+    there too. An algorithm that samples everything before it learns (`sample_once`) is saved at the
+    turn from one to the other as well: its answers and scores may have been dear, and learning is
+    long.
+
+    Args:
+        directory: folder for the checkpoints, one `step-NNN` directory each.
+        every: iterations between two checkpoints.
+        keep_last: how many to keep; None keeps all.
+
+    Attributes:
+        saved: the newest checkpoint of this run; None before the first.
+        stopped: whether training ended because `request_stop` was called.
+    """
+
+    model: OnPolicyAlgorithm
+
+    def __init__(
+        self, directory: str | Path, *, every: int = 10, keep_last: int | None = 2
+    ) -> None:
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"every must be at least 1 iteration, got {every}")
+        self.directory = Path(directory)
+        self.every = every
+        self.keep_last = keep_last
+        self.saved: Path | None = None
+        self.stopped = False
+        self._stop_requested = False
+        self._iterations = 0
+
+    def request_stop(self) -> None:
+        """Asks training to end after this iteration; may be called from a signal handler."""
+        self._stop_requested = True
+
+    def _on_training_start(self) -> None:
+        self._iterations = 0
+
+    def _on_rollout_start(self) -> None:
+        if self._stop_requested:
+            self.stopped = True
+        due = self._iterations > 0 and self._iterations % self.every == 0
+        if due or self.stopped:
+            self._save()
+        self._iterations += 1
+
+    def _on_step(self) -> bool:
+        # A callback cannot stop training at the start of a rollout; this is the next chance. What
+        # happens after the checkpoint is not part of it.
+        return not self.stopped
+
+    def _on_rollout_end(self) -> None:
+        if getattr(self.model, "sample_once", False) and self.model.has_sampled:  # type: ignore[attr-defined]
+            self._save()
+
+    def _on_training_end(self) -> None:
+        if not self.stopped:
+            self._save()
+
+    def _save(self) -> None:
+        self.saved = save_numbered_checkpoint(self.model, self.directory, keep_last=self.keep_last)
+
+
+@contextmanager
+def stop_on_signals(
+    callback: CheckpointCallback, announce: Callable[[str], None]
+) -> Iterator[None]:
+    """Turns the first Ctrl-C (or SIGTERM) into `callback.request_stop()`.
+
+    A second one raises `KeyboardInterrupt` at once, also where the process was started with signals
+    ignored (a shell's background job); the checkpoint saved last is then the newest.
+
+    Args:
+        callback: the callback that ends training.
+        announce: called with a sentence for the user when the first signal comes.
+
+    Yields:
+        Nothing; the former handlers are back when the block ends.
+    """
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        for one in former:
+            signal.signal(one, signal.default_int_handler)
+        callback.request_stop()
+        announce("stopping after this iteration with a checkpoint; Ctrl-C again stops at once")
+
+    # Python runs signal handlers in the main thread only; elsewhere there is nothing to set.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    signals = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()
+    former = {one: signal.signal(one, handle) for one in signals}
+    try:
+        yield
+    finally:
+        for one, handler in former.items():
+            signal.signal(one, handler)

@@ -1,0 +1,95 @@
+"""The logged figures of a run, kept in memory and, if wished, as JSON lines in a file."""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from stable_baselines3.common.logger import KVWriter
+
+from llm_gym.files import atomic
+
+__all__ = ["History"]
+
+Row = dict[str, float]
+
+
+class History(KVWriter):
+    """An output format for Stable-Baselines3's logger that remembers every row.
+
+    Args:
+        path: append each row to this file too, one JSON object a line, at once, so that a run that
+            is killed keeps its curve. None keeps rows in memory only.
+        resume_at: rows that `path` already holds are read back up to this step (in tokens); later
+            ones were written after the checkpoint that is being resumed and are dropped. None
+            starts the file anew.
+        listener: called with each new row.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        resume_at: int | None = None,
+        listener: Callable[[Row], None] | None = None,
+    ) -> None:
+        self.rows: list[Row] = []
+        self._listener = listener
+        self._file: TextIO | None = None
+        if path is not None:
+            path = Path(path)
+            if resume_at is not None and path.exists():
+                self.rows = [row for row in read_rows(path) if row["step"] <= resume_at]
+            atomic.write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
+        """Keeps the finite numbers among `key_values`; called by `Logger.dump`."""
+        row: Row = {"step": step}
+        for key, value in sorted(key_values.items()):
+            # numpy and torch scalars are numbers too; texts and figures are not for this file.
+            if isinstance(value, numbers.Real) and math.isfinite(value):
+                row[key] = float(value)
+        self.rows.append(row)
+        if self._file is not None:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        if self._listener is not None:
+            self._listener(row)
+
+    def close(self) -> None:
+        """Closes the file, if there is one."""
+        if self._file is not None:
+            self._file.close()
+
+    def curve(self, *keys: str) -> tuple[list[float], list[float]]:
+        """Steps and values of the first of `keys` that any row has; rows without it are left out.
+
+        Several keys are given where algorithms log the same thing under different names. Of several
+        rows of one step, the last counts.
+        """
+        for key in keys:
+            points = {row["step"]: row[key] for row in self.rows if key in row}
+            if points:
+                return list(points.keys()), list(points.values())
+        return [], []
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """Reads the rows back; a last line cut off by a crash is ignored."""
+    rows = []
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path}: line {number} is not JSON: {error}") from error
+    return rows

@@ -1,0 +1,102 @@
+"""Samples of what the model writes while it learns, as text."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+
+from llm_gym.files.untrusted import as_markdown
+
+__all__ = ["Sample", "SampleCallback"]
+
+
+class Sample(NamedTuple):
+    """One finished episode.
+
+    Attributes:
+        prompt: as the model read it, template included, without special tokens.
+        completion: what the model wrote.
+        score: the scorer's value; None if the episode was not scored.
+        stop_reason: `eos`, `stop_string` or `length`.
+    """
+
+    prompt: str
+    completion: str
+    score: float | None
+    stop_reason: str
+
+
+class SampleCallback(BaseCallback):
+    """Logs the last finished episodes of every rollout as text.
+
+    They go to TensorBoard (key `samples/text`, shown literally whatever the model wrote), to
+    `latest` for a live display, and, if a path is given, to a file of JSON lines.
+
+    Args:
+        per_rollout: how many episodes to keep of each rollout.
+        path: append the samples to this file, one JSON object a line.
+    """
+
+    def __init__(self, per_rollout: int = 4, path: str | Path | None = None) -> None:
+        super().__init__()
+        if per_rollout < 1:
+            raise ValueError(f"per_rollout must be at least 1, got {per_rollout}")
+        self.path = None if path is None else Path(path)
+        self.latest: deque[Sample] = deque(maxlen=per_rollout)
+
+    def _on_training_start(self) -> None:
+        self._tokenizer = self.training_env.get_attr("tokenizer")[0]
+
+    def _on_rollout_start(self) -> None:
+        self.latest.clear()
+
+    def _on_step(self) -> bool:
+        dones = self.locals["dones"]
+        if dones.any():
+            infos = self.locals["infos"]
+            # The deque keeps the last few, so rows before those need not be looked at.
+            for row in np.flatnonzero(dones)[-(self.latest.maxlen or 1) :]:
+                if "completion" in infos[row]:
+                    self.latest.append(self._sample(infos[row]))
+        return True
+
+    def _sample(self, info: dict[str, Any]) -> Sample:
+        # The row has begun its next episode; what is left of this one is its last observation.
+        last = info["terminal_observation"]
+        is_prompt = (last["attention_mask"] == 1) & (last["completion_mask"] == 0)
+        score = info.get("score")
+        return Sample(
+            prompt=self._tokenizer.decode(last["input_ids"][is_prompt], skip_special_tokens=True),
+            completion=info["completion"],
+            score=None if score is None else float(score),
+            stop_reason=info["stop_reason"],
+        )
+
+    def _on_rollout_end(self) -> None:
+        if not self.latest:
+            return
+        text = "\n\n---\n\n".join(_markdown(sample) for sample in self.latest)
+        self.logger.record("samples/text", text, exclude=("stdout", "log", "json", "csv"))
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8") as file:
+                for sample in self.latest:
+                    row = {"step": self.model.num_timesteps, **sample._asdict()}
+                    file.write(json.dumps(row) + "\n")
+
+
+def _markdown(sample: Sample) -> str:
+    score = "not scored" if sample.score is None else f"score {sample.score:.4g}"
+    return "\n\n".join(
+        [
+            f"**{score}**, {sample.stop_reason}",
+            as_markdown(sample.prompt),
+            "answer:",
+            as_markdown(sample.completion),
+        ]
+    )

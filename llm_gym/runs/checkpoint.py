@@ -1,0 +1,263 @@
+"""Checkpoints of a training run: whole or absent, without pickle, resumed exactly.
+
+A checkpoint is a directory:
+
+    checkpoint.json            counters, optimizer settings, random states, the environment's state,
+                               and size and SHA-256 of every other file
+    training.safetensors       parameters, optimizer moments, random states, last observations
+    model/                     the language model as `transformers` saves it, tokenizer included:
+                               AutoModelForCausalLM.from_pretrained("CHECKPOINT/model") loads it
+
+Training 2N iterations equals training N, saving, loading and training N, bit for bit on the same
+machine, if the checkpoint is taken between iterations, as `callbacks.CheckpointCallback` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from llm_gym._version import __version__
+from llm_gym.files import atomic
+from llm_gym.runs import training_state
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+__all__ = [
+    "latest_checkpoint",
+    "load_checkpoint",
+    "read_metadata",
+    "save_checkpoint",
+    "save_model",
+    "save_numbered_checkpoint",
+]
+
+FORMAT = 1
+METADATA = "checkpoint.json"
+TENSORS = "training.safetensors"
+MODEL = "model"
+
+_NUMBERED = re.compile(r"step-(\d+)")
+
+
+def save_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path:
+    """Saves everything needed to go on as if nothing had happened.
+
+    The directory appears when it is complete: it is written beside its destination and renamed.
+
+    Args:
+        algorithm: an on-policy algorithm between two iterations, its policy a
+            `TransformerActorCriticPolicy`.
+        directory: destination; a checkpoint already there is replaced. Anything else is not.
+
+    Returns:
+        The directory.
+
+    Raises:
+        ValueError: the destination exists and is not a checkpoint.
+    """
+    directory = Path(directory)
+    values, tensors = training_state.collect(algorithm)
+    tensors, aliases = _without_aliases(tensors)
+    metadata = {
+        "format": FORMAT,
+        "llm_gym": __version__,
+        **values,
+        "shared_tensors": aliases,
+    }
+    with atomic.replace_directory(directory, marker=METADATA) as temporary:
+        save_file(tensors, temporary / TENSORS)
+        _write_model(algorithm, temporary / MODEL)
+        metadata["files"] = _manifest(temporary)
+        atomic.write_json(temporary / METADATA, metadata)
+    return directory
+
+
+def save_model(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path:
+    """Saves only the language model, its tokenizer and the value head, atomically.
+
+    Args:
+        algorithm: its policy must be a `TransformerActorCriticPolicy`.
+        directory: destination, for `AutoModelForCausalLM.from_pretrained`; replaced if it exists.
+
+    Returns:
+        The directory.
+    """
+    with atomic.replace_directory(directory) as temporary:
+        _write_model(algorithm, temporary)
+    return Path(directory)
+
+
+def load_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> dict[str, Any]:
+    """Puts a saved state into an algorithm built with the same settings.
+
+    Continue with `algorithm.learn(remaining_tokens, reset_num_timesteps=False)`. Nothing of the
+    algorithm is changed before everything has been read and found to fit.
+
+    Args:
+        algorithm: built as the saved one was: same class, model, environment and settings. A KL
+            reference is not part of a checkpoint; it comes from the model the run started from.
+        directory: a checkpoint.
+
+    Returns:
+        The checkpoint's metadata.
+
+    Raises:
+        ValueError: a file is missing, incomplete or corrupt, or the checkpoint belongs to another
+            kind of algorithm or model; the message names the file.
+    """
+    directory = Path(directory)
+    metadata = read_metadata(directory)
+    _verify_files(directory, metadata)
+    try:
+        tensors = load_file(directory / TENSORS)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{directory / TENSORS} is corrupt: {error}") from error
+    for name, source in metadata["shared_tensors"].items():
+        tensors[name] = tensors[source]
+    problem = training_state.misfit(algorithm, metadata, tensors)
+    if problem is not None:
+        raise ValueError(f"{directory} does not fit: {problem}")
+    training_state.restore(algorithm, metadata, tensors)
+    return metadata
+
+
+def save_numbered_checkpoint(
+    algorithm: OnPolicyAlgorithm, folder: str | Path, *, keep_last: int | None = None
+) -> Path:
+    """Saves to `folder/step-NNN`, NNN being the number of tokens so far.
+
+    Args:
+        algorithm: see `save_checkpoint`.
+        folder: holds the checkpoints of one run.
+        keep_last: afterwards delete all but this many of the newest; None deletes none.
+
+    Returns:
+        The new checkpoint.
+    """
+    if keep_last is not None and keep_last < 1:
+        raise ValueError(f"keep_last must be at least 1 or None, got {keep_last}")
+    folder = Path(folder)
+    saved = save_checkpoint(algorithm, folder / f"step-{algorithm.num_timesteps:012d}")
+    if keep_last is not None:
+        for old in _numbered(folder)[:-keep_last]:
+            shutil.rmtree(old)
+    return saved
+
+
+def latest_checkpoint(folder: str | Path) -> Path:
+    """The newest checkpoint below `folder`, or `folder` itself if it is one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    folder = Path(folder)
+    if (folder / METADATA).is_file():
+        return folder
+    for candidate in (folder, folder / "checkpoints"):
+        found = _numbered(candidate)
+        if found:
+            return found[-1]
+    raise ValueError(f"there is no checkpoint in {folder} (no step-... directory with {METADATA})")
+
+
+def read_metadata(directory: str | Path) -> dict[str, Any]:
+    """Reads and checks `checkpoint.json`.
+
+    Raises:
+        ValueError: missing, unreadable, or written in another format.
+    """
+    path = Path(directory) / METADATA
+    atomic.recover_directory(directory)
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        found = metadata["format"]
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing, so {directory} is not a whole checkpoint") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is corrupt: {type(error).__name__}: {error}") from error
+    if found != FORMAT:
+        raise ValueError(
+            f"{path} has format {found!r}, this version of llm_gym reads {FORMAT}; "
+            f"it was written by llm_gym {metadata.get('llm_gym')!r}"
+        )
+    return metadata
+
+
+# ------------------------------------------------------------------ files
+
+
+def _write_model(algorithm: OnPolicyAlgorithm, directory: Path) -> None:
+    policy: Any = algorithm.policy
+    policy.save_pretrained(directory)
+    tokenizer = training_state.environment_attribute(algorithm, "tokenizer")
+    if tokenizer is not None:
+        tokenizer.save_pretrained(directory)
+
+
+def _manifest(directory: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file below `directory`, by relative path."""
+    return {
+        path.relative_to(directory).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": _sha256(path),
+        }
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _verify_files(directory: Path, metadata: dict[str, Any]) -> None:
+    for name, expected in metadata["files"].items():
+        path = directory / name
+        if not path.is_file():
+            raise ValueError(f"{path} is missing, so {directory} is not a whole checkpoint")
+        if path.stat().st_size != expected["bytes"] or _sha256(path) != expected["sha256"]:
+            raise ValueError(f"{path} is corrupt: its content is not what was saved")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _numbered(folder: Path) -> list[Path]:
+    """The whole checkpoints in `folder`, oldest first."""
+    found = [
+        (int(match[1]), path)
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if (match := _NUMBERED.fullmatch(path.name)) and (path / METADATA).is_file()
+    ]
+    return [path for _, path in sorted(found)]
+
+
+def _without_aliases(
+    tensors: dict[str, torch.Tensor],
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Leaves out tensors that share memory with an earlier one (tied weights).
+
+    safetensors stores no shared memory; the second result maps each left-out name to its twin.
+    """
+    kept: dict[str, torch.Tensor] = {}
+    aliases: dict[str, str] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+    for name, tensor in tensors.items():
+        place = (tensor.data_ptr(), tensor.dtype, tensor.shape)
+        if tensor.numel() and place in seen:
+            aliases[name] = seen[place]
+        else:
+            seen[place] = name
+            kept[name] = tensor
+    return kept, aliases

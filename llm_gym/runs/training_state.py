@@ -1,0 +1,272 @@
+"""What a training run is made of: everything that the next iteration depends on.
+
+`collect` takes an algorithm apart into JSON-able values and tensors, `restore` puts them back.
+`llm_gym.runs.checkpoint` stores them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import warnings
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+__all__ = ["collect", "environment_attribute", "misfit", "restore"]
+
+Tensors = dict[str, torch.Tensor]
+
+
+def collect(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors]:
+    """Takes the state of an algorithm that is between two iterations.
+
+    Args:
+        algorithm: on-policy, its policy with a `generator` (as `TransformerActorCriticPolicy`).
+
+    Returns:
+        JSON-able values, and tensors on the CPU by name.
+    """
+    optimizer, tensors = _optimizer_state(algorithm)
+    tensors |= {f"policy.{name}": value for name, value in algorithm.policy.state_dict().items()}
+    if isinstance(algorithm._last_obs, dict):
+        tensors |= {
+            f"last_obs.{key}": torch.as_tensor(array) for key, array in algorithm._last_obs.items()
+        }
+    random_state, random_tensors = _random_state(algorithm)
+    starts = algorithm._last_episode_starts
+    values = {
+        "algorithm": type(algorithm).__name__,
+        "num_timesteps": algorithm.num_timesteps,
+        "total_timesteps": algorithm._total_timesteps,
+        "n_updates": algorithm._n_updates,
+        "progress_remaining": algorithm._current_progress_remaining,
+        "episode_infos": list(algorithm.ep_info_buffer or []),
+        "episode_successes": list(algorithm.ep_success_buffer or []),
+        "last_episode_starts": None if starts is None else np.asarray(starts, dtype=bool),
+        "optimizer": optimizer,
+        "random": random_state,
+        "environment": _environment_state(algorithm),
+        "own": _own_state(algorithm),
+        "reference_sha256": _reference_digest(algorithm),
+    }
+    tensors |= random_tensors
+    return _plain(values), {
+        # A copy: views of one storage (tied weights are handled by the caller) stay apart.
+        name: value.detach().to("cpu").contiguous()
+        for name, value in tensors.items()
+    }
+
+
+def misfit(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensors: Tensors) -> str | None:
+    """Says why a state cannot be put into this algorithm; None if it can."""
+    found = type(algorithm).__name__
+    if values["algorithm"] != found:
+        return f"it was saved by {values['algorithm']}, not {found}"
+    own = algorithm.policy.state_dict()
+    saved = _below(tensors, "policy.")
+    for name in sorted(own.keys() ^ saved.keys()):
+        where = "the policy has no" if name in saved else "it has no"
+        return f"{where} parameter {name!r}; was the run started from another model?"
+    for name, value in own.items():
+        if value.shape != saved[name].shape:
+            return (
+                f"parameter {name!r} has shape {tuple(saved[name].shape)}, the policy's has "
+                f"{tuple(value.shape)}; was the run started from another model?"
+            )
+    starts = values["last_episode_starts"]
+    if starts is not None and len(starts) != algorithm.n_envs:
+        return f"it was saved with {len(starts)} environments, there are {algorithm.n_envs}"
+    if values["reference_sha256"] != _reference_digest(algorithm):
+        return (
+            "the KL reference is not the one of the saved run; build the algorithm with the "
+            "model (or reference=) that the run started from, then load the checkpoint"
+        )
+    return None
+
+
+def restore(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensors: Tensors) -> None:
+    """Puts back what `collect` took; `misfit` must have found nothing."""
+    _restore_environment(algorithm, values["environment"])
+    algorithm.policy.load_state_dict(_below(tensors, "policy."))
+    algorithm.policy.optimizer.load_state_dict(_optimizer_from(values["optimizer"], tensors))
+    algorithm.num_timesteps = values["num_timesteps"]
+    algorithm._total_timesteps = values["total_timesteps"]
+    algorithm._n_updates = values["n_updates"]
+    algorithm._current_progress_remaining = values["progress_remaining"]
+    window = algorithm._stats_window_size
+    algorithm.ep_info_buffer = deque(values["episode_infos"], maxlen=window)
+    algorithm.ep_success_buffer = deque(values["episode_successes"], maxlen=window)
+    observations = {key: value.numpy() for key, value in _below(tensors, "last_obs.").items()}
+    if observations and values["environment"] is not None:
+        algorithm._last_obs = observations
+        algorithm._last_episode_starts = np.array(values["last_episode_starts"], dtype=bool)
+    _restore_own(algorithm, values["own"])
+    _restore_random(algorithm, values["random"], tensors)
+
+
+def environment_attribute(algorithm: OnPolicyAlgorithm, name: str) -> Any:
+    """An attribute of the algorithm's text environment; None if it has no such attribute."""
+    try:
+        return algorithm.env.get_attr(name)[0]  # type: ignore[union-attr]
+    except AttributeError:
+        return None
+
+
+# ------------------------------------------------------------------ optimizer
+
+
+def _optimizer_state(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors]:
+    """Settings and scalars as values, moments as tensors `optimizer.PARAMETER.NAME`."""
+    state = algorithm.policy.optimizer.state_dict()
+    tensors: Tensors = {}
+    scalars: dict[str, dict[str, Any]] = {}
+    for index, moments in state["state"].items():
+        scalars[str(index)] = {}
+        for name, value in moments.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"optimizer.{index}.{name}"] = value
+            else:
+                scalars[str(index)][name] = value
+    return {"param_groups": state["param_groups"], "scalars": scalars}, tensors
+
+
+def _optimizer_from(values: dict[str, Any], tensors: Tensors) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {
+        int(index): dict(scalars) for index, scalars in values["scalars"].items()
+    }
+    for key, value in _below(tensors, "optimizer.").items():
+        index, _, name = key.partition(".")
+        state[int(index)][name] = value
+    groups = [
+        # JSON has no tuples; Adam's betas are one.
+        {key: tuple(v) if key == "betas" else v for key, v in group.items()}
+        for group in values["param_groups"]
+    ]
+    return {"state": state, "param_groups": groups}
+
+
+# ------------------------------------------------------------------ random states
+
+
+def _random_state(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors]:
+    """The policy's and the buffer's generators, and the global ones Stable-Baselines3 seeds."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 - SB3 uses the global state
+    tensors = {
+        "random.torch": torch.get_rng_state(),
+        "random.policy": algorithm.policy.generator.get_state(),  # type: ignore[union-attr, operator]
+        "random.numpy": torch.from_numpy(np.asarray(keys).astype(np.int64)),
+    }
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.stack(torch.cuda.get_rng_state_all())
+    buffer_rng = getattr(algorithm.rollout_buffer, "rng", None)
+    values = {
+        "policy_device": algorithm.policy.generator.device.type,
+        "numpy": [name, *rest],
+        "python": random.getstate(),
+        "buffer": None if buffer_rng is None else buffer_rng.bit_generator.state,
+    }
+    return values, tensors
+
+
+def _restore_random(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensors: Tensors) -> None:
+    torch.set_rng_state(tensors["random.torch"])
+    if values["policy_device"] in ("cpu", algorithm.device.type):
+        # The policy moves its generator to its device at the first sample; a new one has not yet.
+        generator = torch.Generator(values["policy_device"])
+        generator.set_state(tensors["random.policy"])
+        algorithm.policy.generator = generator  # type: ignore[assignment]
+    else:
+        warnings.warn(
+            f"the run was saved on {values['policy_device']} and goes on on {algorithm.device.type}"
+            ": its sampling starts from another random state, so it does not continue exactly",
+            stacklevel=5,
+        )
+    name, *rest = values["numpy"]
+    keys = tensors["random.numpy"].numpy().astype(np.uint32)
+    np.random.set_state((name, keys, *rest))  # noqa: NPY002
+    version, python_keys, gauss = values["python"]
+    random.setstate((version, tuple(python_keys), gauss))
+    if values["buffer"] is not None:
+        algorithm.rollout_buffer.rng.bit_generator.state = values["buffer"]  # type: ignore[attr-defined]
+    if "random.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(list(tensors["random.cuda"]))
+
+
+# ------------------------------------------------------------------ environment, llm_gym's own
+
+
+def _environment_state(algorithm: OnPolicyAlgorithm) -> Any:
+    try:
+        # A wrapper of Stable-Baselines3 passes unknown attributes on to what it wraps.
+        return algorithm.env.get_state()  # type: ignore[union-attr]
+    except AttributeError:
+        return None
+
+
+def _restore_environment(algorithm: OnPolicyAlgorithm, state: Any) -> None:
+    if state is None:
+        warnings.warn(
+            "the checkpoint holds no state of its environment (only llm_gym's vector environments "
+            "can save theirs): prompts start anew, so the run does not continue exactly",
+            stacklevel=4,
+        )
+    else:
+        algorithm.env.set_state(state)  # type: ignore[union-attr]
+
+
+def _own_state(algorithm: OnPolicyAlgorithm) -> dict[str, Any]:
+    """What llm_gym's algorithms carry from one rollout to the next beyond Stable-Baselines3's."""
+    state: dict[str, Any] = {}
+    if hasattr(algorithm, "kl_controller"):
+        state["kl_coef"] = algorithm.kl_controller.coef
+    if hasattr(algorithm, "return_statistics"):
+        state["return_statistics"] = vars(algorithm.return_statistics)
+    if hasattr(algorithm, "baseline"):
+        state["baseline"] = algorithm.baseline
+    return state
+
+
+def _restore_own(algorithm: OnPolicyAlgorithm, state: dict[str, Any]) -> None:
+    if "kl_coef" in state:
+        algorithm.kl_controller.coef = state["kl_coef"]  # type: ignore[attr-defined]
+    if "return_statistics" in state:
+        vars(algorithm.return_statistics).update(state["return_statistics"])  # type: ignore[attr-defined]
+    if "baseline" in state:
+        algorithm.baseline.update(state["baseline"])  # type: ignore[attr-defined]
+
+
+def _reference_digest(algorithm: OnPolicyAlgorithm) -> str | None:
+    """A fingerprint of the frozen KL reference, which a checkpoint does not contain."""
+    reference = getattr(algorithm, "reference", None)
+    if reference is None:
+        return None
+    digest = hashlib.sha256()
+    for name, value in sorted(reference.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _below(tensors: Tensors, prefix: str) -> Tensors:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _plain(value: Any) -> Any:
+    """The same without numpy types and tuples, so that JSON can hold it."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return value

@@ -1,0 +1,1 @@
+"""Whole runs with a directory of their own: train, compare, the demonstration, RLHF."""

@@ -1,0 +1,253 @@
+"""Comparisons: a model answers prompts several times, and raters say which answer is better.
+
+Everything is in one store (`llm_gym.feedback.preferences.PreferenceStore`), so people can vote with
+`llm-gym label`, simulated raters here, and both can stop at any moment and go on.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llm_gym.feedback.preferences import PreferenceStore, SimulatedRater
+    from llm_gym.text.prompt_rows import PromptRow
+
+__all__ = [
+    "CompareSettings",
+    "compare",
+    "sample_into",
+    "simulated_raters",
+    "vote_figures",
+]
+
+RATERS = ("people", "simulated")
+SEED_COLUMN = "sampling_seed"
+
+_CHUNK = 64  # prompts whose answers are sampled, and written, at a time
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """What is compared, and by whom. The comments are the command line's help."""
+
+    model: str = "llm_gym/email-sft"  # name or directory of the model whose answers are compared
+    prompts: str | None = None  # .txt (one a line) or .jsonl; default: built-in requests for emails
+    max_prompts: int = 200  # only the first so many
+    pairs_per_prompt: int = 1  # comparisons of each prompt, of two answers each
+    prompt_template: str | None = None  # text around {prompt}; default: the tokenizer's chat
+    max_new_tokens: int = 80  # most tokens of an answer
+    temperature: float = 1.0  # of the sampling
+    raters: str = "people"  # who votes: people (with `llm-gym label`), or simulated
+    simulated_raters: int = 3  # how many of them there are
+    votes_per_comparison: int = 2  # raters who judge each comparison
+    true_rater: str = "politeness"  # what simulated raters go by; named as scorers are
+    rater_noise: float = 10.0  # scale of their noise, in units of the true rater's score
+    rater_lapse: float = 0.0  # share of their votes that are cast without looking
+    length_bias: float = 0.0  # worth of each word to them, in units of the true rater's score
+    flattery_bias: float = 0.0  # worth of each flattering word or phrase, in the same units
+    seed: int = 0  # of sampling and votes
+    device: str = "cpu"  # where the model runs, and a rater that is one
+
+    def __post_init__(self) -> None:
+        if self.raters not in RATERS:
+            raise ValueError(f"raters must be people or simulated, got {self.raters!r}")
+        for name in ("max_prompts", "pairs_per_prompt", "simulated_raters", "votes_per_comparison"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.raters == "simulated" and self.votes_per_comparison > self.simulated_raters:
+            raise ValueError(
+                f"votes_per_comparison={self.votes_per_comparison} is more than there are raters; "
+                f"raise simulated_raters={self.simulated_raters} or lower it"
+            )
+
+
+def compare(
+    settings: CompareSettings,
+    store: str | Path,
+    *,
+    prompts: Sequence[PromptRow] | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Fills a store with comparisons of a model's answers, and with votes if raters are simulated.
+
+    Calling it again goes on where it stopped, and with the same settings gives the same comparisons
+    and the same votes as if it had not been interrupted.
+
+    Args:
+        settings: what to do.
+        store: file of the comparisons; made if missing.
+        prompts: instead of those of the settings, which are for the command line.
+        quiet: no progress bar.
+
+    Returns:
+        See `vote_figures`.
+
+    Raises:
+        ValueError: a setting does not fit, or the model gave no two different answers to any
+            prompt.
+    """
+    from llm_gym.feedback.preferences import PreferenceStore, rate_store
+
+    rows = _prompts(settings) if prompts is None else list(prompts)
+    raters = simulated_raters(settings) if settings.raters == "simulated" else []
+    with PreferenceStore(store) as opened:
+        sample_into(settings, opened, rows, quiet=quiet)
+        if raters:
+            rate_store(opened, raters, votes_per_comparison=settings.votes_per_comparison)
+        return vote_figures(opened, settings.votes_per_comparison)
+
+
+def sample_into(
+    settings: CompareSettings,
+    store: PreferenceStore,
+    prompts: Sequence[PromptRow],
+    *,
+    quiet: bool = False,
+) -> None:
+    """Samples answers into a store, a chunk of prompts at a time.
+
+    The answers to a chunk depend on the seed and the chunk alone, and are added all or none: a
+    chunk that is there is not sampled again.
+
+    Args:
+        settings: model and sampling.
+        store: to add the comparisons to.
+        prompts: with different texts.
+        quiet: no progress bar.
+
+    Raises:
+        ValueError: nothing in the store can be compared afterwards.
+    """
+    from llm_gym.stages.sampling import sample_comparisons
+
+    source = (settings.model, settings.seed)
+    there = {
+        each.prompt
+        for each in store.comparisons()
+        if (each.columns.get("model"), each.columns.get(SEED_COLUMN)) == source
+    }
+    chunks = [prompts[start : start + _CHUNK] for start in range(0, len(prompts), _CHUNK)]
+    with _progress("sampling answers", len(prompts), quiet=quiet) as advance:
+        for number, chunk in enumerate(chunks):
+            if not any(row.text in there for row in chunk):
+                marked = [
+                    row._replace(columns={**row.columns, SEED_COLUMN: source[1]}) for row in chunk
+                ]
+                found = sample_comparisons(
+                    settings.model,
+                    [row for row in marked for _ in range(settings.pairs_per_prompt)],
+                    prompt_template=settings.prompt_template,
+                    max_new_tokens=settings.max_new_tokens,
+                    temperature=settings.temperature,
+                    # Room for the further tries of a chunk, so that no two chunks share a seed.
+                    seed=100_003 * settings.seed + 16 * number,
+                    device=settings.device,
+                )
+                store.add(found)
+            advance(len(chunk))
+    if not store.progress().comparisons:
+        raise ValueError(
+            f"{settings.model} gave no two different answers to any of {len(prompts)} prompts, so "
+            f"there is nothing to compare; raise temperature={settings.temperature} or take "
+            "another model"
+        )
+
+
+def simulated_raters(settings: CompareSettings) -> list[SimulatedRater]:
+    """The raters that the settings describe: of one taste, each with a noise of its own."""
+    from llm_gym.feedback.preferences import SimulatedRater, flattery_bias, length_bias
+    from llm_gym.stages.names import scorer_from_name
+
+    quality = scorer_from_name(settings.true_rater, settings.device)
+    makers = ((length_bias, settings.length_bias), (flattery_bias, settings.flattery_bias))
+    biases = tuple(make(weight) for make, weight in makers if weight)
+    return [
+        SimulatedRater(
+            quality,
+            name=f"simulated-{number + 1}",
+            temperature=settings.rater_noise,
+            biases=biases,
+            lapse=settings.rater_lapse,
+            seed=settings.seed,
+        )
+        for number in range(settings.simulated_raters)
+    ]
+
+
+def vote_figures(store: PreferenceStore, votes_per_comparison: int) -> dict[str, Any]:
+    """What the votes in a store say about themselves, JSON-able.
+
+    Args:
+        store: comparisons and votes.
+        votes_per_comparison: how many are wanted.
+
+    Returns:
+        `comparisons`, `voted`, `votes`, `ties`, `votes_missing`, `raters`; `agreement` (share of
+        pairs of votes on one comparison that are the same, with `agreement_low` and
+        `agreement_high`) and `alpha` (Krippendorff), None where no two raters judged the same;
+        `seconds_per_vote`, `seconds_measured_on_votes` (0: assumed), `hours` and `cost` of people.
+    """
+    from llm_gym.feedback.preferences import labelling_effort, rater_agreement
+
+    progress = store.progress(votes_per_comparison=votes_per_comparison)
+    votes = list(store.votes())
+    agreement = rater_agreement(votes).to_dict()
+    raw = agreement["raw"] or {}
+    effort = labelling_effort(progress.votes, votes=votes).to_dict()
+    return {
+        "comparisons": progress.comparisons,
+        "voted": progress.voted,
+        "votes": progress.votes,
+        "ties": progress.ties,
+        "votes_missing": progress.remaining,
+        "raters": len(progress.by_rater),
+        "agreement": raw.get("value"),
+        "agreement_low": raw.get("low"),
+        "agreement_high": raw.get("high"),
+        "alpha": (agreement["alpha"] or {}).get("value"),
+        **{
+            name: effort[name]
+            for name in (
+                "seconds_per_vote",
+                "seconds_measured_on_votes",
+                "hours",
+                "cost",
+                "price_is_assumed",
+            )
+        },
+    }
+
+
+def how_to_label(store: str | Path, votes_per_comparison: int) -> str:
+    """The command with which people vote."""
+    more = f" --votes-per-comparison {votes_per_comparison}" if votes_per_comparison > 1 else ""
+    return f"llm-gym label {shlex.quote(str(store))}{more}"
+
+
+def _prompts(settings: CompareSettings) -> list[PromptRow]:
+    from llm_gym.polite_email import email_prompts
+    from llm_gym.text.prompt_rows import PromptRow, read_prompts
+
+    if settings.prompts is None:
+        return [PromptRow(text, {}) for text in email_prompts("train", settings.max_prompts)]
+    rows = read_prompts(settings.prompts)
+    assert isinstance(rows, list)  # a path never gives a stream
+    return list({row.text: row for row in rows}.values())[: settings.max_prompts]
+
+
+@contextmanager
+def _progress(title: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TextColumn("prompts"), Remaining(), disable=quiet) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)

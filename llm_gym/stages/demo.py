@@ -1,0 +1,310 @@
+"""The demo: a small model that answers rudely learns to be polite, on a laptop, in minutes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_gym.files import atomic
+from llm_gym.stages.train import CHECKPOINTS, SETTINGS, TrainSettings, build_ppo, run_ppo
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from llm_gym.learning.ppo import PPO
+    from llm_gym.runs.callbacks import History
+    from llm_gym.runs.evaluation import Evaluation
+
+__all__ = ["DemoSettings", "demo"]
+
+STAGES = ("pre-trained", "fine-tuned", "trained by PPO")
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the demo does. Everything but the seed is chosen for two CPU cores and five minutes."""
+
+    seed: int = 0  # of training and sampling
+    env: str = "llm_gym/PoliteEmail-v0"  # the task; its "test" prompts are held out
+    base_model: str = "llm_gym/email-base"  # pre-trained on next-token prediction
+    model: str = "llm_gym/email-sft"  # fine-tuned on instructions; the one that is trained
+    total_tokens: int = 100_000  # tokens to generate in training
+    num_envs: int = 64  # emails written at the same time
+    batch_size: int = 1024  # tokens per gradient step
+    n_epochs: int = 4  # passes over each rollout
+    learning_rate: float = 1e-4  # step size
+    kl_coef: float = 1.0  # first penalty per nat of divergence from the fine-tuned model
+    kl_target: float | None = None  # nats per email that the penalty steers to
+    eval_prompts: int | None = None  # held-out prompts to evaluate on; None is all
+    shown_prompts: int = 6  # of these, how many are shown with the answers
+    checkpoint_every: int = 5  # iterations
+
+    def training(self) -> TrainSettings:
+        """The same as settings of a training run."""
+        return TrainSettings(
+            env=self.env,
+            model=self.model,
+            total_tokens=self.total_tokens,
+            num_envs=self.num_envs,
+            batch_size=self.batch_size,
+            n_epochs=self.n_epochs,
+            learning_rate=self.learning_rate,
+            kl_coef=self.kl_coef,
+            kl_target=self.kl_target,
+            seed=self.seed,
+            device="cpu",
+            checkpoint_every=self.checkpoint_every,
+        )
+
+
+def demo(
+    settings: DemoSettings, output: str | Path, *, console: Console | None = None
+) -> dict[str, Any] | None:
+    """Trains, and shows before and after.
+
+    Writes `report.html`, `summary.json`, `model/` (a directory that `from_pretrained` loads, with
+    the value head beside it), `metrics.jsonl`, `samples.jsonl` and `checkpoints/`. A demo that was
+    interrupted goes on from its last checkpoint when it is called again.
+
+    Args:
+        settings: what to do.
+        output: directory for the results; those of a finished demo are replaced.
+        console: where the results are printed; None is standard output. The live display goes to
+            standard error.
+
+    Returns:
+        The summary; None if training was interrupted, with a checkpoint.
+
+    Raises:
+        ValueError: the directory holds an unfinished demo with other settings.
+    """
+    from rich.console import Console
+
+    from llm_gym.runs.checkpoint import latest_checkpoint, load_checkpoint, save_model
+    from llm_gym.runs.evaluation import evaluate
+    from llm_gym.stages.names import environment_kwargs
+
+    output, console = Path(output), console or Console()
+    started = time.perf_counter()
+    resume = _prepare(settings, output)
+    algorithm = build_ppo(settings.training())
+    if resume:
+        load_checkpoint(algorithm, latest_checkpoint(output))
+        console.print(f"continuing the interrupted demo at {algorithm.num_timesteps:,} tokens")
+
+    def held_out(model: str | PPO) -> Evaluation:
+        return evaluate(
+            model,
+            settings.env,
+            env_kwargs=environment_kwargs(settings.env, settings.model, split="test"),
+            max_prompts=settings.eval_prompts,
+            num_envs=settings.num_envs,
+            seed=settings.seed,
+        )
+
+    console.print(f"evaluating {settings.base_model} and {settings.model} on held-out prompts ...")
+    before = [held_out(settings.base_model), held_out(settings.model)]
+    run = run_ppo(
+        algorithm,
+        settings.total_tokens,
+        output,
+        checkpoint_every=settings.checkpoint_every,
+        keep_last=1,
+    )
+    if run.stopped:
+        return None
+    stages = [*before, held_out(algorithm)]
+    save_model(algorithm, output / "model")
+    summary = _summary(settings, stages, algorithm, time.perf_counter() - started)
+    _write_results(output, settings, stages, run.history, summary)
+    _print_results(console, output, settings, stages, summary)
+    return summary
+
+
+def _prepare(settings: DemoSettings, output: Path) -> bool:
+    """Clears the way, and says whether there is an unfinished demo to go on with."""
+    unfinished = (output / CHECKPOINTS).exists() and not (output / SUMMARY).exists()
+    if unfinished:
+        path = output / SETTINGS
+        saved = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        if saved != asdict(settings):
+            raise ValueError(
+                f"{output} holds an unfinished demo with other settings; finish that one, choose "
+                f"another --output, or delete {output / CHECKPOINTS}"
+            )
+        return True
+    # Results of a finished demo: the summary goes first, so that a half-cleared directory is not
+    # taken for a finished one.
+    (output / SUMMARY).unlink(missing_ok=True)
+    if (output / CHECKPOINTS).exists():
+        shutil.rmtree(output / CHECKPOINTS)
+    (output / "samples.jsonl").unlink(missing_ok=True)
+    atomic.write_json(output / SETTINGS, asdict(settings))
+    return False
+
+
+def _summary(
+    settings: DemoSettings, stages: list[Evaluation], algorithm: PPO, seconds: float
+) -> dict[str, Any]:
+    from llm_gym.files.provenance import commit, machine, versions
+    from llm_gym.language_models import load_causal_lm
+    from llm_gym.runs.likelihood import perplexity_under, sequence_kl
+
+    base, before, after = stages
+    fine_tuned = load_causal_lm(settings.model)
+    perplexity_before = perplexity_under(fine_tuned, before.rows)
+    perplexity_after = perplexity_under(fine_tuned, after.rows)
+    return {
+        "score_pretrained": base.mean_score,
+        "score_before": before.mean_score,
+        "score_before_interval": [before.low, before.high],
+        "score_after": after.mean_score,
+        "score_after_interval": [after.low, after.high],
+        "perplexity_before": perplexity_before,
+        "perplexity_after": perplexity_after,
+        "perplexity_ratio": perplexity_after / perplexity_before,
+        "kl": sequence_kl(algorithm.policy.model, fine_tuned, after.rows),
+        "mean_length_before": before.mean_length,
+        "mean_length_after": after.mean_length,
+        "held_out_prompts": len(after.rows),
+        "seconds": seconds,
+        "tokens": algorithm.num_timesteps,
+        "settings": asdict(settings),
+        "versions": versions(),
+        "commit": commit(),
+        "machine": machine(),
+    }
+
+
+def _write_results(
+    output: Path,
+    settings: DemoSettings,
+    stages: list[Evaluation],
+    history: History,
+    summary: dict[str, Any],
+) -> None:
+    from llm_gym.files import write_report
+
+    for name, stage in zip(("pretrained", "fine-tuned", "trained"), stages, strict=True):
+        atomic.write_json(output / "evaluations" / f"{name}.json", stage.to_dict())
+    write_report(_report(settings, stages, history, summary), output / "report.html")
+    # Last, because its presence says that the demo is finished.
+    atomic.write_json(output / SUMMARY, summary)
+
+
+def _report(
+    settings: DemoSettings, stages: list[Evaluation], history: History, summary: dict[str, Any]
+) -> Any:
+    from llm_gym.files import Answer, Comparison, Figure, Report
+    from llm_gym.files.page import duration
+
+    before, after = stages[1], stages[2]
+    return Report(
+        title="A language model learns to be polite",
+        summary=(
+            f"{summary['tokens']:,} tokens of PPO on {settings.env} took the mean score on "
+            f"{len(after.rows)} held-out prompts from {before.mean_score:.1f} to "
+            f"{after.mean_score:.1f} of 100."
+        ),
+        figures=(
+            Figure("score before", f"{before.mean_score:.1f}", _interval(before)),
+            Figure("score after", f"{after.mean_score:.1f}", _interval(after)),
+            Figure(
+                "perplexity ratio",
+                f"{summary['perplexity_ratio']:.2f}",
+                "of the answers, under the fine-tuned model",
+            ),
+            Figure("divergence", f"{summary['kl']:.1f} nats", "KL per answer"),
+            Figure("time", duration(summary["seconds"]), f"{summary['machine']['cores']} cores"),
+        ),
+        charts=_charts(before, history),
+        models=STAGES,
+        comparisons=[
+            Comparison(rows[0].prompt, tuple(Answer(row.completion, row.score) for row in rows))
+            for rows in _shown(stages, settings.shown_prompts)
+        ],
+        sections={
+            "Settings": asdict(settings),
+            "Versions": {**summary["versions"], "commit": summary["commit"] or "unknown"},
+            "Machine": summary["machine"],
+        },
+    )
+
+
+def _charts(before: Evaluation, history: History) -> list[str]:
+    from llm_gym.files import Series, line_chart
+
+    charts = []
+    for title, y_label, key, reference in (
+        (
+            "Score of the sampled emails",
+            "score (0 to 100)",
+            "rollout/ep_rew_mean",
+            ("fine-tuned", before.mean_score),
+        ),
+        (
+            "Distance from the fine-tuned model",
+            "KL (nats per email)",
+            "rollout/kl_per_sequence",
+            None,
+        ),
+        (
+            "Length of the emails",
+            "tokens",
+            "rollout/ep_len_mean",
+            ("fine-tuned", before.mean_length),
+        ),
+        ("How well the critic predicts", "explained variance", "train/explained_variance", None),
+    ):
+        charts.append(
+            line_chart(
+                [Series(title, *history.curve(key))],
+                title=title,
+                x_label="tokens generated",
+                y_label=y_label,
+                reference=reference,
+            )
+        )
+    return charts
+
+
+def _shown(stages: list[Evaluation], number: int) -> list[tuple[Any, ...]]:
+    """The same few prompts of every stage, spread evenly over the list: not picked by result."""
+    count = len(stages[0].rows)
+    number = min(number, count)
+    return [tuple(stage.rows[i * count // number] for stage in stages) for i in range(number)]
+
+
+def _interval(one: Evaluation) -> str:
+    return f"{one.low:.1f} to {one.high:.1f} (95 %)"
+
+
+def _print_results(
+    console: Console,
+    output: Path,
+    settings: DemoSettings,
+    stages: list[Evaluation],
+    summary: dict[str, Any],
+) -> None:
+    from rich.panel import Panel
+
+    from llm_gym.files.page import duration
+    from llm_gym.files.untrusted import as_rich
+
+    for rows in _shown(stages, min(settings.shown_prompts, 3)):
+        console.rule(as_rich(rows[0].prompt, style="bold"), align="left")
+        for stage, row in zip(STAGES, rows, strict=True):
+            title = f"{stage}: score {row.score:.1f}"
+            console.print(Panel(as_rich(row.completion.strip()), title=title, title_align="left"))
+    for stage, one in zip(STAGES, stages, strict=True):
+        console.print(f"{stage:<16} {one.mean_score:6.1f} of 100   {_interval(one)}")
+    console.print(
+        f"perplexity ratio {summary['perplexity_ratio']:.2f}, KL {summary['kl']:.1f} nats per "
+        f"answer, {duration(summary['seconds'])}"
+    )
+    console.print(f"report: {output / 'report.html'}\nmodel:  {output / 'model'}", soft_wrap=True)

@@ -1,0 +1,117 @@
+"""The prompts and pairs of a run: generated, or a person's own, with some held out."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from llm_gym.files import atomic
+from llm_gym.stages.rlhf.settings import LEAST_HELD_OUT
+
+if TYPE_CHECKING:
+    from llm_gym.stages.rlhf.records import Places
+    from llm_gym.stages.rlhf.settings import RLHFSettings
+    from llm_gym.supervised.pairs import InstructionPair
+    from llm_gym.text.prompt_rows import PromptRow
+
+__all__ = ["Pairs", "Prompts", "pairs_of", "prompts_of", "write_prompts"]
+
+_HELD_OUT_PAIRS = 300  # of the generated ones, at most
+
+
+class Prompts(NamedTuple):
+    """Prompts of a run; no text is in both lists.
+
+    Attributes:
+        train: to compare answers to, and to train on.
+        held_out: to measure on.
+    """
+
+    train: list[PromptRow]
+    held_out: list[PromptRow]
+
+
+class Pairs(NamedTuple):
+    """Pairs for fine-tuning.
+
+    Attributes:
+        train: none of them is on a held-out prompt.
+        held_out: to measure on; None leaves the choice to the stage.
+    """
+
+    train: list[InstructionPair]
+    held_out: list[InstructionPair] | None
+
+
+def prompts_of(settings: RLHFSettings) -> Prompts:
+    """The prompts that the settings ask for: of a file, else those of the pairs, else generated.
+
+    Raises:
+        ValueError: fewer than 16 different prompts, or a malformed file.
+    """
+    from llm_gym.polite_email import email_prompts
+    from llm_gym.supervised.pairs import read_pairs
+    from llm_gym.text.prompt_rows import PromptRow, read_prompts
+
+    if settings.prompts is not None:
+        rows = read_prompts(settings.prompts)
+        assert isinstance(rows, list)  # a path never gives a stream
+        return _split(settings, rows, f"prompts={settings.prompts!r}")
+    if settings.pairs is not None:
+        rows = [PromptRow(pair.prompt, {}) for pair in read_pairs(settings.pairs)]
+        return _split(settings, rows, f"pairs={settings.pairs!r}")
+    train = email_prompts("train", settings.train_prompts, seed=settings.seed)
+    held_out = email_prompts("test", settings.held_out_prompts, seed=settings.seed)
+    return Prompts(*([PromptRow(text, {}) for text in texts] for texts in (train, held_out)))
+
+
+def pairs_of(settings: RLHFSettings, held_out: Sequence[PromptRow]) -> Pairs:
+    """The pairs that the settings ask for.
+
+    Args:
+        settings: name a file, or how many to generate.
+        held_out: prompts that no pair to train on may have.
+
+    Raises:
+        ValueError: a malformed file, or no pair is left.
+    """
+    from llm_gym.polite_email import instruction_pairs
+    from llm_gym.supervised.pairs import read_pairs
+
+    if settings.pairs is None:
+        return Pairs(
+            instruction_pairs("train", settings.generated_pairs, seed=settings.seed),
+            instruction_pairs(
+                "test", min(_HELD_OUT_PAIRS, settings.generated_pairs), seed=settings.seed
+            ),
+        )
+    pairs, reserved = read_pairs(settings.pairs), {row.text for row in held_out}
+    train = [pair for pair in pairs if pair.prompt not in reserved]
+    if not train:
+        raise ValueError(f"pairs={settings.pairs!r} has only held-out prompts; add some pairs")
+    return Pairs(train, [pair for pair in pairs if pair.prompt in reserved] or None)
+
+
+def write_prompts(prompts: Prompts, places: Places) -> None:
+    """Writes both lists as files that every command takes with `--prompts`."""
+    for split, rows in (("train", prompts.train), ("held-out", prompts.held_out)):
+        lines = [
+            json.dumps({"prompt": row.text, **row.columns}, ensure_ascii=False) for row in rows
+        ]
+        atomic.write_text(places.prompts(split), "\n".join(lines) + "\n")
+
+
+def _split(settings: RLHFSettings, rows: Sequence[PromptRow], what: str) -> Prompts:
+    distinct = list({row.text: row for row in rows}.values())
+    if len(distinct) < 2 * LEAST_HELD_OUT:
+        raise ValueError(
+            f"{what} has {len(distinct)} different prompts; at least {2 * LEAST_HELD_OUT} are "
+            f"needed, since {LEAST_HELD_OUT} of them are held out to measure on"
+        )
+    count = min(settings.held_out_prompts, max(LEAST_HELD_OUT, len(distinct) // 5))
+    drawn = random.Random(settings.seed).sample(range(len(distinct)), count)  # noqa: S311
+    chosen = set(drawn)
+    train = [row for index, row in enumerate(distinct) if index not in chosen]
+    return Prompts(train[: settings.train_prompts], [distinct[index] for index in sorted(chosen)])

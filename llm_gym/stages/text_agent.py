@@ -1,0 +1,207 @@
+"""What the small training scripts in `agents/` have in common: their options, and the run.
+
+A script says which algorithm it is about and adds the options that belong to it alone:
+
+    parser = text_agent_parser(__doc__)
+    parser.add_argument("--top-share", type=float, help="...")
+    run_text_agent(parser.parse_args(), make_algorithm)
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from llm_gym.files import atomic
+from llm_gym.stages.settings import field_help
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+    from llm_gym.runs.evaluation import Evaluation
+
+__all__ = [
+    "TaskOptions",
+    "TrainingOptions",
+    "held_out_kwargs",
+    "policy_settings",
+    "run_text_agent",
+    "text_agent_parser",
+]
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What to learn. The comment behind a field is its help."""
+
+    env: str = "llm_gym/PoliteEmail-v0"  # id of a text environment
+    model: str = "llm_gym/email-sft"  # language model: embedded or hub name, or directory
+    scorer: str | None = None  # politeness, length:WORDS, regex:PATTERN, URL or path.py:function
+    eval_prompts: str | None = None  # file of prompts to evaluate on (default: the task's)
+    max_new_tokens: int | None = None  # most tokens of an answer
+    num_envs: int = 32  # answers written at the same time
+    temperature: float = 1.0  # of the policy
+    seed: int = 0  # of everything random
+    device: str = "cpu"  # cpu, cuda or auto
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to learn it."""
+
+    prompts: str | None = None  # .txt (one a line) or .jsonl file to train on
+    total_tokens: int = 200_000  # tokens to generate in all
+    group_size: int = 8  # answers to the same prompt; divides --num-envs
+    learning_rate: float = 1e-4  # step size of AdamW
+    batch_size: int = 512  # tokens per gradient step
+    n_epochs: int = 1  # passes over what is learnt from
+    output: str = "runs/text_agent"  # directory for checkpoints, curves and samples
+    checkpoint_every: int = 10  # iterations between checkpoints
+    resume: bool = False  # continue the newest checkpoint in the output directory
+
+
+def text_agent_parser(
+    documentation: str | None,
+    options: Sequence[type] = (TaskOptions, TrainingOptions),
+    **defaults: Any,
+) -> argparse.ArgumentParser:
+    """A parser with the options that every script has.
+
+    Args:
+        documentation: the script's docstring, which is shown by `--help`.
+        options: dataclasses, one option a field.
+        **defaults: other defaults than the dataclasses'.
+
+    Returns:
+        The parser, to which a script adds its own options.
+    """
+    parser = argparse.ArgumentParser(
+        description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for settings in options:
+        types, comments = get_type_hints(settings), field_help(settings)
+        for field in fields(settings):
+            default = defaults.get(field.name, field.default)
+            shown = "" if default is None or field.default is False else f" [{default}]"
+            option: dict[str, Any] = {
+                "default": default,
+                "help": (comments[field.name] + shown).replace("%", "%%"),
+            }
+            if types[field.name] is bool:
+                option["action"] = "store_true"
+            else:  # `int | None` is read as int
+                option["type"] = getattr(types[field.name], "__args__", [types[field.name]])[0]
+            parser.add_argument("--" + field.name.replace("_", "-"), **option)
+    return parser
+
+
+def policy_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that every algorithm takes, from a script's options."""
+    return {
+        "learning_rate": options.learning_rate,
+        "batch_size": options.batch_size,
+        "n_epochs": options.n_epochs,
+        "seed": options.seed,
+        "device": options.device,
+        "policy_kwargs": {"model": options.model, "temperature": options.temperature},
+    }
+
+
+def held_out_kwargs(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of the environment that a script evaluates on.
+
+    Raises:
+        ValueError: the task needs prompts or a scorer and there are none.
+    """
+    from llm_gym.stages.names import TEXT_GENERATION, check_task, environment_kwargs
+
+    if options.env == TEXT_GENERATION and options.eval_prompts is None:
+        raise ValueError(f"{options.env} has no prompts to evaluate on: give --eval-prompts")
+    kwargs = environment_kwargs(
+        options.env,
+        options.model,
+        scorer=options.scorer,
+        device=options.device,
+        prompts=options.eval_prompts,
+        max_new_tokens=options.max_new_tokens,
+    )
+    check_task(options.env, kwargs)
+    return kwargs
+
+
+def run_text_agent(
+    options: argparse.Namespace,
+    make_algorithm: Callable[[argparse.Namespace, VectorEnv], OnPolicyAlgorithm],
+) -> int:
+    """Trains, with curves, samples and checkpoints, and evaluates before and after.
+
+    Args:
+        options: of `text_agent_parser`, with the script's own.
+        make_algorithm: the algorithm for these options on this environment.
+
+    Returns:
+        The exit code: 0, or 130 if the run was stopped.
+
+    Raises:
+        ValueError: an option does not fit, or the directory already holds a run.
+    """
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.runs.checkpoint import latest_checkpoint, load_checkpoint
+    from llm_gym.stages.names import environment_kwargs, make_vector_env
+    from llm_gym.stages.train import run_ppo
+
+    quiet_libraries()
+    output = Path(options.output)
+    checkpoint = latest_checkpoint(output) if options.resume else None
+    if checkpoint is None and (output / "checkpoints").exists():
+        raise ValueError(f"{output} already holds a run: add --resume, or choose another --output")
+    kwargs = environment_kwargs(
+        options.env,
+        options.model,
+        scorer=options.scorer,
+        device=options.device,
+        prompts=options.prompts,
+        max_new_tokens=options.max_new_tokens,
+        group_size=options.group_size,
+    )
+    algorithm: Any = make_algorithm(options, make_vector_env(options.env, options.num_envs, kwargs))
+    if checkpoint is not None:
+        load_checkpoint(algorithm, checkpoint)
+    atomic.write_json(output / "config.json", vars(options))
+    evaluates = options.prompts is None or options.eval_prompts is not None
+    before = _evaluate(options, options.model) if evaluates else None
+    run = run_ppo(
+        algorithm,
+        options.total_tokens,
+        output,
+        checkpoint_every=options.checkpoint_every,
+        keep_last=2,
+    )
+    if run.stopped:
+        print(f"stopped with {run.checkpoint}; add --resume to the command to go on")
+        return 130
+    if before is not None:
+        after = _evaluate(options, algorithm)
+        for name, one in (("before", before), ("after", after)):
+            print(f"{name:<7}{one.mean_score:8.2f}   {one.low:.2f} to {one.high:.2f} (95 %)")
+        found = {"before": before.to_dict(), "after": after.to_dict()}
+        atomic.write_json(output / "evaluation.json", found)
+    print(f"model: {run.checkpoint}/model")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace, model: str | OnPolicyAlgorithm) -> Evaluation:
+    from llm_gym.runs.evaluation import evaluate
+
+    sampling = {"temperature": options.temperature} if isinstance(model, str) else {}
+    return evaluate(
+        model,
+        options.env,
+        env_kwargs=held_out_kwargs(options),
+        policy_kwargs=sampling,
+        seed=options.seed,
+    )

@@ -1,0 +1,253 @@
+"""Training by PPO, from settings to a directory with checkpoints, curves and samples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_gym.files import atomic
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.logger import Logger
+
+    from llm_gym.learning.ppo import PPO
+    from llm_gym.runs.callbacks import History
+
+__all__ = ["TrainSettings", "TrainingRun", "load_settings", "run_ppo", "train"]
+
+CHECKPOINTS = "checkpoints"
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that determines a training run. The comments are the command line's help."""
+
+    env: str = "llm_gym/TextGeneration-v0"  # id of a text environment (see `llm-gym envs`)
+    model: str = "llm_gym/email-sft"  # name or path of the language model to train
+    scorer: str | None = None  # what an answer is worth: name, or path.py:function
+    prompts: str | None = None  # .txt (one a line) or .jsonl file of prompts
+    max_new_tokens: int | None = None  # most tokens of an answer
+    prompt_template: str | None = None  # text around {prompt}; default: the task's or the chat's
+    on_max_length: str | None = None  # terminate (scored), truncate or penalise
+    missing_eos_penalty: float | None = None  # reward of an unfinished answer under "penalise"
+    total_tokens: int = 200_000  # tokens to generate in all
+    num_envs: int = 32  # answers written at the same time
+    n_steps: int | None = None  # tokens per answer slot and rollout (default: one whole answer)
+    batch_size: int = 512  # tokens per gradient step
+    n_epochs: int = 4  # passes over each rollout
+    learning_rate: float = 1e-4  # step size of AdamW
+    anneal_learning_rate: bool = False  # let it fall linearly to 0
+    clip_range: float = 0.2  # PPO's clipping of the probability ratio
+    gamma: float = 1.0  # discount factor
+    gae_lambda: float = 0.95  # bias and variance of the advantages
+    vf_coef: float = 0.5  # weight of the value loss
+    ent_coef: float = 0.0  # weight of the entropy bonus
+    max_grad_norm: float = 1.0  # clipping of the gradient
+    kl_coef: float = 1.0  # penalty per nat of divergence; fits scores of 0 to 100, scale it
+    kl_target: float | None = None  # nats per answer that an adaptive penalty steers to
+    temperature: float = 1.0  # of the policy, in training as in sampling
+    top_k: int = 0  # sample among the k most probable tokens (0: all)
+    top_p: float = 1.0  # sample from the nucleus of this probability (1: all)
+    mixed_precision: str = "no"  # no or bf16
+    seed: int = 0  # of everything random
+    device: str = "auto"  # cpu, cuda or auto
+    checkpoint_every: int = 10  # iterations between two checkpoints
+    keep_last: int = 2  # checkpoints to keep
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What `run_ppo` leaves behind.
+
+    Attributes:
+        stopped: whether it was interrupted before its end.
+        checkpoint: the newest checkpoint.
+        history: the logged figures.
+    """
+
+    stopped: bool
+    checkpoint: Path
+    history: History
+
+
+def load_settings(directory: str | Path) -> TrainSettings:
+    """Reads the settings that `train` wrote into its output directory.
+
+    Raises:
+        ValueError: there are none, or they cannot be read.
+    """
+    path = Path(directory) / SETTINGS
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return TrainSettings(**values)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} does not exist, so {directory} holds no run to resume") from error
+    except (ValueError, TypeError) as error:
+        known = ", ".join(field.name for field in fields(TrainSettings))
+        raise ValueError(f"{path} is corrupt: {error} (known settings: {known})") from error
+
+
+def train(
+    settings: TrainSettings,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+) -> TrainingRun:
+    """Trains a language model by PPO.
+
+    Args:
+        settings: what to do.
+        output: directory for `settings.json`, `metrics.jsonl`, `samples.jsonl`, `checkpoints/` and
+            TensorBoard's files.
+        resume: continue the newest checkpoint there.
+        console: where the live display goes; None is standard error.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        ValueError: a setting does not fit, or the directory already holds a run and `resume` is
+            false.
+    """
+    from llm_gym.runs.checkpoint import latest_checkpoint, load_checkpoint
+
+    output = Path(output)
+    checkpoint = latest_checkpoint(output) if resume else None
+    if checkpoint is None and (output / CHECKPOINTS).exists():
+        raise ValueError(
+            f"{output} already holds a run; continue it with --resume {output}, or choose another "
+            "--output"
+        )
+    algorithm = build_ppo(settings)
+    if checkpoint is not None:
+        load_checkpoint(algorithm, checkpoint)
+    atomic.write_json(output / SETTINGS, asdict(settings))
+    return run_ppo(
+        algorithm,
+        settings.total_tokens,
+        output,
+        checkpoint_every=settings.checkpoint_every,
+        keep_last=settings.keep_last,
+        console=console,
+    )
+
+
+def build_ppo(settings: TrainSettings) -> PPO:
+    """Makes environment, policy and algorithm; raises `ValueError` for a setting that is wrong."""
+    from llm_gym.learning.ppo import PPO
+    from llm_gym.stages.names import environment_kwargs, make_vector_env
+
+    kwargs = environment_kwargs(
+        settings.env,
+        settings.model,
+        scorer=settings.scorer,
+        prompts=settings.prompts,
+        max_new_tokens=settings.max_new_tokens,
+        prompt_template=settings.prompt_template,
+        on_max_length=settings.on_max_length,
+        missing_eos_penalty=settings.missing_eos_penalty,
+        device=settings.device,
+    )
+    rate = settings.learning_rate
+    return PPO(
+        "TransformerPolicy",
+        make_vector_env(settings.env, settings.num_envs, kwargs),
+        learning_rate=(lambda left: rate * left) if settings.anneal_learning_rate else rate,
+        n_steps=settings.n_steps,
+        batch_size=settings.batch_size,
+        n_epochs=settings.n_epochs,
+        clip_range=settings.clip_range,
+        gamma=settings.gamma,
+        gae_lambda=settings.gae_lambda,
+        vf_coef=settings.vf_coef,
+        ent_coef=settings.ent_coef,
+        max_grad_norm=settings.max_grad_norm,
+        kl_coef=settings.kl_coef,
+        kl_target=settings.kl_target,
+        seed=settings.seed,
+        device=settings.device,
+        policy_kwargs={
+            "model": settings.model,
+            "temperature": settings.temperature,
+            "top_k": settings.top_k,
+            "top_p": settings.top_p,
+            "mixed_precision": settings.mixed_precision,
+        },
+    )
+
+
+def run_ppo(
+    algorithm: PPO,
+    total_tokens: int,
+    output: Path,
+    *,
+    checkpoint_every: int,
+    keep_last: int,
+    console: Console | None = None,
+    callbacks: Sequence[BaseCallback] = (),
+) -> TrainingRun:
+    """Runs an algorithm to `total_tokens`, from wherever it stands, with everything a person needs.
+
+    Live display, `metrics.jsonl`, `samples.jsonl`, TensorBoard if it is installed, checkpoints, and
+    a first Ctrl-C that stops after the iteration with a checkpoint.
+
+    Args:
+        algorithm: new, or restored from a checkpoint.
+        total_tokens: where to stop, counted from the very beginning of the run.
+        output: directory for all of that.
+        checkpoint_every: iterations between checkpoints.
+        keep_last: checkpoints to keep.
+        console: where the live display goes; None is standard error.
+        callbacks: further ones; what they write at the start of a rollout is on the disk before the
+            checkpoint of that moment.
+
+    Returns:
+        How it ended.
+    """
+    from llm_gym.runs.callbacks import (
+        CheckpointCallback,
+        History,
+        ProgressCallback,
+        SampleCallback,
+        ThroughputCallback,
+        stop_on_signals,
+    )
+
+    start = algorithm.num_timesteps
+    output.mkdir(parents=True, exist_ok=True)
+    history = History(output / "metrics.jsonl", resume_at=start or None)
+    algorithm.set_logger(_logger(output, history))
+    samples = SampleCallback(path=output / "samples.jsonl")
+    checkpoints = CheckpointCallback(
+        output / CHECKPOINTS, every=checkpoint_every, keep_last=keep_last
+    )
+    with (
+        ProgressCallback(samples, console) as progress,
+        stop_on_signals(checkpoints, progress.note),
+    ):
+        algorithm.learn(
+            max(total_tokens - start, 0),
+            callback=[ThroughputCallback(), samples, progress, *callbacks, checkpoints],
+            reset_num_timesteps=start == 0,
+        )
+    algorithm.logger.dump(algorithm.num_timesteps)  # the last update's figures
+    algorithm.logger.close()
+    assert checkpoints.saved is not None
+    return TrainingRun(checkpoints.stopped, checkpoints.saved, history)
+
+
+def _logger(output: Path, history: History) -> Logger:
+    """Figures to memory and `metrics.jsonl`, and to TensorBoard where that is installed."""
+    from stable_baselines3.common import logger
+
+    formats: list[Any] = [history]
+    if logger.SummaryWriter is not None:
+        formats.append(logger.TensorBoardOutputFormat(str(output / "tensorboard")))
+    return logger.Logger(folder=str(output), output_formats=formats)

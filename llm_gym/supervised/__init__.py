@@ -1,0 +1,1 @@
+"""Supervised learning: next-token prediction on plain text, and on answers given their prompts."""

@@ -1,0 +1,119 @@
+"""Plain text to train on: reading it, holding a part of it out, and a tokenizer for it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_gym.supervised.loop import read_jsonl
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+__all__ = ["read_documents", "split_held_out", "train_tokenizer"]
+
+END_OF_TEXT, PAD, USER, ASSISTANT = "<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>"
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ '<|endoftext|>' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def read_documents(path: str | Path) -> list[str]:
+    """Read a text file as one document, or a ``.jsonl`` file as one document a line.
+
+    Args:
+        path: ``.jsonl`` needs a "text" key in every line; any other file is plain UTF-8 text.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is empty, not UTF-8 or not JSON lines with a "text" key.
+    """
+    path = Path(path)
+    if path.suffix == ".jsonl":
+        documents = [row["text"] for row in read_jsonl(path, ["text"])]
+    elif not path.is_file():
+        raise FileNotFoundError(f"there is no text file {str(path)!r}")
+    else:
+        try:
+            documents = [path.read_text(encoding="utf-8")]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{str(path)!r} is not UTF-8 text: {error}") from error
+    if not any(document.strip() for document in documents):
+        raise ValueError(f"{str(path)!r} contains no text")
+    return documents
+
+
+def split_held_out(
+    documents: Sequence[str], share: float, seed: int = 0
+) -> tuple[list[str], list[str]]:
+    """Hold out a share of the text, before anything is learnt from it.
+
+    Args:
+        documents: One document is cut near its end, at a line break; of several, a seeded choice
+            of whole documents is held out.
+        share: Share to hold out, between 0 and 1.
+        seed: Seed of the choice.
+
+    Returns:
+        (text to train on, held-out text); both keep the order of the documents.
+
+    Raises:
+        ValueError: If there is no document.
+    """
+    if not documents:
+        raise ValueError("there is no document to train on")
+    if len(documents) == 1:
+        whole = documents[0]
+        wanted = round(len(whole) * (1 - share))
+        cut = whole.rfind("\n", 0, wanted) + 1 or wanted
+        return [whole[:cut]], [whole[cut:]]
+    count = max(1, round(share * len(documents)))
+    chosen = set(random.Random(seed).sample(range(len(documents)), count))  # noqa: S311
+    kept = [each for index, each in enumerate(documents) if index not in chosen]
+    return kept, [documents[index] for index in sorted(chosen)]
+
+
+def train_tokenizer(
+    documents: Sequence[str], *, vocab_size: int, context: int
+) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE (as GPT-2's) with the special tokens of a chat.
+
+    Args:
+        documents: Text to learn the merges from.
+        vocab_size: Tokens in all, the 4 special ones and the 256 bytes included.
+        context: Longest input of the model it is for (`model_max_length`).
+
+    Returns:
+        A tokenizer with ``<|endoftext|>`` as EOS, ``<|pad|>`` as pad, the chat tokens ``<|user|>``
+        and ``<|assistant|>``, and a chat template. Any text survives encoding and decoding.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = [END_OF_TEXT, PAD, USER, ASSISTANT]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(documents, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token=END_OF_TEXT,
+        pad_token=PAD,
+        additional_special_tokens=[USER, ASSISTANT],
+        model_max_length=context,
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE,
+    )

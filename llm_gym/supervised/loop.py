@@ -1,0 +1,302 @@
+"""What the stages have in common: a new model, settings, optimiser, schedule, batches, progress."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = [
+    "IGNORED",
+    "adamw",
+    "check_training_settings",
+    "cosine_learning_rate",
+    "new_gpt2",
+    "next_token_loss",
+    "progress",
+    "read_jsonl",
+    "save_model",
+    "shuffled_batches",
+    "thinned",
+    "training_step",
+]
+
+IGNORED = -100
+"""Label of positions that are no target (the default ``ignore_index`` of cross-entropy)."""
+
+
+def new_gpt2(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    context: int,
+    width: int,
+    layers: int,
+    heads: int,
+    seed: int,
+) -> PreTrainedModel:
+    """A GPT-2 without dropout, with random weights that depend on the seed alone.
+
+    Args:
+        tokenizer: Whose tokens it reads; the end of a text is their EOS.
+        context: Longest input, in tokens.
+        width: Of the hidden states.
+        layers: How many.
+        heads: Of attention; must divide the width.
+        seed: Of the weights.
+    """
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    shape = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=context,
+        n_embd=width,
+        n_layer=layers,
+        n_head=heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=tokenizer.eos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():  # transformers initialises from the global generator
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(shape)
+
+
+def check_training_settings(settings: Any) -> None:
+    """Checks what the settings of training on preferences or ratings have in common.
+
+    Args:
+        settings: A dataclass with `epochs`, `batch_size`, `learning_rate`, `max_grad_norm`,
+            `weight_decay`, `warmup_share`, `final_share`, `held_out_share` and `weights`.
+
+    Raises:
+        ValueError: A value is out of range, by name.
+    """
+    for name in ("epochs", "batch_size"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)!r}")
+    for name in ("learning_rate", "max_grad_norm"):
+        if not 0 < getattr(settings, name) < math.inf:
+            raise ValueError(f"{name} must be positive, got {getattr(settings, name)!r}")
+    if not 0 <= settings.weight_decay < math.inf:
+        raise ValueError(f"weight_decay must be at least 0, got {settings.weight_decay!r}")
+    for name in ("warmup_share", "final_share"):
+        if not 0 <= getattr(settings, name) <= 1:
+            raise ValueError(f"{name} must be from 0 to 1, got {getattr(settings, name)!r}")
+    if not 0 < settings.held_out_share < 1:
+        raise ValueError(f"held_out_share must be between 0 and 1, got {settings.held_out_share!r}")
+    if settings.weights not in ("float32", "float16", "bfloat16"):
+        raise ValueError(f"weights must be float32, float16 or bfloat16, got {settings.weights!r}")
+
+
+def cosine_learning_rate(
+    step: int, total: int, peak: float, *, warmup_share: float, final_share: float
+) -> float:
+    """Linear warm-up to the peak, then half a cosine down to ``final_share * peak``.
+
+    Args:
+        step: Step about to be taken, from 0.
+        total: Number of steps.
+        peak: Highest learning rate.
+        warmup_share: Share of the steps used for warm-up.
+        final_share: Last learning rate as a share of the peak.
+
+    Returns:
+        The learning rate, never 0 during the warm-up.
+    """
+    warmup = math.ceil(warmup_share * total)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    along = (step - warmup) / max(1, total - 1 - warmup)  # 0 at the peak, 1 at the last step
+    return peak * (final_share + (1 - final_share) * 0.5 * (1 + math.cos(math.pi * along)))
+
+
+def adamw(model: torch.nn.Module, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW that decays matrices but neither biases nor gains (as GPT-2 was trained).
+
+    Args:
+        model: Whose parameters to train.
+        weight_decay: Decay of the matrices.
+    """
+    import torch
+
+    parameters = [each for each in model.parameters() if each.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95))
+
+
+def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of the next token, in nats.
+
+    Args:
+        logits: float (B, T, V); those at t predict the token at t + 1.
+        labels: int64 (B, T); `IGNORED` where the token is no target.
+
+    Returns:
+        Scalar mean over all targets.
+    """
+    from torch.nn.functional import cross_entropy
+
+    # (B, T-1, V) against (B, T-1)
+    return cross_entropy(
+        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
+    )
+
+
+def shuffled_batches(
+    lengths: Sequence[int], batch_size: int, generator: torch.Generator, window: int = 16
+) -> list[list[int]]:
+    """Indices of one epoch's batches: shuffled, with similar lengths together to pad less.
+
+    Args:
+        lengths: of the N rows.
+        batch_size: rows in a batch; the last ones may be smaller.
+        generator: of the order.
+        window: batches among whose rows the lengths are sorted.
+
+    Returns:
+        Every index once.
+    """
+    import torch
+
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    batches: list[list[int]] = []
+    for start in range(0, len(order), window * batch_size):
+        near = sorted(order[start : start + window * batch_size], key=lambda i: lengths[i])
+        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def training_step(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[torch.nn.Parameter],
+    loss: torch.Tensor,
+    *,
+    learning_rate: float,
+    max_grad_norm: float,
+) -> None:
+    """One step down the gradient of the loss, its norm clipped.
+
+    Args:
+        optimizer: Whose learning rate is set first.
+        parameters: The parameters it trains.
+        loss: Scalar.
+        learning_rate: For this step.
+        max_grad_norm: Longer gradients are scaled down to this norm.
+    """
+    import torch
+
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    optimizer.step()
+
+
+@contextmanager
+def progress(title: str, total: int, *, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """A progress bar with the current loss.
+
+    Args:
+        title: What is going on.
+        total: Number of steps.
+        quiet: Show nothing.
+
+    Yields:
+        A function to call with the loss after each step.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        Remaining(),
+    )
+    with Progress(*columns, disable=quiet) as bar:
+        task = bar.add_task(title, total=total, loss=float("nan"))
+        yield lambda loss: bar.update(task, advance=1, loss=loss)
+
+
+def save_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    directory: Path,
+    weights: str,
+) -> None:
+    """Write an ordinary Hugging Face directory, so that ``from_pretrained`` loads it.
+
+    Args:
+        model: Converted in place to the type of the stored weights.
+        tokenizer: Written beside it.
+        directory: Where to.
+        weights: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+    """
+    import torch
+
+    model.to(getattr(torch, weights)).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def read_jsonl(path: str | Path, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Read one JSON object a line.
+
+    Args:
+        path: The file; blank lines are left out.
+        keys: Keys that every line must have, with a string each.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a line is not such an object; the message has its number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    rows = []
+    # Not str.splitlines: a text may contain U+2028, which JSON does not escape.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
+        wrong = [k for k in keys if not isinstance(row, dict) or not isinstance(row.get(k), str)]
+        if wrong:
+            raise ValueError(
+                f"{path}, line {number}: needs a string under the key {wrong[0]!r}, got {line:.80}"
+            )
+        rows.append(row)
+    return rows
+
+
+def thinned(losses: list[float], points: int = 100) -> list[float]:
+    """A loss curve as the means of at most ``points`` consecutive stretches."""
+    width = math.ceil(len(losses) / points)
+    parts = [losses[start : start + width] for start in range(0, len(losses), width)]
+    return [round(sum(part) / len(part), 4) for part in parts]
+
+
+def rounded(model: PreTrainedModel, weights: str) -> None:
+    """Rounds the weights to the type they will be stored in, so that figures hold for the file."""
+    import torch
+
+    model.to(getattr(torch, weights)).to(torch.float32)

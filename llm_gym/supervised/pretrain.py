@@ -1,0 +1,258 @@
+"""Next-token pre-training: from plain text to a tokenizer and a small GPT-2, from scratch.
+
+The road is the usual one: train a byte-level BPE on the text, put all documents into one stream
+with an end-of-text token after each, cut it into blocks, and minimise the cross-entropy of the
+next token. A part of the text is held out before anything is learnt from it, tokenizer included.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_gym.files.atomic import replace_directory, write_json
+from llm_gym.supervised.documents import read_documents, split_held_out, train_tokenizer
+from llm_gym.supervised.loop import (
+    adamw,
+    cosine_learning_rate,
+    new_gpt2,
+    next_token_loss,
+    progress,
+    save_model,
+    thinned,
+    training_step,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+__all__ = [
+    "PretrainConfig",
+    "pretrain",
+    "read_documents",
+    "split_held_out",
+    "stream_perplexity",
+    "train_tokenizer",
+]
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of pre-training.
+
+    Attributes:
+        vocab_size: Tokens of the BPE, with its 4 special tokens; at least 260 (all bytes).
+        context: Longest sequence the model can read, and the length of a training block.
+        width: Size of the hidden states.
+        layers: Transformer blocks.
+        heads: Attention heads; must divide the width.
+        steps: Optimiser steps; blocks are reshuffled whenever all have been seen.
+        batch_size: Blocks per step.
+        learning_rate: Peak of the cosine schedule.
+        warmup_share: Share of the steps that warm up.
+        final_share: Last learning rate as a share of the peak.
+        weight_decay: Decay of the weight matrices.
+        max_grad_norm: Longer gradients are clipped.
+        held_out_share: Share of the text that is held out if no held-out text is given.
+        seed: Seed of initial weights and of the order of blocks.
+        weights: Type of the stored weights: float32, float16 or bfloat16.
+        device: Where to train, for example "cpu" or "cuda".
+    """
+
+    vocab_size: int = 1024
+    context: int = 192
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    steps: int = 1500
+    batch_size: int = 12
+    learning_rate: float = 3e-3
+    warmup_share: float = 0.05
+    final_share: float = 0.05
+    weight_decay: float = 0.1
+    max_grad_norm: float = 1.0
+    held_out_share: float = 0.05
+    seed: int = 0
+    weights: str = "float32"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("context", "width", "layers", "heads", "steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.vocab_size < 260:
+            raise ValueError(
+                f"vocab_size must be at least 260 (256 bytes and 4 special tokens), "
+                f"got {self.vocab_size}"
+            )
+        if self.width % self.heads:
+            raise ValueError(f"heads={self.heads} must divide width={self.width}")
+        if not 0 < self.held_out_share < 1:
+            raise ValueError(f"held_out_share must be between 0 and 1, got {self.held_out_share}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if self.weights not in ("float32", "float16", "bfloat16"):
+            raise ValueError(f"weights must be float32, float16 or bfloat16, got {self.weights!r}")
+
+
+def pretrain(
+    text: str | Path | Sequence[str],
+    output: str | Path,
+    config: PretrainConfig | None = None,
+    *,
+    held_out: Sequence[str] | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Train a tokenizer and a language model from scratch, and save both.
+
+    Args:
+        text: A file (``.txt``, or ``.jsonl`` with a "text" key), or the documents themselves.
+        output: Directory for model, tokenizer and ``metrics.json``; written whole or not at all.
+        config: Settings; None means the defaults.
+        held_out: Documents to measure on; None holds out a share of ``text``.
+        quiet: No progress bar.
+
+    Returns:
+        The metrics: held-out perplexity per token before and after, bits per byte, token counts,
+        the loss curve, the configuration, seconds.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the text is too short for one block.
+    """
+    config = config or PretrainConfig()
+    started = time.perf_counter()
+    documents = read_documents(text) if isinstance(text, (str, Path)) else list(text)
+    if held_out is None:
+        documents, held_out = split_held_out(documents, config.held_out_share, config.seed)
+    tokenizer = train_tokenizer(documents, vocab_size=config.vocab_size, context=config.context)
+    blocks = _blocks(tokenizer, documents, config.context, "text")
+    held_out_blocks = _blocks(tokenizer, held_out, config.context, "held-out text")
+    model = new_gpt2(
+        tokenizer,
+        context=config.context,
+        width=config.width,
+        layers=config.layers,
+        heads=config.heads,
+        seed=config.seed,
+    ).to(config.device)
+    before = stream_perplexity(model, held_out_blocks)
+    losses = _train(model, blocks, config, quiet=quiet)
+    after = stream_perplexity(model, held_out_blocks)
+    metrics = {
+        "held_out_perplexity_before": before,
+        "held_out_perplexity": after,
+        "held_out_bits_per_byte": _bits_per_byte(after, tokenizer, held_out),
+        "train_tokens": blocks.numel(),
+        "tokens_seen": config.steps * min(config.batch_size, len(blocks)) * config.context,
+        "parameters": model.num_parameters(),
+        "seconds": time.perf_counter() - started,
+        "loss": losses,
+        "config": asdict(config),
+    }
+    with replace_directory(output) as directory:
+        save_model(model, tokenizer, directory, config.weights)
+        write_json(directory / "metrics.json", metrics)
+    return metrics
+
+
+def stream_perplexity(model: PreTrainedModel, blocks: torch.Tensor, batch_size: int = 32) -> float:
+    """Perplexity per token of packed text.
+
+    Args:
+        model: A causal language model.
+        blocks: int64 (B, T) token ids without padding; the first token of a block is not a target.
+        batch_size: Blocks per forward pass.
+
+    Returns:
+        ``exp`` of the mean negative log-likelihood over all targets.
+    """
+    import torch
+
+    model.eval()
+    total = 0.0
+    with torch.no_grad():
+        for batch in blocks.split(batch_size):
+            batch = batch.to(model.device)
+            total += next_token_loss(model(batch).logits, batch).item() * len(batch)
+    return math.exp(total / len(blocks))
+
+
+def _blocks(
+    tokenizer: PreTrainedTokenizerFast, documents: Sequence[str], length: int, what: str
+) -> torch.Tensor:
+    """All documents as one stream, each closed by EOS, cut into int64 (B, length)."""
+    import torch
+
+    stream = torch.tensor(_stream(tokenizer, documents))
+    count = len(stream) // length
+    if not count:
+        raise ValueError(
+            f"the {what} has only {len(stream)} tokens, less than one block of {length}; "
+            "give more text or a smaller context"
+        )
+    return stream[: count * length].view(count, length)
+
+
+def _stream(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]) -> list[int]:
+    """Token ids of all documents, each closed by EOS."""
+    eos = tokenizer.eos_token_id
+    # Straight to the Rust tokenizer: one long document is no reason for a warning here.
+    encode = tokenizer.backend_tokenizer.encode
+    return [
+        token
+        for document in documents
+        for token in (*encode(document, add_special_tokens=False).ids, eos)
+    ]
+
+
+def _train(
+    model: PreTrainedModel, blocks: torch.Tensor, config: PretrainConfig, *, quiet: bool
+) -> list[float]:
+    """Minimise the next-token loss; returns the mean loss of each hundredth of the steps."""
+    import torch
+
+    generator = torch.Generator().manual_seed(config.seed)
+    optimizer = adamw(model, config.weight_decay)
+    parameters = list(model.parameters())
+    order = torch.empty(0, dtype=torch.int64)
+    losses: list[float] = []
+    model.train()
+    with progress("pre-training", config.steps, quiet=quiet) as show:
+        for step in range(config.steps):
+            if not len(order):
+                order = torch.randperm(len(blocks), generator=generator)
+            batch = blocks[order[: config.batch_size]].to(model.device)  # (B, T)
+            order = order[config.batch_size :]
+            loss = next_token_loss(model(batch).logits, batch)
+            rate = cosine_learning_rate(
+                step,
+                config.steps,
+                config.learning_rate,
+                warmup_share=config.warmup_share,
+                final_share=config.final_share,
+            )
+            training_step(
+                optimizer,
+                parameters,
+                loss,
+                learning_rate=rate,
+                max_grad_norm=config.max_grad_norm,
+            )
+            losses.append(loss.item())
+            show(losses[-1])
+    return thinned(losses)
+
+
+def _bits_per_byte(
+    perplexity: float, tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]
+) -> float:
+    """The perplexity in a unit that does not depend on the tokenizer."""
+    tokens = len(_stream(tokenizer, documents))
+    size = sum(len(document.encode()) for document in documents)
+    return math.log2(perplexity) * tokens / size

@@ -1,0 +1,109 @@
+"""`llm-gym reward-model`: from a file or a store to a model, and what it says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from llm_gym.cli.reward_model import EXAMPLES, read_ratings, reward_model
+from llm_gym.feedback.preferences import Choice, Comparison, PreferenceStore, write_preferences
+from llm_gym.feedback.reward_model import RewardModelScorer
+from tests.feedback.reward_model.worlds import preferences, texts_and_ratings
+
+QUICK = ["--epochs", "1", "--learning-rate", "2e-3", "--batch-size", "8"]
+
+
+@pytest.fixture
+def run(tiny_dir, tmp_path):
+    app = typer.Typer()
+    app.command(epilog=EXAMPLES)(reward_model)
+
+    def call(data, *arguments):
+        line = [str(data), "--model", tiny_dir(), "--output", str(tmp_path / "out"), *QUICK]
+        return CliRunner().invoke(app, [*line, *arguments])
+
+    return call
+
+
+def test_from_a_preference_file(run, tmp_path):
+    data = write_preferences(tmp_path / "rows.jsonl", preferences(120))
+    done = run(data, "--held-out-share", "0.3")
+    assert done.exit_code == 0, done.output
+    assert "held-out accuracy 0." in done.output or "held-out accuracy 1." in done.output
+    assert f"reward model: {tmp_path / 'out'}" in done.output
+    assert len(RewardModelScorer(tmp_path / "out")(["w1"], ["w2 w3"])) == 1
+    assert (tmp_path / "out" / "evaluation.png").is_file()
+
+
+def test_from_a_store_of_votes(run, tmp_path):
+    path = tmp_path / "votes.db"
+    rows = preferences(60)
+    with PreferenceStore(path) as store:
+        ids = store.add(Comparison(row.prompt, (row.chosen, row.rejected)) for row in rows)
+        for number, comparison in enumerate(ids):
+            store.vote(comparison, "ann", Choice.FIRST, seconds=1.0, shown_first=number % 2)
+    done = run(path)
+    assert done.exit_code == 0, done.output
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["comparisons"] + metrics["held_out"]["comparisons"] == 60
+    assert set(metrics["held_out"]["agreement_by_rater"]) == {"ann"}
+
+
+def test_a_learning_curve_on_request(run, tmp_path):
+    data = write_preferences(tmp_path / "rows.jsonl", preferences(120))
+    done = run(data, "--learning-curve")
+    assert done.exit_code == 0, done.output
+    points = json.loads((tmp_path / "out" / "learning_curve.json").read_text())
+    sizes = [point["comparisons"] for point in points]
+    assert sizes[:2] == [50, 100]
+    for size in sizes:
+        assert f"{size:>8} comparisons: accuracy" in done.output
+    assert (tmp_path / "out" / "learning_curve.png").is_file()
+
+
+def test_from_ratings(run, tmp_path):
+    texts, ratings = texts_and_ratings(80)
+    rows = [{"text": text, "ratings": each} for text, each in zip(texts, ratings, strict=True)]
+    data = tmp_path / "stars.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    done = run(data, "--ratings")
+    assert done.exit_code == 0, done.output
+    assert "held-out rank correlation with the mean rating" in done.output
+    refused = run(data, "--ratings", "--margin", "1")
+    assert "--margin is for comparisons" in str(refused.exception)
+    refused = run(data, "--ratings", "--learning-curve")
+    assert "--learning-curve needs comparisons" in str(refused.exception)
+
+
+def test_ratings_may_be_one_many_or_missing(tmp_path):
+    path = tmp_path / "stars.jsonl"
+    path.write_text('{"text": "a", "ratings": 3}\n{"text": "b", "ratings": [1, null, 2.5]}\n')
+    texts, table = read_ratings(path)
+    assert texts == ["a", "b"]
+    assert str(table.tolist()) == "[[3.0, nan, nan], [1.0, nan, 2.5]]"
+
+
+@pytest.mark.parametrize("ratings", ['"good"', "null", "[true]", '[1, "2"]'])
+def test_ratings_that_are_none_are_named(ratings, tmp_path):
+    path = tmp_path / "stars.jsonl"
+    path.write_text(f'{{"text": "a", "ratings": 3}}\n{{"text": "b", "ratings": {ratings}}}\n')
+    with pytest.raises(ValueError, match='row 2: "ratings" must be a number or a list'):
+        read_ratings(path)
+
+
+def test_a_missing_store_is_not_made(run, tmp_path):
+    done = run(tmp_path / "none.db")
+    assert "there is no preference store" in str(done.exception)
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_directory_that_is_no_model_is_left_alone(run, tmp_path):
+    data = write_preferences(tmp_path / "rows.jsonl", preferences(60))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    done = run(data)
+    assert "will not be replaced" in str(done.exception)
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"

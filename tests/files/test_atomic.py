@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from llm_gym.files import atomic
+
+
+def test_text_is_written_with_its_parents_and_nothing_else(tmp_path):
+    path = atomic.write_text(tmp_path / "a" / "b.txt", "ä\n")
+    assert path.read_bytes() == "ä\n".encode()
+    assert [entry.name for entry in path.parent.iterdir()] == ["b.txt"]
+
+
+def test_failure_keeps_the_old_file(tmp_path):
+    path = atomic.write_text(tmp_path / "a.json", "old")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        atomic.write_json(path, {"x": math.nan})
+    with pytest.raises(UnicodeEncodeError):
+        atomic.write_text(path, "\ud800")
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_directory_is_replaced_as_a_whole(tmp_path):
+    target = tmp_path / "model"
+    for name in ("old", "new"):
+        with atomic.replace_directory(target) as temporary:
+            (temporary / "config.json").write_text(name)
+            (temporary / name).mkdir()
+            assert not (target / name).exists()
+    assert sorted(entry.name for entry in target.iterdir()) == ["config.json", "new"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_failure_keeps_the_old_directory(tmp_path):
+    target = tmp_path / "model"
+    with atomic.replace_directory(target) as temporary:
+        (temporary / "config.json").write_text("old")
+
+    def interrupted():
+        with atomic.replace_directory(target) as temporary:
+            (temporary / "config.json").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (target / "config.json").read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_directory_of_another_kind_is_never_replaced(tmp_path):
+    (tmp_path / "letters.txt").write_text("dear")
+    with (
+        pytest.raises(ValueError, match=r"has no config\.json"),
+        atomic.replace_directory(tmp_path),
+    ):
+        pass
+    assert (tmp_path / "letters.txt").read_text() == "dear"
+
+
+def test_recovers_what_a_crash_between_two_renames_left(tmp_path):
+    previous = tmp_path / ".model.previous"
+    previous.mkdir()
+    (previous / "config.json").write_text("old")
+    atomic.recover_directory(tmp_path / "model")
+    assert (tmp_path / "model" / "config.json").read_text() == "old"
+    assert not previous.exists()

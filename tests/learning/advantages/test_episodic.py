@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from llm_gym.learning.advantages import (
+    batch_mean,
+    dr_grpo,
+    grpo,
+    leave_one_out,
+    reinforce_plus_plus,
+    remax,
+    rloo,
+)
+
+# Two prompts with four answers each; means 2.5 and 0, standard deviations (G - 1) sqrt(5/3), 0.
+SCORES = np.array([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 0.0]])
+
+
+def test_golden_values():
+    """By hand, from each paper's formula."""
+    np.testing.assert_allclose(leave_one_out(SCORES)[0], [3.0, 8 / 3, 7 / 3, 2.0])
+    np.testing.assert_allclose(rloo(SCORES)[0], [-2.0, -2 / 3, 2 / 3, 2.0])
+    np.testing.assert_allclose(dr_grpo(SCORES)[0], [-1.5, -0.5, 0.5, 1.5])
+    std = np.sqrt(5 / 3)
+    np.testing.assert_allclose(grpo(SCORES)[0], np.array([-1.5, -0.5, 0.5, 1.5]) / (std + 1e-4))
+    for estimator in (rloo, dr_grpo, grpo):
+        np.testing.assert_array_equal(estimator(SCORES)[1], 0.0)
+    np.testing.assert_allclose(batch_mean(SCORES)[0], [-0.25, 0.75, 1.75, 2.75])
+    np.testing.assert_allclose(remax(SCORES, np.array([2.0, -1.0]))[:, 0], [-1.0, 1.0])
+
+
+def test_rloo_of_the_published_example():
+    """Two answers: each one's baseline is the other (arXiv 2402.14740, eq. 6 with k = 2)."""
+    np.testing.assert_allclose(rloo(np.array([[0.7, 0.2]])), [[0.5, -0.5]])
+
+
+@pytest.mark.parametrize("group_size", [2, 3, 8])
+def test_rloo_identity(group_size):
+    """r_i - mean of the others = G / (G - 1) (r_i - mean); a group sums to zero (trap 42)."""
+    scores = np.random.default_rng(group_size).normal(size=(5, group_size))
+    others = [[row[i] - np.delete(row, i).mean() for i in range(group_size)] for row in scores]
+    np.testing.assert_allclose(rloo(scores), others, atol=1e-12)
+    np.testing.assert_allclose(
+        rloo(scores), group_size / (group_size - 1) * dr_grpo(scores), atol=1e-12
+    )
+    np.testing.assert_allclose(rloo(scores).sum(1), 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("estimator", [rloo, dr_grpo, grpo, leave_one_out])
+def test_group_ids_equal_rows_in_any_order(estimator):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(6, 4))
+    order = rng.permutation(24)
+    ids = np.arange(6).repeat(4)[order] * 7 - 3
+    found = estimator(scores.reshape(-1)[order], ids)
+    np.testing.assert_allclose(found, estimator(scores).reshape(-1)[order], atol=1e-12)
+
+
+@pytest.mark.parametrize("estimator", [rloo, dr_grpo, grpo])
+def test_groups_may_differ_in_size(estimator):
+    found = estimator(np.array([1.0, 5.0, 3.0, 2.0, 2.5]), np.array([0, 1, 0, 1, 1]))
+    np.testing.assert_allclose(found[[0, 2]], estimator(np.array([[1.0, 3.0]]))[0])
+    np.testing.assert_allclose(found[[1, 3, 4]], estimator(np.array([[5.0, 2.0, 2.5]]))[0])
+
+
+def test_grpo_gives_every_group_the_same_weight_and_dr_grpo_does_not():
+    scores = np.array([[0.0, 1.0], [0.0, 100.0]])
+    np.testing.assert_allclose(grpo(scores)[0], grpo(scores)[1], rtol=1e-3)
+    np.testing.assert_allclose(dr_grpo(scores)[1], 100 * dr_grpo(scores)[0])
+
+
+def test_reinforce_plus_plus_whitens_all_tokens_together():
+    values = np.array([1.0, 2.0, 3.0, 4.0])
+    np.testing.assert_allclose(
+        reinforce_plus_plus(values), (values - 2.5) / np.sqrt(1.25), atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: rloo(np.zeros((3, 1))), "a group has 1 answer"),
+        (lambda: grpo(np.zeros(3), np.array([0, 0, 1])), "a group has 1 answer"),
+        (lambda: dr_grpo(np.zeros(3)), r"shape \(3,\) must be \(n_groups, G\)"),
+        (lambda: rloo(np.zeros((2, 2)), np.zeros(4, int)), r"group_ids of shape \(4,\)"),
+        (lambda: remax(np.zeros((2, 2)), np.zeros(3)), r"greedy_scores of shape \(2,\)"),
+    ],
+)
+def test_layouts_that_do_not_fit_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

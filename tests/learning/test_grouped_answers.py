@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from llm_gym import GymVecEnv, ReferenceModel, TransformerActorCriticPolicy
+from llm_gym.learning.answers import (
+    Answer,
+    GroupedAnswers,
+    answer_batch,
+    sum_over_answers,
+    token_batches,
+)
+from tests.learning.worlds import count_w20, grouped_env
+
+V = 32
+
+
+@pytest.fixture
+def keeper(tiny_dir):
+    env = GroupedAnswers(GymVecEnv(grouped_env(tiny_dir())))
+    env.seed(5)
+    env.reset()
+    return env
+
+
+def play(env, steps, rng):
+    """Random tokens; returns every finished episode as (row, prompt, completion text, return)."""
+    episodes = []
+    for _ in range(steps):
+        _, rewards, dones, infos = env.step(rng.integers(V, size=env.num_envs))
+        for row in np.flatnonzero(dones):
+            last = infos[row]["terminal_observation"]
+            n_prompt = int((last["attention_mask"] - last["completion_mask"]).sum())
+            n_all = int(last["attention_mask"].sum())
+            ids = last["input_ids"].tolist()
+            episodes.append((row, tuple(ids[:n_prompt]), tuple(ids[n_prompt:n_all]), rewards[row]))
+    return episodes
+
+
+def test_groups_are_the_jth_answers_of_their_rows(keeper):
+    episodes = play(keeper, 60, np.random.default_rng(0))
+    by_row = {row: [e[1:] for e in episodes if e[0] == row] for row in range(8)}
+    expected = []
+    for first in (0, 4):
+        rows = [by_row[row] for row in range(first, first + 4)]
+        expected += [list(members) for members in zip(*rows, strict=False)]
+    found = [[tuple(answer) for answer in group] for group in keeper.take()]
+    assert sorted(found) == sorted(expected)
+    assert len(found) > 10
+    assert keeper.take() == []
+
+
+def test_members_share_their_prompt_and_carry_the_scorers_value(keeper, tiny_dir):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_dir())
+    play(keeper, 60, np.random.default_rng(1))
+    for group in keeper.take():
+        assert len({answer.prompt_ids for answer in group}) == 1
+        for answer in group:
+            text = tokenizer.decode(answer.completion_ids, skip_special_tokens=True)
+            assert answer.score == count_w20([""], [text])[0]
+
+
+def test_state_continues_exactly(keeper, tiny_dir):
+    rng = np.random.default_rng(2)
+    play(keeper, 17, rng)
+    state = json.loads(json.dumps(keeper.get_state()))
+    actions = [rng.integers(V, size=8) for _ in range(25)]
+    other = GroupedAnswers(GymVecEnv(grouped_env(tiny_dir())))
+    other.reset()
+    other.set_state(state)
+    for action in actions:
+        keeper.step(action)
+        other.step(action)
+    assert other.take() == keeper.take()
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_after_a_reset_groups_are_whole_again(keeper, seed):
+    """Rows may be at different prompts when all are reset; no group mixes two prompts."""
+    rng = np.random.default_rng(3)
+    for _ in range(4):
+        play(keeper, 13, rng)
+        if seed is not None:
+            keeper.seed(seed)
+        keeper.reset()
+    keeper.take()
+    play(keeper, 60, rng)
+    groups = keeper.take()
+    assert len(groups) > 8
+    assert all(len({answer.prompt_ids for answer in group}) == 1 for group in groups)
+
+
+def test_unscored_answers_are_left_out(tiny_dir):
+    env = grouped_env(tiny_dir(), on_max_length="truncate", max_new_tokens=2, eos_token_id=(1,))
+    keeper = GroupedAnswers(GymVecEnv(env))
+    keeper.seed(0)
+    keeper.reset()
+    keeper.step(np.array([1, 9, 1, 9, 9, 9, 9, 9]))  # rows 0 and 2 end by themselves
+    for _ in range(2):
+        keeper.step(np.full(8, 9))
+    first, *_ = sorted(keeper.take(), key=len, reverse=True)
+    assert [answer.completion_ids for answer in first] == [(1,), (1,)]
+
+
+def test_rows_of_a_group_with_different_prompts_are_an_error(tiny_dir):
+    keeper = GroupedAnswers(GymVecEnv(grouped_env(tiny_dir())))
+    keeper.reset()  # never seeded: every row shuffles for itself
+    with pytest.raises(ValueError, match="got different prompts; seed the environment"):
+        play(keeper, 60, np.random.default_rng(0))
+
+
+# ------------------------------------------------------------------ batches
+
+
+ANSWERS = [Answer((4, 5), (6, 7, 1), 1.0), Answer((8,), (9,), 0.0), Answer((3, 3, 3), (4, 1), 2.0)]
+
+
+def make_policy(tiny_dir, **kwargs):
+    env = grouped_env(tiny_dir())
+    return TransformerActorCriticPolicy(
+        env.single_observation_space,
+        env.single_action_space,
+        lambda _: 0.0,
+        model=tiny_dir(),
+        **kwargs,
+    )
+
+
+def by_hand(model, answer, temperature):
+    """The sum over the answer's tokens, one forward pass a prefix."""
+    total = 0.0
+    for position, token in enumerate(answer.completion_ids):
+        prefix = torch.tensor([[*answer.prompt_ids, *answer.completion_ids[:position]]])
+        logits = model(input_ids=prefix).logits[0, -1] / temperature
+        total += float(logits.log_softmax(-1)[token])
+    return total
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"top_k": 2, "top_p": 0.5}])
+@torch.no_grad()
+def test_log_probabilities_of_answers_equal_those_by_hand(tiny_dir, options):
+    """Under top-k and top-p too: a likelihood is that of the whole distribution."""
+    policy = make_policy(tiny_dir, **options)
+    batch = answer_batch(ANSWERS, "cpu", n_tokens=V if policy.truncates else None)
+    expected = [by_hand(policy.model, one, options.get("temperature", 1.0)) for one in ANSWERS]
+    ours = sum_over_answers(policy.evaluate_actions(batch, batch.actions)[1], batch)
+    reference = sum_over_answers(ReferenceModel.of(policy).log_probs(batch), batch)
+    np.testing.assert_allclose(ours, expected, atol=1e-4)
+    np.testing.assert_allclose(reference, expected, atol=1e-4)
+
+
+def test_minibatches_hold_every_item_once_and_about_equally_many_tokens():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 20, size=100)
+    batches = token_batches(lengths, 60, rng)
+    assert sorted(np.concatenate(batches)) == list(range(100))
+    assert len(batches) == round(lengths.sum() / 60)
+    sizes = [lengths[batch].sum() for batch in batches]
+    assert max(sizes) <= 60 + 20
+    assert len(token_batches([5], 1, rng)) == 1

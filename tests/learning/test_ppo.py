@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import stable_baselines3 as sb3
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+import llm_gym
+from llm_gym.learning.kl import AdaptiveKLController, FixedKLController
+from llm_gym.learning.penalised import RunningMoments
+from llm_gym.testing.tiny import tiny_tokenizer
+
+EOS_IDS = (1, 4, 5, 6, 7)
+
+
+def count_w20(prompts, completions, **_):
+    return [0.1 + completion.split().count("w20") for completion in completions]
+
+
+def make_vec(n_envs: int = 4, **kwargs) -> gym.vector.VectorEnv:
+    settings = {
+        "tokenizer": tiny_tokenizer(),
+        "prompts": ["w1", "w5 w6 w7", "w9 w9"],
+        "scorer": count_w20,
+        "max_new_tokens": 6,
+        "eos_token_id": EOS_IDS,
+        "autoreset_mode": "SameStep",
+    }
+    return gym.make_vec("llm_gym/TextGeneration-v0", num_envs=n_envs, **(settings | kwargs))
+
+
+def make_ppo(tiny_dir, env=None, policy_kwargs=None, **kwargs) -> llm_gym.PPO:
+    defaults = {"n_steps": 16, "batch_size": 32, "seed": 3, "learning_rate": 1e-3}
+    return llm_gym.PPO(
+        "TransformerPolicy",
+        make_vec() if env is None else env,
+        policy_kwargs={"model": tiny_dir("gpt2")} | (policy_kwargs or {}),
+        **(defaults | kwargs),
+    )
+
+
+def rollouts(model: llm_gym.PPO, n: int = 1) -> llm_gym.PPO:
+    return model.learn(n * model.n_steps * model.n_envs, reset_num_timesteps=False)
+
+
+class RawRewards(BaseCallback):
+    """Keeps what the environment paid, before anything was done to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rewards: list[np.ndarray] = []
+
+    def _on_step(self) -> bool:
+        self.rewards.append(np.array(self.locals["rewards"]))
+        return True
+
+
+def test_it_is_sb3s_ppo_with_language_defaults(tiny_dir):
+    model = make_ppo(tiny_dir, n_steps=None)
+    assert isinstance(model, sb3.PPO)
+    assert model.gamma == 1.0
+    assert model.gae_lambda == 0.95
+    assert model.n_steps == 6  # max_new_tokens: one rollout holds an episode of every row
+    assert isinstance(model.rollout_buffer, llm_gym.EpisodeBuffer)
+
+
+def test_single_environments_and_ids_work_too(tiny_dir):
+    env = gym.make(
+        "llm_gym/TextGeneration-v0",
+        tokenizer=tiny_tokenizer(),
+        prompts=["w1"],
+        scorer=count_w20,
+        max_new_tokens=6,
+    )
+    model = make_ppo(tiny_dir, env, n_steps=None)
+    assert model.n_steps == 6
+    rollouts(model)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_divergence_from_oneself_is_zero(tiny_dir, recompute):
+    """KL(pi || pi) = 0 before the first update, at any temperature and truncation (traps 5, 6)."""
+    for options in ({}, {"temperature": 0.7}, {"top_p": 0.8}, {"top_k": 4, "temperature": 1.3}):
+        model = rollouts(make_ppo(tiny_dir, policy_kwargs=options, recompute_log_probs=recompute))
+        assert abs(model.rollout_statistics["kl_per_sequence"]) < 1e-4
+        assert model.logger.name_to_value["train/first_ratio_deviation"] < 1e-4
+
+
+def test_penalty_is_subtracted_per_token_with_the_right_sign(tiny_dir):
+    """A token more probable than the reference finds it loses reward (trap 18)."""
+    model = make_ppo(tiny_dir, kl_coef=0.3, reward_scaling=False)
+    with torch.no_grad():
+        for parameter in model.policy.model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.manual_seed(0)))
+    raw = RawRewards()
+    model.learn(64, callback=raw)
+    buffer = model.rollout_buffer
+    penalty = np.stack(raw.rewards) - buffer.rewards  # (T, N)
+    segments = buffer.segments()
+    for segment in segments:
+        batch = buffer.episode_batch([segment])
+        reference = model.reference.log_probs(batch).numpy()
+        places = buffer.places([segment])
+        expected = 0.3 * (buffer.log_probs[places] - reference)
+        np.testing.assert_allclose(penalty[places], expected, atol=1e-5)
+    assert penalty.max() > 0.01
+    complete = [s for s in segments if buffer.complete(s)]
+    sums = [penalty[s.start : s.stop, s.env].sum() / 0.3 for s in complete]
+    np.testing.assert_allclose(
+        model.rollout_statistics["kl_per_sequence"], np.mean(sums), atol=1e-4
+    )
+
+
+def test_penalty_holds_the_policy_near_the_reference(tiny_dir):
+    """The optimisation test in which a flipped sign would diverge (trap 18)."""
+
+    def final_kl(coef: float) -> float:
+        env = make_vec(16, scorer=lambda prompts, completions: [0.0] * len(prompts))
+        model = make_ppo(tiny_dir, env, kl_coef=coef, n_steps=12, reward_scaling=False)
+        with torch.no_grad():
+            for parameter in model.policy.model.parameters():
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.manual_seed(0)))
+        kls = []
+        for _ in range(8):
+            rollouts(model)
+            kls.append(model.rollout_statistics["kl_k3_per_token"])
+        return kls[-1] / kls[0]
+
+    assert final_kl(1.0) < 0.7
+
+
+def test_reference_is_frozen(tiny_dir):
+    model = make_ppo(tiny_dir)
+    before = [p.clone() for p in model.reference.model.parameters()]
+    rollouts(model, 2)
+    assert all(map(torch.equal, before, model.reference.model.parameters()))
+    moved = zip(before, model.policy.model.parameters(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in moved)
+    assert not any(p.requires_grad for p in model.reference.model.parameters())
+
+
+def test_no_penalty_needs_no_reference(tiny_dir):
+    assert make_ppo(tiny_dir, kl_coef=0.0).reference is None
+
+
+def test_reference_by_name(tiny_dir):
+    model = rollouts(make_ppo(tiny_dir, reference=tiny_dir("gpt2", seed=5)))
+    assert model.rollout_statistics["kl_per_sequence"] > 0.1
+    with pytest.raises(ValueError, match=r"reference=.*40 tokens"):
+        make_ppo(tiny_dir, reference=tiny_dir("gpt2", vocab_size=40))
+
+
+def test_adaptive_coefficient_moves_towards_the_target(tiny_dir):
+    model = make_ppo(tiny_dir, kl_coef=0.1, kl_target=50.0, kl_horizon=100)
+    assert isinstance(model.kl_controller, AdaptiveKLController)
+    rollouts(model, 2)
+    assert model.kl_controller.coef < 0.1  # far below the target: the penalty relents
+    assert isinstance(make_ppo(tiny_dir).kl_controller, FixedKLController)
+
+
+def test_a_scheduled_penalty_falls_with_what_remains_of_training(tiny_dir):
+    model = make_ppo(tiny_dir, kl_coef=lambda remaining: 0.1 + 0.4 * remaining, n_steps=8)
+    seen = []
+
+    class Note(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_end(self) -> None:
+            seen.append(model.rollout_statistics["kl_coef"])
+
+    model.learn(4 * 8 * model.n_envs, callback=Note())
+    # The progress of the update that follows, as for the learning rate.
+    np.testing.assert_allclose(seen, [0.4, 0.3, 0.2, 0.1])
+
+
+def test_a_constant_schedule_is_a_number(tiny_dir):
+    scheduled = rollouts(make_ppo(tiny_dir, kl_coef=lambda remaining: 0.3), 2)
+    plain = rollouts(make_ppo(tiny_dir, kl_coef=0.3), 2)
+    for ours, theirs in zip(scheduled.policy.parameters(), plain.policy.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_schedule_may_begin_without_a_penalty(tiny_dir):
+    model = make_ppo(tiny_dir, kl_coef=lambda remaining: 0.3 * (1 - remaining))
+    assert model.reference is not None
+    with pytest.raises(ValueError, match=r"kl_target=6.0 .* schedule"):
+        make_ppo(tiny_dir, kl_coef=lambda remaining: 0.1, kl_target=6.0)
+
+
+def test_reward_scaling_divides_by_the_returns_deviation(tiny_dir):
+    raw, scaled = RawRewards(), RawRewards()
+    plain = make_ppo(tiny_dir, reward_scaling=False, kl_coef=0.0, learning_rate=0.0)
+    plain.learn(64, callback=raw)
+    model = make_ppo(tiny_dir, reward_scaling=True, kl_coef=0.0, learning_rate=0.0)
+    model.learn(64, callback=scaled)
+    np.testing.assert_array_equal(np.stack(raw.rewards), np.stack(scaled.rewards))
+    buffer = plain.rollout_buffer
+    returns = [
+        buffer.rewards[s.start : s.stop, s.env].sum()
+        for s in buffer.segments()
+        if buffer.complete(s)
+    ]
+    np.testing.assert_allclose(
+        model.rollout_buffer.rewards * np.std(returns), buffer.rewards, atol=1e-6
+    )
+
+
+def test_running_moments_equal_those_of_everything_seen():
+    rng = np.random.default_rng(0)
+    moments, everything = RunningMoments(), []
+    assert moments.std == 1.0
+    for n in (1, 5, 17):
+        values = rng.normal(3, 2, size=n)
+        everything.extend(values)
+        moments.update(values)
+        np.testing.assert_allclose(moments.mean, np.mean(everything))
+        np.testing.assert_allclose(moments.var, np.var(everything))
+
+
+def test_mixed_precision_starts_at_ratio_one(tiny_dir):
+    model = rollouts(make_ppo(tiny_dir, policy_kwargs={"mixed_precision": "bf16"}))
+    assert model.recompute_log_probs
+    assert model.logger.name_to_value["train/first_ratio_deviation"] < 1e-2
+    assert abs(model.rollout_statistics["kl_per_sequence"]) < 1e-2
+
+
+def test_same_seed_same_run(tiny_dir):
+    def weights(seed):
+        model = make_ppo(tiny_dir, seed=seed)
+        rollouts(model, 2)
+        return torch.cat([p.detach().flatten() for p in model.policy.parameters()])
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+def test_it_learns_the_smallest_task(tiny_dir):
+    """One token pays: its share rises from 1 in 32 to most of the text, in seconds."""
+    env = make_vec(16, eos_token_id=())
+    model = make_ppo(tiny_dir, env, n_steps=6, batch_size=48, learning_rate=3e-3, kl_coef=0.0)
+    model.learn(6 * 16 * 30)
+    final = np.mean([episode["r"] for episode in list(model.ep_info_buffer)[-32:]])
+    assert final > 3.0  # of at most 6.1; 0.3 is chance
+
+
+def test_save_and_load(tiny_dir, tmp_path):
+    model = rollouts(make_ppo(tiny_dir))
+    model.save(tmp_path / "ppo.zip")
+    loaded = llm_gym.PPO.load(tmp_path / "ppo.zip", env=llm_gym.GymVecEnv(make_vec()))
+    for one, other in zip(model.policy.parameters(), loaded.policy.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert loaded.kl_controller.coef == model.kl_controller.coef
+    start, again = model.reference.model.parameters(), loaded.reference.model.parameters()
+    assert all(map(torch.equal, start, again))  # the reference is the start, not the end
+    rollouts(loaded)
+
+
+def test_wrong_companions_are_refused(tiny_dir):
+    from stable_baselines3.common.buffers import DictRolloutBuffer
+
+    with pytest.raises(ValueError, match="rollout_buffer_class=DictRolloutBuffer"):
+        make_ppo(tiny_dir, rollout_buffer_class=DictRolloutBuffer)
+    with pytest.raises(ValueError, match="kl_coef"):
+        make_ppo(tiny_dir, kl_coef=-0.1)
+    with pytest.raises(ValueError, match="n_steps"):
+        llm_gym.PPO("TransformerPolicy", gym.make("CartPole-v1"))

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from itertools import count
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+import llm_gym
+from tests.learning.online_worlds import MODEL, PROMPTS, count_w1, make, rollouts, small_env
+
+EOS_IDS = (1, 7, 8)  # a quarter of the vocabulary: answers differ in length
+
+
+@pytest.fixture
+def model(tiny_dir):
+    return tiny_dir("gpt2", **MODEL)
+
+
+class Asked:
+    """A scorer that remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+
+    def __call__(self, prompts, completions, **_):
+        self.prompts.extend(prompts)
+        return count_w1(prompts, completions)
+
+
+def played(algorithm):
+    """Tokens of prompt and answer of each episode that is learnt from."""
+    buffer = algorithm.rollout_buffer
+    return [
+        (s.env, s.prefix.tolist(), buffer.actions[s.start : s.stop, s.env].tolist())
+        for s in buffer.segments()
+    ]
+
+
+def test_every_row_plays_one_episode_to_its_end(model):
+    algorithm = make("REINFORCE", model, small_env(model, eos_token_id=EOS_IDS))
+    lengths = set()
+    for _ in range(4):
+        rollouts(algorithm)
+        episodes = played(algorithm)
+        assert [env for env, _, _ in episodes] == list(range(16))
+        for _, _, answer in episodes:
+            assert not set(answer[:-1]) & set(EOS_IDS)
+            assert answer[-1] in EOS_IDS or len(answer) == 5
+        assert all(map(algorithm.rollout_buffer.complete, algorithm.rollout_buffer.segments()))
+        lengths |= {len(answer) for _, _, answer in episodes}
+    assert lengths == {1, 2, 3, 4, 5}
+
+
+def test_waiting_rows_cost_no_scores_and_no_prompts(model):
+    """In sequential order, rows walk the prompts together: rollout k begins at 8 k."""
+    scorer, prompts = Asked(), [f"w{i} w{j}" for i in range(6) for j in range(4)]
+    env = small_env(
+        model, num_envs=8, eos_token_id=EOS_IDS, scorer=scorer, prompts=prompts,
+        prompt_order="sequential",
+    )  # fmt: skip
+    algorithm = make("REINFORCE", model, env)
+    for k in range(5):
+        rollouts(algorithm)
+        walked = [prompts[(8 * k + row) % len(prompts)] for row in range(8)]
+        assert sorted(scorer.prompts[8 * k :]) == sorted(walked)
+    assert len(scorer.prompts) == 5 * 8
+
+
+def test_tokens_are_counted_and_idle_ones_are_not(model):
+    algorithm = rollouts(make("REINFORCE", model, small_env(model, eos_token_id=EOS_IDS)))
+    lengths = [len(answer) for _, _, answer in played(algorithm)]
+    assert algorithm.num_timesteps == sum(lengths)
+    idle = algorithm.rollout_statistics["idle_fraction"]
+    np.testing.assert_allclose(idle, 1 - np.mean(lengths) / max(lengths))
+    assert len(algorithm.ep_info_buffer) == 16
+
+
+def test_lengths_are_the_policys_own(model):
+    """A uniform policy ends with probability 1/4 at each token: mean length 1 + 3/4 + ... .
+
+    Leaving out the episodes that a rollout's end cuts, from rows that play on and on, would miss
+    by far: it is done here too.
+    """
+    env = small_env(model, num_envs=64, eos_token_id=EOS_IDS)
+    algorithm = make("REINFORCE", model, env, learning_rate=0.0)
+    with torch.no_grad():
+        algorithm.policy.model.get_output_embeddings().weight.zero_()
+    expected = sum(0.75**k for k in range(5))
+    lengths: list[int] = []
+    for _ in range(10):
+        lengths += [len(answer) for _, _, answer in played(rollouts(algorithm))]
+    error = np.std(lengths) / np.sqrt(len(lengths))
+    assert abs(np.mean(lengths) - expected) < 4 * error
+
+    cut = make("A2C", model, env, learning_rate=0.0)
+    with torch.no_grad():
+        cut.policy.model.get_output_embeddings().weight.zero_()
+    kept: list[int] = []
+    for _ in range(10):
+        cut.env.reset()
+        buffer = rollouts(cut).rollout_buffer
+        kept += [s.stop - s.start for s in buffer.segments() if buffer.complete(s)]
+    assert np.mean(kept) < expected - 6 * error
+
+
+@pytest.mark.parametrize("order", ["shuffled", "sequential"])
+def test_groups_answer_the_same_prompts_in_every_rollout(model, order):
+    env = small_env(model, group_size=4, eos_token_id=EOS_IDS, prompt_order=order)
+    algorithm = make("RLOO", model, env)
+    seen = set()
+    for _ in range(6):
+        episodes = played(rollouts(algorithm))
+        for first in range(0, 16, 4):
+            assert len({tuple(prompt) for _, prompt, _ in episodes[first : first + 4]}) == 1
+        seen |= {tuple(prompt) for _, prompt, _ in episodes}
+    assert len(seen) == len(PROMPTS)
+
+
+def test_rollouts_of_several_rounds(model):
+    env = small_env(model, group_size=4, eos_token_id=EOS_IDS)
+    algorithm = make("RLOO", model, env, n_steps=15)
+    for _ in range(2):
+        rows = [env for env, _, _ in played(rollouts(algorithm))]
+        assert rows == np.arange(16).repeat(3).tolist()
+        buffer = algorithm.rollout_buffer
+        sums = {}
+        for s in buffer.segments():
+            prompt, value = tuple(s.prefix), buffer.advantages[s.start, s.env]
+            sums.setdefault((prompt, s.env // 4), []).append(value)
+        for values in sums.values():
+            assert len(values) % 4 == 0  # groups, and each sums to zero
+            np.testing.assert_allclose(np.sum(values), 0.0, atol=1e-5)
+
+
+def test_streams_of_prompts(model):
+    stream = (PROMPTS[i % len(PROMPTS)] for i in count())
+    env = small_env(model, group_size=4, eos_token_id=EOS_IDS, prompts=stream, max_prompt_tokens=4)
+    rollouts(make("GRPO", model, env), 4)
+
+
+def test_single_environments(model):
+    env = gym.make(
+        "llm_gym/TextGeneration-v0", tokenizer=model, prompts=PROMPTS, scorer=count_w1,
+        max_new_tokens=5,
+    )  # fmt: skip
+    algorithm = rollouts(make("REINFORCE", model, env, advantage="moving_average"), 3)
+    assert len(played(algorithm)) == 1
+
+
+def test_greedy_rows_are_the_baseline_and_not_learnt_from(model):
+    env = small_env(model, group_size=4, eos_token_id=EOS_IDS)
+    algorithm = rollouts(make("ReMax", model, env, learning_rate=0.0, n_steps=10))
+    buffer = algorithm.rollout_buffer
+    assert {s.env % 4 for s in buffer.segments()} == {1, 2, 3}
+    greedy_reward = {}
+    for segment in buffer.segments():
+        tokens = segment.prefix.tolist()
+        if tuple(tokens) not in greedy_reward:
+            answer: list[int] = []
+            while len(answer) < 5 and not set(answer) & set(EOS_IDS):
+                with torch.no_grad():
+                    logits = algorithm.policy.model(torch.tensor([tokens + answer])).logits
+                answer.append(int(logits[0, -1].argmax()))
+            paid = algorithm.env.get_attr("tokenizer")[0].convert_tokens_to_ids("w1")
+            greedy_reward[tuple(tokens)] = answer.count(paid)
+        score = buffer.rewards[segment.start : segment.stop, segment.env].sum()
+        np.testing.assert_allclose(
+            buffer.advantages[segment.start : segment.stop, segment.env],
+            score - greedy_reward[tuple(tokens)],
+        )
+
+
+@pytest.mark.parametrize("name", ["REINFORCE", "RLOO", "GRPO", "ReMax"])
+def test_answers_without_a_score_are_refused_before_anything_runs(name, model):
+    asked = Asked()
+    env = small_env(model, on_max_length="truncate", scorer=asked, group_size=4)
+    with pytest.raises(ValueError, match=rf"on_max_length='truncate' leaves .* {name} \(adv"):
+        make(name, model, env)
+    assert not asked.prompts
+    rollouts(make("A2C", model, small_env(model, on_max_length="truncate")))
+    rollouts(make("REINFORCE", model, small_env(model, on_max_length="penalise")))
+
+
+def test_environments_that_do_not_say_are_refused_at_the_first_truncated_answer(model):
+    """A time limit around single environments cuts answers off after the second token."""
+
+    def one():
+        env = llm_gym.TextGenerationEnv(
+            tokenizer=model, prompts=PROMPTS, scorer=count_w1, max_new_tokens=5, eos_token_id=()
+        )
+        return gym.wrappers.TimeLimit(env, 2)
+
+    algorithm = make("REINFORCE", model, DummyVecEnv([one, one]))
+    with pytest.raises(ValueError, match="env has truncated an answer"):
+        rollouts(algorithm)
+
+
+class StopAt(BaseCallback):
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def _on_step(self) -> bool:
+        return self.n_calls < self.step
+
+
+def test_an_interrupted_rollout_is_begun_again(model):
+    env = small_env(model, group_size=4, eos_token_id=EOS_IDS)
+    algorithm = rollouts(make("GRPO", model, env))
+    algorithm.learn(100, callback=StopAt(3), reset_num_timesteps=False)
+    for _ in range(3):
+        assert len(played(rollouts(algorithm))) == 16
+
+
+def test_no_critic_is_asked(model, monkeypatch):
+    algorithm = make("RLOO", model, small_env(model, group_size=4))
+
+    def refuse(*_):
+        raise AssertionError("a value was asked for")
+
+    monkeypatch.setattr(algorithm.policy, "predict_values", refuse)
+    rollouts(algorithm, 2)
+    assert algorithm.policy.critic is None
+    assert all(p.grad is None for p in algorithm.policy.value_head.parameters())

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import stable_baselines3
+import torch
+
+import llm_gym
+from llm_gym.runs import checkpoint as module
+from llm_gym.runs.checkpoint import (
+    latest_checkpoint,
+    load_checkpoint,
+    read_metadata,
+    save_checkpoint,
+    save_model,
+    save_numbered_checkpoint,
+)
+from tests.tiny_runs import ROLLOUT, tiny_env, tiny_ppo
+
+N = 3 * ROLLOUT
+
+
+def stock(name):
+    """Stable-Baselines3's own algorithm with our policy and buffer."""
+
+    def make(model, **overrides):
+        kwargs = {"n_steps": 10, "learning_rate": 1e-3, "seed": 3, "device": "cpu"}
+        kwargs |= {"batch_size": 12, "n_epochs": 2} if name == "PPO" else {"use_rms_prop": False}
+        return getattr(stable_baselines3, name)(
+            llm_gym.TransformerActorCriticPolicy,
+            llm_gym.GymVecEnv(tiny_env(model)),
+            rollout_buffer_class=llm_gym.EpisodeBuffer,
+            policy_kwargs={"model": model},
+            **kwargs,
+            **overrides,
+        )
+
+    return make
+
+
+def everything(algorithm):
+    """All that training may depend on, as comparable values."""
+    state = {f"policy.{k}": v for k, v in algorithm.policy.state_dict().items()}
+    moments = algorithm.policy.optimizer.state_dict()["state"]
+    state |= {f"adam.{i}.{k}": v for i, entry in moments.items() for k, v in entry.items()}
+    state |= {f"obs.{k}": torch.as_tensor(v) for k, v in algorithm._last_obs.items()}
+    state["random.policy"] = algorithm.policy.generator.get_state()
+    values = {
+        "env": json.dumps(algorithm.env.get_state()),
+        "buffer": str(algorithm.rollout_buffer.rng.bit_generator.state),
+        "kl": getattr(getattr(algorithm, "kl_controller", None), "coef", None),
+        "scale": str(vars(getattr(algorithm, "return_statistics", type("Empty", (), {})()))),
+        "steps": (algorithm.num_timesteps, algorithm._n_updates),
+        "episodes": [(e["r"], e["l"]) for e in algorithm.ep_info_buffer],
+        "progress": algorithm._current_progress_remaining,
+        "starts": algorithm._last_episode_starts.tolist(),
+    }
+    return state, values
+
+
+def assert_same(one, other):
+    (tensors, values), (other_tensors, other_values) = everything(one), everything(other)
+    assert tensors.keys() == other_tensors.keys()
+    different = [k for k in tensors if not torch.equal(tensors[k], other_tensors[k])]
+    assert different == []
+    assert values == other_values
+
+
+@pytest.mark.parametrize("make", [tiny_ppo, stock("PPO"), stock("A2C")], ids=["ppo", "sb3", "a2c"])
+def test_training_on_from_a_checkpoint_is_training_on_bit_for_bit(make, tiny_dir, tmp_path):
+    """Parameters, Adam moments, random states, KL coefficient and prompts continue exactly."""
+    model = tiny_dir()
+    straight = make(model, verbose=0)
+    straight.learn(N)
+    save_checkpoint(straight, tmp_path / "c")
+    straight.learn(N, reset_num_timesteps=False)
+
+    resumed = make(model, verbose=0)
+    resumed.learn(2 * ROLLOUT)  # whatever it did before must not matter
+    load_checkpoint(resumed, tmp_path / "c")
+    resumed.learn(N, reset_num_timesteps=False)
+    assert_same(resumed, straight)
+
+
+def test_saving_does_not_disturb_training(tiny_dir, tmp_path):
+    plain, saving = tiny_ppo(tiny_dir()), tiny_ppo(tiny_dir())
+    plain.learn(N)
+    saving.learn(N)
+    save_checkpoint(saving, tmp_path / "c")
+    for one in (plain, saving):
+        one.learn(N, reset_num_timesteps=False)
+    assert_same(saving, plain)
+
+
+def test_schedules_go_on_where_they_were(tiny_dir, tmp_path):
+    rates = {
+        "learning_rate": lambda left: 1e-3 * left,
+        "kl_coef": lambda left: 0.1 + left,
+        "kl_target": None,
+    }
+    straight, resumed = tiny_ppo(tiny_dir(), **rates), tiny_ppo(tiny_dir(), **rates)
+    from llm_gym.runs.callbacks import CheckpointCallback
+
+    straight.learn(2 * N, callback=CheckpointCallback(tmp_path, every=3, keep_last=None))
+    load_checkpoint(resumed, tmp_path / f"step-{N:012d}")
+    resumed.learn(N, reset_num_timesteps=False)
+    assert_same(resumed, straight)
+
+
+@pytest.fixture
+def saved(tiny_dir, tmp_path):
+    algorithm = tiny_ppo(tiny_dir())
+    algorithm.learn(ROLLOUT)
+    return algorithm, save_checkpoint(algorithm, tmp_path / "saved")
+
+
+def test_model_inside_is_one_that_transformers_loads(saved):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    algorithm, directory = saved
+    model = AutoModelForCausalLM.from_pretrained(directory / "model")
+    for name, value in algorithm.policy.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    tokenizer = AutoTokenizer.from_pretrained(directory / "model")
+    assert tokenizer.decode(tokenizer("w1 w2")["input_ids"]) == "w1 w2"
+    again = tiny_ppo(str(directory / "model")).policy
+    torch.testing.assert_close(again.value_head.weight, algorithm.policy.value_head.weight)
+
+
+def test_nothing_in_it_is_pickled(saved):
+    _, directory = saved
+    suffixes = {path.suffix for path in directory.rglob("*") if path.is_file()}
+    assert suffixes <= {".json", ".safetensors", ".jinja", ".txt"}
+
+
+def test_saving_again_replaces_it_whole(saved):
+    algorithm, directory = saved
+    algorithm.learn(ROLLOUT, reset_num_timesteps=False)
+    save_checkpoint(algorithm, directory)
+    assert read_metadata(directory)["num_timesteps"] == 2 * ROLLOUT
+    assert [path.name for path in directory.parent.iterdir()] == ["saved"]
+
+
+def test_interrupted_saving_leaves_the_old_checkpoint_and_no_half_one(saved, monkeypatch):
+    algorithm, directory = saved
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_manifest", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(algorithm, directory)
+    with pytest.raises(KeyboardInterrupt):
+        save_numbered_checkpoint(algorithm, directory.parent)
+    load_checkpoint(algorithm, directory)
+    assert [path.name for path in directory.parent.iterdir()] == ["saved"]
+
+
+def damage_tensors(directory):
+    path = directory / "training.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    return "training.safetensors is corrupt"
+
+
+def truncate_model(directory):
+    path = directory / "model" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    return "model.safetensors is corrupt"
+
+
+def remove_tensors(directory):
+    (directory / "training.safetensors").unlink()
+    return "training.safetensors is missing"
+
+
+def remove_metadata(directory):
+    (directory / "checkpoint.json").unlink()
+    return r"checkpoint\.json is missing"
+
+
+def cut_metadata(directory):
+    path = directory / "checkpoint.json"
+    path.write_text(path.read_text()[:100])
+    return r"checkpoint\.json is corrupt"
+
+
+def empty_metadata(directory):
+    (directory / "checkpoint.json").write_text("{}")
+    return r"checkpoint\.json is corrupt"
+
+
+def from_the_future(directory):
+    path = directory / "checkpoint.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    return "has format 99"
+
+
+def remove_everything(directory):
+    shutil.rmtree(directory)
+    return "saved.checkpoint.json is missing"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_tensors,
+        truncate_model,
+        remove_tensors,
+        remove_metadata,
+        cut_metadata,
+        empty_metadata,
+        from_the_future,
+        remove_everything,
+    ],
+)
+def test_damage_is_one_clear_error_and_changes_nothing(damage, saved):
+    algorithm, directory = saved
+    before, _ = everything(algorithm)
+    before = {name: value.clone() for name, value in before.items()}
+    with pytest.raises(ValueError, match=damage(directory)):
+        load_checkpoint(algorithm, directory)
+    after, _ = everything(algorithm)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_checkpoint_of_something_else_is_refused_with_the_reason(saved, tiny_dir):
+    _, directory = saved
+    with pytest.raises(ValueError, match="saved by PPO, not A2C"):
+        load_checkpoint(stock("A2C")(tiny_dir()), directory)
+    with pytest.raises(ValueError, match="no parameter"):
+        load_checkpoint(tiny_ppo(tiny_dir("llama")), directory)
+    with pytest.raises(ValueError, match="has shape"):
+        load_checkpoint(tiny_ppo(tiny_dir(n_embd=16)), directory)
+    with pytest.raises(ValueError, match="KL reference is not the one"):
+        load_checkpoint(tiny_ppo(tiny_dir(seed=5)), directory)
+    with pytest.raises(ValueError, match="saved with 4 environments, there are 2"):
+        load_checkpoint(
+            llm_gym.PPO(
+                "TransformerPolicy",
+                tiny_env(tiny_dir(), num_envs=2),
+                n_steps=10,
+                policy_kwargs={"model": tiny_dir()},
+                device="cpu",
+            ),
+            directory,
+        )
+
+
+def test_numbered_checkpoints_keep_the_newest(tiny_dir, tmp_path):
+    algorithm = tiny_ppo(tiny_dir())
+    for _ in range(3):
+        algorithm.learn(ROLLOUT, reset_num_timesteps=False)
+        save_numbered_checkpoint(algorithm, tmp_path, keep_last=2)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"step-{2 * ROLLOUT:012d}", f"step-{3 * ROLLOUT:012d}"]
+    assert latest_checkpoint(tmp_path).name == names[-1]
+    assert latest_checkpoint(tmp_path / names[0]).name == names[0]
+    with pytest.raises(ValueError, match="keep_last must be at least 1"):
+        save_numbered_checkpoint(algorithm, tmp_path, keep_last=0)
+
+
+def test_half_written_directories_are_never_the_latest(saved):
+    _, directory = saved
+    folder = directory.parent
+    (folder / f"step-{10**6:012d}").mkdir()
+    (folder / ".step-000000999999.abc.tmp").mkdir()
+    with pytest.raises(ValueError, match="there is no checkpoint in"):
+        latest_checkpoint(folder)
+    directory.rename(folder / "step-000000000040")
+    assert latest_checkpoint(folder).name == "step-000000000040"
+
+
+def test_destination_that_is_no_checkpoint_is_left_alone(saved, tmp_path):
+    algorithm, _ = saved
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    for save in (save_checkpoint, save_model):
+        with pytest.raises(ValueError, match="will not be replaced"):
+            save(algorithm, tmp_path / "home")
+    assert (tmp_path / "home" / "letter.txt").read_text() == "dear"
+
+
+def test_environment_without_a_state_warns_that_prompts_start_anew(tiny_dir, tmp_path):
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    from llm_gym import TextGenerationEnv
+    from tests.tiny_runs import PROMPTS, count_w1
+
+    def make():
+        env = TextGenerationEnv(tiny_dir(), PROMPTS, count_w1, max_new_tokens=8)
+        return llm_gym.PPO(
+            "TransformerPolicy",
+            DummyVecEnv([lambda: env]),
+            n_steps=8,
+            device="cpu",
+            policy_kwargs={"model": tiny_dir()},
+        )
+
+    algorithm = make().learn(8)
+    save_checkpoint(algorithm, tmp_path / "c")
+    again = make()
+    with pytest.warns(UserWarning, match="prompts start anew"):
+        load_checkpoint(again, tmp_path / "c")
+    again.learn(8, reset_num_timesteps=False)
+    assert again.num_timesteps == 16
+    assert np.isfinite(again.policy.value_head.weight.detach().numpy()).all()

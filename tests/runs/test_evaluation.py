@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from llm_gym.runs.answering import AnswerRow
+from llm_gym.runs.evaluation import Evaluation, evaluate
+from llm_gym.statistics.resampling import bootstrap_interval
+from llm_gym.testing.tiny import tiny_model
+from tests.tiny_runs import PROMPTS, ROLLOUT, count_w1, tiny_ppo
+
+
+def task(model, **overrides):
+    return {
+        "tokenizer": model,
+        "prompts": PROMPTS,
+        "scorer": lambda prompts, completions: [float(len(c.split())) for c in completions],
+        "max_new_tokens": 6,
+        **overrides,
+    }
+
+
+@pytest.mark.parametrize("num_envs", [1, 2, 5, 8])
+def test_every_prompt_is_answered_exactly_once_whatever_the_batch(num_envs, tiny_dir):
+    found = evaluate(tiny_dir(), task(tiny_dir()), num_envs=num_envs)
+    assert [row.prompt for row in found.rows] == PROMPTS
+    assert [row.prompt_index for row in found.rows] == list(range(len(PROMPTS)))
+    for row in found.rows:
+        assert row.score == len(row.completion.split())
+        assert len(row.prompt_ids) == len(row.prompt.split())
+        assert 1 <= len(row.completion_ids) <= 6
+        ended = row.completion_ids[-1] == 1
+        assert row.stop_reason == ("eos" if ended else "length")
+
+
+def test_greedy_answers_do_not_depend_on_the_batch(tiny_dir):
+    """Rows that wait for the last answer, and their neighbours, change nothing."""
+    results = [
+        evaluate(tiny_dir(), task(tiny_dir()), num_envs=n, deterministic=True).rows
+        for n in (1, 3, 5)
+    ]
+    assert results[0] == results[1] == results[2]
+
+
+def test_summary_is_that_of_the_rows(tiny_dir):
+    found = evaluate(tiny_dir(), task(tiny_dir()), seed=1)
+    scores = [row.score for row in found.rows]
+    assert found.mean_score == pytest.approx(np.mean(scores))
+    assert found.low <= found.mean_score <= found.high
+    assert found.mean_length == pytest.approx(np.mean([len(r.completion_ids) for r in found.rows]))
+    assert found.share_ended == np.mean([r.stop_reason == "eos" for r in found.rows])
+
+
+def test_same_seed_same_answers_and_other_seed_others(tiny_dir):
+    one, again, other = (evaluate(tiny_dir(), task(tiny_dir()), seed=s).rows for s in (1, 1, 2))
+    assert one == again
+    assert one != other
+
+
+def test_a_policy_in_training_is_left_as_it_was(tiny_dir):
+    plain, watched = tiny_ppo(tiny_dir()), tiny_ppo(tiny_dir())
+    for algorithm in (plain, watched):
+        algorithm.learn(ROLLOUT)
+    evaluate(watched, task(tiny_dir()))
+    for algorithm in (plain, watched):
+        algorithm.learn(ROLLOUT, reset_num_timesteps=False)
+    for name, value in plain.policy.state_dict().items():
+        assert torch.equal(value, watched.policy.state_dict()[name]), name
+
+
+def test_only_the_first_prompts_and_registered_ids(tiny_dir):
+    env = "llm_gym/TextGeneration-v0"
+    found = evaluate(tiny_dir(), env, env_kwargs=task(tiny_dir()), max_prompts=2)
+    assert [row.prompt for row in found.rows] == PROMPTS[:2]
+
+
+def test_unscored_answers_count_with_their_penalty(tiny_dir):
+    env = task(tiny_dir(), on_max_length="penalise", missing_eos_penalty=-7.0, eos_token_id=())
+    found = evaluate(tiny_dir(), env)
+    assert {row.score for row in found.rows} == {-7.0}
+    assert found.share_ended == 0.0
+
+
+def test_json_form_holds_everything_but_ids(tiny_dir):
+    found = evaluate(tiny_dir(), task(tiny_dir()))
+    written = json.loads(json.dumps(found.to_dict()))
+    assert written["prompts"] == len(PROMPTS)
+    assert written["rows"][0]["prompt"] == PROMPTS[0]
+    assert written["rows"][0]["tokens"] == len(found.rows[0].completion_ids)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: evaluate(m, task(m, prompts=iter(PROMPTS), max_prompt_tokens=4)), "stream"),
+        (lambda m: evaluate(m, task(m), num_envs=0), "num_envs must be at least 1"),
+        (lambda m: evaluate(m, task(m), max_prompts=0), "max_prompts must be at least 1"),
+        (lambda m: evaluate(m, "CartPole-v1"), "no text environment"),
+        (
+            lambda m: evaluate(tiny_ppo(m), task(m), policy_kwargs={"temperature": 2.0}),
+            "cannot change a policy",
+        ),
+    ],
+)
+def test_bad_arguments(call, message, tiny_dir):
+    with pytest.raises(ValueError, match=message):
+        call(tiny_dir())
+
+
+def test_model_object_is_refused_with_what_to_pass(tiny_dir):
+    with pytest.raises(TypeError, match="model must be a name, a path"):
+        evaluate(tiny_model(), task(tiny_dir()))
+
+
+def test_bootstrap_interval_of_known_data():
+    values = np.array([0.0, 1.0] * 200)
+    low, high = bootstrap_interval(values)
+    half_width = 1.96 * 0.5 / math.sqrt(400)
+    assert low == pytest.approx(0.5 - half_width, abs=0.006)
+    assert high == pytest.approx(0.5 + half_width, abs=0.006)
+    assert bootstrap_interval(np.array([3.0])) == (3.0, 3.0)
+
+
+def test_evaluation_of_one_row_has_no_width():
+    found = Evaluation.of([AnswerRow(0, "", "", 0.0, "eos", (4,), (5, 1))])
+    assert (found.low, found.mean_score, found.high) == (0.0, 0.0, 0.0)
+    assert found.mean_length == 2.0
+    assert found.share_ended == 1.0
+
+
+def test_scorer_sees_the_same_text_as_the_rows(tiny_dir):
+    seen = []
+
+    def scorer(prompts, completions):
+        seen.extend(zip(prompts, completions, strict=True))
+        return count_w1(prompts, completions)
+
+    found = evaluate(tiny_dir(), task(tiny_dir(), scorer=scorer), num_envs=5)
+    assert {(row.prompt, row.completion) for row in found.rows} <= set(seen)

@@ -1,0 +1,103 @@
+"""The demo's machinery on a tiny model; what it reaches is measured by `llm-gym demo` itself."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+
+import gymnasium as gym
+import pytest
+import torch
+from rich.console import Console
+
+from llm_gym.stages import demo as module
+from llm_gym.stages.demo import DemoSettings, demo
+from llm_gym.testing.tiny import tiny_model
+from tests.tiny_runs import PROMPTS, count_w1
+
+ID = "llm_gym_test/Demo-v0"
+SPLITS = {"train": PROMPTS, "test": ["w10", "w11 w12", "w13"]}
+
+
+@pytest.fixture
+def settings(tiny_dir):
+    def make(num_envs, split="train", **kwargs):
+        from llm_gym import TextGenerationVectorEnv
+
+        return TextGenerationVectorEnv(
+            prompts=SPLITS[split], scorer=count_w1, max_new_tokens=6, num_envs=num_envs, **kwargs
+        )
+
+    gym.register(ID, entry_point="none:none", vector_entry_point=make)
+    yield DemoSettings(
+        seed=1,
+        env=ID,
+        base_model=tiny_dir(seed=9),
+        model=tiny_dir(),
+        total_tokens=4 * 6 * 3,
+        num_envs=4,
+        batch_size=12,
+        shown_prompts=2,
+    )
+    del gym.registry[ID]
+
+
+def test_writes_report_summary_and_model(settings, tmp_path):
+    stream = io.StringIO()
+    summary = demo(settings, tmp_path, console=Console(file=stream, width=100))
+    assert summary is not None
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert {
+        "score_before", "score_after", "perplexity_ratio", "kl", "seconds", "versions", "commit",
+        "settings",
+    } <= summary.keys()  # fmt: skip
+    assert summary["held_out_prompts"] == 3
+    assert summary["kl"] > 0
+    assert summary["perplexity_ratio"] == pytest.approx(
+        summary["perplexity_after"] / summary["perplexity_before"]
+    )
+    page = (tmp_path / "report.html").read_text()
+    for text in (*module.STAGES, "w10", "w11 w12", "Settings", "polyline", settings.model):
+        assert text in page
+    shown = stream.getvalue()
+    for text in (*module.STAGES, "w10", "perplexity ratio"):
+        assert text in shown
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    trained = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert (tmp_path / "model" / "value_head.safetensors").exists()
+    start = tiny_model().state_dict()
+    assert any(not torch.equal(start[k], v) for k, v in trained.state_dict().items())
+
+
+def test_same_seed_same_result_and_a_finished_demo_is_replaced(settings, tmp_path):
+    console = Console(file=io.StringIO())
+    first = demo(settings, tmp_path, console=console)
+    again = demo(settings, tmp_path, console=console)
+    other = demo(replace(settings, seed=2), tmp_path, console=console)
+    keys = ("score_before", "score_after", "perplexity_ratio", "kl")
+    assert [first[k] for k in keys] == [again[k] for k in keys]
+    assert [first[k] for k in keys] != [other[k] for k in keys]
+
+
+def test_interrupted_demo_goes_on_to_the_same_result(settings, tmp_path, monkeypatch):
+    console = Console(file=io.StringIO())
+    whole = demo(settings, tmp_path / "whole", console=console)
+
+    def stop_early(algorithm, total, *args, **kwargs):
+        run = run_ppo(algorithm, 4 * 6, *args, **kwargs)
+        return replace(run, stopped=True)
+
+    run_ppo = module.run_ppo
+    monkeypatch.setattr(module, "run_ppo", stop_early)
+    assert demo(settings, tmp_path / "parts", console=console) is None
+    assert not (tmp_path / "parts" / "summary.json").exists()
+    with pytest.raises(ValueError, match="unfinished demo with other settings"):
+        demo(replace(settings, seed=5), tmp_path / "parts", console=console)
+    monkeypatch.setattr(module, "run_ppo", run_ppo)
+    resumed = demo(settings, tmp_path / "parts", console=console)
+    for key in ("score_before", "score_after", "perplexity_ratio", "kl", "tokens"):
+        assert resumed[key] == whole[key], key

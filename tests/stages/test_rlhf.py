@@ -1,0 +1,298 @@
+"""The whole road on tiny models: what is written, and that no stop changes or repeats anything."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from llm_gym.feedback.preferences import PreferenceStore
+from llm_gym.feedback.reward_model import RewardModelScorer
+from llm_gym.stages import compare as comparing
+from llm_gym.stages.rlhf import (
+    STAGES,
+    RLHFSettings,
+    compare_stage,
+    fine_tune_stage,
+    optimising,
+    ppo_stage,
+    pretrain_stage,
+    reward_model_stage,
+    rlhf,
+    road,
+    stages,
+)
+from tests.tiny_rlhf import TINY
+
+ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
+
+
+def walk(settings: RLHFSettings, output: Path, console: Console | None = None):
+    return rlhf(settings, output, console=console or Console(file=io.StringIO()), quiet=True)
+
+
+@pytest.fixture(scope="module")
+def devices():
+    """Where the reward model of the run `whole` was asked to go, each time it was loaded."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, devices):
+    """A run that nothing interrupted: its directory, its result, and what it printed."""
+    directory = tmp_path_factory.mktemp("rlhf") / "whole"
+    stream = io.StringIO()
+    load = RewardModelScorer.__init__
+
+    def watched(scorer, model, **options):
+        if model in (directory / "reward-model", str(directory / "reward-model")):
+            devices.append(options.get("device"))
+        load(scorer, model, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RewardModelScorer, "__init__", watched)
+        run = walk(TINY, directory, Console(file=stream, width=100))
+    return directory, run, stream.getvalue()
+
+
+def votes_of(path: Path):
+    with PreferenceStore(path) as store:
+        return [
+            (vote.comparison_id, vote.rater, vote.choice, vote.shown_first)
+            for vote in store.votes()
+        ], [(one.prompt, one.answers) for one in store.comparisons()]
+
+
+# ------------------------------------------------------------------ a whole run
+
+
+def test_every_stage_leaves_its_model_its_record_and_its_figures(whole):
+    directory, run, printed = whole
+    assert run.waits_for_votes == 0
+    names = {path.name for path in (directory / "stages").iterdir()}
+    assert names == {f"{number}-{stage}.json" for number, stage in enumerate(STAGES, start=1)}
+    for model in ("base", "sft", "reward-model", "model"):
+        assert (directory / model / "config.json").is_file()
+        assert (directory / model / "tokenizer.json").is_file()
+    for number in range(1, 6):
+        assert f"stage {number} of 5" in printed
+    summary = json.loads((directory / "summary.json").read_text())
+    assert summary == run.summary
+    assert all(isinstance(value, (int, float, type(None))) for value in summary.values())
+    assert summary["votes"] == 2 * summary["comparisons"]
+    assert summary["tokens"] == TINY.total_tokens
+    assert summary["pretrain_perplexity"] < summary["pretrain_perplexity_before"]
+
+
+def test_the_reward_model_runs_where_the_run_does(whole, devices):
+    """For its own measures, as PPO's scorer, beside the gold score, and for the results."""
+    assert devices == [TINY.device] * 4
+
+
+def test_figures_follow_from_the_answers_that_were_kept(whole):
+    from llm_gym.scorers import LengthScorer
+
+    directory, run, _ = whole
+    rows = {
+        stage: json.loads((directory / "evaluations" / f"{stage}.json").read_text())["rows"]
+        for stage in ("sft", "ppo")
+    }
+    held_out = [
+        json.loads(line)["prompt"]
+        for line in (directory / "prompts" / "held-out.jsonl").read_text().splitlines()
+    ]
+    gold, reward = LengthScorer(6), RewardModelScorer(directory / "reward-model")
+    for stage, name in (("sft", "sft"), ("ppo", "rlhf")):
+        assert [row["prompt"] for row in rows[stage]] == held_out
+        answers = [row["completion"] for row in rows[stage]]
+        assert run.summary[f"gold_{name}"] == pytest.approx(sum(gold(held_out, answers)) / 8)
+        assert run.summary[f"reward_{name}"] == pytest.approx(sum(reward(held_out, answers)) / 8)
+    assert len({row["score"] for row in rows["sft"]}) > 1
+    gain = run.summary["gold_rlhf"] - run.summary["gold_sft"]
+    assert run.summary["gold_gain"] == pytest.approx(gain)
+    assert run.summary["gold_gain_low"] <= gain <= run.summary["gold_gain_high"]
+
+
+def test_no_prompt_that_is_trained_on_is_measured_on(whole):
+    directory, _, _ = whole
+    train, held_out = (
+        {json.loads(line)["prompt"] for line in path.read_text().splitlines()}
+        for path in (
+            directory / "prompts" / "train.jsonl",
+            directory / "prompts" / "held-out.jsonl",
+        )
+    )
+    assert len(train) == TINY.train_prompts
+    assert len(held_out) == TINY.held_out_prompts
+    assert not train & held_out
+    _, comparisons = votes_of(directory / "comparisons.db")
+    assert {prompt for prompt, _ in comparisons} <= train
+
+
+def test_gold_is_measured_in_the_course_of_training(whole):
+    from llm_gym.stages.rlhf.records import Places
+
+    directory, run, _ = whole
+    looks = optimising.read_looks(Places(directory))
+    rollout = TINY.num_envs * TINY.max_new_tokens
+    assert [look["step"] for look in looks] == [0, rollout, 2 * rollout, 3 * rollout]
+    assert all(len(look["gold"]) == len(look["proxy"]) == 8 for look in looks)
+    assert looks[0]["kl"] is None
+    assert sum(looks[-1]["gold"]) / 8 == pytest.approx(run.summary["gold_rlhf"])
+
+
+def test_report_needs_no_other_file(whole):
+    directory, run, _ = whole
+    page = (directory / "report.html").read_text()
+    assert not re.search(r"<script|<link|<iframe|@import|url\(|\bsrc=|\bhref=", page)
+    assert not re.search(r"https?://", page)
+    for heading in ("1. Pre-training", "3. Comparisons", "5. PPO", "Reward model against true"):
+        assert heading in page
+    assert page.count('class="chart"') == 9
+    assert f"{run.summary['gold_gain']:+.1f}" in page
+
+
+def test_a_finished_run_is_not_done_again(whole, monkeypatch):
+    directory, run, _ = whole
+    before = {path: path.stat().st_mtime_ns for path in (directory / "stages").iterdir()}
+    for name in ("pretrain", "fine_tune", "compare"):
+        monkeypatch.setattr(stages, name, lambda *_, **__: pytest.fail("done again"))
+    assert walk(TINY, directory).summary == run.summary
+    assert before == {path: path.stat().st_mtime_ns for path in (directory / "stages").iterdir()}
+
+
+# ------------------------------------------------------------------ interrupted runs
+
+
+class Crash(BaseException):
+    """Ends a run as a kill would: nothing catches it."""
+
+
+def crash_after(monkeypatch, owner, name, calls):
+    """Lets a function work so many times, and end the run in the next call."""
+    real, left = getattr(owner, name), [calls]
+
+    def counted(*args, **kwargs):
+        if not left[0]:
+            raise Crash
+        left[0] -= 1
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, counted)
+
+
+def test_a_run_that_dies_everywhere_ends_like_one_that_does_not(whole, tmp_path, monkeypatch):
+    """In the middle of each stage, and between the work of a stage and its record."""
+    from llm_gym.runs.callbacks import CheckpointCallback
+    from llm_gym.stages.rlhf import records
+
+    directory, run, _ = whole
+    places_to_die = [
+        (stages, "pretrain", 0),
+        (stages, "answer_held_out", 0),  # a model is there, its record is not
+        (stages, "fine_tune", 0),
+        (PreferenceStore, "add", 1),  # one chunk of comparisons is there
+        (PreferenceStore, "add_votes", 0),  # comparisons, but no vote
+        (comparing, "vote_figures", 0),  # votes, but no record
+        (stages, "_against_gold", 0),  # a reward model, but no record
+        (CheckpointCallback, "_save", 0),  # before the first checkpoint
+        (CheckpointCallback, "_save", 1),  # after it
+        (optimising, "answer_held_out", 0),  # all trained, nothing measured
+        (records.atomic, "write_json", 1),  # measured, but no record
+        (road, "_print_results", 0),
+    ]
+    for owner, name, calls in places_to_die:
+        with monkeypatch.context() as patch:
+            crash_after(patch, owner, name, calls)
+            with pytest.raises(Crash):
+                walk(TINY, tmp_path / "parts")
+    resumed = walk(TINY, tmp_path / "parts")
+    assert resumed.summary == run.summary
+    assert votes_of(tmp_path / "parts" / "comparisons.db") == votes_of(directory / "comparisons.db")
+
+
+_KILLED = """
+import os, signal, sys
+import torch
+from llm_gym.runs.callbacks import CheckpointCallback
+from llm_gym.stages.rlhf import rlhf
+from llm_gym.feedback.preferences import PreferenceStore
+from tests.tiny_rlhf import TINY
+torch.set_num_threads(1)  # as the tests have it: sums in another order round otherwise
+owner, name, calls = {"comparisons": (PreferenceStore, "add", 1),
+                      "ppo": (CheckpointCallback, "_save", 1)}[sys.argv[2]]
+real, done = getattr(owner, name), []
+def kill(*args, **kwargs):
+    if len(done) == calls:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done.append(1)
+    return real(*args, **kwargs)
+setattr(owner, name, kill)
+rlhf(TINY, sys.argv[1], quiet=True)
+"""
+
+
+def test_kill_9_costs_nothing_but_time(whole, tmp_path):
+    _, run, _ = whole
+    output = tmp_path / "killed"
+    for where in ("comparisons", "ppo"):
+        command = [sys.executable, "-c", _KILLED, str(output), where]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (output / "summary.json").exists()
+    assert (output / "stages" / "4-reward-model.json").exists()
+    assert walk(TINY, output).summary == run.summary
+
+
+def test_ctrl_c_in_ppo_ends_with_a_checkpoint(whole, tmp_path, monkeypatch):
+    import shutil
+    from dataclasses import replace
+
+    directory, run, _ = whole
+    output = tmp_path / "stopped"
+    shutil.copytree(directory, output)
+    for path in (output / "summary.json", output / "stages" / "5-ppo.json"):
+        path.unlink()
+    shutil.rmtree(output / "ppo")
+    real = optimising.run_ppo
+
+    def stop_early(algorithm, total, *args, **kwargs):
+        return replace(real(algorithm, total // 3, *args, **kwargs), stopped=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optimising, "run_ppo", stop_early)
+        stopped = walk(TINY, output)
+    assert stopped.summary is None
+    assert not stopped.label_command
+    assert walk(TINY, output).summary["gold_rlhf"] == run.summary["gold_rlhf"]
+
+
+# ------------------------------------------------------------------ stage by stage
+
+
+def test_each_stage_alone_gives_what_the_road_gives(whole, tmp_path):
+    directory, run, _ = whole
+    functions = dict(
+        zip(
+            STAGES,
+            (pretrain_stage, fine_tune_stage, compare_stage, reward_model_stage, ppo_stage),
+            strict=True,
+        )
+    )
+    with pytest.raises(ValueError, match=r"stage sft in .* needs stage pretrain to be finished"):
+        fine_tune_stage(TINY, tmp_path / "alone", quiet=True)
+    for stage, function in functions.items():
+        record = function(TINY, tmp_path / "alone", quiet=True)
+        place = f"stages/{STAGES.index(stage) + 1}-{stage}.json"
+        other = json.loads((directory / place).read_text())
+        assert record.figures == other["figures"]
+        assert record.fingerprint == other["fingerprint"]
+    assert not (tmp_path / "alone" / "summary.json").exists()
+    assert walk(TINY, tmp_path / "alone").summary == run.summary

@@ -1,0 +1,247 @@
+"""What a person brings to the road: other settings, own files, own votes, hostile text."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+
+import pytest
+from rich.console import Console
+
+from llm_gym.feedback.preferences import Choice, PreferenceStore
+from llm_gym.files import render
+from llm_gym.stages.rlhf import RLHFSettings, rlhf
+from llm_gym.stages.rlhf.data import pairs_of, prompts_of
+from llm_gym.stages.rlhf.page import report_of
+from llm_gym.stages.rlhf.records import Places, begin
+from llm_gym.stages.rlhf.results import gather, summarise
+from tests.tiny_rlhf import TINY
+
+PEOPLE = TINY.with_values(raters="people", votes_per_comparison=1, train_prompts=15)
+
+
+def walk(settings, output):
+    return rlhf(settings, output, console=Console(file=io.StringIO()), quiet=True)
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory):
+    """A run in which people are to vote; copied before anything is done with it."""
+    directory = tmp_path_factory.mktemp("people") / "run"
+    return directory, walk(PEOPLE, directory)
+
+
+@pytest.fixture
+def people(waiting, tmp_path):
+    shutil.copytree(waiting[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def vote(store, comparisons, choose):
+    with PreferenceStore(store) as opened:
+        for number, one in enumerate(list(opened.comparisons())[:comparisons]):
+            opened.vote(one.id, "ann", choose(number), seconds=6.0, shown_first=number % 2)
+
+
+def alternately(number):
+    return Choice.FIRST if number % 3 else Choice.SECOND
+
+
+# ------------------------------------------------------------------ people vote
+
+
+def test_people_are_waited_for(waiting, people):
+    _, run = waiting
+    assert run.summary is None
+    assert run.label_command.startswith("llm-gym label ")
+    assert str(waiting[0] / "comparisons.db") in run.label_command
+    with PreferenceStore(people / "comparisons.db") as store:
+        assert run.waits_for_votes == store.progress().comparisons
+        assert store.progress().votes == 0
+    assert not (people / "stages" / "3-compare.json").exists()
+
+
+def test_too_few_votes_are_not_gone_on_with(people):
+    vote(people / "comparisons.db", 4, alternately)
+    again = walk(PEOPLE, people)
+    assert again.summary is None
+    with PreferenceStore(people / "comparisons.db") as store:
+        assert again.waits_for_votes == store.progress().comparisons - 4
+        assert store.progress().votes == 4
+
+
+def test_enough_votes_are_gone_on_with_and_their_time_is_measured(people):
+    vote(people / "comparisons.db", 1000, alternately)
+    summary = walk(PEOPLE, people).summary
+    assert summary["raters"] == 1
+    assert summary["votes"] == summary["comparisons"]
+    assert summary["rater_agreement"] is None
+    assert summary["labelling_hours"] == pytest.approx(summary["votes"] * 6 / 3600)
+    assert f"measured on {summary['votes']} votes" in (people / "report.html").read_text()
+
+
+def test_a_person_may_say_that_it_is_enough(people):
+    vote(people / "comparisons.db", 14, alternately)
+    fewer = PEOPLE.with_values(enough_votes=14)
+    assert walk(PEOPLE.with_values(enough_votes=15), people).waits_for_votes == 1
+    assert walk(fewer, people).summary["votes"] == 14
+
+
+def test_votes_that_say_nothing_are_refused_and_kept(people):
+    vote(people / "comparisons.db", 3, alternately)
+    with pytest.raises(ValueError, match="comparisons to train on, too few"):
+        walk(PEOPLE.with_values(enough_votes=3), people)
+    with PreferenceStore(people / "comparisons.db") as store:
+        assert store.progress().votes == 3
+
+
+# ------------------------------------------------------------------ other settings, other files
+
+
+def test_other_settings_in_the_same_directory_are_named(waiting):
+    directory, _ = waiting
+    with pytest.raises(ValueError, match=r"other settings: seed=7 \(there: 0\); take those of"):
+        walk(PEOPLE.with_values(seed=7), directory)
+    with pytest.raises(ValueError) as raised:
+        walk(PEOPLE.with_values(kl_coef=1.0, raters="simulated"), directory)
+    assert "raters='simulated' (there: 'people')" in str(raised.value)
+    assert f"kl_coef=1.0 (there: {PEOPLE.kl_coef})" in str(raised.value)
+
+
+def test_a_directory_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty and holds no run of rlhf"):
+        walk(TINY, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_that_changes_under_the_run_is_noticed(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("once upon a time\n" * 50)
+    settings = TINY.with_values(text=str(text))
+    begin(settings, tmp_path / "run")
+    begin(settings, tmp_path / "run")
+    text.write_text("another text\n" * 50)
+    with pytest.raises(ValueError, match=r"the file of text=.* has changed since"):
+        begin(settings, tmp_path / "run")
+
+
+def test_a_record_of_other_settings_is_refused(people):
+    path = people / "stages" / "2-sft.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "fingerprint": "0" * 64}))
+    with pytest.raises(ValueError, match=r"2-sft.json was written by a run with other settings"):
+        walk(PEOPLE, people)
+    path.write_text('{"stage": "sft"')
+    with pytest.raises(ValueError, match=r"2-sft.json cannot be read"):
+        walk(PEOPLE, people)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"total_tokens": 0}, "total_tokens must be at least 1, got 0"),
+        ({"held_out_prompts": 7}, "held_out_prompts must be at least 8, got 7"),
+        ({"raters": "cats"}, "raters must be people or simulated, got 'cats'"),
+        ({"simulated_raters": 1}, "votes_per_comparison=2 is more than there are raters"),
+        ({"enough_votes": 0}, "enough_votes must be at least 1 or None, got 0"),
+        ({"text": "a.txt", "start_from": "m"}, "start_from='m' skips it; give one of them"),
+        ({"heads": 5}, "heads=5 must divide width=96"),
+        ({"reward_epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"prompt_template": "no place"}, "prompt_template must contain {prompt}"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_the_first_stage(values, message):
+    with pytest.raises(ValueError) as raised:
+        RLHFSettings(**values)
+    assert message in str(raised.value)
+
+
+def test_a_missing_file_is_named_before_anything_is_written(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"pairs='no.jsonl': there is no such file"):
+        walk(TINY.with_values(pairs="no.jsonl"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# ------------------------------------------------------------------ own data
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Text, pairs and prompts of a world of questions about numbers."""
+    text, pairs, prompts = (tmp_path / name for name in ("t.txt", "p.jsonl", "q.txt"))
+    text.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(400)))
+    rows = [{"prompt": f"{n} and {n}?", "completion": f"{2 * n}"} for n in range(30)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prompts.write_text("".join(f"{n} and {n}?\n" for n in range(20, 50)))
+    return TINY.with_values(text=str(text), pairs=str(pairs)), str(prompts)
+
+
+def test_prompts_are_those_of_the_pairs_and_none_is_on_both_sides(own):
+    settings, _ = own
+    prompts = prompts_of(settings)
+    texts = [{row.text for row in rows} for rows in prompts]
+    assert len(prompts.held_out) == 8  # more than a fifth of 30, but the fewest there are
+    assert texts[0] | texts[1] <= {f"{n} and {n}?" for n in range(30)}
+    assert not texts[0] & texts[1]
+    pairs = pairs_of(settings, prompts.held_out)
+    assert {pair.prompt for pair in pairs.held_out} == texts[1]
+    assert len(pairs.train) == 22
+
+
+def test_own_prompts_keep_pairs_on_them_out_of_fine_tuning(own):
+    settings, path = own
+    settings = settings.with_values(prompts=path)
+    prompts = prompts_of(settings)
+    assert len(prompts.train) + len(prompts.held_out) == 22 + 8
+    pairs = pairs_of(settings, prompts.held_out)
+    assert not {pair.prompt for pair in pairs.train} & {row.text for row in prompts.held_out}
+
+
+def test_too_few_prompts_are_refused(own, tmp_path):
+    settings, _ = own
+    path = tmp_path / "few.txt"
+    path.write_text("a\nb\nc\na\nb\n")
+    with pytest.raises(ValueError, match="has 3 different prompts; at least 16 are needed"):
+        prompts_of(settings.with_values(prompts=str(path)))
+
+
+def test_own_text_pairs_and_judge_walk_the_whole_road(own, tmp_path):
+    settings, _ = own
+    settings = settings.with_values(true_rater="length:3", max_new_tokens=6, rater_noise=0.2)
+    summary = walk(settings, tmp_path / "own").summary
+    assert summary["held_out_prompts"] == 8
+    assert 0 <= summary["gold_sft"] <= 1
+    assert "0 and 0 make" not in (tmp_path / "own" / "report.html").read_text()
+
+
+def test_a_named_model_takes_the_place_of_pre_training(waiting, tmp_path):
+    base = str(waiting[0] / "base")
+    summary = walk(TINY.with_values(start_from=base), tmp_path / "named").summary
+    assert summary["pretrain_perplexity"] is None
+    assert not (tmp_path / "named" / "base").exists()
+    assert (
+        "Left out: the run starts from another model"
+        in (tmp_path / "named" / "report.html").read_text()
+    )
+
+
+# ------------------------------------------------------------------ text that is no friend
+
+
+def test_the_page_shows_hostile_text_and_does_not_run_it(people):
+    vote(people / "comparisons.db", 1000, alternately)
+    walk(PEOPLE, people)
+    path = people / "evaluations" / "ppo.json"
+    answers = json.loads(path.read_text())
+    evil = '<script>alert(1)</script><img src=x onerror="alert(2)">\u202e'
+    for row in answers["rows"]:
+        row["completion"] = evil
+    path.write_text(json.dumps(answers))
+    results = gather(PEOPLE, Places(people))
+    page = render(report_of(PEOPLE, results, summarise(results)))
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "\u202e" not in page
