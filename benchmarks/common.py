@@ -23,7 +23,7 @@ _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 
 
 def record(settings: dict[str, Any]) -> dict[str, Any]:
-    """Where, when and with what a benchmark ran; the head of every ``results.json``."""
+    """Where, when and with what a benchmark ran; the head of every `results.json`."""
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
@@ -88,7 +88,7 @@ def commit() -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a file at once or not at all, so that an interrupted run leaves no half of one."""
+    """Writes a file at once or not at all, so that an interrupted run leaves no half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -109,8 +109,8 @@ def bootstrap(
 
     Args:
         samples: One or more samples of numbers; each is resampled by itself, with replacement.
-        statistic: Takes the resampled arrays, shape ``(resamples, n)`` each, and returns the
-            statistic of each row, shape ``(resamples,)``.
+        statistic: Takes the resampled arrays, shape `(resamples, n)` each, and returns the
+            statistic of each row, shape `(resamples,)`.
         level: Share of the resampled statistics inside the interval.
         resamples: How many.
         seed: Seed of the resampling.

@@ -21,8 +21,8 @@ class Entry:
 
     Attributes:
         label: What people call it.
-        system: Module of ``benchmarks.systems``.
-        options: Keyword arguments of that module's ``build``.
+        system: Module of `benchmarks.systems`.
+        options: Keyword arguments of that module's `build`.
         workload: What differs from the benchmark's workload.
         peer: The peer's environment it runs in; None for the one that runs the benchmark.
         measures: Of "rollout" and "train".
@@ -44,14 +44,14 @@ class Entry:
 
 
 class Worker:
-    """A system in its own process; see ``benchmarks/worker.py`` for what is said between us.
+    """A system in its own process; see `benchmarks/worker.py` for what is said between us.
 
     Args:
         entry: The system.
         workload: Its workload, with the entry's differences already in it.
         threads: Threads of its tensor operations.
         log: File for everything the system prints.
-        seed: Of everything that is drawn.
+        seed: Seed of everything that is drawn.
 
     Raises:
         RuntimeError: The system could not be built; the end of its log is in the message.
@@ -81,7 +81,7 @@ class Worker:
         self.built = self._receive()
 
     def run(self, what: str) -> dict[str, Any]:
-        """Run one batch, "rollout" or "train", and return what it took (``worker.measure``).
+        """Runs one batch, "rollout" or "train", and return what it took (`worker.measure`).
 
         Raises:
             RuntimeError: The system failed; the end of its log is in the message.

@@ -1,8 +1,8 @@
 """What the systems of a comparison learn: model, prompts and reward, the same for all of them.
 
-``"favoured_words"`` is the workload's random GPT-2 and its random prompts. ``"polite_email"`` is
-the task of ``llm_gym/PoliteEmail-v0``: the model of about a million parameters that ships with the
-library, its training prompts, and the rules of :class:`llm_gym.PolitenessScorer` scaled to 0 to 1.
+`"favoured_words"` is the workload's random GPT-2 and its random prompts. `"polite_email"` is
+the task of `llm_gym/PoliteEmail-v0`: the model of about a million parameters that ships with the
+library, its training prompts, and the rules of `llm_gym.PolitenessScorer` scaled to 0 to 1.
 The peers take the library's scorer as it is, because a scorer and a reward function are the same
 thing: they import it from this tree, for which their environments have Gymnasium.
 """
@@ -59,7 +59,7 @@ class Tally:
         return scores
 
     def forget(self) -> None:
-        """Start a new batch."""
+        """Starts a new batch."""
         self._scores.clear()
 
     @property

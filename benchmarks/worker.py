@@ -1,8 +1,8 @@
 """One system in a process of its own, driven by lines of JSON.
 
-Started as ``python -m benchmarks.worker JSON`` with ``{"system": MODULE, "workload": {...},
-"options": {...}}``. It answers ``{"ready": true}`` once the system is built, and then one line to
-each request: ``{"do": "rollout"}`` or ``{"do": "train"}`` is answered with what the batch took. The
+Started as `python -m benchmarks.worker JSON` with `{"system": MODULE, "workload": {...},
+"options": {...}}`. It answers `{"ready": true}` once the system is built, and then one line to
+each request: `{"do": "rollout"}` or `{"do": "train"}` is answered with what the batch took. The
 end of the input ends it. Whatever libraries print goes to the standard error stream.
 """
 
@@ -20,11 +20,11 @@ from benchmarks.workload import Workload
 
 
 def measure(system: System, what: str, device: str) -> dict[str, Any]:
-    """Run one batch and say what it took.
+    """Runs one batch and say what it took.
 
     Returns:
-        ``tokens``, ``reward`` (None if unknown), ``cpu_seconds``, ``wall_seconds``, of those
-        ``rollout_cpu_seconds`` and ``rollout_wall_seconds``, and ``peak_mb`` so far.
+        `tokens`, `reward` (None if unknown), `cpu_seconds`, `wall_seconds`, of those
+        `rollout_cpu_seconds` and `rollout_wall_seconds`, and `peak_mb` so far.
     """
     inner = system.rollout_clock
     cpu_before, wall_before = inner.cpu_seconds, inner.wall_seconds
@@ -49,7 +49,7 @@ def measure(system: System, what: str, device: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Build the system that the command line names, then answer requests until the input ends."""
+    """Builds the system that the command line names, then answer requests until the input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries print to the standard output, which carries our answers
 

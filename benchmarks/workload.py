@@ -51,7 +51,7 @@ class Workload:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        """Refuse settings under which the systems would not do the same work."""
+        """Refuses settings under which the systems would not do the same work."""
         if self.task not in TASKS:
             raise ValueError(f"task={self.task!r} must be one of {', '.join(TASKS)}")
         for name in ("minibatch_episodes", "group_size"):
@@ -121,7 +121,7 @@ def build_tokenizer(workload: Workload) -> PreTrainedTokenizerFast:
 
 
 def build_prompt_ids(workload: Workload) -> NDArray[np.int64]:
-    """Token ids of the prompts, shape ``(prompts, prompt_tokens)``, the same for the same seed."""
+    """Token ids of the prompts, shape `(prompts, prompt_tokens)`, the same for the same seed."""
     rng = np.random.default_rng(workload.seed)
     return rng.integers(workload.vocabulary, size=(workload.prompts, workload.prompt_tokens))
 

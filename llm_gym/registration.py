@@ -16,7 +16,7 @@ PLUGIN_GROUP = "llm_gym.envs"
 
 
 def register_environments() -> None:
-    """Register the environments of the library; nothing heavy is imported until they are made."""
+    """Registers the environments of the library; nothing heavy is imported until they are made."""
     gym.register(
         "llm_gym/TextGeneration-v0",
         entry_point="llm_gym.text:TextGenerationEnv",
@@ -31,7 +31,7 @@ def register_environments() -> None:
 
 
 def register_task(id: str, **arguments: Any) -> None:
-    """Register a text environment of one's own: a task is prompts, a scorer and the rest as data.
+    """Registers a text environment of one's own: a task is prompts, a scorer and the rest as data.
 
     ```python
     llm_gym.register_task("me/Haiku-v0", tokenizer="gpt2", prompts="topics.txt", scorer=syllables)
@@ -39,12 +39,12 @@ def register_task(id: str, **arguments: Any) -> None:
     ```
 
     Args:
-        id: id for `gymnasium.make` and `gymnasium.make_vec`.
-        **arguments: arguments of `TextGenerationEnv`; those given to `make` take precedence. They
+        id: Id for `gymnasium.make` and `gymnasium.make_vec`.
+        **arguments: Arguments of `TextGenerationEnv`; those given to `make` take precedence. They
             are used as they are, never copied: environments share the scorer and its model.
 
     Raises:
-        gymnasium.error.Error: the id is malformed.
+        gymnasium.error.Error: The id is malformed.
     """
 
     # Functions, because Gymnasium would deep-copy registered keyword arguments, scorer and all.
@@ -62,7 +62,7 @@ def register_task(id: str, **arguments: Any) -> None:
 
 
 def make_polite_email(**arguments: Any) -> TextGenerationEnv:
-    """Write an email as asked, judged for politeness from 0 to 100 (`llm_gym/PoliteEmail-v0`).
+    """Writes an email as asked, judged for politeness from 0 to 100 (`llm_gym/PoliteEmail-v0`).
 
     Args:
         **arguments: `split` ("train" or "test") chooses the prompts; all others are arguments of
@@ -78,10 +78,10 @@ def make_polite_email(**arguments: Any) -> TextGenerationEnv:
 
 
 def make_polite_email_vector(**arguments: Any) -> TextGenerationVectorEnv:
-    """Make the vector form of `llm_gym/PoliteEmail-v0`.
+    """Makes the vector form of `llm_gym/PoliteEmail-v0`.
 
     Args:
-        **arguments: as `make_polite_email`, for `TextGenerationVectorEnv`.
+        **arguments: As `make_polite_email`, for `TextGenerationVectorEnv`.
 
     Returns:
         The vector environment.
@@ -93,7 +93,7 @@ def make_polite_email_vector(**arguments: Any) -> TextGenerationVectorEnv:
 
 
 def load_plugins() -> None:
-    """Import the modules of the entry-point group `llm_gym.envs`, which register environments.
+    """Imports the modules of the entry-point group `llm_gym.envs`, which register environments.
 
     One that fails to import is left out with a warning that names it, so that a broken plug-in
     does not break `import llm_gym`.

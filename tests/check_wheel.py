@@ -1,6 +1,6 @@
 """Checks a built wheel without the source tree: `python tests/check_wheel.py dist/llm_gym-*.whl`.
 
-Its only top-level name is ``llm_gym``, every module imports, the environments register, and the
+Its only top-level name is `llm_gym`, every module imports, the environments register, and the
 embedded models are inside, in at most 4 MB.
 """
 

@@ -16,18 +16,18 @@ STATES = [[0, *answer[:-1]] for answer in ANSWERS]
 
 
 def logits(seed: int) -> torch.Tensor:
-    """Logits by state, float64 ``(3, V)``, differentiable."""
+    """Logits by state, float64 `(3, V)`, differentiable."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(3, 3, generator=generator, dtype=torch.float64).requires_grad_()
 
 
 def token_log_probs(table: torch.Tensor, answer: int) -> torch.Tensor:
-    """Log-probabilities of an answer's tokens, float ``(t,)``."""
+    """Log-probabilities of an answer's tokens, float `(t,)`."""
     return table.log_softmax(-1)[STATES[answer], list(ANSWERS[answer])]
 
 
 def probabilities(table: torch.Tensor) -> torch.Tensor:
-    """Of all answers, float ``(7,)``."""
+    """Of all answers, float `(7,)`."""
     return torch.stack([token_log_probs(table, i).sum() for i in range(len(ANSWERS))]).exp()
 
 
@@ -38,6 +38,6 @@ def gradient(value: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 
 
 def divergence(table: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Exact ``KL(pi || pi_ref)`` over whole answers."""
+    """Exact `KL(pi || pi_ref)` over whole answers."""
     p, q = probabilities(table), probabilities(reference.detach())
     return (p * (p.log() - q.log())).sum()

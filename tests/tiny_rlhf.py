@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from llm_gym.stages import compare
-from llm_gym.stages.rlhf import RLHFSettings
+from llm_gym.stages.rlhf import RLHFConfig
 
 compare._CHUNK = 12  # so that there are several chunks to die between
 
-TINY = RLHFSettings.quick().with_values(
+TINY = RLHFConfig.quick().with_values(
     documents=60,
     vocab_size=300,
     context=256,

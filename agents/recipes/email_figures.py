@@ -58,7 +58,7 @@ def sample_answers(
     seed: int | None,
     batch_size: int = 128,
 ) -> list[Answer]:
-    """Continue texts by sampling from the model's own distribution, or greedily.
+    """Continues texts by sampling from the model's own distribution, or greedily.
 
     Args:
         model: A causal language model.
@@ -66,7 +66,7 @@ def sample_answers(
         texts: What to continue, prompt template already applied.
         max_new_tokens: Budget of tokens.
         seed: Seed of the samples; None decodes greedily. The global generator is left alone.
-        batch_size: Texts per call of ``generate``.
+        batch_size: Texts per call of `generate`.
 
     Returns:
         One answer per text.

@@ -2,7 +2,7 @@
 
     python agents/recipes/email_models.py --output DIR
 
-writes ``DIR/email-base``, ``DIR/email-sft`` and ``DIR/MODEL_CARD.md``. The text comes from the
+writes `DIR/email-base`, `DIR/email-sft` and `DIR/MODEL_CARD.md`. The text comes from the
 library's own generator (`llm_gym.polite_email`), the training from `llm_gym.stages`; every random
 choice follows from the seed. On the same machine with the same number of threads the weights come
 out bit for bit the same.
@@ -53,10 +53,10 @@ class Recipe:
 def build(
     output: str | Path, recipe: Recipe | None = None, *, seed: int = 0, quiet: bool = False
 ) -> dict[str, Any]:
-    """Make both models and their card.
+    """Makes both models and their card.
 
     Args:
-        output: Directory for ``email-base``, ``email-sft``, ``MODEL_CARD.md``, ``figures.json``.
+        output: Directory for `email-base`, `email-sft`, `MODEL_CARD.md`, `figures.json`.
         recipe: Settings; None means those of the shipped models.
         seed: Seed of text, initial weights and orders.
         quiet: No progress bars.

@@ -1,4 +1,4 @@
-"""The model card of ``llm_gym/facts-sft``."""
+"""The model card of `llm_gym/facts-sft`."""
 
 from __future__ import annotations
 

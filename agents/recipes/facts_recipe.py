@@ -2,7 +2,7 @@
 
     python agents/recipes/facts_recipe.py --output DIR
 
-writes ``DIR/facts-sft`` with its model card. Every random choice follows from the seed; on the same
+writes `DIR/facts-sft` with its model card. Every random choice follows from the seed; on the same
 machine with one thread the weights come out bit for bit the same.
 """
 
@@ -75,7 +75,7 @@ def word_tokenizer(texts: Iterable[str], *, context: int) -> PreTrainedTokenizer
     """A tokenizer with one token for each word, the space before it included.
 
     Args:
-        texts: All words it shall know; any other becomes ``<|unk|>``.
+        texts: All words it shall know; any other becomes `<|unk|>`.
         context: Longest input of the model it is for (`model_max_length`).
 
     Returns:
@@ -111,10 +111,10 @@ def word_tokenizer(texts: Iterable[str], *, context: int) -> PreTrainedTokenizer
 def build(
     output: str | Path, recipe: Recipe | None = None, *, seed: int = 0, quiet: bool = False
 ) -> dict[str, Any]:
-    """Make the model and its card.
+    """Makes the model and its card.
 
     Args:
-        output: Directory for ``facts-sft``.
+        output: Directory for `facts-sft`.
         recipe: Settings; None means those of the shipped model.
         seed: Seed of text, initial weights and orders.
         quiet: No progress bars.
@@ -207,7 +207,7 @@ def _pretrain(
     *,
     quiet: bool,
 ) -> list[float]:
-    """Minimise the next-token loss on single documents; returns the thinned loss curve."""
+    """Minimises the next-token loss on single documents; returns the thinned loss curve."""
     import torch
 
     from llm_gym.supervised import loop as op

@@ -20,7 +20,7 @@ def judge(
     """Every claim for which there are runs.
 
     Args:
-        scores: Gain, ``(seeds, tasks)`` by algorithm.
+        scores: Gain, `(seeds, tasks)` by algorithm.
         runs: Training runs.
         lengths: Runs of `measure_lengths`.
         penalties: Runs of `measure_kl_gradient`.

@@ -2,8 +2,8 @@
 
 Shared by all: the environment as it stands, a discount of 0.985 (13 s ahead), networks of two
 layers of 64, and a learning rate that falls in a straight line to a fiftieth. PPO and SAC have the
-settings of ``agents/ppo_autopilot.py`` (which flies by movements, an easier task) and
-``agents/sac_autopilot.py``, but SAC takes one gradient step for sixteen steps flown instead of for
+settings of `agents/ppo_autopilot.py` (which flies by movements, an easier task) and
+`agents/sac_autopilot.py`, but SAC takes one gradient step for sixteen steps flown instead of for
 four. A2C and TRPO have PPO's rate and lambda, TD3 what SAC has; the rest is the libraries' own.
 """
 
@@ -21,7 +21,7 @@ TUNING = (
 )
 AUTOPILOT = "llm_gym/Autopilot-v0"
 FLIGHT = "autopilot"
-"""The kind of tasks, as ``--only`` takes it."""
+"""The kind of tasks, as `--only` takes it."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class FlightEntry:
 
     Attributes:
         label: What people call it.
-        algorithm: Where its class is, ``"module:Class"``.
-        arguments: Of the class.
+        algorithm: Where its class is, `"module:Class"`.
+        arguments: Arguments of the class.
         learning_rate: At the start of a run.
         rows: Aeroplanes side by side.
         noise: Standard deviation of the noise on actions, for an algorithm whose policy has none of
@@ -54,8 +54,9 @@ class FlightBudget:
 
     Attributes:
         seeds: Runs of each algorithm.
-        first_seed: Of them.
-        steps: Of all aeroplanes together, 0.2 s each; the default is whole rollouts of everybody.
+        first_seed: First seed of them.
+        steps: Steps of all aeroplanes together, 0.2 s each; the default is whole rollouts of
+        everybody.
         evaluations: Times that the held-out flights are flown, the first before training.
         flights: Held-out flights at each level of turbulence.
     """
@@ -112,7 +113,7 @@ FLIGHT_ENTRIES: dict[str, FlightEntry] = {
         "stock TD3", "stable_baselines3:TD3", _OFF_POLICY, learning_rate=1e-3, rows=64, noise=0.1
     ),
 }
-"""The algorithms that fly, by the name that ``--algorithms`` takes."""
+"""The algorithms that fly, by the name that `--algorithms` takes."""
 
 
 def of_a_flight_run(budget: FlightBudget) -> dict[str, Any]:

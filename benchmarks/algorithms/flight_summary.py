@@ -29,7 +29,7 @@ def summarise_flights(runs: list[Run], plan: FlightPlan) -> dict[str, Any]:
         plan: What was asked for.
 
     Returns:
-        ``flights``: by algorithm, means over seeds and levels of turbulence with 95 % intervals
+        `flights`: by algorithm, means over seeds and levels of turbulence with 95 % intervals
         over seeds; interquartile means, intervals stratified by level; pilots by hand.
     """
     done = [run for run in runs if run["kind"] == "flight" and run["status"] == "done"]
@@ -52,7 +52,7 @@ def summarise_flights(runs: list[Run], plan: FlightPlan) -> dict[str, Any]:
 
 
 def returns_of(runs: list[Run]) -> statistics.Floats:
-    """Held-out returns at the end: float64 ``(seeds, levels)``."""
+    """Held-out returns at the end: float64 `(seeds, levels)`."""
     ends = [run["end"] for run in sorted(runs, key=lambda run: run["seed"])]
     return np.array([[end[f"return/{level}"] for level in LEVELS] for end in ends])
 

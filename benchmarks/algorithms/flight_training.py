@@ -28,7 +28,7 @@ def make_flyer(entry: FlightEntry, seed: int) -> Any:
 
     Args:
         entry: Which.
-        seed: Of everything random.
+        seed: Seed of everything random.
     """
     from agents.sac_autopilot import Config, make_env  # the environment as it stands
 
@@ -52,7 +52,7 @@ def point_of(row: dict[str, float]) -> dict[str, float]:
     """A point of the curve from a row of the log: by level, and means over levels.
 
     Args:
-        row: ``step``, ``time/cpu_seconds``, and each of `MEASURES` at each of `LEVELS`.
+        row: `step`, `time/cpu_seconds`, and each of `MEASURES` at each of `LEVELS`.
 
     Raises:
         ValueError: A figure is missing, as it is where it was not finite.
@@ -74,10 +74,10 @@ def train_to_fly(job: dict[str, Any]) -> dict[str, Any]:
     """One run from beginning to end.
 
     Args:
-        job: ``entry``, ``budget`` and ``seed``.
+        job: `entry`, `budget` and `seed`.
 
     Returns:
-        The curve, and its first and last point as ``start`` and ``end``: steps, CPU seconds of
+        The curve, and its first and last point as `start` and `end`: steps, CPU seconds of
         learning, and return (0 to 300), share of successful flights (0 to 1) and stick movement
         (degrees a step), each by level of turbulence and as a mean over levels.
 

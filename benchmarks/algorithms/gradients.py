@@ -27,7 +27,7 @@ def measure_gradient(job: dict[str, Any]) -> dict[str, Any]:
     """Bias and variance of an algorithm's gradient estimator.
 
     Args:
-        job: ``entry``, ``task``, ``budget`` and ``seed``.
+        job: `entry`, `task`, `budget` and `seed`.
 
     Returns:
         `EstimatorFigures` by name.
@@ -66,11 +66,11 @@ def sampled_gradients(
         rows: Episodes of a rollout.
         rollouts: Samples K.
         warmup: Rollouts before.
-        seed: Of the sampling.
-        objective: What the exact gradient is of, a function of problem and policy; None is ``J``.
+        seed: Seed of the sampling.
+        objective: What the exact gradient is of, a function of problem and policy; None is `J`.
 
     Returns:
-        Samples ``(K, D)``, with the sign of an ascent, and the exact gradient ``(D,)``.
+        Samples `(K, D)`, with the sign of an ascent, and the exact gradient `(D,)`.
     """
     one_step = {**(entry.one_step or {}), "max_grad_norm": _UNCLIPPED}
     # Values need a pace of their own: the policy stands still.
@@ -118,10 +118,10 @@ KL_VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def measure_kl_gradient(job: dict[str, Any]) -> dict[str, Any]:
-    """The gradient of the penalty alone, on a problem that pays nothing, against ``-beta KL``'s.
+    """The gradient of the penalty alone, on a problem that pays nothing, against `-beta KL`'s.
 
     Args:
-        job: ``variant`` (of `KL_VARIANTS`), ``task``, ``budget`` and ``seed``.
+        job: `variant` (of `KL_VARIANTS`), `task`, `budget` and `seed`.
     """
     budget, problem = job["budget"], make_problem(job["task"], job["seed"])
     nothing = KnownOptimum(

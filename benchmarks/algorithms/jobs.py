@@ -24,8 +24,8 @@ def run_jobs(work: Work, jobs: Sequence[Job], workers: int) -> Iterator[tuple[Jo
         workers: Processes at a time.
 
     Yields:
-        Jobs and results: ``{"status": "done", **returned}``, or ``{"status": "crashed", "error":
-        ..., "traceback": ...}`` if the work raised or its process died.
+        Jobs and results: `{"status": "done", **returned}`, or `{"status": "crashed", "error":
+        ..., "traceback": ...}` if the work raised or its process died.
     """
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")

@@ -51,10 +51,10 @@ def measure_lengths(job: dict[str, Any]) -> dict[str, Any]:
     """Trains without a KL penalty and watches wrong answers.
 
     Args:
-        job: ``entry``, ``budget`` and ``seed``.
+        job: `entry`, `budget` and `seed`.
 
     Returns:
-        ``wrong_lengths`` and ``wrong`` (probability) at even steps, and ``slope``: words gained
+        `wrong_lengths` and `wrong` (probability) at even steps, and `slope`: words gained
         per tenth of probability that wrong answers lost, by least squares.
     """
     entry, seed = job["entry"], job["seed"]

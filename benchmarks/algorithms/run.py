@@ -15,9 +15,9 @@ fly. A run that was interrupted goes on with the same command.
     python benchmarks/algorithms/run.py --tune --output runs/algorithms
     python benchmarks/algorithms/run.py --tune --only polite-email reasoning --output runs/text
 
-``--tune`` tries the same learning rates for every algorithm, on problems of their own or, on text,
-on prompts of training, and writes ``tuning.json``; runs with the same ``--output`` use it. Without
-``--only`` it is for the known optimum. ``--report`` writes tables and pictures of the runs that are
+`--tune` tries the same learning rates for every algorithm, on problems of their own or, on text,
+on prompts of training, and writes `tuning.json`; runs with the same `--output` use it. Without
+`--only` it is for the known optimum. `--report` writes tables and pictures of the runs that are
 there.
 """
 
@@ -62,7 +62,7 @@ TUNED = "tuning.json"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; ``budget`` is what was asked for."""
+    """The command line; `budget` is what was asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -121,7 +121,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def tuned(entries: dict[str, Entry], output: Path) -> dict[str, Entry]:
-    """The entries with the learning rates of ``tuning.json``, where there is one."""
+    """The entries with the learning rates of `tuning.json`, where there is one."""
     path = output / TUNED
     if not path.exists():
         return entries
@@ -225,7 +225,7 @@ def _mean(values: list[float]) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, measure, judge, draw; writes ``results.json``, ``results.md`` and pictures."""
+    """Train, measure, judge, draw; writes `results.json`, `results.md` and pictures."""
     given = parse(arguments)
     from benchmarks.algorithms.statistics import require_rliable
 

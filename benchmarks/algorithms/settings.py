@@ -20,8 +20,8 @@ class Entry:
 
     Attributes:
         label: What people call it.
-        algorithm: Where its class is, ``"module:Class"``.
-        arguments: Of the class. ``"$beta"`` is the task's price of a nat.
+        algorithm: Where its class is, `"module:Class"`.
+        arguments: Arguments of the class. `"$beta"` is the task's price of a nat.
         learning_rate: The one that tuning chose.
         kl_start: How many times as much a nat costs at first; its price falls to the task's beta
             over the first half of a run.
@@ -53,7 +53,7 @@ class Task:
     """A problem whose optimum is known.
 
     Attributes:
-        family: Of rewards.
+        family: Family of rewards.
         vocab_size: Words.
         length: Most words of an answer.
         num_prompts: Prompts.
@@ -77,7 +77,7 @@ class Budget:
         seeds: Runs of each algorithm on each task, each on a problem of its own.
         first_seed: Tuning used others.
         rows: Episodes sampled at a time.
-        episodes: Of a run.
+        episodes: Episodes of a run.
         evaluations: Times the policy is evaluated exactly, spread evenly over a run.
         gradient_rollouts: Rollouts that the gradient estimator is measured on; 0 is not at all.
         gradient_seeds: Problems that it is measured on.
@@ -205,7 +205,7 @@ ENTRIES: dict[str, Entry] = {
         "DPO, online", "llm_gym.learning.dpo:DPO", {"beta": BETA, "online": True}, group_size=2
     ),
 }
-"""The algorithms, by the name that ``--algorithms`` takes."""
+"""The algorithms, by the name that `--algorithms` takes."""
 
 
 SAME_ON_TABLES = ("ppo_separate", "ppo_detached")

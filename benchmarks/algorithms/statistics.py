@@ -16,7 +16,7 @@ DISTANCES = np.geomspace(1.0, 1e-4, 81)
 
 
 def require_rliable() -> None:
-    """Raises a clear ``ImportError`` if rliable cannot be used."""
+    """Raises a clear `ImportError` if rliable cannot be used."""
     try:
         import rliable.library  # noqa: F401
     except (ImportError, TypeError) as error:  # arch 7.2 with pandas 3 ends in a TypeError
@@ -27,12 +27,12 @@ def require_rliable() -> None:
 
 
 def score_matrix(runs: list[dict[str, Any]], tasks: list[str], figure: str) -> Floats:
-    """A figure at the end of runs: float64 ``(seeds, tasks)``, of the seeds that did all tasks.
+    """A figure at the end of runs: float64 `(seeds, tasks)`, of the seeds that did all tasks.
 
     Args:
         runs: Those of one algorithm.
         tasks: Names.
-        figure: Of ``run["end"]``.
+        figure: Figure of `run["end"]`.
     """
     found = {(run["seed"], run["task"]): run["end"][figure] for run in runs}
     seeds = sorted({seed for seed, _ in found})
@@ -47,12 +47,12 @@ def interquartile_means(
     """Interquartile mean over runs and tasks with a 95 % interval, stratified by task.
 
     Args:
-        scores: ``(seeds, tasks)`` by algorithm.
-        resamples: Of the bootstrap.
-        seed: Of the resampling.
+        scores: `(seeds, tasks)` by algorithm.
+        resamples: Resamples of the bootstrap.
+        seed: Seed of the resampling.
 
     Returns:
-        ``iqm``, ``low`` and ``high`` by algorithm.
+        `iqm`, `low` and `high` by algorithm.
     """
     from rliable import metrics
 
@@ -79,13 +79,13 @@ def improvement(
     """Probability that a run of X is better than one of Y on a task drawn at random.
 
     Args:
-        scores: ``(seeds, tasks)`` by algorithm.
+        scores: `(seeds, tasks)` by algorithm.
         pairs: X and Y.
-        resamples: Of the bootstrap.
-        seed: Of the resampling.
+        resamples: Resamples of the bootstrap.
+        seed: Seed of the resampling.
 
     Returns:
-        ``probability``, ``low`` and ``high`` by ``"X > Y"``.
+        `probability`, `low` and `high` by `"X > Y"`.
     """
     from rliable import metrics
 

@@ -48,7 +48,7 @@ class RunStore:
         """The jobs that are not done yet; those that crashed are wanted again.
 
         Args:
-            jobs: Dicts with ``key`` (names the job) and ``settings`` (fingerprint).
+            jobs: Dicts with `key` (names the job) and `settings` (fingerprint).
 
         Raises:
             OtherRunsError: A job was done with other settings.

@@ -16,10 +16,10 @@ _DATA_SEED = 0  # of model and prompts; the runs' seeds are of the training
 
 
 def make_model(job: dict[str, Any]) -> dict[str, Any]:
-    """Makes a task's model in ``job["folder"]``; a job like any other.
+    """Makes a task's model in `job["folder"]`; a job like any other.
 
     Args:
-        job: ``task``, ``folder``, ``data`` and ``settings``.
+        job: `task`, `folder`, `data` and `settings`.
 
     Returns:
         What the maker has to say.

@@ -23,7 +23,7 @@ from benchmarks.algorithms.text_settings import (
 
 KNOWN = "known-optimum"
 KINDS = (KNOWN, *TEXT_TASKS, FLIGHT)
-"""What ``--only`` takes."""
+"""What `--only` takes."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class TextPlan:
         tasks: By name.
         entries: Those that can run, by task and name.
         folders: Where the models that have to be made are, by task.
-        data: The file of ``--data``.
+        data: The file of `--data`.
         budget: What was asked for.
         cannot_run: What cannot run, and why.
-        crashed: Models that could not be made, as ``key`` and ``error``.
+        crashed: Models that could not be made, as `key` and `error`.
         tuning: How the learning rates of tasks were chosen, of those that were.
     """
 
@@ -143,7 +143,7 @@ def make_models(plan: TextPlan, workers: int) -> TextPlan:
 
 
 def model_settings(plan: TextPlan, name: str) -> str:
-    """Fingerprint of what the model of a task is made of; ``""`` if it is not made."""
+    """Fingerprint of what the model of a task is made of; `""` if it is not made."""
     task = plan.tasks[name]
     if not task.maker:
         return ""
@@ -177,7 +177,7 @@ def text_job(
     """What decides the result of a run on text, with its fingerprint; a job also has names.
 
     Args:
-        kind: Of the work.
+        kind: Kind of the work.
         entry: The algorithm.
         task: On what.
         budget: How much.

@@ -16,12 +16,12 @@ class TextTask:
 
     Attributes:
         env: Id of the environment.
-        model: Name of the model to train, or ``""`` if ``maker`` makes it.
-        maker: Function ``"module:name"`` of a folder, the file of ``--data`` (or None) and a
-            number of steps (or None), that makes ``folder/model``, and ``folder/prompts.json``
-            (``training`` and ``measuring``) if the task has no prompts of its own.
+        model: Name of the model to train, or `""` if `maker` makes it.
+        maker: Function `"module:name"` of a folder, the file of `--data` (or None) and a
+            number of steps (or None), that makes `folder/model`, and `folder/prompts.json`
+            (`training` and `measuring`) if the task has no prompts of its own.
         maker_steps: For the maker; None is its own choice.
-        scorer: Function ``"module:name"`` of the folder (or None) that makes the scorer; None is
+        scorer: Function `"module:name"` of the folder (or None) that makes the scorer; None is
             the task's own.
         environment: Further arguments of the environment.
         tokens: Sampled in a run, by every algorithm alike.
@@ -50,7 +50,7 @@ class TextBudget:
 
     Attributes:
         seeds: Runs of each algorithm on each task.
-        first_seed: Of them.
+        first_seed: First seed of them.
         evaluations: Times that the held-out prompts are answered, the first before training.
         measured_prompts: Held-out prompts that are answered, at most.
         tuning_seeds: Runs of each algorithm with each learning rate that is tried.
@@ -98,12 +98,12 @@ TEXT_TASKS: dict[str, TextTask] = {
         needs_data=True,
     ),
 }
-"""The tasks, by the name that ``--only`` takes."""
+"""The tasks, by the name that `--only` takes."""
 
 QUICK_TOKENS = {"polite-email": 5_000, "reasoning": 5_000, "real-text": 5_000}
 QUICK_MAKER_STEPS = {"real-text": 60}
 QUICK_ALGORITHMS = ("ppo", "rloo_4", "grpo", "dr_grpo", "raft")
-"""What ``--quick`` runs on text where ``--algorithms`` is not given."""
+"""What `--quick` runs on text where `--algorithms` is not given."""
 
 
 def quick_task(name: str) -> TextTask:

@@ -27,7 +27,7 @@ def summarise_text(runs: list[Run], plan: TextPlan) -> dict[str, Any]:
         plan: What was asked for.
 
     Returns:
-        ``held_out`` by task and algorithm, and ``text``: differences between critics by task, and
+        `held_out` by task and algorithm, and `text`: differences between critics by task, and
         statistics over tasks, of the algorithms that ran on all of them.
     """
     done = [run for run in runs if run["kind"] == "text" and run["status"] == "done"]
@@ -73,7 +73,7 @@ def critics(runs: list[Run]) -> list[dict[str, Any]]:
         runs: Finished ones on a task.
 
     Returns:
-        Pairs ``better`` and ``worse`` with ``seeds``, ``mean``, ``low`` and ``high`` of the
+        Pairs `better` and `worse` with `seeds`, `mean`, `low` and `high` of the
         difference between their scores, of pairs with seeds in common.
     """
     scores: dict[str, dict[int, float]] = {name: {} for name in CRITICS}

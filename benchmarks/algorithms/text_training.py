@@ -131,11 +131,11 @@ def train_on_text(job: dict[str, Any]) -> dict[str, Any]:
     """One run from beginning to end.
 
     Args:
-        job: ``entry``, ``task``, ``budget``, ``seed``, ``folder`` and ``kind``: a run that chooses
-            a learning rate (``"text-tune"``) answers prompts of training, not those held out.
+        job: `entry`, `task`, `budget`, `seed`, `folder` and `kind`: a run that chooses
+            a learning rate (`"text-tune"`) answers prompts of training, not those held out.
 
     Returns:
-        The curve, and its first and last point as ``start`` and ``end``.
+        The curve, and its first and last point as `start` and `end`.
 
     Raises:
         ValueError: A figure is not finite.

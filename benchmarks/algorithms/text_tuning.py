@@ -60,11 +60,11 @@ def choose_rates(runs: list[dict[str, Any]], plan: TextPlan) -> dict[str, Tuning
     """The best rate of every algorithm on every task.
 
     Args:
-        runs: Of tuning, finished ones and others.
+        runs: Runs of tuning, finished ones and others.
         plan: What was asked for.
 
     Returns:
-        By task: ``chosen`` and ``mean_objective`` by algorithm, and ``how`` they were found.
+        By task: `chosen` and `mean_objective` by algorithm, and `how` they were found.
     """
     found: dict[str, Tuning] = {}
     for task_name in plan.tasks:

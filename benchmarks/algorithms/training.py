@@ -28,7 +28,7 @@ _WATCHED = ("train/clip_fraction", "train/approx_kl")
 
 
 def named(path: str) -> Any:
-    """The object at ``"module:name"``."""
+    """The object at `"module:name"`."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -80,7 +80,7 @@ def make_algorithm(
         entry: Which.
         problem: On what.
         rows: Episodes at a time.
-        seed: Of everything random.
+        seed: Seed of everything random.
         **changes: Arguments that take the place of the entry's.
     """
     env = gym.make_vec(
@@ -117,11 +117,11 @@ def build(
 
     Args:
         entry: Which.
-        env: Of text, in groups as the entry wants them.
+        env: Env of text, in groups as the entry wants them.
         language_model: Name or path of the model to train.
-        beta: Price of a nat, for ``"$beta"``.
+        beta: Price of a nat, for `"$beta"`.
         length: Most tokens of an answer: a rollout of stock algorithms.
-        seed: Of everything random.
+        seed: Seed of everything random.
         decay: Whether the learning rate falls to zero.
         **changes: Arguments that take the place of the entry's.
     """
@@ -162,7 +162,7 @@ def _filled_in(value: Any, beta: float | Schedule) -> Any:
 
 
 class KLPenalty:
-    """Subtracts ``beta * (log pi - log pi_ref)`` from every token's reward of a rollout.
+    """Subtracts `beta * (log pi - log pi_ref)` from every token's reward of a rollout.
 
     Args:
         model: Whose policy, as it is now, is the reference.
@@ -173,7 +173,7 @@ class KLPenalty:
         self.model, self.reference, self.beta = model, ReferenceModel.of(model.policy), beta
 
     def __call__(self, buffer: EpisodeBuffer) -> None:
-        """See the argument ``before_returns`` of `EpisodeBuffer`."""
+        """See the argument `before_returns` of `EpisodeBuffer`."""
         segments = buffer.segments()
         places = buffer.places(segments)
         theirs = self.reference.log_probs(buffer.episode_batch(segments)).numpy()
@@ -227,7 +227,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     """One run from beginning to end.
 
     Args:
-        job: ``entry``, ``task``, ``budget`` and ``seed``.
+        job: `entry`, `task`, `budget` and `seed`.
 
     Returns:
         The curve, its last point, and what was logged of updates.

@@ -12,12 +12,12 @@ class Training(NamedTuple):
     """An agent to train.
 
     Attributes:
-        label: in tables and pictures.
-        script: module in ``agents/``, with ``Config``, ``train`` and ``save``.
-        options: fields of its Config that are not the defaults.
-        seeds: how many.
-        quick_steps: environment steps with ``--quick``, too few to judge the agent by.
-        quick_seeds: how many.
+        label: In tables and pictures.
+        script: Module in `agents/`, with `Config`, `train` and `save`.
+        options: Fields of its Config that are not the defaults.
+        seeds: How many.
+        quick_steps: Environment steps with `--quick`, too few to judge the agent by.
+        quick_seeds: How many.
     """
 
     label: str
@@ -68,10 +68,10 @@ class Contender(NamedTuple):
     """An environment whose steps are timed.
 
     Attributes:
-        label: in tables and pictures.
+        label: In tables and pictures.
         env: id.
-        num_envs: rows of a vector environment; None for a single one.
-        options: of the constructor.
+        num_envs: Rows of a vector environment; None for a single one.
+        options: Options of the constructor.
     """
 
     label: str
@@ -106,9 +106,9 @@ class Ratio(NamedTuple):
     """Steps per CPU second of one contender over those of another.
 
     Attributes:
-        of: key of ``CONTENDERS``.
-        over: key of ``CONTENDERS``.
-        goal: what it should be at least; None where there is no goal.
+        of: Key of `CONTENDERS`.
+        over: Key of `CONTENDERS`.
+        goal: What it should be at least; None where there is no goal.
     """
 
     of: str

@@ -97,7 +97,7 @@ def draw_agents(results: dict[str, Any], path: Path) -> None:
 
 
 def draw_gap(results: dict[str, Any], path: Path) -> None:
-    """Return and success of each pilot in the toy and in JSBSim."""
+    """Returns and success of each pilot in the toy and in JSBSim."""
     rows = results["rows"]
     levels = list(dict.fromkeys(row["turbulence"] for row in rows))
     pilots = dict.fromkeys((row["pilot"], row["label"]) for row in rows)

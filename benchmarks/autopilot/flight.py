@@ -27,10 +27,10 @@ def fly(pilot: str) -> dict[str, list[float]]:
     """Flies from `START` and notes the instruments.
 
     Args:
-        pilot: name or file, for ``load_pilot``.
+        pilot: Name or file, for `load_pilot`.
 
     Returns:
-        ``time_s`` and ``READINGS``, one value at the start and one a step, and ``return``.
+        `time_s` and `READINGS`, one value at the start and one a step, and `return`.
     """
     flyer: Any = load_pilot(pilot)
     env = AutopilotEnv()

@@ -18,13 +18,13 @@ def measure_gap(*, episodes: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Part "gap".
 
     Args:
-        episodes: flown by each pilot, at each level, of each aeroplane.
-        say: told of progress.
+        episodes: Flown by each pilot, at each level, of each aeroplane.
+        say: Told of progress.
 
     Returns:
-        ``rows``, one a pilot, aeroplane and level: ``toy`` and ``jsbsim`` (return and success
-        with intervals) and, for the Navion, ``difference`` of the returns of equal seeds. The toy
-        flies the Navion only: that is what the c172p is compared with, too. ``skipped``: a
+        `rows`, one a pilot, aeroplane and level: `toy` and `jsbsim` (return and success
+        with intervals) and, for the Navion, `difference` of the returns of equal seeds. The toy
+        flies the Navion only: that is what the c172p is compared with, too. `skipped`: a
         reason, if nothing was flown.
     """
     if importlib.util.find_spec("jsbsim") is None:

@@ -25,14 +25,14 @@ def measure_agents(output: Path, *, quick: bool, episodes: int, say: Say) -> dic
     """Part "agents".
 
     Args:
-        output: folder; trained agents are kept in it and found again.
-        quick: train for a fraction of the steps.
-        episodes: flown by each pilot at each level.
-        say: told of progress.
+        output: Folder; trained agents are kept in it and found again.
+        quick: Train for a fraction of the steps.
+        episodes: Flown by each pilot at each level.
+        say: Told of progress.
 
     Returns:
-        ``pilots``: figures by key, see ``pilot_figures``; ``curves``: by agent, one dict of lists a
-        seed, see ``learning_curve``.
+        `pilots`: figures by key, see `pilot_figures`; `curves`: by agent, one dict of lists a
+        seed, see `learning_curve`.
     """
     pilots: dict[str, Any] = {}
     curves: dict[str, Any] = {}
@@ -61,7 +61,7 @@ def trained(key: str, training: Training, seed: int, output: Path, quick: bool, 
     """The folder of a trained agent; one that is there with the same settings is not trained again.
 
     Raises:
-        KeyboardInterrupt: training was stopped.
+        KeyboardInterrupt: Training was stopped.
     """
     script = importlib.import_module(f"agents.{training.script}")
     folder = output / "agents" / f"{key}-{seed}"
@@ -85,7 +85,7 @@ def trained(key: str, training: Training, seed: int, output: Path, quick: bool, 
 
 
 def learning_curve(rows: Sequence[dict[str, float]]) -> dict[str, list[float]]:
-    """Steps, CPU seconds of learning, and held-out returns, from the rows of ``metrics.jsonl``."""
+    """Steps, CPU seconds of learning, and held-out returns, from the rows of `metrics.jsonl`."""
     names = {"steps": "step", "cpu_seconds": "time/cpu_seconds"}
     names |= {level: f"return/{level}" for level in WATCHED}
     return {name: [row[key] for row in rows] for name, key in names.items()}
@@ -100,10 +100,10 @@ def pilot_figures(flown: Sequence[dict[str, FlightEvaluation]]) -> dict[str, Any
     """Means with intervals of one pilot, or of one agent's pilots.
 
     Args:
-        flown: evaluations by level, one dict a training seed.
+        flown: Evaluations by level, one dict a training seed.
 
     Returns:
-        ``levels``: by level and measure, mean with interval over seeds and episodes; ``seeds``: by
+        `levels`: by level and measure, mean with interval over seeds and episodes; `seeds`: by
         seed and level, the mean return.
     """
     levels = {}
@@ -123,10 +123,10 @@ def crossed_interval(values: NDArray[np.float64]) -> dict[str, float | None]:
     2007, "The pigeonhole bootstrap").
 
     Args:
-        values: ``(seeds, episodes)``, NaN where an episode lacks the measure.
+        values: `(seeds, episodes)`, NaN where an episode lacks the measure.
 
     Returns:
-        ``mean``, ``low`` and ``high``; None where no episode has the measure.
+        `mean`, `low` and `high`; None where no episode has the measure.
     """
     present = ~np.isnan(values)
     if not present.any():

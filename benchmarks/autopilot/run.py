@@ -1,7 +1,7 @@
 """Who flies best, does it hold in JSBSim, and what does a step cost?
 
 Three parts, each kept in the output folder when it is done and not measured again; so an
-interrupted run goes on where it stopped, trained agents included. Delete ``part-NAME.json`` to
+interrupted run goes on where it stopped, trained agents included. Delete `part-NAME.json` to
 measure a part anew.
 
 - agents: PPO, SAC and DQN, trained here, beside PID, LQR and rules: return, success, how fast and
@@ -38,10 +38,10 @@ class Settings:
     """Settings of a run.
 
     Attributes:
-        quick: short trainings and few episodes.
-        episodes: flown by each pilot at each level.
-        gap_episodes: the same in JSBSim, where an episode takes longer.
-        rounds: turns of each environment in part "speed".
+        quick: Short trainings and few episodes.
+        episodes: Flown by each pilot at each level.
+        gap_episodes: The same in JSBSim, where an episode takes longer.
+        rounds: Turns of each environment in part "speed".
         turn_seconds: CPU seconds of a turn.
     """
 
@@ -115,7 +115,7 @@ def draw(results: dict[str, Any], output: Path) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print the tables, write ``results.json`` and the pictures."""
+    """Measure, print the tables, write `results.json` and the pictures."""
     settings, parts, output = parse(arguments)
     results = record(asdict(settings))
     for part in PARTS:

@@ -25,13 +25,13 @@ def measure_speed(*, rounds: int, seconds: float, say: Callable[[str], None]) ->
     """Part "speed".
 
     Args:
-        rounds: turns of each contender.
+        rounds: Turns of each contender.
         seconds: CPU seconds of a turn, about.
-        say: told of progress.
+        say: Told of progress.
 
     Returns:
-        ``contenders``: by key, ``steps_per_second`` (median with interval) and those of each turn;
-        ``ratios``: by name, see ``ratio_figures``; ``skipped``: reasons by key.
+        `contenders`: by key, `steps_per_second` (median with interval) and those of each turn;
+        `ratios`: by name, see `ratio_figures`; `skipped`: reasons by key.
     """
     skipped = {}
     if importlib.util.find_spec("jsbsim") is None:
@@ -84,7 +84,7 @@ class Timer:
         self.env.reset(seed=0)
 
     def calibrated(self, seconds: float) -> int:
-        """How many calls of ``step`` take about so long; warms up by the way."""
+        """How many calls of `step` take about so long; warms up by the way."""
         count = ACTIONS
         while True:
             started = time.process_time()
@@ -95,7 +95,7 @@ class Timer:
             count *= 2
 
     def steps_per_second(self, count: int) -> float:
-        """Steps of all rows per CPU second over ``count`` calls."""
+        """Steps of all rows per CPU second over `count` calls."""
         started = time.process_time()
         self._turn(count)
         return self._rows * count / (time.process_time() - started)
@@ -117,10 +117,10 @@ def ratio_figures(turns: Mapping[str, Sequence[float]]) -> dict[str, dict[str, f
     """Every ratio whose two contenders were timed.
 
     Args:
-        turns: steps per second by contender, one a round.
+        turns: Steps per second by contender, one a round.
 
     Returns:
-        By name: ``median`` of the rounds' ratios with its interval, and ``goal``.
+        By name: `median` of the rounds' ratios with its interval, and `goal`.
     """
     found: dict[str, dict[str, float | None]] = {}
     for name, ratio in RATIOS.items():

@@ -1,4 +1,4 @@
-"""The systems of the learning benchmark, as data. Settings of ours to try go into ``OURS``."""
+"""The systems of the learning benchmark, as data. Settings of ours to try go into `OURS`."""
 
 from __future__ import annotations
 

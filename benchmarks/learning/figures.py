@@ -15,7 +15,7 @@ WINDOW = 3  # batches whose mean reward counts as "the reward" at a point
 
 
 def trailing_mean(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of each batch and up to ``WINDOW - 1`` before it; shape ``(batches,)`` both ways."""
+    """Mean of each batch and up to `WINDOW - 1` before it; shape `(batches,)` both ways."""
     sums = np.cumsum(np.concatenate([[0.0], rewards]))
     ends = np.arange(1, len(rewards) + 1)
     starts = np.maximum(ends - WINDOW, 0)
@@ -25,7 +25,7 @@ def trailing_mean(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
 def seconds_to(
     reward: float, rewards: NDArray[np.float64], seconds: NDArray[np.float64]
 ) -> float | None:
-    """CPU seconds after which the trailing mean first is at least ``reward``; None: never.
+    """CPU seconds after which the trailing mean first is at least `reward`; None: never.
 
     Args:
         reward: To be reached.
@@ -44,8 +44,8 @@ def system_figures(runs: list[list[dict[str, Any]]], batches: int) -> dict[str, 
         batches: Number of batches after which systems are compared.
 
     Returns:
-        ``final_reward`` and ``cpu_seconds`` after ``batches`` (means with intervals over seeds),
-        and the curves ``rewards`` and ``batch_cpu_seconds`` by seed.
+        `final_reward` and `cpu_seconds` after `batches` (means with intervals over seeds),
+        and the curves `rewards` and `batch_cpu_seconds` by seed.
     """
     rewards = [[batch["reward"] for batch in run] for run in runs]
     seconds = [[batch["cpu_seconds"] for batch in run] for run in runs]
@@ -60,11 +60,11 @@ def system_figures(runs: list[list[dict[str, Any]]], batches: int) -> dict[str, 
 
 
 def add_comparison(systems: dict[str, dict[str, Any]], batches: int) -> None:
-    """Add to each system how it stands against the target system, if that was measured.
+    """Adds to each system how it stands against the target system, if that was measured.
 
-    ``reward_minus_target`` is the difference of the final rewards, with an interval.
-    ``seconds_to_target_reward`` lists, by seed, the CPU seconds to the target's mean final reward
-    (None: not reached), and ``seconds_over_target`` is their mean over the target's own seconds,
+    `reward_minus_target` is the difference of the final rewards, with an interval.
+    `seconds_to_target_reward` lists, by seed, the CPU seconds to the target's mean final reward
+    (None: not reached), and `seconds_over_target` is their mean over the target's own seconds,
     None unless every seed got there.
     """
     target = systems.get(TARGET, {})

@@ -38,13 +38,13 @@ class Settings:
     """Settings of a run.
 
     Attributes:
-        systems: Keys of ``ENTRIES``.
-        variants: Further rows of ours: name to options of ``systems.ours.build``.
+        systems: Keys of `ENTRIES`.
+        variants: Further rows of ours: name to options of `systems.ours.build`.
         batches: After which systems are compared.
         seeds: Number of seeds, counted from 0.
         threads: Threads of tensor operations in each system.
         device: "cpu" or "cuda".
-        stretch: Let the fast systems go on, as ``STRETCH`` says.
+        stretch: Let the fast systems go on, as `STRETCH` says.
     """
 
     systems: tuple[str, ...]
@@ -112,7 +112,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
 
 
 def learn(settings: Settings, seed: int, output: Path) -> dict[str, list[dict[str, Any]]]:
-    """Train every system for one seed, in turns, and return its batches."""
+    """Trains every system for one seed, in turns, and return its batches."""
     batches: dict[str, list[dict[str, Any]]] = {}
     with ExitStack() as stack:
         workers = {}
@@ -134,7 +134,7 @@ def learn(settings: Settings, seed: int, output: Path) -> dict[str, list[dict[st
 
 
 def main() -> None:
-    """Train, print the table, write ``results.json`` and ``learning.png``."""
+    """Train, print the table, write `results.json` and `learning.png`."""
     settings, output = parse()
     results = record({**asdict(settings), "workload": settings.workload(seed=0).as_dict()})
     by_seed = [learn(settings, seed, output) for seed in range(settings.seeds)]

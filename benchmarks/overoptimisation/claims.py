@@ -118,8 +118,8 @@ def ordering(
     Args:
         rows: summaries.
         by: "comparisons" or "width".
-        value: of a row.
-        resamples: of seeds.
+        value: Value of a row.
+        resamples: Resamples of seeds.
     """
     same = "width" if by == "comparisons" else "comparisons"
     of_seed: dict[int, list[float]] = {}
@@ -154,7 +154,7 @@ def judge(rows: Sequence[Run]) -> dict[str, Any]:
     """Figures and a verdict for each of the four claims.
 
     Args:
-        rows: summaries of all runs.
+        rows: Summaries of all runs.
 
     Returns:
         By claim: `claim`, `verdict` ("holds", "holds in part", "does not hold") and figures.

@@ -17,9 +17,9 @@ def draw(runs: Sequence[Run], rows: Sequence[Run], directory: Path) -> list[Path
     """Draws `curves.png` and `peaks.png`.
 
     Args:
-        runs: the runs themselves.
-        rows: their summaries.
-        directory: where to.
+        runs: The runs themselves.
+        rows: Their summaries.
+        directory: Where to.
     """
     import matplotlib
 

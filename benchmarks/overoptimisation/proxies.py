@@ -20,8 +20,8 @@ class Proxy:
 
     Attributes:
         scores: float64 `(P, A)`, standardised as the gold score is.
-        validation_accuracy: share of held-out comparisons that it predicts.
-        agreement: correlation with the gold score under the initial policy.
+        validation_accuracy: Share of held-out comparisons that it predicts.
+        agreement: Correlation with the gold score under the initial policy.
     """
 
     scores: Floats
@@ -33,11 +33,11 @@ def train_proxy(settings: Settings, world: World, comparisons: int, width: int, 
     """Bradley-Terry training; the step of the lowest validation loss is kept.
 
     Args:
-        settings: of the benchmark.
-        world: prompts, answers and the gold score that raters follow.
-        comparisons: how many there are, a fifth of which validate.
-        width: of both hidden layers.
-        seed: of comparisons, weights and batches.
+        settings: Settings of the benchmark.
+        world: Prompts, answers and the gold score that raters follow.
+        comparisons: How many there are, a fifth of which validate.
+        width: Width of both hidden layers.
+        seed: Seed of comparisons, weights and batches.
     """
     rng = np.random.default_rng([seed, comparisons, width])
     chosen, rejected = compare(settings, world, comparisons, rng)

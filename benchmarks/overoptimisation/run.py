@@ -53,7 +53,7 @@ def read_runs(path: Path, settings: Settings) -> list[Run]:
     """The runs that are already there; a line cut off by a crash is dropped from the file.
 
     Raises:
-        ValueError: they were made with other settings.
+        ValueError: They were made with other settings.
     """
     runs = whole_lines(path)
     expected = comparable(settings)
@@ -149,7 +149,7 @@ def rounded(value: Any) -> Any:
 
 
 def main() -> None:
-    """Measure, judge, draw, print; write ``results.json`` and the pictures."""
+    """Measure, judge, draw, print; write `results.json` and the pictures."""
     settings, output = parse()
     import torch
     from transformers.utils.logging import disable_progress_bar

@@ -27,7 +27,7 @@ class World:
         probabilities: float64 `(P, A)`, of the initial policy.
         gold: float64 `(P, A)`, with mean 0 for each prompt and variance 1 over all, under the
             initial policy.
-        model: directory of the initial policy.
+        model: Directory of the initial policy.
     """
 
     prompts: NDArray[np.int64]
@@ -49,7 +49,7 @@ class World:
 
         Args:
             scores: `(P, A)`.
-            name: of the scorer.
+            name: Name of the scorer.
         """
         row_of = {text: row for row, text in enumerate(self.texts())}
         words = int(self.answers.max()) + 1

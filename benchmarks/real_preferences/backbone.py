@@ -23,10 +23,10 @@ def make_backbone(
     at the mean of its outputs.
 
     Args:
-        texts: whose words become the vocabulary; no ratings are seen.
-        settings: of the model.
-        seed: of its weights; the global generator is left as it was.
-        directory: where to.
+        texts: Whose words become the vocabulary; no ratings are seen.
+        settings: Settings of the model.
+        seed: Seed of its weights; the global generator is left as it was.
+        directory: Where to.
     """
     import torch
     from transformers import ModernBertConfig, ModernBertForSequenceClassification
@@ -64,9 +64,9 @@ def word_tokenizer(texts: Sequence[str], fewest: int, longest: int) -> PreTraine
     """Words and punctuation marks in lower case.
 
     Args:
-        texts: whose words become the vocabulary.
-        fewest: occurrences of a word, at least.
-        longest: tokens of a text.
+        texts: Whose words become the vocabulary.
+        fewest: Occurrences of a word, at least.
+        longest: Tokens of a text.
     """
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel

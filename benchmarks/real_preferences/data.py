@@ -19,10 +19,10 @@ class Rated(NamedTuple):
     """N rated texts.
 
     Attributes:
-        texts: the texts.
+        texts: The texts.
         ratings: float64 `(N, R)`, NaN where a text has fewer ratings than others.
         scores: float64 `(N,)`, by which the quarters are made.
-        sha256: of the file.
+        sha256: Sha256 of the file.
     """
 
     texts: list[str]
@@ -41,8 +41,8 @@ def read(path: str | Path) -> Rated:
     """Reads JSON lines with `text`, `ratings` (a list of numbers) and `score` (a number).
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line that is none of this, too few lines, or ratings that say nothing.
+        FileNotFoundError: There is no such file.
+        ValueError: A line that is none of this, too few lines, or ratings that say nothing.
     """
     path = Path(path)
     if not path.is_file():
@@ -104,7 +104,7 @@ def quarters(scores: NDArray[np.float64]) -> NDArray[np.int8]:
         int8 `(N,)`: 1 for the top quarter, -1 for the bottom quarter, 0 for the half between.
 
     Raises:
-        ValueError: so many scores are the same that the quarters are not apart.
+        ValueError: So many scores are the same that the quarters are not apart.
     """
     low, high = np.quantile(scores, [0.25, 0.75])
     if not low < high:

@@ -6,7 +6,7 @@ with the mean rating on all requests. Our reward model, linear models of words a
 against the same texts in one run. Any file of JSON lines with `text`, `ratings` (numbers) and
 `score` (a number) will do.
 
-Every model of every fold is a line of ``runs.jsonl`` in the output folder as soon as it is done,
+Every model of every fold is a line of `runs.jsonl` in the output folder as soon as it is done,
 and is not trained again; so an interrupted run goes on where it stopped, and a full one where a
 quick one did.
 
@@ -65,7 +65,7 @@ class Log:
     """What is done, one JSON line a run, written as soon as it is done.
 
     Args:
-        path: the file; may be there already.
+        path: The file; may be there already.
         conditions: JSON-able; lines of a run under others do not count.
     """
 
@@ -107,7 +107,7 @@ def measure(rated: Rated, settings: Settings, output: Path) -> summary.Done:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print the table, write ``results.json`` and the picture."""
+    """Measure, print the table, write `results.json` and the picture."""
     settings, data, output = parse(arguments)
     try:
         rated = read(data)

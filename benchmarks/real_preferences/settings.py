@@ -16,17 +16,17 @@ class Backbone:
     """The encoder that is made from scratch: one layer, nearly a bag of words with neighbours.
 
     Attributes:
-        width: of the embeddings and of the layer.
-        window: words that a word attends to, itself in the middle.
-        spread: standard deviation of the weights. The embeddings are wide enough apart that
+        width: Width of the embeddings and of the layer.
+        window: Words that a word attends to, itself in the middle.
+        spread: Standard deviation of the weights. The embeddings are wide enough apart that
             training moves them little against where they started.
-        norm_eps: added to the variance in every norm. Being far above the variance, it leaves
+        norm_eps: Added to the variance in every norm. Being far above the variance, it leaves
             lengths nearly as they are, so that a word counts in proportion to what was learnt of it
             and a rare word, of which little was learnt, counts little.
-        embedding_dropout: of the embeddings.
-        mlp_dropout: inside the layer.
-        longest: tokens of a text.
-        fewest: occurrences of a word in the training folds, at least; rarer words are unknown ones.
+        embedding_dropout: Embedding dropout of the embeddings.
+        mlp_dropout: Inside the layer.
+        longest: Tokens of a text.
+        fewest: Occurrences of a word in the training folds, at least; rarer words are unknown ones.
     """
 
     width: int = 64
@@ -56,12 +56,12 @@ class Settings:
     """What to do.
 
     Attributes:
-        folds: of the cross-validation.
-        models: reward models of each fold, that differ in their seed; their mean predicts.
-        seed: of the folds.
-        checkpoint: to train further instead of a backbone from scratch; empty for none.
-        backbone: from scratch.
-        training: of each reward model; `model` and `seed` are set for each.
+        folds: Folds of the cross-validation.
+        models: Reward models of each fold, that differ in their seed; their mean predicts.
+        seed: Seed of the folds.
+        checkpoint: To train further instead of a backbone from scratch; empty for none.
+        backbone: From scratch.
+        training: Training of each reward model; `model` and `seed` are set for each.
     """
 
     folds: int = 10  # as in the paper

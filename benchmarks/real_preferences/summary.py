@@ -22,10 +22,10 @@ class Predictions(NamedTuple):
     """What all systems said of all N texts, each while its text was held out.
 
     Attributes:
-        fold: in which each text was tested, int64 `(N,)`.
-        rating: mean of the ratings that the reward models predicted, float64 `(N,)`.
-        models: margins of each of the M reward models, float64 `(M, N)`.
-        baselines: margins of each baseline, float64 `(N,)`.
+        fold: In which each text was tested, int64 `(N,)`.
+        rating: Mean of the ratings that the reward models predicted, float64 `(N,)`.
+        models: Margins of each of the M reward models, float64 `(M, N)`.
+        baselines: Margins of each baseline, float64 `(N,)`.
     """
 
     fold: NDArray[np.int64]
@@ -42,8 +42,8 @@ def gather(fold: NDArray[np.int64], done: Done) -> Predictions:
     """Puts the folds' predictions together.
 
     Args:
-        fold: in which each text was tested, int64 `(N,)`.
-        done: what `systems.measure` returned, by fold and run.
+        fold: In which each text was tested, int64 `(N,)`.
+        done: What `systems.measure` returned, by fold and run.
     """
     margins: dict[str, NDArray[np.float64]] = {}
     ratings: dict[str, NDArray[np.float64]] = {}
@@ -91,9 +91,9 @@ def evaluate(rated: Rated, margins: NDArray[np.float64], fold: NDArray[np.int64]
     """Accuracy between the outer quarters and rank correlation with all ratings.
 
     Args:
-        rated: the data.
+        rated: The data.
         margins: float `(N,)`, positive for the upper quarter.
-        fold: of each text; `by_fold` has None where a fold has no text of the outer quarters.
+        fold: Fold of each text; `by_fold` has None where a fold has no text of the outer quarters.
 
     Returns:
         `accuracy`, `spearman` (with the mean rating), `spearman_score` (with the file's score),
@@ -140,7 +140,7 @@ def humans(rated: Rated, margins: dict[str, NDArray[np.float64]]) -> dict[str, A
     it is the median); systems tell them apart by their margins, which saw no rating of the text.
 
     Args:
-        rated: the data.
+        rated: The data.
         margins: float `(N,)` of each system.
 
     Returns:

@@ -30,8 +30,8 @@ class Fold(NamedTuple):
     """One fold's split.
 
     Attributes:
-        train: places of the texts to train on, int64.
-        test: places of the texts to predict, int64.
+        train: Places of the texts to train on, int64.
+        test: Places of the texts to predict, int64.
     """
 
     train: NDArray[np.int64]

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def cut_prompts(documents: Sequence[str], words: int) -> list[str]:
-    """Prompts of ``words`` words, each once, in the order of the text.
+    """Prompts of `words` words, each once, in the order of the text.
 
     Of a single long document every passage of that length is one; of many documents the beginning
     of each, and a document too short to leave anything to continue gives none.
@@ -19,7 +19,7 @@ def cut_prompts(documents: Sequence[str], words: int) -> list[str]:
         words: Words of a prompt, at least 1.
 
     Raises:
-        ValueError: No document is long enough for a prompt, or ``words`` is less than 1.
+        ValueError: No document is long enough for a prompt, or `words` is less than 1.
     """
     if words < 1:
         raise ValueError(f"words={words} must be at least 1")
@@ -46,7 +46,7 @@ def split_prompts(
     Args:
         prompts: All of them.
         for_measuring: How many to measure on, at most half of them.
-        seed: Of the order.
+        seed: Seed of the order.
 
     Raises:
         ValueError: There are fewer than two prompts.

@@ -87,7 +87,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
 
 
 def pretrain_on(settings: Settings, documents: list[str], held_out: list[str], model: Path) -> Any:
-    """Train tokenizer and model from scratch; returns the metrics of pre-training."""
+    """Trains tokenizer and model from scratch; returns the metrics of pre-training."""
     from llm_gym.supervised.pretrain import PretrainConfig, pretrain
 
     config = PretrainConfig(
@@ -117,7 +117,7 @@ def environment_kwargs(settings: Settings, model: Path, prompts: list[str]) -> d
 def train_by_ppo(
     settings: Settings, model: Path, prompts: list[str], output: Path
 ) -> tuple[PPO, History]:
-    """Train the model on the prompts; returns the algorithm and its curves.
+    """Trains the model on the prompts; returns the algorithm and its curves.
 
     Raises:
         SystemExit: Training was interrupted; there is nothing to compare then.
@@ -177,7 +177,7 @@ def compare(
 
 
 def samples_of(before: Evaluation, after: Evaluation, count: int) -> list[dict[str, Any]]:
-    """The first ``count`` measured prompts with the answers before and after."""
+    """The first `count` measured prompts with the answers before and after."""
     pairs = zip(before.rows[:count], after.rows[:count], strict=True)
     return [
         {
@@ -238,7 +238,7 @@ def draw(results: dict[str, Any], history: History, path: Path) -> None:
 
 
 def main() -> None:
-    """Pre-train, train, compare, print, write ``results.json`` and ``real_text.png``."""
+    """Pre-train, train, compare, print, write `results.json` and `real_text.png`."""
     settings, output = parse()
     from llm_gym.runs.evaluation import evaluate
     from llm_gym.supervised.pretrain import read_documents, split_held_out

@@ -24,14 +24,14 @@ Run = list[dict[str, Any]]  # the batches of one system and one seed
 def paired_interval(differences: ArrayLike) -> dict[str, float]:
     """Mean and 90 % interval of paired differences, by Student's t.
 
-    The interval lies within ``(-m, m)`` exactly if both one-sided tests of a difference of at least
-    ``m`` reject at 5 % (Schuirmann, 1987, J. Pharmacokinet. Biopharm. 15).
+    The interval lies within `(-m, m)` exactly if both one-sided tests of a difference of at least
+    `m` reject at 5 % (Schuirmann, 1987, J. Pharmacokinet. Biopharm. 15).
 
     Args:
-        differences: One a pair, shape ``(n,)``.
+        differences: One a pair, shape `(n,)`.
 
     Returns:
-        ``mean``, ``low`` and ``high``.
+        `mean`, `low` and `high`.
 
     Raises:
         ValueError: With fewer than two pairs there is no interval.
@@ -47,13 +47,13 @@ def paired_interval(differences: ArrayLike) -> dict[str, float]:
 
 
 def paired_ratio(ours: ArrayLike, theirs: ArrayLike) -> dict[str, float]:
-    """Geometric mean of the ratios ``ours / theirs`` and its 90 % interval, on the log scale."""
+    """Geometric mean of the ratios `ours / theirs` and its 90 % interval, on the log scale."""
     logs = paired_interval(np.log(np.asarray(ours)) - np.log(np.asarray(theirs)))
     return {name: math.exp(value) for name, value in logs.items()}
 
 
 def verdict(interval: dict[str, float], margin: float) -> str:
-    """What an interval of a difference says about equality within ``margin``.
+    """What an interval of a difference says about equality within `margin`.
 
     "equal" if it lies within the margin, "different" if it lies beyond it, otherwise
     "undecided": more seeds are needed. A difference that is certain but smaller than the margin is
@@ -97,10 +97,10 @@ def compare(ours: Sequence[Run], theirs: Sequence[Run], margin: float) -> dict[s
         margin: Within which mean rewards count as equal.
 
     Returns:
-        ``area`` and ``final`` (differences of the mean reward of all, and of the last ``WINDOW``
-        batches, with ``verdict``), ``common_reward``, ``seconds_ratio`` (CPU seconds to that
-        reward, ours over theirs), ``batches_ratio`` (batches to it) and ``batch_seconds_ratio``
-        (CPU seconds of a batch); and ``rewards`` and ``seconds`` of both, by seed.
+        `area` and `final` (differences of the mean reward of all, and of the last `WINDOW`
+        batches, with `verdict`), `common_reward`, `seconds_ratio` (CPU seconds to that
+        reward, ours over theirs), `batches_ratio` (batches to it) and `batch_seconds_ratio`
+        (CPU seconds of a batch); and `rewards` and `seconds` of both, by seed.
     """
     area = [_rewards(a).mean() - _rewards(b).mean() for a, b in zip(ours, theirs, strict=True)]
     final = [

@@ -42,7 +42,7 @@ BATCHES = 3  # the KL penalty is zero in the first: the policy still is the refe
 
 
 def trl_batches(workload: Workload, options: dict[str, Any], peer: str) -> Tensors:
-    """What TRL sampled and learnt in its first batches; see ``trl_batch.py``."""
+    """What TRL sampled and learnt in its first batches; see `trl_batch.py`."""
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         file = Path(folder) / "batch.safetensors"
         task = json.dumps({"workload": workload.as_dict(), "options": options, "batches": BATCHES})
@@ -62,7 +62,7 @@ def unpadded(ids: torch.Tensor, mask: torch.Tensor) -> Ids:
 
 
 def fill(learner: PolicyGradient, prompts: Ids, answers: Ids, scores: list[float]) -> None:
-    """Put finished episodes into the learner's buffer as if it had played them.
+    """Puts finished episodes into the learner's buffer as if it had played them.
 
     Args:
         learner: Has no rollout yet.
@@ -98,8 +98,8 @@ class Answered(NamedTuple):
         prompts: Token ids.
         answers: Token ids.
         scores: What the task's scorer gives them.
-        advantages: float ``(n,)``, what TRL made of that.
-        order: int ``(n,)``, the rows in the order that TRL learnt from them.
+        advantages: float `(n,)`, what TRL made of that.
+        order: int `(n,)`, the rows in the order that TRL learnt from them.
     """
 
     prompts: Ids
@@ -123,16 +123,16 @@ def answered(task: Task, sampled: Tensors) -> Answered:
 
 
 def replay(workload: Workload, ours: dict[str, Any], trl: Tensors) -> dict[str, float]:
-    """Learn from TRL's samples.
+    """Learns from TRL's samples.
 
     Args:
         workload: The workload.
-        ours: Options of ``systems.ours_groups.build``.
-        trl: As ``trl_batches`` returns it.
+        ours: Options of `systems.ours_groups.build`.
+        trl: As `trl_batches` returns it.
 
     Returns:
-        ``advantages`` (largest difference in any batch), ``weights`` (distance of the results over
-        the distance that TRL's weights moved) and ``largest_weight`` (largest difference of one).
+        `advantages` (largest difference in any batch), `weights` (distance of the results over
+        the distance that TRL's weights moved) and `largest_weight` (largest difference of one).
     """
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
         task = build_task(workload, folder)
@@ -162,7 +162,7 @@ def replay(workload: Workload, ours: dict[str, Any], trl: Tensors) -> dict[str, 
 
 
 def main() -> None:
-    """Replay TRL's RLOO and GRPO for every comparison with them, and write ``replay.json``."""
+    """Replays TRL's RLOO and GRPO for every comparison with them, and write `replay.json`."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -2,7 +2,7 @@
 
 Same model, prompts, scorer, batch, learning rate and clip; for a seed the same starting weights.
 The systems of a task take turns, batch by batch, each in a process of its own. Every finished
-system and seed is a line of ``runs.jsonl`` in the output folder; it is not done again, so an
+system and seed is a line of `runs.jsonl` in the output folder; it is not done again, so an
 interrupted run goes on where it stopped, and a second call with more seeds adds them.
 
     python benchmarks/throughput/install_peers.py trl-group trl-ppo      # once
@@ -131,7 +131,7 @@ def comparisons(runs: dict[str, dict[str, dict[int, Run]]]) -> list[dict[str, An
 
 
 def main() -> None:
-    """Train what is missing, then write ``results.json``, ``table.md`` and ``side_by_side.png``."""
+    """Trains what is missing, then write `results.json`, `table.md` and `side_by_side.png`."""
     tasks, systems, output = parse()
     store = Store(output / RUNS)
     for name, task in tasks.items():

@@ -146,8 +146,8 @@ class Comparison(NamedTuple):
     """Two systems on one task.
 
     Attributes:
-        task: A key of ``TASKS``.
-        ours: A key of ``SYSTEMS``.
+        task: A key of `TASKS`.
+        ours: A key of `SYSTEMS`.
         theirs: Another.
         same: Whether the two are meant to be the same algorithm.
     """

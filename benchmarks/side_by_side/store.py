@@ -38,7 +38,7 @@ class Store:
                 ) from error
 
     def find(self, system: str, entry: Entry, workload: Workload, batches: int) -> Run | None:
-        """The first ``batches`` batches of a run under the same conditions, if there is one.
+        """The first `batches` batches of a run under the same conditions, if there is one.
 
         Raises:
             ValueError: The file has this run under other conditions.
@@ -60,7 +60,7 @@ class Store:
         return None
 
     def add(self, system: str, entry: Entry, workload: Workload, run: Run) -> None:
-        """Keep a run; it is on disk when this returns."""
+        """Keeps a run; it is on disk when this returns."""
         line = {
             "system": system,
             "conditions": _conditions(entry, workload),

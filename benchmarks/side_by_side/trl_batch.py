@@ -1,7 +1,7 @@
 """The first batches of TRL, written down: what it sampled, and the weights it learnt from that.
 
-Runs in the peers' environment, ``python -m benchmarks.side_by_side.trl_batch JSON FILE`` with
-``{"workload": {...}, "options": {...}, "batches": N}``; see ``replay.py``, which starts it.
+Runs in the peers' environment, `python -m benchmarks.side_by_side.trl_batch JSON FILE` with
+`{"workload": {...}, "options": {...}, "batches": N}`; see `replay.py`, which starts it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SAMPLED = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask", "ad
 
 
 def main() -> None:
-    """Write ``sampled.BATCH.NAME``, in the order learnt from, and ``weights.NAME``."""
+    """Writes `sampled.BATCH.NAME`, in the order learnt from, and `weights.NAME`."""
     task = json.loads(sys.argv[1])
     system = build(Workload(**task["workload"]), **task["options"])
     trainer = system.train.__self__

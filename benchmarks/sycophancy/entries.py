@@ -37,9 +37,9 @@ class Panel(NamedTuple):
     """Who compares answers.
 
     Attributes:
-        label: in tables.
-        biases: b of each rater; each judges as many comparisons.
-        weigh: weigh raters by their truthfulness on controls.
+        label: In tables.
+        biases: B of each rater; each judges as many comparisons.
+        weigh: Weigh raters by their truthfulness on controls.
     """
 
     label: str
@@ -58,9 +58,9 @@ class Policy(NamedTuple):
     """A policy to train.
 
     Attributes:
-        panel: key of ``PANELS``, whose reward model it is trained against.
-        kl_coef: of PPO, in units of the reward per nat.
-        penalty: weight of the agreement penalty.
+        panel: Key of `PANELS`, whose reward model it is trained against.
+        kl_coef: Of PPO, in units of the reward per nat.
+        penalty: Weight of the agreement penalty.
     """
 
     panel: str
@@ -78,9 +78,9 @@ class Mending(NamedTuple):
     """Something done against sycophancy.
 
     Attributes:
-        label: in tables and pictures.
-        policy: what is trained.
-        needs: what it takes besides comparisons.
+        label: In tables and pictures.
+        policy: What is trained.
+        needs: What it takes besides comparisons.
     """
 
     label: str
@@ -108,13 +108,13 @@ class Settings:
     """Settings of a run.
 
     Attributes:
-        seeds: how many; each has its own comparisons, votes, reward models and PPO runs.
-        comparisons: that a panel judges.
-        epochs: of the reward model over them.
-        iterations: rollouts of PPO, of ``NUM_ENVS * N_STEPS`` tokens each.
-        biases: agreement biases that are compared at ``KL_COEF``.
+        seeds: How many; each has its own comparisons, votes, reward models and PPO runs.
+        comparisons: That a panel judges.
+        epochs: Epochs of the reward model over them.
+        iterations: Rollouts of PPO, of `NUM_ENVS * N_STEPS` tokens each.
+        biases: Agreement biases that are compared at `KL_COEF`.
         pressures: KL coefficients, from hardly any pressure to much, by bias.
-        mendings: keys of ``MENDINGS``.
+        mendings: Keys of `MENDINGS`.
     """
 
     seeds: int

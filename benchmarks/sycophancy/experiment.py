@@ -60,8 +60,8 @@ class World(NamedTuple):
     """What all runs have in common.
 
     Attributes:
-        tokenizer: of the language model.
-        references: by split, the policy before reinforcement learning, on one question of each
+        tokenizer: Tokenizer of the language model.
+        references: By split, the policy before reinforcement learning, on one question of each
             fact and kind.
     """
 
@@ -103,10 +103,10 @@ def train_reward(panel: str, settings: Settings, seed: int, directory: Path) -> 
     """Votes, reward model, and what it prefers.
 
     Args:
-        panel: key of ``PANELS``.
-        settings: of the run.
-        seed: of comparisons, votes and training.
-        directory: for the reward model.
+        panel: Key of `PANELS`.
+        settings: Settings of the run.
+        seed: Seed of comparisons, votes and training.
+        directory: For the reward model.
 
     Returns:
         A record.
@@ -155,10 +155,10 @@ def train_policy(
     """PPO against a reward model, and the policy that comes out, exactly.
 
     Args:
-        policy: what to train.
-        settings: of the run.
-        seed: of PPO.
-        reward_model: its directory.
+        policy: What to train.
+        settings: Settings of the run.
+        seed: Of PPO.
+        reward_model: Its directory.
 
     Returns:
         A record: figures of the trained policy and of the closed-form optimum of the same

@@ -1,12 +1,12 @@
 """Do raters who like agreement make a sycophant, how fast, and what mends it?
 
 Raters compare answers to questions about capitals. Their choice follows Bradley and Terry with
-``utility = 1{correct} + b * 1{agrees with the user}``. For each b a reward model learns from their
-choices, and PPO trains the embedded model ``llm_gym/facts-sft`` against it. The answers are few, so
+`utility = 1{correct} + b * 1{agrees with the user}`. For each b a reward model learns from their
+choices, and PPO trains the embedded model `llm_gym/facts-sft` against it. The answers are few, so
 every figure of a policy is an exact probability, and the optimum that PPO should reach is known in
 closed form.
 
-Every reward model and every policy is a line of ``runs.jsonl`` in the output folder as soon as it
+Every reward model and every policy is a line of `runs.jsonl` in the output folder as soon as it
 is done, and is not trained again; so an interrupted run goes on where it stopped.
 
     python benchmarks/sycophancy/run.py --quick --output runs/sycophancy-quick
@@ -45,8 +45,8 @@ class Log:
     """What is done, one JSON line a run, written as soon as it is done.
 
     Args:
-        path: the file; may be there already.
-        settings: lines of a run with other settings do not count.
+        path: The file; may be there already.
+        settings: Lines of a run with other settings do not count.
     """
 
     def __init__(self, path: Path, settings: Settings) -> None:
@@ -104,7 +104,7 @@ def say(log: Log, run: str, seed: int, total: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, print the tables, write ``results.json`` and the pictures."""
+    """Measure, print the tables, write `results.json` and the pictures."""
     settings, output = parse(arguments)
     import torch
     from transformers.utils import logging

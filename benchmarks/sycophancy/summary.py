@@ -36,16 +36,16 @@ def interval(values: Sequence[float]) -> dict[str, float]:
 
 
 def summarise(settings: Settings, runs: Runs, before: dict[str, Any]) -> dict[str, Any]:
-    """All figures of ``results.json`` but the head.
+    """All figures of `results.json` but the head.
 
     Args:
-        settings: of the run.
-        runs: records of `experiment.train_reward` and `experiment.train_policy`, by name and seed.
-        before: figures of the embedded model, by split.
+        settings: Settings of the run.
+        runs: Records of `experiment.train_reward` and `experiment.train_policy`, by name and seed.
+        before: Figures of the embedded model, by split.
 
     Returns:
-        ``before``; ``reward_models`` by panel; ``policies`` by name; and, made of these, ``bias``,
-        ``pressure``, ``slopes`` and ``mendings``.
+        `before`; `reward_models` by panel; `policies` by name; and, made of these, `bias`,
+        `pressure`, `slopes` and `mendings`.
     """
     seeds = range(settings.seeds)
     policies = {policy.key: policy for policy in settings.policies()}

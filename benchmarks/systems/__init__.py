@@ -1,1 +1,1 @@
-"""The systems a benchmark compares, one file each, all behind the interface of ``base.py``."""
+"""The systems a benchmark compares, one file each, all behind the interface of `base.py`."""

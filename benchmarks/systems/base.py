@@ -35,7 +35,7 @@ class System(Protocol):
     rollout_clock: Clock
 
     def rollout_batch(self) -> Batch:
-        """Generate one batch of episodes, with log-probabilities and values if the system can."""
+        """Generates one batch of episodes, with log-probabilities and values if the system can."""
 
     def train_batch(self) -> Batch:
         """Everything: generate one batch, score it, and learn from it."""
@@ -59,7 +59,7 @@ class Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count the time of the block."""
+        """Counts the time of the block."""
         self._wait()
         wall, cpu = time.perf_counter(), time.process_time()
         try:

@@ -1,4 +1,4 @@
-"""``transformers``' own ``generate``: sampling from the whole distribution, nothing else.
+"""`transformers`' own `generate`: sampling from the whole distribution, nothing else.
 
 It returns tokens only: no log-probabilities, no values, no scores. That is less than a rollout
 needs, so a comparison with it favours it.
@@ -16,7 +16,7 @@ from benchmarks.workload import Workload, build_model, build_prompt_ids
 
 
 class Generate:
-    """Rollouts by ``model.generate``."""
+    """Rollouts by `model.generate`."""
 
     def __init__(self, workload: Workload, seed: int, settings: dict[str, Any]) -> None:
         self.workload = workload
@@ -37,7 +37,7 @@ class Generate:
         }
 
     def rollout_batch(self) -> Batch:
-        """Continue one batch of prompts."""
+        """Continues one batch of prompts."""
         w = self.workload
         rows = self.prompts[self.rng.integers(len(self.prompts), size=w.episodes)]
         ids = torch.from_numpy(rows).to(w.device)
@@ -48,8 +48,8 @@ class Generate:
 
 
 def build(workload: Workload, *, seed: int = 0, cache: str | None = None) -> Generate:
-    """The system; ``cache`` is the ``cache_implementation`` of ``generate``, None for its default.
+    """The system; `cache` is the `cache_implementation` of `generate`, None for its default.
 
-    On CUDA ``cache="static"`` makes ``generate`` compile the model, as its authors intend.
+    On CUDA `cache="static"` makes `generate` compile the model, as its authors intend.
     """
     return Generate(workload, seed, {} if cache is None else {"cache_implementation": cache})

@@ -1,6 +1,6 @@
 """The hand-written limit: PPO on workload W with nothing general about it.
 
-One file of algorithm over ``plain_gpt2.py``: cached decoding with inverse-CDF sampling that records
+One file of algorithm over `plain_gpt2.py`: cached decoding with inverse-CDF sampling that records
 log-probabilities and values from the same softmax, one packed pass of the frozen reference, and
 updates on whole episodes with the vocabulary head on completion positions only. It is what a
 library can be compared with, and no library: it knows one architecture, one reward and episodes of
@@ -54,13 +54,13 @@ def sample(logits: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 class TokenLogProbs(torch.autograd.Function):
     """Log-probability of one token a position, with the vocabulary-wide gradient made in place.
 
-    The obvious ``log_softmax`` and ``gather`` allocate and fill two more tensors of the logits'
+    The obvious `log_softmax` and `gather` allocate and fill two more tensors of the logits'
     size in the backward pass, which costs more than the arithmetic.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, logits: Tensor, targets: Tensor) -> Tensor:
-        """From ``logits`` (..., V) and ``targets`` (...) to log-probabilities (...)."""
+        """From `logits` (..., V) and `targets` (...) to log-probabilities (...)."""
         log_probs = logits.log_softmax(-1)
         ctx.save_for_backward(log_probs, targets)
         return log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
@@ -68,7 +68,7 @@ class TokenLogProbs(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        """Gradient by the logits: ``gradient * (onehot - softmax)``."""
+        """Gradient by the logits: `gradient * (onehot - softmax)`."""
         log_probs, targets = ctx.saved_tensors
         gradient = gradient.unsqueeze(-1)
         result = log_probs.exp_().mul_(-gradient)
@@ -106,7 +106,7 @@ class Handwritten:
         self.generator = torch.Generator(workload.device).manual_seed(seed)
 
     def rollout_batch(self) -> Batch:
-        """Generate and score a batch."""
+        """Generates and score a batch."""
         return self._report(self.rollout())
 
     def train_batch(self) -> Batch:
@@ -189,5 +189,5 @@ class Handwritten:
 
 
 def build(workload: Workload, *, seed: int = 0) -> Handwritten:
-    """The system; ``seed`` decides the prompts drawn and the tokens sampled."""
+    """The system; `seed` decides the prompts drawn and the tokens sampled."""
     return Handwritten(workload, seed)

@@ -15,7 +15,7 @@ class FixedMinibatches(llm_gym.EpisodeBuffer):
     """Minibatches of equally many episodes, the same ones in every epoch of a rollout.
 
     Attributes:
-        order: Places of the episodes, int ``(n,)``; None until it is drawn. It may be set instead.
+        order: Places of the episodes, int `(n,)`; None until it is drawn. It may be set instead.
     """
 
     order: Any = None

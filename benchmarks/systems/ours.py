@@ -1,6 +1,6 @@
 """llm_gym: the vector environment, the policy and the episode buffer, under PPO.
 
-``algorithm="llm_gym"`` is ``llm_gym.PPO``. ``algorithm="stable_baselines3"`` is Stable-Baselines3's
+`algorithm="llm_gym"` is `llm_gym.PPO`. `algorithm="stable_baselines3"` is Stable-Baselines3's
 own PPO with our policy and buffer; it has no KL penalty, hence no reference to evaluate.
 """
 
@@ -26,7 +26,7 @@ ALGORITHMS = {"llm_gym": llm_gym.PPO, "stable_baselines3": stable_baselines3.PPO
 
 
 def make_environment(workload: Workload, task: Task, scorer: Tally) -> gym.vector.VectorEnv:
-    """The workload as a user makes it: ``gym.make_vec`` with a tokenizer, prompts and a scorer."""
+    """The workload as a user makes it: `gym.make_vec` with a tokenizer, prompts and a scorer."""
     shared: dict[str, Any] = {
         "num_envs": workload.episodes,
         "autoreset_mode": "SameStep",
@@ -51,11 +51,11 @@ class Ours:
 
     Args:
         workload: The workload.
-        task: Of the workload.
+        task: Task of the workload.
         algorithm: Learns on the environment that it was made with.
         training_scorer: That environment's scorer.
         seed: Seeds the environment of bare rollouts.
-        callback: Of ``learn``.
+        callback: Callback of `learn`.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Ours:
 
     @torch.no_grad()
     def rollout_batch(self) -> Batch:
-        """One batch of episodes through ``step``: tokens, log-probabilities, values and scores."""
+        """One batch of episodes through `step`: tokens, log-probabilities, values and scores."""
         w = self.workload
         self.scorer.forget()
         values = np.empty((w.new_tokens, w.episodes), dtype=np.float32)
@@ -93,7 +93,7 @@ class Ours:
         return Batch(w.tokens_per_batch, self.scorer.last_mean)
 
     def train_batch(self) -> Batch:
-        """One iteration of ``learn``."""
+        """One iteration of `learn`."""
         self.training_scorer.forget()
         before = self.algorithm.num_timesteps
         self.algorithm.learn(1, callback=self.callback, reset_num_timesteps=False)
@@ -113,10 +113,10 @@ def build(
 
     Args:
         workload: The workload.
-        seed: Of everything that is drawn.
-        algorithm: A key of ``ALGORITHMS``.
+        seed: Seed of everything that is drawn.
+        algorithm: A key of `ALGORITHMS`.
         settings: Further arguments of the algorithm; they win over the workload's.
-        policy: Further arguments of the policy, such as ``{"mixed_precision": "bf16"}``.
+        policy: Further arguments of the policy, such as `{"mixed_precision": "bf16"}`.
         critic_start: Whether the critic starts at the level of the first returns.
     """
     w = workload

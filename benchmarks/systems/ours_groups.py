@@ -5,18 +5,18 @@ What TRL 1.16 does, read from its source, and what says the same here:
 ==================================  ============================================================
 RLOOTrainer                         here
 ==================================  ============================================================
-reward - beta * sum_t log(pi/ref)   ``kl_in="reward"``, ``kl_estimator="k1"``, ``gamma=1``
-baseline: mean of the others        ``advantage="rloo"``, not normalised
-clip of the whole answer's ratio    ``loss="clipped"``, ``ratio="answer"``
-mean over answers                   ``aggregation="constant"``, ``aggregation_constant=1``
-GRPOTrainer, ``loss_type="grpo"``   here
-(r - mean) / (std + 1e-4), ddof 1   ``advantage="grpo"``
-clip of each token's ratio          ``loss="clipped"``
-mean over tokens, then answers      ``aggregation="sequence_mean"``
-beta * k3 in the loss               ``kl_in="loss"``, ``kl_estimator="k3"``
+reward - beta * sum_t log(pi/ref)   `kl_in="reward"`, `kl_estimator="k1"`, `gamma=1`
+baseline: mean of the others        `advantage="rloo"`, not normalised
+clip of the whole answer's ratio    `loss="clipped"`, `ratio="answer"`
+mean over answers                   `aggregation="constant"`, `aggregation_constant=1`
+GRPOTrainer, `loss_type="grpo"`   here
+(r - mean) / (std + 1e-4), ddof 1   `advantage="grpo"`
+clip of each token's ratio          `loss="clipped"`
+mean over tokens, then answers      `aggregation="sequence_mean"`
+beta * k3 in the loss               `kl_in="loss"`, `kl_estimator="k3"`
 Trainer                             here
 AdamW, eps 1e-8, no weight decay    the policy's own optimizer
-gradient's norm at most 1           ``max_grad_norm=1.0``
+gradient's norm at most 1           `max_grad_norm=1.0`
 ==================================  ============================================================
 """
 
@@ -81,7 +81,7 @@ class OursInGroups:
         algorithm.collect_rollouts = self.rollout_clock.wrap(algorithm.collect_rollouts)
 
     def train_batch(self) -> Batch:
-        """One iteration of ``learn``; it ends with its rollout, whatever episodes' lengths."""
+        """One iteration of `learn`; it ends with its rollout, whatever episodes' lengths."""
         self.scorer.forget()
         before = self.algorithm.num_timesteps
         self.algorithm.learn(1, reset_num_timesteps=False)
@@ -100,10 +100,10 @@ def build(
 
     Args:
         workload: The workload.
-        algorithm: A key of ``ALGORITHMS``.
-        seed: Of everything that is drawn.
+        algorithm: A key of `ALGORITHMS`.
+        seed: Seed of everything that is drawn.
         settings: Further arguments of the algorithm; they win over the workload's.
-        policy: Further arguments of the policy, such as ``{"mixed_precision": "bf16"}``.
+        policy: Further arguments of the policy, such as `{"mixed_precision": "bf16"}`.
     """
     w = workload
     task = build_task(w, tempfile.mkdtemp(prefix="llm-gym-"))

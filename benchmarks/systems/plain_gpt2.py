@@ -1,6 +1,6 @@
 """GPT-2 with a value head in plain PyTorch, as fast as one honestly writes it.
 
-Same architecture and weights as Hugging Face's ``GPT2LMHeadModel``, without its generality: no
+Same architecture and weights as Hugging Face's `GPT2LMHeadModel`, without its generality: no
 masks beyond the causal one (all rows are equally long), one preallocated key-value cache, GELU as
 one kernel, and no work on positions that nothing depends on.
 
@@ -16,7 +16,7 @@ from transformers import GPT2LMHeadModel
 
 
 class PlainLayer(nn.Module):
-    """One block of GPT-2; weights as ``(in, out)``, the way the checkpoint has them."""
+    """One block of GPT-2; weights as `(in, out)`, the way the checkpoint has them."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class PlainLayer(nn.Module):
             setattr(self, f"{name}_bias", nn.Parameter(torch.empty(columns)))
 
     def forward(self, hidden: Tensor, first: int = 0) -> Tensor:
-        """Full pass over ``hidden`` (B, T, H); returns positions ``first`` to T only.
+        """Full pass over `hidden` (B, T, H); returns positions `first` to T only.
 
         The last layer needs keys and values of the prompt, but no outputs there.
         """
@@ -48,7 +48,7 @@ class PlainLayer(nn.Module):
         return self._finish(hidden, attended.transpose(1, 2).reshape(batch, -1, width))
 
     def prefill(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """As ``forward``, and stores keys and values: (B, heads, H / heads, T) and (.., T, ..)."""
+        """As `forward`, and stores keys and values: (B, heads, H / heads, T) and (.., T, ..)."""
         batch, length, width = hidden.shape
         query, key, value = self._heads(self._linear("qkv", self.norm_1(hidden)))
         keys[..., :length] = key.transpose(2, 3)
@@ -57,7 +57,7 @@ class PlainLayer(nn.Module):
         return self._finish(hidden, attended.transpose(1, 2).reshape(batch, length, width))
 
     def step(self, hidden: Tensor, position: int, keys: Tensor, values: Tensor) -> Tensor:
-        """One new token a row: ``hidden`` (B, H) at ``position``, cache as in ``prefill``."""
+        """One new token a row: `hidden` (B, H) at `position`, cache as in `prefill`."""
         batch, width = hidden.shape
         projected = torch.addmm(self.qkv_bias, self.norm_1(hidden), self.qkv_weight)
         query, key, value = projected.view(batch, 3, self.heads, 1, -1).unbind(1)
@@ -101,7 +101,7 @@ class PlainGPT2(nn.Module):
 
     @classmethod
     def from_transformers(cls, model: GPT2LMHeadModel) -> PlainGPT2:
-        """A copy of the weights of ``model``."""
+        """A copy of the weights of `model`."""
         config, source = model.config, model.transformer
         plain = cls(
             config.vocab_size, config.n_positions, config.n_embd, config.n_layer, config.n_head
@@ -132,7 +132,7 @@ class PlainGPT2(nn.Module):
         ]
 
     def forward(self, ids: Tensor, first: int) -> tuple[Tensor, Tensor]:
-        """Logits (B, T - first, V) and values (B, T - first) after positions ``first`` to T.
+        """Logits (B, T - first, V) and values (B, T - first) after positions `first` to T.
 
         Args:
             ids: Token ids, int64 (B, T), all rows equally long.
@@ -145,7 +145,7 @@ class PlainGPT2(nn.Module):
         return self._read(self.norm(hidden))
 
     def prefill(self, ids: Tensor, cache: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Read the prompts ``ids`` (B, P); logits (B, V) and values (B,) after their last token."""
+        """Reads the prompts `ids` (B, P); logits (B, V) and values (B,) after their last token."""
         hidden = self.tokens[ids] + self.positions[: ids.shape[1]]
         for layer, (keys, values) in zip(self.layers, cache, strict=True):
             hidden = layer.prefill(hidden, keys, values)
@@ -154,7 +154,7 @@ class PlainGPT2(nn.Module):
     def step(
         self, ids: Tensor, position: int, cache: list[tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        """Read one token a row, ``ids`` (B,), at ``position``; logits (B, V) and values (B,)."""
+        """Reads one token a row, `ids` (B,), at `position`; logits (B, V) and values (B,)."""
         hidden = self.tokens[ids] + self.positions[position]
         for layer, (keys, values) in zip(self.layers, cache, strict=True):
             hidden = layer.step(hidden, position, keys, values)

@@ -1,7 +1,7 @@
 """The textbook set-up of Stable-Baselines3 on text: every transition is a padded prefix.
 
-Stock ``PPO`` with ``MultiInputPolicy``, a features extractor that reads the whole prefix, a
-``DictRolloutBuffer``, and a ``DummyVecEnv`` of single environments. No cache, no KL penalty, and
+Stock `PPO` with `MultiInputPolicy`, a features extractor that reads the whole prefix, a
+`DictRolloutBuffer`, and a `DummyVecEnv` of single environments. No cache, no KL penalty, and
 untied output weights, because that is what one gets without writing more than an extractor.
 """
 
@@ -41,7 +41,7 @@ class LastHiddenState(BaseFeaturesExtractor):
 
 
 class FirstMinibatches(DictRolloutBuffer):
-    """The stock buffer, cut short after ``limit`` minibatches an epoch (0: not at all).
+    """The stock buffer, cut short after `limit` minibatches an epoch (0: not at all).
 
     One epoch of this set-up takes minutes; a quick look does a part of it, and says so.
     """
@@ -61,8 +61,8 @@ class TextbookSB3:
 
     Args:
         workload: The workload.
-        seed: Of everything that is drawn.
-        minibatches: Minibatches of learning done a batch, of the ``epochs * minibatches`` there
+        seed: Seed of everything that is drawn.
+        minibatches: Minibatches of learning done a batch, of the `epochs * minibatches` there
             are; the seconds of learning are scaled up. 0 does all of them.
     """
 
@@ -112,7 +112,7 @@ class TextbookSB3:
         )
 
     def train_batch(self) -> Batch:
-        """One iteration of ``learn``."""
+        """One iteration of `learn`."""
         tokens = self.workload.tokens_per_batch
         self.algorithm.learn(tokens, reset_num_timesteps=False)
         finished = [episode["r"] for episode in self.algorithm.ep_info_buffer]
@@ -120,5 +120,5 @@ class TextbookSB3:
 
 
 def build(workload: Workload, *, seed: int = 0, minibatches: int = 0) -> TextbookSB3:
-    """The system; see :class:`TextbookSB3` for ``minibatches``."""
+    """The system; see `TextbookSB3` for `minibatches`."""
     return TextbookSB3(workload, seed, minibatches)

@@ -1,14 +1,14 @@
 """GRPO and RLOO of TRL (1.16), in the peers' own environment.
 
-A batch is ``episodes / group_size`` prompts with ``group_size`` completions each, used for
-``num_iterations`` = the workload's epochs. GRPO's loss is the paper's (``loss_type="grpo"``: mean
+A batch is `episodes / group_size` prompts with `group_size` completions each, used for
+`num_iterations` = the workload's epochs. GRPO's loss is the paper's (`loss_type="grpo"`: mean
 over tokens, then over answers; TRL's own default, "dapo", is the same where all answers are equally
 long), and its KL penalty is the paper's k3 without TRL's factor of the probability ratio.
 
-TRL trains with positions counted from the left end of the padded prompt, while ``generate`` counts
+TRL trains with positions counted from the left end of the padded prompt, while `generate` counts
 them from the prompt's first token. With learned positions, prompts of unequal lengths and prompts
 padded on the left, it trains a model that reads its prompts at other positions than it wrote its
-answers at. ``true_positions`` passes the positions of generation, and is not TRL as it comes.
+answers at. `true_positions` passes the positions of generation, and is not TRL as it comes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def build(
     Args:
         workload: The workload.
         algorithm: "grpo" or "rloo".
-        seed: Of everything that is drawn.
+        seed: Seed of everything that is drawn.
         bf16: TRL's mixed precision, which is its default.
         true_positions: See above.
     """
@@ -111,7 +111,7 @@ def build(
 def _count_from_the_prompt(
     _: torch.nn.Module, positional: tuple[Any, ...], keywords: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positions from the mask where the caller gave none, as ``generate`` gives them."""
+    """Positions from the mask where the caller gave none, as `generate` gives them."""
     mask = keywords.get("attention_mask")
     if keywords.get("position_ids") is None and mask is not None and mask.ndim == 2:
         keywords["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)

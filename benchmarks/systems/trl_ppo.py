@@ -1,8 +1,8 @@
-"""The last PPO of TRL (1.12, ``trl.experimental.ppo``), in the peers' own environment.
+"""The last PPO of TRL (1.12, `trl.experimental.ppo`), in the peers' own environment.
 
 float32 and no gradient checkpointing (its defaults are bfloat16 and checkpointing), a constant
 learning rate, and minibatches made so that each of them gets an optimizer step:
-``gradient_accumulation_steps`` would merge them into one.
+`gradient_accumulation_steps` would merge them into one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Rewards(nn.Module):
         self.instructions = dict(zip(map(tuple, encoded), task.instructions, strict=True))
 
     def of(self, queries: Tensor, responses: Tensor) -> Tensor:
-        """Scores ``(B,)`` of token ids ``(B, P)``, padded on the left, and ``(B, T)``."""
+        """Scores `(B,)` of token ids `(B, P)`, padded on the left, and `(B, T)`."""
         pad = self.tokenizer.pad_token_id
         read = [tuple(token for token in row if token != pad) for row in queries.tolist()]
         written = self.tokenizer.batch_decode(responses, skip_special_tokens=True)
@@ -51,7 +51,7 @@ class Rewards(nn.Module):
 
 
 def score_texts(rewards: Rewards) -> Callable[..., tuple[Any, Tensor, Any]]:
-    """TRL's ``get_reward``, but for the reward model, which is asked for scores of texts."""
+    """TRL's `get_reward`, but for the reward model, which is asked for scores of texts."""
     get_reward = ppo_trainer.get_reward
 
     def ask(

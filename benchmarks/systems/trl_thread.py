@@ -1,6 +1,6 @@
 """Runs a TRL trainer batch by batch.
 
-A trainer's ``train()`` owns its loop. Here it runs in a thread of its own and is held at the border
+A trainer's `train()` owns its loop. Here it runs in a thread of its own and is held at the border
 between two batches by a callback, so that systems can take turns.
 """
 
@@ -19,14 +19,14 @@ from benchmarks.workload import FavouredShare, Workload
 
 
 class Gate(TrainerCallback):
-    """Holds the trainer's thread at the start and after every ``steps`` optimizer steps."""
+    """Holds the trainer's thread at the start and after every `steps` optimizer steps."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self.go, self.done = threading.Semaphore(0), threading.Semaphore(0)
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Wait for the first request."""
+        """Waits for the first request."""
         self.go.acquire()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **__: Any) -> None:
@@ -43,8 +43,8 @@ class TrainerInThread:
         workload: The workload.
         scorer: The trainer's scorer, read for the reward of a batch.
         rollout_clock: Counts the trainer's generation.
-        gate: The callback that ``train`` was given.
-        train: The trainer's ``train``.
+        gate: The callback that `train` was given.
+        train: The trainer's `train`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TrainerInThread:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def train_batch(self) -> Batch:
-        """Let the trainer do one batch.
+        """Lets the trainer do one batch.
 
         Raises:
             RuntimeError: The trainer stopped by itself; its traceback is in the message.

@@ -17,7 +17,7 @@ NAMES = {"rollout": "rollout", "train": "loop"}  # of the measures, in tables an
 
 
 def speeds(batches: Batches, clock: str) -> NDArray[np.float64]:
-    """Tokens per second of each batch; ``clock`` is "cpu" or "wall"."""
+    """Tokens per second of each batch; `clock` is "cpu" or "wall"."""
     return np.array([batch["tokens"] / batch[f"{clock}_seconds"] for batch in batches])
 
 

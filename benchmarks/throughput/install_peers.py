@@ -1,6 +1,6 @@
 """Make the virtual environments of the peers: TRL's last PPO, and TRL's present GRPO and RLOO.
 
-Each peer lives in its own environment below ``.benchmark-venvs/`` (which git ignores), with the
+Each peer lives in its own environment below `.benchmark-venvs/` (which git ignores), with the
 same torch and transformers as the interpreter that runs this script, so that a comparison is one of
 systems and not of versions. Gymnasium is there for llm_gym's scorers, which are imported from this
 tree. Run it once, from the environment in which llm_gym is installed:
@@ -26,21 +26,21 @@ PEERS = {"trl-ppo": "trl==1.12.*", "trl-group": "trl==1.16.*"}
 
 
 def peer_python(peer: str) -> Path:
-    """Path of the interpreter of ``peer``; it exists once the peer is installed."""
+    """Path of the interpreter of `peer`; it exists once the peer is installed."""
     folder, name = ("Scripts", "python.exe") if sys.platform == "win32" else ("bin", "python")
     return VENVS / peer / folder / name
 
 
 def is_installed(peer: str) -> bool:
-    """Whether ``peer`` was installed to the end (a half-made environment does not count)."""
+    """Whether `peer` was installed to the end (a half-made environment does not count)."""
     return (VENVS / peer / "installed.txt").is_file() and peer_python(peer).is_file()
 
 
 def install(peer: str, pip_arguments: list[str]) -> None:
-    """Make the environment of ``peer`` and install it there; what is there already is kept.
+    """Makes the environment of `peer` and install it there; what is there already is kept.
 
     Raises:
-        subprocess.CalledProcessError: pip failed; its own message stands above.
+        subprocess.CalledProcessError: Pip failed; its own message stands above.
     """
     if is_installed(peer):
         print(f"{peer}: already there ({VENVS / peer})")
@@ -61,7 +61,7 @@ def install(peer: str, pip_arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """Install the peers named on the command line, or all of them."""
+    """Installs the peers named on the command line, or all of them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -24,12 +24,12 @@ class Settings:
     """Settings of a run.
 
     Attributes:
-        systems: Keys of ``ENTRIES``.
+        systems: Keys of `ENTRIES`.
         rounds: Batches of each kind that each system does, after one that is not counted.
         quick: Fewer rounds, and only a part of the textbook system's learning.
         threads: Threads of tensor operations in each system.
         device: "cpu" or "cuda".
-        model: Key of ``MODEL_SIZES``.
+        model: Key of `MODEL_SIZES`.
         clock: Whose seconds the ratios are in, "cpu" or "wall".
     """
 
@@ -52,7 +52,7 @@ class Settings:
 
 
 def measure(settings: Settings, output: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run every system, batch by batch in turns; what cannot run is named as skipped.
+    """Runs every system, batch by batch in turns; what cannot run is named as skipped.
 
     Args:
         settings: What to run.
@@ -60,7 +60,7 @@ def measure(settings: Settings, output: Path, say: Callable[[str], None]) -> dic
         say: Told of progress.
 
     Returns:
-        Figures by key of the system, see ``figures.system_figures``.
+        Figures by key of the system, see `figures.system_figures`.
     """
     figures: dict[str, Any] = {}
     once = ONCE_IF_QUICK if settings.quick else ONCE

@@ -2,7 +2,7 @@
 
 Each system runs in a process of its own and does one batch when its turn comes, so that a change
 in the machine's load hits all of them; CPU seconds are the steadier unit. The peers are run if
-``install_peers.py`` has installed them, and are named as skipped otherwise.
+`install_peers.py` has installed them, and are named as skipped otherwise.
 
     python benchmarks/throughput/run.py --quick --output runs/throughput
     python benchmarks/throughput/run.py --output runs/throughput
@@ -66,7 +66,7 @@ def _names() -> str:
 
 
 def main() -> None:
-    """Measure, print the tables, write ``results.json`` and ``throughput.png``."""
+    """Measure, print the tables, write `results.json` and `throughput.png`."""
     settings, output = parse()
     results = record(settings.as_dict())
     results["systems"] = measure(settings, output, lambda line: print(line, flush=True))

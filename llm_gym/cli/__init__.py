@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     its traceback, as Python does.
 
     Args:
-        argv: arguments without the program's name; None takes the process's.
+        argv: Arguments without the program's name; None takes the process's.
     """
     # Idle threads of PyTorch's OpenMP spin by default: with another program on the same two cores
     # the demo then makes 70 tokens a second instead of 450. It is read when torch is imported.

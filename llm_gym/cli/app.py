@@ -16,7 +16,7 @@ from llm_gym.cli.reward_model import EXAMPLES as REWARD_MODEL_EXAMPLES
 from llm_gym.cli.reward_model import reward_model
 from llm_gym.cli.rlhf import COMPARE_EXAMPLES, RLHF_EXAMPLES, compare, rlhf
 from llm_gym.stages.names import SCORER_NAMES
-from llm_gym.stages.train import TrainSettings
+from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.pretrain import PretrainConfig
 from llm_gym.supervised.sft import SFTConfig
 
@@ -41,7 +41,7 @@ Template = Annotated[
     typer.Option(help='Text around the prompt ("{prompt}": none; default: as the task has it).'),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
-_DEFAULTS = TrainSettings()
+_DEFAULTS = TrainConfig()
 _SCORER_HELP = "A scorer is named by one of\n\n\b\n" + SCORER_NAMES
 
 
@@ -80,7 +80,7 @@ def demo(
 
 
 @app.command(epilog=_SCORER_HELP)
-@with_options_of(TrainSettings)
+@with_options_of(TrainConfig)
 def train(
     context: typer.Context,
     output: Output = Path("runs/train"),
@@ -97,7 +97,7 @@ def train(
     from llm_gym.cli.runs import run_train
 
     if resume is None:
-        run_train(TrainSettings(**values), output)
+        run_train(TrainConfig(**values), output)
         return
     given = {name for name in context.params if _is_given(context, name)}
     others = sorted(given - {"resume", "total_tokens"})

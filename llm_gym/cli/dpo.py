@@ -42,13 +42,13 @@ def run_dpo(preferences: Path, output: Path, config: DPOConfig) -> None:
     """Trains by DPO and says how well the result agrees with held-out preferences.
 
     Args:
-        preferences: a preference file (`.jsonl`, `.parquet`) or a store of votes (`.db`, `.sqlite`,
+        preferences: A preference file (`.jsonl`, `.parquet`) or a store of votes (`.db`, `.sqlite`,
             `.sqlite3`).
-        output: directory of the model.
+        output: Directory of the model.
         config: settings.
 
     Raises:
-        FileNotFoundError, ValueError: see `train_dpo`.
+        FileNotFoundError, ValueError: See `train_dpo`.
     """
     from llm_gym.cli.runs import INTERRUPTED, say
     from llm_gym.feedback.dpo.dpo import train_dpo

@@ -22,7 +22,7 @@ def with_options_of(settings: type) -> Callable[[Command], Command]:
     The command's own parameters come first; the options arrive in its `**values`.
 
     Args:
-        settings: a dataclass with a default and a description for each field.
+        settings: A dataclass with a default and a description for each field.
 
     Returns:
         A decorator, to be applied below `@app.command()`.

@@ -55,11 +55,11 @@ class PluginGroup(TyperGroup):
         """Returns a command by its name, None if there is none.
 
         Args:
-            ctx: the invocation.
-            cmd_name: what was typed.
+            ctx: The invocation.
+            cmd_name: What was typed.
 
         Raises:
-            ImportError: the command's plug-in is not installed or does not load.
+            ImportError: The command's plug-in is not installed or does not load.
         """
         own = super().get_command(ctx, cmd_name)
         if own is not None:

@@ -66,17 +66,17 @@ def run_reward_model(
     """Trains a reward model and says how good it is.
 
     Args:
-        data: a preference file (`.jsonl`, `.parquet`), a store of votes (`.db`, `.sqlite`,
+        data: A preference file (`.jsonl`, `.parquet`), a store of votes (`.db`, `.sqlite`,
             `.sqlite3`), or with `ratings` a `.jsonl` file with "text" and "ratings" (a number or a
             list of them, null where a rater gave none) in every line.
-        output: directory of the model; pictures go beside its `metrics.json` if matplotlib is
+        output: Directory of the model; pictures go beside its `metrics.json` if matplotlib is
             installed.
-        config: settings; with `ratings`, those that training on ratings has too.
-        ratings: whether `data` has ratings instead of comparisons.
-        learning_curve: also train on smaller and smaller subsets first.
+        config: Settings; with `ratings`, those that training on ratings has too.
+        ratings: Whether `data` has ratings instead of comparisons.
+        learning_curve: Also train on smaller and smaller subsets first.
 
     Raises:
-        FileNotFoundError, ValueError: see `train_reward_model` and `train_rating_model`.
+        FileNotFoundError, ValueError: See `train_reward_model` and `train_rating_model`.
     """
     from llm_gym.language_models.loading import quiet_libraries
 
@@ -155,14 +155,14 @@ def read_ratings(path: Path) -> tuple[list[str], Any]:
     """Reads texts with ratings.
 
     Args:
-        path: a `.jsonl` file with "text" and "ratings" in every line.
+        path: A `.jsonl` file with "text" and "ratings" in every line.
 
     Returns:
         N texts, and their ratings, float64 `(N, R)` with NaN where there are fewer than R.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line lacks one of them; the message has its number.
+        FileNotFoundError: There is no such file.
+        ValueError: A line lacks one of them; the message has its number.
     """
     import numpy as np
 

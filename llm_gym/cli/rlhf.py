@@ -11,8 +11,8 @@ import typer
 
 from llm_gym.cli.options import with_options_of
 from llm_gym.cli.runs import INTERRUPTED, say
-from llm_gym.stages.compare import CompareSettings
-from llm_gym.stages.rlhf.settings import RLHFSettings
+from llm_gym.stages.compare import CompareConfig
+from llm_gym.stages.rlhf.settings import RLHFConfig
 
 __all__ = ["COMPARE_EXAMPLES", "RLHF_EXAMPLES", "compare", "rlhf"]
 
@@ -34,7 +34,7 @@ COMPARE_EXAMPLES = """\
 With --raters simulated the votes are cast at once."""
 
 
-@with_options_of(RLHFSettings)
+@with_options_of(RLHFConfig)
 def rlhf(
     invocation: typer.Context,
     output: Annotated[Path, typer.Option(help="Directory for everything that is written.")] = Path(
@@ -53,18 +53,18 @@ def rlhf(
     """
     if quick:
         given = {name: values[name] for name in values if _is_given(invocation, name)}
-        settings = RLHFSettings.quick().with_values(**given)
+        settings = RLHFConfig.quick().with_values(**given)
     else:
-        settings = RLHFSettings(**values)
+        settings = RLHFConfig(**values)
     run_rlhf(settings, output)
 
 
-def run_rlhf(settings: RLHFSettings, output: Path) -> None:
+def run_rlhf(settings: RLHFConfig, output: Path) -> None:
     """Behind `llm-gym rlhf`.
 
     Args:
-        settings: of the run.
-        output: its directory.
+        settings: Settings of the run.
+        output: Its directory.
     """
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.stages.rlhf import RLHFRun
@@ -86,7 +86,7 @@ def run_rlhf(settings: RLHFSettings, output: Path) -> None:
         raise SystemExit(INTERRUPTED)
 
 
-@with_options_of(CompareSettings)
+@with_options_of(CompareConfig)
 def compare(
     store: Annotated[
         Path, typer.Argument(help="File of comparisons and votes (SQLite); made if missing.")
@@ -99,7 +99,7 @@ def compare(
     from llm_gym.stages.compare import how_to_label
 
     quiet_libraries()
-    settings = CompareSettings(**values)
+    settings = CompareConfig(**values)
     try:
         figures = collect(settings, store)
     except KeyboardInterrupt:
@@ -117,11 +117,11 @@ def compare(
     print(f"then learn it:    {reward}")
 
 
-def _command(settings: RLHFSettings, output: Path) -> str:
+def _command(settings: RLHFConfig, output: Path) -> str:
     """The shortest command line that means these settings."""
-    quick, default = RLHFSettings.quick(), RLHFSettings()
+    quick, default = RLHFConfig.quick(), RLHFConfig()
 
-    def other_than(base: RLHFSettings) -> list[str]:
+    def other_than(base: RLHFConfig) -> list[str]:
         return [
             field.name
             for field in fields(settings)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llm_gym.stages.train import TrainSettings
+    from llm_gym.stages.train import TrainConfig
     from llm_gym.supervised.pretrain import PretrainConfig
     from llm_gym.supervised.sft import SFTConfig
 
@@ -29,14 +29,14 @@ INTERRUPTED = 130  # exit status, a shell's for SIGINT
 
 
 def run_train(
-    settings: TrainSettings | None, output: Path, *, total_tokens: int | None = None
+    settings: TrainConfig | None, output: Path, *, total_tokens: int | None = None
 ) -> None:
     """Behind `llm-gym train`.
 
     Args:
-        settings: of a new run; None resumes the one in `output`.
-        output: the run's directory.
-        total_tokens: when resuming, train up to here instead.
+        settings: Settings of a new run; None resumes the one in `output`.
+        output: The run's directory.
+        total_tokens: When resuming, train up to here instead.
     """
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.stages.train import load_settings, train
@@ -66,12 +66,12 @@ def run_train(
 def run_demo(seed: int, output: Path) -> None:
     """Behind `llm-gym demo`."""
     from llm_gym.language_models.loading import quiet_libraries
-    from llm_gym.stages.demo import DemoSettings, demo
+    from llm_gym.stages.demo import DemoConfig, demo
 
     quiet_libraries()
     command = f"llm-gym demo --seed {seed} --output {shlex.quote(str(output))}"
     try:
-        summary = demo(DemoSettings(seed=seed), output)
+        summary = demo(DemoConfig(seed=seed), output)
     except KeyboardInterrupt:
         summary = None
     if summary is None:
@@ -114,10 +114,10 @@ def interruptible(output: Path) -> Iterator[None]:
     """Ctrl-C ends a command that is over in minutes, and leaves no half-written directory.
 
     Args:
-        output: the directory that the command would have written.
+        output: The directory that the command would have written.
 
     Raises:
-        SystemExit: with `INTERRUPTED`, instead of KeyboardInterrupt.
+        SystemExit: With `INTERRUPTED`, instead of KeyboardInterrupt.
     """
     try:
         yield

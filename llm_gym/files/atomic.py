@@ -23,8 +23,8 @@ def write_text(path: str | Path, text: str) -> Path:
     """Writes a UTF-8 text file atomically, making its parent directories.
 
     Args:
-        path: the file to write; an old one is replaced.
-        text: the whole content.
+        path: The file to write; an old one is replaced.
+        text: The whole content.
 
     Returns:
         The path written.
@@ -57,15 +57,15 @@ def replace_directory(directory: str | Path, *, marker: str = "config.json") -> 
     aside under a fixed name; `recover_directory` finds it there if the process died in between.
 
     Args:
-        directory: the destination; its content, if any, is replaced as a whole.
-        marker: a file by which an old directory shows that it is of the same kind; by default that
+        directory: The destination; its content, if any, is replaced as a whole.
+        marker: A file by which an old directory shows that it is of the same kind; by default that
             of a saved model. Anything else, such as a home directory, is never replaced.
 
     Yields:
         The temporary directory to write into.
 
     Raises:
-        ValueError: the destination exists, is not empty and has no such file.
+        ValueError: The destination exists, is not empty and has no such file.
     """
     directory = Path(directory).absolute()
     directory.parent.mkdir(parents=True, exist_ok=True)

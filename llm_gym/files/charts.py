@@ -22,9 +22,9 @@ class Series:
     """One curve.
 
     Attributes:
-        name: shown in the legend if the chart has more than one curve, and on hovering a point.
-        x: positions, ascending.
-        y: values, as many as `x`; where a value is not finite the line is interrupted.
+        name: Shown in the legend if the chart has more than one curve, and on hovering a point.
+        x: Positions, ascending.
+        y: Values, as many as `x`; where a value is not finite the line is interrupted.
     """
 
     name: str
@@ -52,9 +52,9 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) that cover `low` to `high`.
 
     Args:
-        low: the smallest value to cover.
-        high: the largest; if it equals `low`, room is made around it.
-        count: about how many intervals there should be.
+        low: The smallest value to cover.
+        high: The largest; if it equals `low`, room is made around it.
+        count: About how many intervals there should be.
 
     Returns:
         Ascending positions; the first is at most `low`, the last at least `high`, each to within a
@@ -82,11 +82,11 @@ def line_chart(
     """Draws curves over a common x axis.
 
     Args:
-        series: the curves; those without a finite value are left out.
-        title: heading, also the drawing's accessible name.
-        x_label: what x is, with its unit.
-        y_label: what y is, with its unit.
-        reference: name and value of a horizontal dashed line, for example the level before
+        series: The curves; those without a finite value are left out.
+        title: Heading, also the drawing's accessible name.
+        x_label: What x is, with its unit.
+        y_label: What y is, with its unit.
+        reference: Name and value of a horizontal dashed line, for example the level before
             training.
 
     Returns:
@@ -115,11 +115,11 @@ def scatter_chart(
     """Draws clouds of points in one frame.
 
     Args:
-        series: the clouds; `x` need not be ascending, and points that are not finite are left out.
-        title: heading, also the drawing's accessible name.
-        x_label: what x is, with its unit.
-        y_label: what y is, with its unit.
-        diagonal: draw the line where y equals x.
+        series: The clouds; `x` need not be ascending, and points that are not finite are left out.
+        title: Heading, also the drawing's accessible name.
+        x_label: What x is, with its unit.
+        y_label: What y is, with its unit.
+        diagonal: Draw the line where y equals x.
 
     Returns:
         A `<figure>` element, as `line_chart` does.

@@ -18,9 +18,9 @@ class Figure:
     """One number at the head of the page.
 
     Attributes:
-        label: what it is.
-        value: the number, formatted, with its unit.
-        note: a line of small print, for example an interval.
+        label: What it is.
+        value: The number, formatted, with its unit.
+        note: A line of small print, for example an interval.
     """
 
     label: str
@@ -51,9 +51,9 @@ class Chapter:
 
     Attributes:
         title: heading.
-        text: what it is about.
-        rows: name -> value, shown as a table.
-        charts: as for `Report.charts`.
+        text: What it is about.
+        rows: Name -> value, shown as a table.
+        charts: As for `Report.charts`.
     """
 
     title: str
@@ -68,14 +68,14 @@ class Report:
 
     Attributes:
         title: heading.
-        summary: one sentence that says what happened.
-        figures: the headline numbers.
+        summary: One sentence that says what happened.
+        figures: The headline numbers.
         charts: `<figure>` elements made by `line_chart` or `scatter_chart`: they alone are HTML.
-        chapters: parts of the page between these charts and the answers.
-        models: names of the compared models, from first to last stage.
-        comparisons: prompts with an answer of each model.
-        score_range: lowest and highest score a scorer can give; sets the scale of the score bars.
-        sections: heading -> (name -> value), shown as tables: settings, versions, machine.
+        chapters: Parts of the page between these charts and the answers.
+        models: Names of the compared models, from first to last stage.
+        comparisons: Prompts with an answer of each model.
+        score_range: Lowest and highest score a scorer can give; sets the scale of the score bars.
+        sections: Heading -> (name -> value), shown as tables: settings, versions, machine.
     """
 
     title: str
@@ -101,7 +101,7 @@ def render(report: Report) -> str:
     """The page as a string of HTML.
 
     Args:
-        report: what to show.
+        report: What to show.
 
     Returns:
         A whole document. It refers to no other file and contains no script.

@@ -24,8 +24,8 @@ def printable(text: str, *, multiline: bool = True) -> str:
     r"""Spells out every character that a terminal or browser would obey instead of show.
 
     Args:
-        text: anything, lone surrogates included.
-        multiline: keep line ends; otherwise they are spelled out too (`\n`), for one-line output.
+        text: Anything, lone surrogates included.
+        multiline: Keep line ends; otherwise they are spelled out too (`\n`), for one-line output.
 
     Returns:
         The text with unsafe characters written as `\xNN`, `\uNNNN` or `\UNNNNNNNN`.

@@ -1,13 +1,13 @@
 """The language models that ship inside the package or a plug-in, by name.
 
 GPT-2-shaped models made by the library's own commands from the text of its own generator (see
-``assets/MODEL_CARD.md`` for recipe and figures):
+`assets/MODEL_CARD.md` for recipe and figures):
 
-* ``llm_gym/email-base`` continues office text (next-token pre-training only);
-* ``llm_gym/email-sft`` answers an instruction with an email (fine-tuned on instruction/answer
+* `llm_gym/email-base` continues office text (next-token pre-training only);
+* `llm_gym/email-sft` answers an instruction with an email (fine-tuned on instruction/answer
   pairs), sometimes politely, often not.
 
-Both have about a million parameters. A plug-in adds its own with :func:`embed`.
+Both have about a million parameters. A plug-in adds its own with `embed`.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _DIRECTORIES = {
 
 
 def embed(name: str, directory: Path) -> None:
-    """Make a model that a plug-in ships known by a name.
+    """Makes a model that a plug-in ships known by a name.
 
     Args:
-        name: The name, ``llm_gym/`` and one word.
-        directory: As written by ``save_pretrained``, tokenizer included.
+        name: The name, `llm_gym/` and one word.
+        directory: As written by `save_pretrained`, tokenizer included.
 
     Raises:
         ValueError: If the name has another form.
@@ -59,16 +59,16 @@ def embedded_names() -> tuple[str, ...]:
 
 
 def resolve(name_or_path: str | Path) -> str:
-    """Turn an embedded name into its directory; leave every other name or path as it is.
+    """Turns an embedded name into its directory; leave every other name or path as it is.
 
     Args:
         name_or_path: One of `embedded_names`, a directory or a hub name.
 
     Returns:
-        A directory for the embedded names, else ``str(name_or_path)``.
+        A directory for the embedded names, else `str(name_or_path)`.
 
     Raises:
-        ValueError: If the name starts with ``llm_gym/`` but is neither an embedded model nor an
+        ValueError: If the name starts with `llm_gym/` but is neither an embedded model nor an
             existing directory.
     """
     name = str(name_or_path)

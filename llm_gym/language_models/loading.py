@@ -1,7 +1,7 @@
 """Load a causal language model or a tokenizer by embedded name, directory or hub name.
 
-The work is done by ``transformers``; this module decides what is asked for and says clearly what
-is wrong when it cannot be had. Code from a checkpoint is never run (``trust_remote_code`` stays
+The work is done by `transformers`; this module decides what is asked for and says clearly what
+is wrong when it cannot be had. Code from a checkpoint is never run (`trust_remote_code` stays
 off) and weights are read from safetensors only, so loading a model never unpickles anything.
 """
 
@@ -28,18 +28,18 @@ __all__ = [
 def load_causal_lm(
     name_or_path: str | Path, *, dtype: torch.dtype | None = None
 ) -> PreTrainedModel:
-    """Load a causal language model in evaluation mode.
+    """Loads a causal language model in evaluation mode.
 
     Args:
-        name_or_path: An embedded name (``"llm_gym/email-sft"``), a directory written by
-            ``save_pretrained``, or a name on the Hugging Face hub.
-        dtype: Type of the weights in memory; ``None`` means float32, whatever the file holds.
+        name_or_path: An embedded name (`"llm_gym/email-sft"`), a directory written by
+            `save_pretrained`, or a name on the Hugging Face hub.
+        dtype: Type of the weights in memory; `None` means float32, whatever the file holds.
 
     Returns:
-        The model, on the CPU, with dropout off (``model.eval()``).
+        The model, on the CPU, with dropout off (`model.eval()`).
 
     Raises:
-        FileNotFoundError: If the directory, its ``config.json`` or its weights are missing.
+        FileNotFoundError: If the directory, its `config.json` or its weights are missing.
         ValueError: If the files are there but cannot be read as a causal language model, or lack
             weights that the architecture needs.
         OSError: If the name is not a directory and the hub does not have it or cannot be reached.
@@ -79,7 +79,7 @@ def load_causal_lm(
 
 
 def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
-    """Load a tokenizer.
+    """Loads a tokenizer.
 
     Args:
         name_or_path: An embedded name, a directory or a name on the Hugging Face hub.
@@ -88,7 +88,7 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
         The tokenizer.
 
     Raises:
-        FileNotFoundError: If the directory or its ``tokenizer_config.json`` is missing.
+        FileNotFoundError: If the directory or its `tokenizer_config.json` is missing.
         ValueError: If the files are there but cannot be read.
         OSError: If the name is not a directory and the hub does not have it or cannot be reached.
     """
@@ -102,7 +102,7 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
 
 
 def _source(name_or_path: str | Path, *, needs: str) -> str:
-    """Resolve the name; a directory must exist and contain the file ``needs``."""
+    """Resolves the name; a directory must exist and contain the file `needs`."""
     if not isinstance(name_or_path, (str, Path)) or not str(name_or_path):
         raise TypeError(
             f"name_or_path must be a non-empty str or Path, got {name_or_path!r}; "
@@ -124,7 +124,7 @@ def _source(name_or_path: str | Path, *, needs: str) -> str:
 
 
 def _may_be_hub_name(name: str) -> bool:
-    """Hub names are ``name`` or ``owner/name``; anything else can only be a path."""
+    """Hub names are `name` or `owner/name`; anything else can only be a path."""
     return not name.startswith((".", "/", "~")) and name.count("/") <= 1 and "\\" not in name
 
 

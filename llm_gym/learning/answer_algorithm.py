@@ -52,25 +52,25 @@ class _LearnFirst(BaseCallback):
 class AnswerAlgorithm(OnPolicyAlgorithm):
     """Samples groups of answers as Stable-Baselines3 samples rollouts, and learns from them.
 
-    A subclass says in :meth:`fit` what it learns from finished groups. Rollouts, callbacks,
+    A subclass says in `fit` what it learns from finished groups. Rollouts, callbacks,
     logging and checkpoints are those of every on-policy algorithm; the state values that such
     rollouts predict are not used and the value head is not trained.
 
     Args:
-        policy: ``"TransformerPolicy"`` or a subclass of
-            :class:`llm_gym.TransformerActorCriticPolicy`.
-        env: A text vector environment with ``group_size``, or an id, or what Stable-Baselines3
+        policy: `"TransformerPolicy"` or a subclass of
+            `llm_gym.TransformerActorCriticPolicy`.
+        env: A text vector environment with `group_size`, or an id, or what Stable-Baselines3
             takes.
-        learning_rate: As in Stable-Baselines3. With ``sample_once`` a schedule runs over the
+        learning_rate: As in Stable-Baselines3. With `sample_once` a schedule runs over the
             gradient steps, because sampling is over when they begin.
-        n_steps: Steps per environment and rollout; ``None`` is the most tokens an answer has.
+        n_steps: Steps per environment and rollout; `None` is the most tokens an answer has.
         batch_size: Tokens per minibatch, filled with whole answers.
         n_epochs: Passes over what is learnt from.
         max_grad_norm: Clipping of the gradient's norm.
-        sample_once: Only sample until ``total_timesteps`` are reached, then learn from everything
+        sample_once: Only sample until `total_timesteps` are reached, then learn from everything
             at once; otherwise sample and learn in turns.
-        policy_kwargs: ``dict(model=NAME_OR_PATH, ...)`` for the policy.
-        **kwargs: ``seed``, ``device``, ``verbose``, ... as in Stable-Baselines3.
+        policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
+        **kwargs: `seed`, `device`, `verbose`, ... as in Stable-Baselines3.
 
     Raises:
         ValueError: If an argument or the environment does not fit, naming it.
@@ -141,7 +141,7 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
             )
 
     def _check_env(self) -> None:
-        """Raises ``ValueError`` if the algorithm cannot run on the environment."""
+        """Raises `ValueError` if the algorithm cannot run on the environment."""
         space = self.observation_space
         is_text = isinstance(space, gym.spaces.Dict) and "completion_mask" in space.spaces
         if not is_text or not isinstance(self.action_space, gym.spaces.Discrete):
@@ -225,11 +225,11 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
         lengths: Sequence[int],
         loss_of: Callable[[NDArray[np.int64]], tuple[torch.Tensor, Mapping[str, float]]],
     ) -> dict[str, float]:
-        """Takes gradient steps on minibatches of items, ``n_epochs`` times through all of them.
+        """Takes gradient steps on minibatches of items, `n_epochs` times through all of them.
 
         Args:
-            lengths: tokens of each item.
-            loss_of: scalar loss of the items of these numbers, and statistics of them (means).
+            lengths: Tokens of each item.
+            loss_of: Scalar loss of the items of these numbers, and statistics of them (means).
 
         Returns:
             Means of the statistics over the items of the last epoch.
@@ -260,14 +260,14 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
     # ------------------------------------------------------------------ likelihoods
 
     def log_probs(self, answers: Sequence[Answer]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities under the policy: float ``(B,)`` of answers, ``(A,)`` of tokens."""
+        """Log-probabilities under the policy: float `(B,)` of answers, `(A,)` of tokens."""
         batch = self._batch(answers)
         log_probs = self.policy.evaluate_actions(batch, batch.actions)[1]
         return sum_over_answers(log_probs, batch), log_probs
 
     @torch.no_grad()
     def reference_log_probs(self, answers: Sequence[Answer]) -> torch.Tensor:
-        """Log-probabilities of answers under the reference: float ``(B,)``."""
+        """Log-probabilities of answers under the reference: float `(B,)`."""
         assert self.reference is not None
         parts = []
         for start in range(0, len(answers), _ANSWERS_PER_PASS):
@@ -277,7 +277,7 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
 
     @torch.no_grad()
     def policy_log_probs(self, answers: Sequence[Answer]) -> torch.Tensor:
-        """Log-probabilities of any number of answers, without gradients: float ``(B,)``."""
+        """Log-probabilities of any number of answers, without gradients: float `(B,)`."""
         starts = range(0, len(answers), _ANSWERS_PER_PASS)
         parts = [self.log_probs(answers[k : k + _ANSWERS_PER_PASS])[0].float() for k in starts]
         return torch.cat(parts)

@@ -1,7 +1,7 @@
 """Whole answers, in groups to the same prompt: kept while they are sampled, batched to learn from.
 
 The algorithms that compare answers need nothing else of a rollout than the tokens of each finished
-answer and its score. :class:`GroupedAnswers` collects them between the environment and
+answer and its score. `GroupedAnswers` collects them between the environment and
 Stable-Baselines3, so that rollouts of any length serve: an answer that a rollout's end cuts in two
 is one answer here, and a group is handed out once its last member has arrived.
 """
@@ -32,9 +32,9 @@ class Answer(NamedTuple):
     """One finished answer.
 
     Attributes:
-        prompt_ids: tokens the policy was given.
-        completion_ids: tokens it chose, the one that ended the episode included.
-        score: the episode's reward; None of an episode that was cut off without a verdict.
+        prompt_ids: Tokens the policy was given.
+        completion_ids: Tokens it chose, the one that ended the episode included.
+        score: The episode's reward; None of an episode that was cut off without a verdict.
     """
 
     prompt_ids: tuple[int, ...]
@@ -45,18 +45,18 @@ class Answer(NamedTuple):
 class GroupedAnswers(VecEnvWrapper):
     """Collects the finished answers of a text environment, group by group.
 
-    Rows ``k*G .. k*G + G-1`` of an environment with ``group_size`` G get the same prompts, each at
+    Rows `k*G .. k*G + G-1` of an environment with `group_size` G get the same prompts, each at
     its own pace: the j-th answers of these rows are a group. Without groups, G is 1.
 
-    The answers are part of the state (``get_state``), and so of every checkpoint: their scores may
+    The answers are part of the state (`get_state`), and so of every checkpoint: their scores may
     have been dear.
 
     Args:
-        venv: a text environment whose rows are reset in the step that ends them.
+        venv: A text environment whose rows are reset in the step that ends them.
 
     Attributes:
         group_size: G.
-        finished: groups whose last member has arrived, in order of arrival; each in order of rows,
+        finished: Groups whose last member has arrived, in order of arrival; each in order of rows,
             because the order in which its members arrive depends on their lengths.
     """
 
@@ -164,11 +164,11 @@ def _answer(saved: Sequence[Any]) -> Answer:
 def answer_batch(
     answers: Sequence[Answer], device: torch.device | str, *, n_tokens: int | None = None
 ) -> EpisodeBatch:
-    """Answers as one batch for ``policy.evaluate_actions`` and ``ReferenceModel.log_probs``.
+    """Answers as one batch for `policy.evaluate_actions` and `ReferenceModel.log_probs`.
 
     Args:
         answers: B answers.
-        device: where the batch goes.
+        device: Where the batch goes.
         n_tokens: V, for a policy that truncates (top-k, top-p): its log-probabilities are then
             those of the whole distribution, which is what a likelihood is, however the answers were
             sampled.
@@ -192,7 +192,7 @@ def answer_batch(
 
 
 def sum_over_answers(values: torch.Tensor, batch: EpisodeBatch) -> torch.Tensor:
-    """Sums of a quantity of each token over each answer: float ``(A,)`` to ``(B,)``."""
+    """Sums of a quantity of each token over each answer: float `(A,)` to `(B,)`."""
     sums = torch.zeros(len(batch.input_ids), dtype=values.dtype, device=values.device)
     return sums.index_add(0, batch.action_rows, values)
 
@@ -203,9 +203,9 @@ def token_batches(
     """Splits items, in random order, into minibatches of about equally many tokens.
 
     Args:
-        lengths: tokens of each of the M items, at least one item.
-        batch_size: tokens a minibatch should hold; an item is never split.
-        rng: of the order.
+        lengths: Tokens of each of the M items, at least one item.
+        batch_size: Tokens a minibatch should hold; an item is never split.
+        rng: Rng of the order.
 
     Returns:
         Every item's number once, in as many minibatches as the tokens would fill.

@@ -26,7 +26,7 @@ class Segment(NamedTuple):
         env: The environment it was played in.
         start: Its first step in the rollout.
         stop: One past its last step.
-        prefix: int64 ``(p,)``: the tokens before the first action of the segment, which are the
+        prefix: int64 `(p,)`: the tokens before the first action of the segment, which are the
             prompt, and earlier actions where the episode began in the rollout before.
         is_start: Whether the episode began in this rollout.
     """
@@ -42,28 +42,28 @@ class EpisodeBuffer(RolloutBuffer):
     """Drop-in for Stable-Baselines3's rollout buffers on text environments.
 
     Where those store one padded observation a transition, this one stores the tokens of each
-    episode once, and :meth:`get` yields minibatches of whole episodes
-    (:class:`llm_gym.policy.EpisodeBatch`), for which
-    :class:`llm_gym.TransformerActorCriticPolicy` needs one forward pass an episode instead of one
-    a token. ``PPO(TransformerActorCriticPolicy, env, rollout_buffer_class=EpisodeBuffer)`` is all
+    episode once, and `get` yields minibatches of whole episodes
+    (`llm_gym.policy.EpisodeBatch`), for which
+    `llm_gym.TransformerActorCriticPolicy` needs one forward pass an episode instead of one
+    a token. `PPO(TransformerActorCriticPolicy, env, rollout_buffer_class=EpisodeBuffer)` is all
     it takes, with Stable-Baselines3's own PPO or A2C.
 
     An episode that the rollout's end cuts in two goes on in the next rollout: its earlier tokens
     are context there, its later ones actions.
 
     Args:
-        buffer_size: Steps per environment, ``T``.
-        observation_space: The text environment's ``Dict`` space.
-        action_space: ``Discrete(V)``.
+        buffer_size: Steps per environment, `T`.
+        observation_space: The text environment's `Dict` space.
+        action_space: `Discrete(V)`.
         device: Where minibatches go.
-        gae_lambda: See :func:`llm_gym.learning.advantages.gae`.
+        gae_lambda: See `llm_gym.learning.advantages.gae`.
         gamma: Discount factor. Language wants 1.0: at 0.99 a reward is worth 0.37 of itself
             100 tokens earlier.
-        n_envs: Number of environments, ``N``.
+        n_envs: Number of environments, `N`.
         before_returns: Called with the buffer once a rollout is complete and before advantages are
-            computed, e.g. to subtract a KL penalty from ``rewards`` in place.
-        seed: Seed of the order of minibatches; ``None`` draws one from NumPy's global generator,
-            which Stable-Baselines3's own ``seed`` fixes.
+            computed, e.g. to subtract a KL penalty from `rewards` in place.
+        seed: Seed of the order of minibatches; `None` draws one from NumPy's global generator,
+            which Stable-Baselines3's own `seed` fixes.
 
     Raises:
         ValueError: If the spaces are not a text environment's.
@@ -131,12 +131,12 @@ class EpisodeBuffer(RolloutBuffer):
         these and the actions since.
 
         Args:
-            obs: Arrays ``(N, L)`` by name.
-            action: Tokens ``(N,)`` or ``(N, 1)``.
-            reward: float ``(N,)``.
-            episode_start: ``(N,)``, true where ``obs`` begins an episode.
-            value: float ``(N, 1)`` or ``(N,)``.
-            log_prob: float ``(N,)``, with the attribute ``support`` where the policy truncates.
+            obs: Arrays `(N, L)` by name.
+            action: Tokens `(N,)` or `(N, 1)`.
+            reward: float `(N,)`.
+            episode_start: `(N,)`, true where `obs` begins an episode.
+            value: float `(N, 1)` or `(N,)`.
+            log_prob: float `(N,)`, with the attribute `support` where the policy truncates.
         """
         t = self.pos
         starts = np.asarray(episode_start, dtype=bool)
@@ -157,12 +157,12 @@ class EpisodeBuffer(RolloutBuffer):
     def end_rollout(
         self, dones: NDArray[Any], keep: Callable[[Segment], bool] | None = None
     ) -> None:
-        """Says that nothing more will be added, and lets ``before_returns`` have its say.
+        """Says that nothing more will be added, and lets `before_returns` have its say.
 
         Args:
-            dones: ``(N,)``, whether the last step ended an episode.
-            keep: Which segments count; the others will not be in :meth:`segments`, and so in no
-                minibatch. ``None`` keeps all.
+            dones: `(N,)`, whether the last step ended an episode.
+            keep: Which segments count; the others will not be in `segments`, and so in no
+                minibatch. `None` keeps all.
         """
         self._last_dones = np.asarray(dones, dtype=bool)
         self.full = True
@@ -172,11 +172,11 @@ class EpisodeBuffer(RolloutBuffer):
             self.before_returns(self)
 
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: NDArray[Any]) -> None:
-        """Fills ``advantages`` and ``returns``, after ``before_returns`` has had its say.
+        """Fills `advantages` and `returns`, after `before_returns` has had its say.
 
         Args:
-            last_values: float ``(N, 1)`` or ``(N,)``, values after the last step.
-            dones: ``(N,)``, whether the last step ended an episode.
+            last_values: float `(N, 1)` or `(N,)`, values after the last step.
+            dones: `(N,)`, whether the last step ended an episode.
         """
         self.end_rollout(dones)
         self.advantages = gae(
@@ -231,16 +231,16 @@ class EpisodeBuffer(RolloutBuffer):
         )
 
     def places(self, segments: list[Segment]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Indices (step, environment) of the segments' actions into arrays ``(T, N)``."""
+        """Indices (step, environment) of the segments' actions into arrays `(T, N)`."""
         steps = np.concatenate([np.arange(s.start, s.stop) for s in segments])
         envs = np.repeat([s.env for s in segments], [s.stop - s.start for s in segments])
         return steps, envs
 
     def minibatches(self, batch_size: int | None) -> list[list[Segment]]:
-        """Splits the segments, in random order, into groups of about ``batch_size`` actions.
+        """Splits the segments, in random order, into groups of about `batch_size` actions.
 
         Args:
-            batch_size: Transitions a minibatch should hold; ``None`` is all of them. The number of
+            batch_size: Transitions a minibatch should hold; `None` is all of them. The number of
                 groups is the one that transitions would give; each group gets whole episodes.
         """
         segments = self.segments()
@@ -259,11 +259,11 @@ class EpisodeBuffer(RolloutBuffer):
         """Yields one epoch of minibatches of whole episodes.
 
         Args:
-            batch_size: See :meth:`minibatches`.
+            batch_size: See `minibatches`.
 
         Yields:
-            Samples whose ``observations`` are an :class:`EpisodeBatch` and whose other fields are
-            ``(A,)`` tensors over its actions (``actions`` ``(A, 1)``, as in Stable-Baselines3).
+            Samples whose `observations` are an `EpisodeBatch` and whose other fields are
+            `(A,)` tensors over its actions (`actions` `(A, 1)`, as in Stable-Baselines3).
         """
         assert self.full, "the rollout is not complete"
         for members in self.minibatches(batch_size):

@@ -28,9 +28,9 @@ class AnswerPair(NamedTuple):
     """Two answers to one prompt.
 
     Attributes:
-        chosen: the preferred answer.
-        rejected: the other one.
-        doubt: probability that it is the other way round.
+        chosen: The preferred answer.
+        rejected: The other one.
+        doubt: Probability that it is the other way round.
     """
 
     chosen: Answer
@@ -44,37 +44,37 @@ class DPO(AnswerAlgorithm):
     Answers are sampled in groups; rows 2i and 2i + 1 of a group are a pair, which the scorer
     labels. Learning works on the sampled token ids: nothing is encoded again. By default the pairs
     come from the policy as it starts and everything is sampled before anything is learnt, as DPO is
-    meant; with ``online`` each iteration labels fresh pairs of the policy as it is then (Guo et
-    al., 2402.04792). The reference is the policy as it starts in both, also when ``learn`` is
+    meant; with `online` each iteration labels fresh pairs of the policy as it is then (Guo et
+    al., 2402.04792). The reference is the policy as it starts in both, also when `learn` is
     called again and samples from what the policy has become.
 
-    With ``labels`` other than ``"deterministic"`` the optimum is
-    ``pi_ref * exp(score / (beta * label_scale)) / Z``, so a run is comparable with reinforcement
-    learning at ``kl_coef = beta * label_scale``.
+    With `labels` other than `"deterministic"` the optimum is
+    `pi_ref * exp(score / (beta * label_scale)) / Z`, so a run is comparable with reinforcement
+    learning at `kl_coef = beta * label_scale`.
 
-    To learn from stored preferences of people, see :func:`llm_gym.feedback.dpo.dpo.train_dpo`.
+    To learn from stored preferences of people, see `llm_gym.feedback.dpo.dpo.train_dpo`.
 
     Args:
-        policy: ``"TransformerPolicy"`` or a subclass of
-            :class:`llm_gym.TransformerActorCriticPolicy`.
-        env: A text vector environment with an even ``group_size``.
+        policy: `"TransformerPolicy"` or a subclass of
+            `llm_gym.TransformerActorCriticPolicy`.
+        env: A text vector environment with an even `group_size`.
         learning_rate: As in Stable-Baselines3.
-        n_steps: Steps per environment and rollout; ``None`` is the most tokens an answer has.
+        n_steps: Steps per environment and rollout; `None` is the most tokens an answer has.
         batch_size: Tokens of both answers of the pairs per minibatch, filled with whole pairs.
         n_epochs: Passes over the pairs.
         max_grad_norm: Clipping of the gradient's norm.
-        beta: Price of a nat of divergence, see :func:`dpo_loss`.
-        label_smoothing: Share of labels taken to be wrong, see :func:`dpo_loss`.
-        loss: ``"sigmoid"`` or ``"ipo"``.
-        labels: How scores become labels: ``"bradley_terry"`` draws one with probability
-            ``sigmoid(difference / label_scale)``, as a person might; ``"soft"`` uses that
-            probability itself, which has the same expectation and no noise; ``"deterministic"``
+        beta: Price of a nat of divergence, see `dpo_loss`.
+        label_smoothing: Share of labels taken to be wrong, see `dpo_loss`.
+        loss: `"sigmoid"` or `"ipo"`.
+        labels: How scores become labels: `"bradley_terry"` draws one with probability
+            `sigmoid(difference / label_scale)`, as a person might; `"soft"` uses that
+            probability itself, which has the same expectation and no noise; `"deterministic"`
             prefers the better score, and leaves out ties.
         label_scale: Difference of scores that makes a nat of log-odds.
         online: Sample fresh pairs each iteration.
-        reference: Name or path of the reference model; ``None`` is the policy as it starts.
-        policy_kwargs: ``dict(model=NAME_OR_PATH, ...)`` for the policy.
-        **kwargs: ``seed``, ``device``, ``verbose``, ... as in Stable-Baselines3.
+        reference: Name or path of the reference model; `None` is the policy as it starts.
+        policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
+        **kwargs: `seed`, `device`, `verbose`, ... as in Stable-Baselines3.
 
     Raises:
         ValueError: If an argument or the environment does not fit, naming it.
@@ -181,15 +181,15 @@ def label_pairs(
     """Pairs up the members of each group and says which answer is preferred.
 
     Args:
-        groups: scored answers; members 0 and 1 are a pair, 2 and 3, and so on, so that no answer is
+        groups: Scored answers; members 0 and 1 are a pair, 2 and 3, and so on, so that no answer is
             in two pairs and the pairs are independent.
-        labels: ``"soft"``, ``"bradley_terry"`` or ``"deterministic"``, see :class:`DPO`.
-        scale: difference of scores that makes a nat of log-odds.
-        rng: of the labels that are drawn.
+        labels: `"soft"`, `"bradley_terry"` or `"deterministic"`, see `DPO`.
+        scale: Difference of scores that makes a nat of log-odds.
+        rng: Rng of the labels that are drawn.
 
     Returns:
         The pairs; those of identical answers say nothing and are left out, as are ties under
-        ``"deterministic"``.
+        `"deterministic"`.
     """
     pairs = []
     for group in groups:

@@ -13,14 +13,14 @@ from llm_gym.learning.buffer import EpisodeBuffer, Segment
 
 
 class Rollout(NamedTuple):
-    """What an estimator sees of a rollout of ``n`` whole episodes with ``A`` tokens.
+    """What an estimator sees of a rollout of `n` whole episodes with `A` tokens.
 
     Attributes:
-        to_go: float ``(A,)``, rewards to go of each token, episode after episode.
-        scores: float ``(n,)``, returns of the episodes.
-        lengths: int ``(n,)``, their tokens.
-        groups: int ``(n,)``, which prompt of the rollout each answers.
-        greedy: float ``(n_groups,)``, scores of greedy answers, if there are any.
+        to_go: float `(A,)`, rewards to go of each token, episode after episode.
+        scores: float `(n,)`, returns of the episodes.
+        lengths: int `(n,)`, their tokens.
+        groups: int `(n,)`, which prompt of the rollout each answers.
+        greedy: float `(n_groups,)`, scores of greedy answers, if there are any.
         average: Mean return of the rollouts before, exponentially weighted.
     """
 
@@ -43,16 +43,16 @@ class Rollout(NamedTuple):
         greedy: NDArray[np.floating] | None,
         average: float,
     ) -> Rollout:
-        """Reads a finished rollout, in the order of ``buffer.segments()``.
+        """Reads a finished rollout, in the order of `buffer.segments()`.
 
         Args:
-            buffer: Of whole episodes, penalties already in its rewards.
+            buffer: Buffer of whole episodes, penalties already in its rewards.
             starts: First step of each round.
-            group_size: Rows ``k*G .. k*G + G - 1`` answer the same prompt.
+            group_size: Rows `k*G .. k*G + G - 1` answer the same prompt.
             gamma: Discount.
             one_action: Whether an answer is one action, so that all of its tokens have its return
                 to go.
-            greedy: See above, as ``(rounds, prompts of a round)``.
+            greedy: See above, as `(rounds, prompts of a round)`.
             average: See above.
         """
         segments = buffer.segments()
@@ -108,7 +108,7 @@ def _remax(rollout: Rollout) -> NDArray[np.floating]:
     return rollout.to_go - rollout.greedy[rollout.groups].repeat(rollout.lengths)
 
 
-#: Advantages of whole episodes by name: float ``(A,)`` of a :class:`Rollout`. "gae" is the other.
+#: Advantages of whole episodes by name: float `(A,)` of a `Rollout`. "gae" is the other.
 ESTIMATORS = {
     "reinforce": _reinforce,
     "batch_mean": _batch_mean,

@@ -25,32 +25,32 @@ class ExpertIteration(AnswerAlgorithm):
     """RAFT (Dong et al., 2304.06767, algorithm 1): supervised learning on the best answers.
 
     Each iteration samples groups of answers, keeps the best one of each group (or the best share
-    of all, or those that reach a threshold) and minimises ``-log pi(y | x)`` on them. The name
+    of all, or those that reach a threshold) and minimises `-log pi(y | x)` on them. The name
     expert iteration is Anthony et al.'s (1705.08439); the expert here is best-of-n.
 
     It needs no critic and no scale of scores, only their order. Its signal is that of the kept
     answers alone: nothing is learnt from a bad answer but that it was not kept.
 
     Args:
-        policy: ``"TransformerPolicy"`` or a subclass of
-            :class:`llm_gym.TransformerActorCriticPolicy`.
-        env: A text vector environment; with ``group_size`` of at least 2 unless ``top_share`` or
-            ``threshold`` is given.
+        policy: `"TransformerPolicy"` or a subclass of
+            `llm_gym.TransformerActorCriticPolicy`.
+        env: A text vector environment; with `group_size` of at least 2 unless `top_share` or
+            `threshold` is given.
         learning_rate: As in Stable-Baselines3.
-        n_steps: Steps per environment and rollout; ``None`` is the most tokens an answer has.
+        n_steps: Steps per environment and rollout; `None` is the most tokens an answer has.
         batch_size: Tokens of kept answers per minibatch, filled with whole answers.
         n_epochs: Passes over the kept answers.
         max_grad_norm: Clipping of the gradient's norm.
         top_share: Keep this share of all answers of the iteration, whatever their prompts, instead
             of the best of each group.
         threshold: Keep the answers with at least this score instead.
-        kl_coef: Subtract ``kl_coef * (log pi - log pi_ref)`` of a whole answer from its score
+        kl_coef: Subtract `kl_coef * (log pi - log pi_ref)` of a whole answer from its score
             before choosing (RAFT's equation for the KL-penalised reward); 0 is no reference at
             all.
-        reference: Name or path of the reference model; ``None`` is the policy as it starts.
-        sample_once: See :class:`SFTOnBest`.
-        policy_kwargs: ``dict(model=NAME_OR_PATH, ...)`` for the policy.
-        **kwargs: ``seed``, ``device``, ``verbose``, ... as in Stable-Baselines3.
+        reference: Name or path of the reference model; `None` is the policy as it starts.
+        sample_once: See `SFTOnBest`.
+        policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
+        **kwargs: `seed`, `device`, `verbose`, ... as in Stable-Baselines3.
 
     Raises:
         ValueError: If an argument or the environment does not fit, naming it.
@@ -155,9 +155,9 @@ class ExpertIteration(AnswerAlgorithm):
 class SFTOnBest(ExpertIteration):
     """One round of expert iteration: sample everything first, then imitate the best of each group.
 
-    The plain contrast to :class:`ExpertIteration` at equal samples: all answers come from the
+    The plain contrast to `ExpertIteration` at equal samples: all answers come from the
     policy as it starts, so the best that imitation can reach is best-of-n of that policy, however
-    long it learns. The same arguments; ``sample_once`` is true.
+    long it learns. The same arguments; `sample_once` is true.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Divergence from a reference policy: estimators, and the coefficient of the penalty.
 
-Everything is in nats. With ``log_ratio = log pi(a|s) - log pi_ref(a|s)`` of a sampled token, the
-penalised reward is ``r_t - beta * log_ratio_t``: raising the probability of a token above the
+Everything is in nats. With `log_ratio = log pi(a|s) - log pi_ref(a|s)` of a sampled token, the
+penalised reward is `r_t - beta * log_ratio_t`: raising the probability of a token above the
 reference's *lowers* its reward. The divergence of an episode is the *sum* over its tokens.
 """
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 def kl_estimate(log_ratio: Array, estimator: str = "k1") -> Array:
-    """Single-sample estimates of ``KL(pi || pi_ref)`` from samples of ``pi``.
+    """Single-sample estimates of `KL(pi || pi_ref)` from samples of `pi`.
 
     J. Schulman, "Approximating KL divergence", http://joschu.net/blog/kl-approx.html, writes
-    ``r = pi_ref / pi``; here ``log_ratio = -log r``.
+    `r = pi_ref / pi`; here `log_ratio = -log r`.
 
     Args:
-        log_ratio: ``log pi - log pi_ref`` of the sampled tokens, any shape.
-        estimator: ``"k1"`` (unbiased, may be negative): ``log_ratio``; ``"k2"`` (biased, low
-            variance): ``log_ratio^2 / 2``; ``"k3"`` (unbiased, never negative):
-            ``exp(-log_ratio) - 1 + log_ratio``.
+        log_ratio: `log pi - log pi_ref` of the sampled tokens, any shape.
+        estimator: `"k1"` (unbiased, may be negative): `log_ratio`; `"k2"` (biased, low
+            variance): `log_ratio^2 / 2`; `"k3"` (unbiased, never negative):
+            `exp(-log_ratio) - 1 + log_ratio`.
 
     Returns:
         Estimates of the same shape.
@@ -76,11 +76,11 @@ class ScheduledKLController(FixedKLController):
 
     Falling to beta from several times as much keeps the policy near the reference while little is
     known of the rewards, so that it finds more of what pays before it gives anything up
-    (``docs/algorithms.md`` has what that is worth).
+    (`docs/algorithms.md` has what that is worth).
 
     Args:
         schedule: Function of the share of training that remains, from 1 to 0, such as
-            ``lambda remaining: 0.1 + 0.4 * max(0.0, 2 * remaining - 1)``.
+            `lambda remaining: 0.1 + 0.4 * max(0.0, 2 * remaining - 1)`.
 
     Raises:
         ValueError: If it returns something negative or not finite.
@@ -102,8 +102,8 @@ class ScheduledKLController(FixedKLController):
 class AdaptiveKLController(FixedKLController):
     """A penalty coefficient that steers the divergence to a target.
 
-    Ziegler et al. (2019), arXiv 1909.08593, section 2.2: ``e = clip(KL / target - 1, -0.2, 0.2)``
-    and ``beta *= 1 + e * n_episodes / horizon``; their code starts at 0.15 with target 6 nats
+    Ziegler et al. (2019), arXiv 1909.08593, section 2.2: `e = clip(KL / target - 1, -0.2, 0.2)`
+    and `beta *= 1 + e * n_episodes / horizon`; their code starts at 0.15 with target 6 nats
     and horizon 10,000 episodes.
 
     Args:

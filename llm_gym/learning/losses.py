@@ -1,8 +1,8 @@
 """Losses of policy-gradient algorithms: pure functions of tensors.
 
-Shapes: ``A`` actions (tokens) of ``B`` answers, flat, as :class:`llm_gym.policy.EpisodeBatch` has
-them; ``rows`` int64 ``(A,)`` says which answer an action belongs to. Losses are per token,
-:func:`aggregate` makes one number of them, and the three ways of doing so are three different
+Shapes: `A` actions (tokens) of `B` answers, flat, as `llm_gym.policy.EpisodeBatch` has
+them; `rows` int64 `(A,)` says which answer an action belongs to. Losses are per token,
+`aggregate` makes one number of them, and the three ways of doing so are three different
 weightings of long against short answers.
 """
 
@@ -16,14 +16,14 @@ AGGREGATIONS = ("token_mean", "sequence_mean", "constant")
 
 
 def policy_gradient_loss(log_prob: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
-    """``-A_t log pi(a_t|s_t)``, whose gradient is REINFORCE's (Williams, 1992).
+    """`-A_t log pi(a_t|s_t)`, whose gradient is REINFORCE's (Williams, 1992).
 
     Args:
-        log_prob: float ``(A,)``, under the present weights.
-        advantages: float ``(A,)``, constants.
+        log_prob: float `(A,)`, under the present weights.
+        advantages: float `(A,)`, constants.
 
     Returns:
-        float ``(A,)``.
+        float `(A,)`.
     """
     return -advantages * log_prob
 
@@ -35,20 +35,20 @@ def clipped_surrogate_loss(
     clip_low: float,
     clip_high: float,
 ) -> torch.Tensor:
-    """``-min(rho A, clip(rho, 1 - low, 1 + high) A)`` with ``rho = pi / pi_old``.
+    """`-min(rho A, clip(rho, 1 - low, 1 + high) A)` with `rho = pi / pi_old`.
 
-    Schulman et al. (2017, arXiv 1707.06347, eq. 7) with ``low = high``; a higher ``high`` leaves
+    Schulman et al. (2017, arXiv 1707.06347, eq. 7) with `low = high`; a higher `high` leaves
     improbable tokens more room to grow (DAPO's clip-higher, arXiv 2503.14476, eq. 10).
 
     Args:
-        log_prob: float ``(A,)``, under the present weights.
-        old_log_prob: float ``(A,)``, of the policy that sampled.
-        advantages: float ``(A,)``, constants.
+        log_prob: float `(A,)`, under the present weights.
+        old_log_prob: float `(A,)`, of the policy that sampled.
+        advantages: float `(A,)`, constants.
         clip_low: How far the ratio may fall below 1.
         clip_high: How far it may rise above 1.
 
     Returns:
-        float ``(A,)``.
+        float `(A,)`.
     """
     ratio = (log_prob - old_log_prob).exp()
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
@@ -61,11 +61,11 @@ def kl_loss(
     """A KL penalty as a loss, differentiated through the log-probability itself.
 
     A good estimate of the divergence need not have a good gradient. With
-    ``x = log pi - log pi_ref`` of sampled tokens, the gradients are
+    `x = log pi - log pi_ref` of sampled tokens, the gradients are
 
-    - k1: ``grad log pi``, zero in expectation: no penalty at all, only noise;
-    - k2: ``x grad log pi``, in expectation the gradient of ``KL(pi || pi_ref)``;
-    - k3: ``(1 - exp(-x)) grad log pi``, in expectation that of ``KL(pi_ref || pi)``, the other
+    - k1: `grad log pi`, zero in expectation: no penalty at all, only noise;
+    - k2: `x grad log pi`, in expectation the gradient of `KL(pi || pi_ref)`;
+    - k3: `(1 - exp(-x)) grad log pi`, in expectation that of `KL(pi_ref || pi)`, the other
       divergence, which agrees to first order near the reference.
 
     (arXiv 2506.09477, 2512.21852.) "In expectation" is over the tokens of one state. Over whole
@@ -73,9 +73,9 @@ def kl_loss(
     has, or k2 of whole answers: pass sums over each answer for that.
 
     Args:
-        log_prob: float ``(A,)`` or ``(B,)``, under the present weights.
+        log_prob: float `(A,)` or `(B,)`, under the present weights.
         reference_log_prob: float of the same shape, constants.
-        estimator: ``"k1"``, ``"k2"`` or ``"k3"``.
+        estimator: `"k1"`, `"k2"` or `"k3"`.
 
     Returns:
         float of the same shape.
@@ -87,14 +87,14 @@ def kl_loss(
 
 
 def exact_kl(logits: torch.Tensor, reference_logits: torch.Tensor) -> torch.Tensor:
-    """``KL(pi || pi_ref)`` of every state, summed over the whole vocabulary.
+    """`KL(pi || pi_ref)` of every state, summed over the whole vocabulary.
 
     Args:
-        logits: float ``(A, V)``; ``-inf`` marks tokens that cannot be chosen.
-        reference_logits: float ``(A, V)``, ``-inf`` at no other tokens.
+        logits: float `(A, V)`; `-inf` marks tokens that cannot be chosen.
+        reference_logits: float `(A, V)`, `-inf` at no other tokens.
 
     Returns:
-        float ``(A,)``, in nats.
+        float `(A,)`, in nats.
     """
     log_probs, reference = logits.log_softmax(-1), reference_logits.log_softmax(-1)
     chosen = log_probs > -torch.inf
@@ -111,24 +111,25 @@ def aggregate(
 ) -> torch.Tensor:
     """One number of the losses of all tokens.
 
-    - ``"token_mean"``: the mean over tokens; a long answer weighs more (PPO; DAPO, arXiv
+    - `"token_mean"`: the mean over tokens; a long answer weighs more (PPO; DAPO, arXiv
       2503.14476, section 3.3).
-    - ``"sequence_mean"``: the mean over answers of the mean over their tokens; a token of a long
+    - `"sequence_mean"`: the mean over answers of the mean over their tokens; a token of a long
       answer weighs less (GRPO, arXiv 2402.03300, eq. 3).
-    - ``"constant"``: the sum over tokens divided by ``B * constant``; proportional to the gradient
-      of the expected return (Dr. GRPO, arXiv 2503.20783; RLOO with ``constant=1``).
+    - `"constant"`: the sum over tokens divided by `B * constant`; proportional to the gradient
+      of the expected return (Dr. GRPO, arXiv 2503.20783; RLOO with `constant=1`).
 
     Args:
-        per_token: float ``(A,)``.
-        rows: int64 ``(A,)``, the answer of each token, numbered from 0 without gaps.
+        per_token: float `(A,)`.
+        rows: int64 `(A,)`, the answer of each token, numbered from 0 without gaps.
         how: See above.
-        constant: Of ``"constant"``; the longest answer's length, for a scale like the others'.
+        constant: Constant of `"constant"`; the longest answer's length, for a scale like the
+        others'.
 
     Returns:
         float scalar.
 
     Raises:
-        ValueError: If ``how`` is unknown.
+        ValueError: If `how` is unknown.
     """
     if how == "token_mean":
         return per_token.mean()

@@ -30,7 +30,7 @@ from llm_gym.policy.transformer_policy import Observation, TransformerActorCriti
 
 
 class MaskableTransformerPolicy(TransformerActorCriticPolicy):
-    """A :class:`TransformerActorCriticPolicy` whose methods take ``action_masks``.
+    """A `TransformerActorCriticPolicy` whose methods take `action_masks`.
 
     A masked token has probability zero, in sampling and in updates. Top-k and top-p apply to what
     the mask leaves.
@@ -61,19 +61,19 @@ class MaskableTransformerPolicy(TransformerActorCriticPolicy):
     def forward(  # type: ignore[override]
         self, obs: Observation, deterministic: bool = False, action_masks: Any = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """As the parent's, among the tokens that bool ``(N, V)`` masks allow."""
+        """As the parent's, among the tokens that bool `(N, V)` masks allow."""
         with self._with_masks(action_masks):
             return super().forward(obs, deterministic)
 
     def evaluate_actions(  # type: ignore[override]
         self, obs: Observation, actions: torch.Tensor, action_masks: Any = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """As the parent's; an :class:`EpisodeBatch` brings its masks along."""
+        """As the parent's; an `EpisodeBatch` brings its masks along."""
         with self._with_masks(action_masks):
             return super().evaluate_actions(obs, actions)
 
     def get_distribution(self, obs: Observation, action_masks: Any = None) -> Any:  # type: ignore[override]
-        """As the parent's, among the tokens that bool ``(N, V)`` masks allow."""
+        """As the parent's, among the tokens that bool `(N, V)` masks allow."""
         with self._with_masks(action_masks):
             return super().get_distribution(obs)
 
@@ -85,7 +85,7 @@ class MaskableTransformerPolicy(TransformerActorCriticPolicy):
         deterministic: bool = False,
         action_masks: Any = None,
     ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
-        """As Stable-Baselines3's, among the tokens that bool ``(N, V)`` masks allow."""
+        """As Stable-Baselines3's, among the tokens that bool `(N, V)` masks allow."""
         with self._with_masks(action_masks):
             return super().predict(observation, state, episode_start, deterministic)
 
@@ -117,7 +117,7 @@ class MaskableSamples(NamedTuple):
 
 
 class MaskableEpisodeBuffer(EpisodeBuffer):
-    """An :class:`llm_gym.EpisodeBuffer` that MaskablePPO accepts."""
+    """An `llm_gym.EpisodeBuffer` that MaskablePPO accepts."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _register_with_contrib()

@@ -33,14 +33,14 @@ _TOKENS_PER_PASS = 4096
 class PenalisedRewards(OnPolicyAlgorithm):
     """An on-policy algorithm whose rollouts pay for leaving the reference model.
 
-    Comes before Stable-Baselines3's class among the bases. Call :meth:`_set_rewards` before
-    ``super().__init__``.
+    Comes before Stable-Baselines3's class among the bases. Call `_set_rewards` before
+    `super().__init__`.
 
     Attributes:
         kl_controller: Holds the penalty's coefficient.
-        reference: The reference model, or ``None``.
-        reference_log_probs: float32 ``(T, N)``, its log-probabilities of the last rollout's tokens.
-        rollout_statistics: What is known of the last rollout, logged as ``rollout/NAME``.
+        reference: The reference model, or `None`.
+        reference_log_probs: float32 `(T, N)`, its log-probabilities of the last rollout's tokens.
+        rollout_statistics: What is known of the last rollout, logged as `rollout/NAME`.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -48,7 +48,7 @@ class PenalisedRewards(OnPolicyAlgorithm):
     }
     #: Stable-Baselines3's algorithm to use with other policies and buffers.
     _counterpart: ClassVar[str]
-    #: The estimate subtracted from each token's reward; ``None`` leaves rewards alone.
+    #: The estimate subtracted from each token's reward; `None` leaves rewards alone.
     _reward_estimator: str | None = "k1"
 
     def _set_rewards(
@@ -61,7 +61,7 @@ class PenalisedRewards(OnPolicyAlgorithm):
         reward_scaling: bool,
         recompute_log_probs: bool | None,
     ) -> None:
-        """Takes the settings that :class:`llm_gym.PPO` documents."""
+        """Takes the settings that `llm_gym.PPO` documents."""
         self.kl_controller = _kl_controller(kl_coef, kl_target, kl_horizon)
         self.reference_name = None if reference is None else str(reference)
         self.reward_scaling = reward_scaling

@@ -34,57 +34,58 @@ class PolicyGradient(WholeEpisodes):
     """Policy gradients on whole answers.
 
     An algorithm is a choice: of an advantage (what was better than expected), of a loss, of how
-    tokens are weighed against answers, and of where the KL penalty goes. ``docs/algorithms.md`` has
-    the equations; :mod:`llm_gym.learning.presets` has the choices that have names (``RLOO``,
-    ``GRPO``, ``A2C``, ...). All else is Stable-Baselines3's spelling.
+    tokens are weighed against answers, and of where the KL penalty goes. `docs/algorithms.md` has
+    the equations; `llm_gym.learning.presets` has the choices that have names (`RLOO`,
+    `GRPO`, `A2C`, ...). All else is Stable-Baselines3's spelling.
 
     Args:
-        policy: ``"TransformerPolicy"`` or a subclass of
-            :class:`llm_gym.TransformerActorCriticPolicy`.
+        policy: `"TransformerPolicy"` or a subclass of
+            `llm_gym.TransformerActorCriticPolicy`.
         env: A Gymnasium vector environment, or whatever Stable-Baselines3 takes. Advantages that
-            compare answers to one prompt need ``group_size`` of
-            :class:`llm_gym.TextGenerationVectorEnv`.
-        advantage: ``"gae"`` (with a critic), or without: ``"reinforce"`` (no baseline),
-            ``"batch_mean"``, ``"moving_average"``, ``"rloo"``, ``"grpo"``, ``"dr_grpo"``,
-            ``"reinforce_plus_plus"`` or ``"remax"`` (the first row of each group is greedy).
-        loss: ``"policy_gradient"`` or ``"clipped"``.
+            compare answers to one prompt need `group_size` of
+            `llm_gym.TextGenerationVectorEnv`.
+        advantage: `"gae"` (with a critic), or without: `"reinforce"` (no baseline),
+            `"batch_mean"`, `"moving_average"`, `"rloo"`, `"grpo"`, `"dr_grpo"`,
+            `"reinforce_plus_plus"` or `"remax"` (the first row of each group is greedy).
+        loss: `"policy_gradient"` or `"clipped"`.
         learning_rate: As in Stable-Baselines3.
-        n_steps: Steps per environment and rollout. ``None`` is the most tokens an episode has;
+        n_steps: Steps per environment and rollout. `None` is the most tokens an episode has;
             without a critic a multiple of it plays that many episodes a row, each to its end.
-        batch_size: Tokens per gradient step, filled with whole episodes; ``None`` is all of them.
+        batch_size: Tokens per gradient step, filled with whole episodes; `None` is all of them.
         n_epochs: Passes over a rollout.
         gamma: Discount.
-        gae_lambda: Of ``"gae"``; 1 is the Monte-Carlo return minus the value.
-        clip_range: Of ``"clipped"``: one number, or ``(low, high)``.
-        ratio: Of ``"clipped"``: what has a ratio ``pi / pi_old`` and a clip, each ``"token"``, as
-            in PPO and GRPO, or each ``"answer"``, as one action whose ratio is its tokens' product
-            (TRL's RLOO; see :func:`llm_gym.learning.ratios.clipped_answer_loss`). The advantage
+        gae_lambda: Gae lambda of `"gae"`; 1 is the Monte-Carlo return minus the value.
+        clip_range: Clip range of `"clipped"`: one number, or `(low, high)`.
+        ratio: Ratio of `"clipped"`: what has a ratio `pi / pi_old` and a clip, each `"token"`, as
+            in PPO and GRPO, or each `"answer"`, as one action whose ratio is its tokens' product
+            (TRL's RLOO; see `llm_gym.learning.ratios.clipped_answer_loss`). The advantage
             of an answer is that of its whole return, KL penalties in the reward included, so
-            ``"gae"`` and ``"reinforce_plus_plus"`` have none. On a small task with 4 epochs,
-            clipping answers learnt more from each batch (``docs/side_by_side.md``).
-        aggregation: See :func:`llm_gym.learning.losses.aggregate`.
-        aggregation_constant: Of ``"constant"``; ``None`` is the most tokens an episode has.
+            `"gae"` and `"reinforce_plus_plus"` have none. On a small task with 4 epochs,
+            clipping answers learnt more from each batch (`docs/side_by_side.md`).
+        aggregation: See `llm_gym.learning.losses.aggregate`.
+        aggregation_constant: Aggregation constant of `"constant"`; `None` is the most tokens an
+        episode has.
         normalize_advantage: Whiten the advantages of each minibatch, as PPO does.
-        baseline_decay: Of ``"moving_average"``: weight of the average so far.
+        baseline_decay: Baseline decay of `"moving_average"`: weight of the average so far.
         ent_coef: Weight of the entropy bonus.
         vf_coef: Weight of the value loss.
         max_grad_norm: Clipping of the gradient's norm.
-        critic: ``"none"``, ``"shared"`` (value head on the actor's transformer), ``"separate"``
-            (a transformer of its own) or ``"detached"`` (shared, but its loss moves the head
-            alone). ``None`` is ``"shared"`` for ``"gae"`` and ``"none"`` for all else.
-        kl_in: Whether the KL penalty is part of the ``"reward"`` or of the ``"loss"``.
-        kl_estimator: ``"k1"``, ``"k2"``, ``"k3"`` or ``"exact"`` (over the whole vocabulary, in the
-            loss only). ``None`` is k1 in the reward and k2 in the loss: the ones whose gradient is
-            the divergence's (see :func:`llm_gym.learning.losses.kl_loss`).
-        kl_coef: Penalty per nat, or a schedule of it (see :class:`llm_gym.PPO`); 0 is no reference
+        critic: `"none"`, `"shared"` (value head on the actor's transformer), `"separate"`
+            (a transformer of its own) or `"detached"` (shared, but its loss moves the head
+            alone). `None` is `"shared"` for `"gae"` and `"none"` for all else.
+        kl_in: Whether the KL penalty is part of the `"reward"` or of the `"loss"`.
+        kl_estimator: `"k1"`, `"k2"`, `"k3"` or `"exact"` (over the whole vocabulary, in the
+            loss only). `None` is k1 in the reward and k2 in the loss: the ones whose gradient is
+            the divergence's (see `llm_gym.learning.losses.kl_loss`).
+        kl_coef: Penalty per nat, or a schedule of it (see `llm_gym.PPO`); 0 is no reference
             at all.
-        kl_target: See :class:`llm_gym.PPO`.
-        kl_horizon: See :class:`llm_gym.PPO`.
-        reference: See :class:`llm_gym.PPO`.
-        reward_scaling: See :class:`llm_gym.PPO`; ``None`` scales where there is a critic to hear.
-        recompute_log_probs: See :class:`llm_gym.PPO`.
-        policy_kwargs: ``dict(model=NAME_OR_PATH, ...)`` for the policy.
-        **kwargs: Further arguments of Stable-Baselines3's ``OnPolicyAlgorithm``.
+        kl_target: See `llm_gym.PPO`.
+        kl_horizon: See `llm_gym.PPO`.
+        reference: See `llm_gym.PPO`.
+        reward_scaling: See `llm_gym.PPO`; `None` scales where there is a critic to hear.
+        recompute_log_probs: See `llm_gym.PPO`.
+        policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
+        **kwargs: Further arguments of Stable-Baselines3's `OnPolicyAlgorithm`.
 
     Raises:
         ValueError: If an argument, or a pair of them, does not fit, naming it.

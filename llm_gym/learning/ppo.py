@@ -22,38 +22,38 @@ class PPO(PenalisedRewards, stable_baselines3.PPO):
     """Stable-Baselines3's PPO on whole episodes, with a KL penalty in the reward.
 
     The loop and the loss are Stable-Baselines3's. What differs: whole-episode minibatches
-    (:class:`llm_gym.EpisodeBuffer`), gamma 1, one rollout of one episode's length by default, and
-    the per-token reward ``r_t - beta * (log pi - log pi_ref)``, with the reference's
+    (`llm_gym.EpisodeBuffer`), gamma 1, one rollout of one episode's length by default, and
+    the per-token reward `r_t - beta * (log pi - log pi_ref)`, with the reference's
     log-probabilities computed once a rollout.
 
     Args:
-        policy: ``"TransformerPolicy"`` or a subclass of
-            :class:`llm_gym.TransformerActorCriticPolicy`.
-        env: A Gymnasium vector environment (wrapped in :class:`llm_gym.GymVecEnv`), or whatever
+        policy: `"TransformerPolicy"` or a subclass of
+            `llm_gym.TransformerActorCriticPolicy`.
+        env: A Gymnasium vector environment (wrapped in `llm_gym.GymVecEnv`), or whatever
             Stable-Baselines3 takes.
         learning_rate: As in Stable-Baselines3.
-        n_steps: Steps per environment and rollout; ``None`` is the most tokens an episode has.
+        n_steps: Steps per environment and rollout; `None` is the most tokens an episode has.
         batch_size: Tokens per minibatch, filled with whole episodes.
         n_epochs: Passes over a rollout.
         gamma: Discount; 1.0, because the reward of a text is due to its first word as well.
-        gae_lambda: See :func:`llm_gym.learning.advantages.gae`.
+        gae_lambda: See `llm_gym.learning.advantages.gae`.
         vf_coef: Weight of the value loss.
         max_grad_norm: Clipping of the gradient's norm.
         kl_coef: Penalty per nat of divergence from the reference (initial, if adaptive), to be
             weighed against the reward of one whole episode; 0 is no reference at all. A schedule,
             as for `learning_rate`: a function of the share of training that remains
-            (:class:`llm_gym.learning.kl.ScheduledKLController`).
-        kl_target: Nats per sequence that the coefficient steers to; ``None`` keeps it fixed.
-        kl_horizon: See :class:`llm_gym.learning.kl.AdaptiveKLController`.
-        reference: Name or path of the reference model; ``None`` is the policy as it starts.
+            (`llm_gym.learning.kl.ScheduledKLController`).
+        kl_target: Nats per sequence that the coefficient steers to; `None` keeps it fixed.
+        kl_horizon: See `llm_gym.learning.kl.AdaptiveKLController`.
+        reference: Name or path of the reference model; `None` is the policy as it starts.
         reward_scaling: Divide rewards by a running estimate of the returns' standard deviation, so
             that a shared transformer hears the critic as loudly as the actor whatever the
             scorer's units. Logged rewards are not scaled.
         recompute_log_probs: Take the old log-probabilities from one pass over the finished rollout
-            instead of from decoding. ``None`` does so in mixed precision, where the two differ
+            instead of from decoding. `None` does so in mixed precision, where the two differ
             by rounding and the ratio would not start at 1.
-        policy_kwargs: ``dict(model=NAME_OR_PATH, ...)`` for the policy.
-        **kwargs: Further arguments of ``stable_baselines3.PPO``, under the same names.
+        policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
+        **kwargs: Further arguments of `stable_baselines3.PPO`, under the same names.
 
     Raises:
         ValueError: If an argument does not fit, naming it.

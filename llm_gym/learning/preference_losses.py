@@ -16,10 +16,10 @@ class PairLoss(NamedTuple):
     """Losses and implicit rewards of B pairs.
 
     Attributes:
-        losses: float ``(B,)``, with gradients.
-        chosen_rewards: float ``(B,)``, ``beta * (log pi - log pi_ref)`` of the preferred answers,
+        losses: float `(B,)`, with gradients.
+        chosen_rewards: float `(B,)`, `beta * (log pi - log pi_ref)` of the preferred answers,
             without gradients. An answer's reward is this up to a constant of its prompt.
-        rejected_rewards: the same of the others.
+        rejected_rewards: The same of the others.
     """
 
     losses: torch.Tensor
@@ -28,7 +28,7 @@ class PairLoss(NamedTuple):
 
 
 def check_loss_settings(beta: float, label_smoothing: float, loss: str) -> None:
-    """Raises ``ValueError`` for a setting of :func:`dpo_loss` that is out of range, by name."""
+    """Raises `ValueError` for a setting of `dpo_loss` that is out of range, by name."""
     if not 0 < beta < float("inf"):
         raise ValueError(f"beta={beta!r} must be positive: it is the price of a nat of divergence")
     if not 0 <= label_smoothing < 0.5:
@@ -52,26 +52,26 @@ def dpo_loss(
 ) -> PairLoss:
     """Direct preference optimisation.
 
-    With ``h = (log pi(y_w) - log pi_ref(y_w)) - (log pi(y_l) - log pi_ref(y_l))``:
+    With `h = (log pi(y_w) - log pi_ref(y_w)) - (log pi(y_l) - log pi_ref(y_l))`:
 
-    - ``"sigmoid"``: ``-log sigmoid(beta * h)`` (Rafailov et al., 2305.18290, equation 7), the
+    - `"sigmoid"`: `-log sigmoid(beta * h)` (Rafailov et al., 2305.18290, equation 7), the
       likelihood of the preference under Bradley and Terry's model with reward
-      ``beta * log(pi / pi_ref)``. With exact preferences of that kind for a reward r the optimum is
-      ``pi_ref * exp(r / beta) / Z``, that of reinforcement learning with the same penalty.
-    - ``"ipo"``: ``(h - 1 / (2 * beta))^2`` (Azar et al., 2310.12036, equation 17, whose tau is
+      `beta * log(pi / pi_ref)`. With exact preferences of that kind for a reward r the optimum is
+      `pi_ref * exp(r / beta) / Z`, that of reinforcement learning with the same penalty.
+    - `"ipo"`: `(h - 1 / (2 * beta))^2` (Azar et al., 2310.12036, equation 17, whose tau is
       beta), which stays bounded where preferences are certain. Log-probabilities are sums over an
       answer's tokens as in the paper; TRL takes their means.
 
     Args:
-        chosen: float ``(B,)``, log-probabilities of whole preferred answers, in nats.
-        rejected: float ``(B,)``, of the others.
-        reference_chosen: float ``(B,)``, the same under the reference.
-        reference_rejected: float ``(B,)``.
-        beta: price of a nat of divergence from the reference, in units of reward.
-        label_smoothing: probability that the label is wrong, one or ``(B,)``: the loss is its
+        chosen: float `(B,)`, log-probabilities of whole preferred answers, in nats.
+        rejected: float `(B,)`, of the others.
+        reference_chosen: float `(B,)`, the same under the reference.
+        reference_rejected: float `(B,)`.
+        beta: Price of a nat of divergence from the reference, in units of reward.
+        label_smoothing: Probability that the label is wrong, one or `(B,)`: the loss is its
             expectation (cDPO, Mitchell, 2023, "A note on DPO with noisy preferences"). A known
-            probability of preference p goes in as ``1 - p``.
-        loss: ``"sigmoid"`` or ``"ipo"``.
+            probability of preference p goes in as `1 - p`.
+        loss: `"sigmoid"` or `"ipo"`.
 
     Returns:
         Losses and implicit rewards.

@@ -1,4 +1,4 @@
-"""Algorithms with a name: nothing but choices of :class:`PolicyGradient`'s arguments.
+"""Algorithms with a name: nothing but choices of `PolicyGradient`'s arguments.
 
 Every argument can still be given; what a class says here is only what it is without.
 """
@@ -21,8 +21,8 @@ class _Preset(PolicyGradient):
 class REINFORCE(_Preset):
     """Rewards to go, less the batch's mean return (Williams, 1992).
 
-    ``advantage="reinforce"`` is without a baseline, ``"moving_average"`` with one of the rollouts
-    before. Arguments: :class:`PolicyGradient`.
+    `advantage="reinforce"` is without a baseline, `"moving_average"` with one of the rollouts
+    before. Arguments: `PolicyGradient`.
     """
 
     choices: ClassVar = {"advantage": "batch_mean", "aggregation": "constant"}
@@ -31,7 +31,7 @@ class REINFORCE(_Preset):
 class A2C(_Preset):
     """Advantage actor-critic (Mnih et al., 2016, arXiv 1602.01783): one step a rollout.
 
-    Arguments: :class:`PolicyGradient`.
+    Arguments: `PolicyGradient`.
     """
 
     choices: ClassVar = {"advantage": "gae", "gae_lambda": 1.0}
@@ -40,7 +40,7 @@ class A2C(_Preset):
 class ReinforcePlusPlus(_Preset):
     """REINFORCE++ (Hu, 2025, arXiv 2501.03262): token rewards whitened over the batch, clipped.
 
-    Arguments: :class:`PolicyGradient`.
+    Arguments: `PolicyGradient`.
     """
 
     choices: ClassVar = {"advantage": "reinforce_plus_plus", "loss": "clipped"}
@@ -49,8 +49,8 @@ class ReinforcePlusPlus(_Preset):
 class ReMax(_Preset):
     """ReMax (Li et al., 2023, arXiv 2310.10505): the greedy answer's score is the baseline.
 
-    The first row of each group decodes greedily and is not learnt from: ``1 / group_size`` of the
-    decoding and of the scorer's calls. Arguments: :class:`PolicyGradient`.
+    The first row of each group decodes greedily and is not learnt from: `1 / group_size` of the
+    decoding and of the scorer's calls. Arguments: `PolicyGradient`.
     """
 
     choices: ClassVar = {"advantage": "remax", "aggregation": "constant"}
@@ -59,7 +59,7 @@ class ReMax(_Preset):
 class RLOO(_Preset):
     """REINFORCE leave-one-out (Ahmadian et al., 2024, arXiv 2402.14740).
 
-    Arguments: :class:`PolicyGradient`.
+    Arguments: `PolicyGradient`.
     """
 
     choices: ClassVar = {"advantage": "rloo", "aggregation": "constant"}
@@ -68,7 +68,7 @@ class RLOO(_Preset):
 class GRPO(_Preset):
     """Group-relative policy optimisation (Shao et al., 2024, arXiv 2402.03300).
 
-    Arguments: :class:`PolicyGradient`.
+    Arguments: `PolicyGradient`.
     """
 
     choices: ClassVar = {
@@ -84,7 +84,7 @@ class DrGRPO(_Preset):
     """GRPO done right (Liu et al., 2025, arXiv 2503.20783): no division by deviation or length.
 
     The authors use no KL penalty; here it is in the reward, where its gradient is right.
-    Arguments: :class:`PolicyGradient`.
+    Arguments: `PolicyGradient`.
     """
 
     choices: ClassVar = {"advantage": "dr_grpo", "loss": "clipped", "aggregation": "constant"}
@@ -94,7 +94,7 @@ class DAPO(_Preset):
     """DAPO's clip-higher and token-level loss (Yu et al., 2025, arXiv 2503.14476); no KL penalty.
 
     Its dynamic sampling and its shaping of overlong answers are not part of this.
-    Arguments: :class:`PolicyGradient`.
+    Arguments: `PolicyGradient`.
     """
 
     choices: ClassVar = {
@@ -110,15 +110,15 @@ class NLPO(_Preset):
     """Natural-language policy optimisation (Ramamurthy et al., 2022, arXiv 2210.01241).
 
     PPO that chooses among the most probable tokens of a *mask policy*, a copy of the policy that is
-    refreshed every ``mask_interval`` rollouts (see :class:`llm_gym.policy.TopPMaskedPolicy`).
+    refreshed every `mask_interval` rollouts (see `llm_gym.policy.TopPMaskedPolicy`).
 
     Args:
-        policy: ``"TransformerPolicy"`` or a subclass of :class:`llm_gym.policy.TopPMaskedPolicy`.
-        env: See :class:`PolicyGradient`.
+        policy: `"TransformerPolicy"` or a subclass of `llm_gym.policy.TopPMaskedPolicy`.
+        env: See `PolicyGradient`.
         mask_top_p: Probability of the mask policy's nucleus.
         mask_interval: Rollouts between two refreshments of the mask policy.
-        policy_kwargs: See :class:`PolicyGradient`.
-        **settings: Further arguments of :class:`PolicyGradient`.
+        policy_kwargs: See `PolicyGradient`.
+        **settings: Further arguments of `PolicyGradient`.
 
     Raises:
         ValueError: If an argument does not fit, naming it.

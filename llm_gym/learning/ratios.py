@@ -1,7 +1,7 @@
-"""Importance ratios ``pi / pi_old``: of each token, or one of a whole answer.
+"""Importance ratios `pi / pi_old`: of each token, or one of a whole answer.
 
-Shapes are those of :mod:`llm_gym.learning.losses`: ``A`` tokens of ``B`` answers, flat, answer
-after answer; ``rows`` int64 ``(A,)`` says which answer a token belongs to.
+Shapes are those of `llm_gym.learning.losses`: `A` tokens of `B` answers, flat, answer
+after answer; `rows` int64 `(A,)` says which answer a token belongs to.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ def answer_sums(per_token: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     """Sums over the tokens of each answer.
 
     Args:
-        per_token: float ``(A,)``.
-        rows: int64 ``(A,)``, numbered from 0 without gaps.
+        per_token: float `(A,)`.
+        rows: int64 `(A,)`, numbered from 0 without gaps.
 
     Returns:
-        float ``(B,)``.
+        float `(B,)`.
     """
     return per_token.new_zeros(len(rows.bincount())).index_add(0, rows, per_token)
 
@@ -32,27 +32,27 @@ def clipped_answer_loss(
     clip_low: float,
     clip_high: float,
 ) -> torch.Tensor:
-    """``-min(rho A, clip(rho, 1 - low, 1 + high) A)`` with ``rho = pi(y|x) / pi_old(y|x)``.
+    """`-min(rho A, clip(rho, 1 - low, 1 + high) A)` with `rho = pi(y|x) / pi_old(y|x)`.
 
-    One action is one answer (Ahmadian et al., 2024, arXiv 2402.14740, section 3), so ``rho`` is the
+    One action is one answer (Ahmadian et al., 2024, arXiv 2402.14740, section 3), so `rho` is the
     product of its tokens' ratios, and beyond the clip all of them stop learning together. TRL's
     RLOO has this loss. GSPO (Zheng et al., 2025, arXiv 2507.18071, eq. 7) takes the root of as many
     tokens instead.
 
     Each answer's loss is spread evenly over its tokens, so that
-    :func:`llm_gym.learning.losses.aggregate` weighs answers as it does elsewhere: at ``rho = 1``
+    `llm_gym.learning.losses.aggregate` weighs answers as it does elsewhere: at `rho = 1`
     the gradient is the plain policy gradient's, whatever the aggregation.
 
     Args:
-        log_prob: float ``(A,)``, under the present weights.
-        old_log_prob: float ``(A,)``, of the policy that sampled.
-        advantages: float ``(A,)``, constants, the same for all tokens of an answer.
-        rows: int64 ``(A,)``, the answer of each token, numbered from 0 without gaps and in order.
+        log_prob: float `(A,)`, under the present weights.
+        old_log_prob: float `(A,)`, of the policy that sampled.
+        advantages: float `(A,)`, constants, the same for all tokens of an answer.
+        rows: int64 `(A,)`, the answer of each token, numbered from 0 without gaps and in order.
         clip_low: How far the ratio may fall below 1.
         clip_high: How far it may rise above 1.
 
     Returns:
-        float ``(A,)``; the sum over an answer's tokens is its loss.
+        float `(A,)`; the sum over an answer's tokens is its loss.
     """
     lengths = rows.bincount()  # (B,)
     firsts = lengths.cumsum(0) - lengths
@@ -68,7 +68,7 @@ def ratio_figures(log_ratio: torch.Tensor, clip_low: float, clip_high: float) ->
     """What is logged of a minibatch's ratios.
 
     Args:
-        log_ratio: float, ``(A,)`` of tokens or ``(B,)`` of answers, in nats.
+        log_ratio: float, `(A,)` of tokens or `(B,)` of answers, in nats.
         clip_low: How far the ratio may fall below 1.
         clip_high: How far it may rise above 1.
     """

@@ -26,7 +26,7 @@ class ReferenceModel:
     Args:
         model: A Hugging Face causal language model; frozen here.
         temperature: The policy's temperature.
-        mixed_precision: The policy's, ``"no"`` or ``"bf16"``.
+        mixed_precision: The policy's, `"no"` or `"bf16"`.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ReferenceModel:
 
     @torch.no_grad()
     def logits(self, batch: EpisodeBatch) -> torch.Tensor:
-        """Logits at a batch's actions, float ``(A, V)``, ``-inf`` where the policy's are cut."""
+        """Logits at a batch's actions, float `(A, V)`, `-inf` where the policy's are cut."""
         device = batch.input_ids.device
         enabled = self.mixed_precision == "bf16"
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
@@ -81,5 +81,5 @@ class ReferenceModel:
 
     @torch.no_grad()
     def log_probs(self, batch: EpisodeBatch) -> torch.Tensor:
-        """Log-probabilities of a batch's actions, float ``(A,)``, in nats."""
+        """Log-probabilities of a batch's actions, float `(A,)`, in nats."""
         return log_prob_and_entropy(self.logits(batch), batch.actions)[0]

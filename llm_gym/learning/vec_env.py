@@ -41,11 +41,11 @@ class GymVecEnv(VecEnv):
     Infos of other rows: what the environment gave them, mostly one shared, empty dict.
 
     Args:
-        env: vector environment that resets rows in the same step.
+        env: Vector environment that resets rows in the same step.
 
     Raises:
         TypeError: `env` is not a Gymnasium vector environment.
-        ValueError: it resets rows in another way.
+        ValueError: It resets rows in another way.
     """
 
     def __init__(self, env: VectorEnv) -> None:
@@ -70,7 +70,7 @@ class GymVecEnv(VecEnv):
         self._no_infos: list[dict[str, Any]] = [_NoInfo() for _ in range(env.num_envs)]
 
     def reset(self) -> VecEnvObs:
-        """Reset all rows, with the seeds and options that were set before.
+        """Resets all rows, with the seeds and options that were set before.
 
         Returns:
             Observations, as the vector environment gives them.
@@ -97,7 +97,7 @@ class GymVecEnv(VecEnv):
         return first or None
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Keep the actions for `step_wait`."""
+        """Keeps the actions for `step_wait`."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -139,7 +139,7 @@ class GymVecEnv(VecEnv):
         }
 
     def close(self) -> None:
-        """Close the vector environment."""
+        """Closes the vector environment."""
         self.env.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
@@ -151,15 +151,15 @@ class GymVecEnv(VecEnv):
         """An attribute of the environment, once for each row asked for.
 
         Args:
-            attr_name: name; spaces are those of a single row.
-            indices: rows; None for all.
+            attr_name: Name; spaces are those of a single row.
+            indices: Rows; None for all.
 
         Returns:
             The row's own value where the environment keeps one a row (`get_attr`), else the shared
             one.
 
         Raises:
-            AttributeError: there is no such attribute.
+            AttributeError: There is no such attribute.
         """
         rows = list(self._get_indices(indices))
         if attr_name in ("observation_space", "action_space"):
@@ -171,15 +171,15 @@ class GymVecEnv(VecEnv):
         return [_attribute(self.env, attr_name)] * len(rows)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of the environment.
+        """Sets an attribute of the environment.
 
         Args:
             attr_name: name.
-            value: value, for all rows.
-            indices: must be all rows unless the environment keeps one value a row.
+            value: Value, for all rows.
+            indices: Must be all rows unless the environment keeps one value a row.
 
         Raises:
-            ValueError: only some rows were named, but the rows share the attribute.
+            ValueError: Only some rows were named, but the rows share the attribute.
         """
         rows = list(self._get_indices(indices))
         unwrapped: Any = self.env.unwrapped
@@ -205,20 +205,20 @@ class GymVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Call a method of the environment.
+        """Calls a method of the environment.
 
         Args:
-            method_name: name; it is called once, or once a row where the environment can `call`.
+            method_name: Name; it is called once, or once a row where the environment can `call`.
             *method_args: arguments.
-            indices: rows whose results are returned; None for all.
-            **method_kwargs: keyword arguments.
+            indices: Rows whose results are returned; None for all.
+            **method_kwargs: Keyword arguments.
 
         Returns:
             A result for each row asked for: its entry of an array or tuple of length N, such as
             that of `action_masks()`, or else the same result for each.
 
         Raises:
-            AttributeError: there is no such method.
+            AttributeError: There is no such method.
         """
         rows = list(self._get_indices(indices))
         unwrapped: Any = self.env.unwrapped
@@ -251,10 +251,10 @@ class GymVecEnv(VecEnv):
         }
 
     def set_state(self, state: Mapping[str, Any]) -> VecEnvObs:
-        """Continue from a state of `get_state`.
+        """Continues from a state of `get_state`.
 
         Args:
-            state: the state.
+            state: The state.
 
         Returns:
             The observations at that moment.
@@ -270,9 +270,9 @@ def row_info(infos: Mapping[str, Any], row: int) -> dict[str, Any]:
     """The info of one row of a Gymnasium vector environment.
 
     Args:
-        infos: infos as vector environments give them: a dict of arrays of length N, with a bool
+        infos: Infos as vector environments give them: a dict of arrays of length N, with a bool
             array `_key` that says which rows have the key.
-        row: the row.
+        row: The row.
 
     Returns:
         The row's own dict.

@@ -8,7 +8,7 @@ rollout does not depend on the answer.
 
 The price: rows that finish early wait for the last. They are fed a token that goes nowhere (no
 episode ends by it, no scorer is called for it, no prompt is used up) until the last row ends, which
-also ends the rollout. ``rollout/idle_fraction`` is the share of such tokens among all decoded ones.
+also ends the rollout. `rollout/idle_fraction` is the share of such tokens among all decoded ones.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class WholeEpisodes(PenalisedRewards):
 
     Attributes:
         whole_episodes: Whether to; if not, rollouts are Stable-Baselines3's.
-        group_size: Rows ``k*G .. k*G + G-1`` answer the same prompt.
-        greedy_rows: bool ``(N,)``, rows that take the most probable token; they are baselines, and
+        group_size: Rows `k*G .. k*G + G-1` answer the same prompt.
+        greedy_rows: bool `(N,)`, rows that take the most probable token; they are baselines, and
             are not learnt from.
-        greedy_scores: float ``(rounds, n_groups)``, what greedy answers were worth.
+        greedy_scores: float `(rounds, n_groups)`, what greedy answers were worth.
     """
 
     whole_episodes = True
@@ -61,9 +61,9 @@ class WholeEpisodes(PenalisedRewards):
         rollout_buffer: RolloutBuffer,
         n_rollout_steps: int,
     ) -> bool:
-        """Plays rounds of one episode a row; at most ``n_rollout_steps`` steps in all.
+        """Plays rounds of one episode a row; at most `n_rollout_steps` steps in all.
 
-        ``num_timesteps`` counts the tokens of the episodes, not those of waiting rows.
+        `num_timesteps` counts the tokens of the episodes, not those of waiting rows.
         """
         if not self.whole_episodes:
             return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
@@ -107,7 +107,7 @@ class WholeEpisodes(PenalisedRewards):
         self.fill_advantages(buffer, starts)
 
     def fill_advantages(self, buffer: EpisodeBuffer, starts: list[int]) -> None:
-        """Writes ``buffer.advantages`` of the rollout's episodes, all of them complete.
+        """Writes `buffer.advantages` of the rollout's episodes, all of them complete.
 
         Args:
             buffer: The finished rollout, penalties already in its rewards.
@@ -120,7 +120,7 @@ class WholeEpisodes(PenalisedRewards):
     def _play_round(
         self, env: VecEnv, callback: BaseCallback, buffer: EpisodeBuffer
     ) -> NDArray[np.bool_] | None:
-        """One episode in every row; says which ended last, or ``None`` if the callback stops it."""
+        """One episode in every row; says which ended last, or `None` if the callback stops it."""
         obs = self._fresh_episodes(env)
         running = np.ones(env.num_envs, dtype=bool)
         episode_starts = running.copy()

@@ -9,7 +9,7 @@ from torch import nn
 
 
 class LanguageModelHead:
-    """Applies a causal LM's output layer to hidden states of any shape ``(..., H)``.
+    """Applies a causal LM's output layer to hidden states of any shape `(..., H)`.
 
     Models compute logits for whole sequences; a policy needs them where a token was chosen. What
     some architectures do to logits afterwards (soft-capping in Gemma 2, scaling in Cohere and
@@ -29,7 +29,7 @@ class LanguageModelHead:
         self._check(model)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Float ``(..., H)`` to float32 (or float64) logits ``(..., V)``."""
+        """Float `(..., H)` to float32 (or float64) logits `(..., V)`."""
         logits = self.linear(hidden)
         if self.scale != 1.0:
             logits = logits * self.scale

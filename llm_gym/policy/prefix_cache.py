@@ -1,6 +1,6 @@
 """A key/value cache whose rows may stand at different lengths.
 
-Slot ``j`` of a row holds the keys and values of that row's token ``j``: nothing is shifted when
+Slot `j` of a row holds the keys and values of that row's token `j`: nothing is shifted when
 one row starts anew while its neighbours go on, and nothing is copied when a token is added.
 """
 
@@ -18,10 +18,10 @@ class WritePlan:
     """Where the forward pass that follows writes, and what it may read.
 
     Attributes:
-        rows: int64 ``(b,)``: the cache rows written to, or ``None`` for all of them in order.
-        start: First slot written, the same for all rows, or ``None`` if rows differ.
-        positions: int64 ``(N,)``: the slot each row's single token goes to, where ``start`` is
-            ``None``.
+        rows: int64 `(b,)`: the cache rows written to, or `None` for all of them in order.
+        start: First slot written, the same for all rows, or `None` if rows differ.
+        positions: int64 `(N,)`: the slot each row's single token goes to, where `start` is
+            `None`.
         length: Number of slots that attention reads.
     """
 
@@ -32,7 +32,7 @@ class WritePlan:
 
 
 class _Layer(CacheLayerMixin):
-    """Keys and values of one layer, float ``(N, heads, capacity, head_dim)`` each."""
+    """Keys and values of one layer, float `(N, heads, capacity, head_dim)` each."""
 
     is_sliding = False
 
@@ -81,7 +81,7 @@ class _Layer(CacheLayerMixin):
 
 
 class PrefixCache(Cache):
-    """The layers' keys and values, preallocated for ``n_rows`` rows of ``capacity`` tokens."""
+    """The layers' keys and values, preallocated for `n_rows` rows of `capacity` tokens."""
 
     def __init__(self, n_layers: int, n_rows: int, capacity: int) -> None:
         super().__init__(layers=[_Layer(n_rows, capacity) for _ in range(n_layers)])

@@ -10,15 +10,15 @@ import torch
 def inverse_cdf_sample(probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     """Draws one token a row by inverting the cumulative distribution.
 
-    Several times faster on a CPU than ``torch.multinomial``, which sorts its way to sampling
+    Several times faster on a CPU than `torch.multinomial`, which sorts its way to sampling
     without replacement even when one sample is asked for.
 
     Args:
-        probs: float ``(N, V)``, non-negative; rows need not sum to one exactly.
-        generator: Source of the uniform numbers; ``None`` is the global one.
+        probs: float `(N, V)`, non-negative; rows need not sum to one exactly.
+        generator: Source of the uniform numbers; `None` is the global one.
 
     Returns:
-        int64 ``(N,)``. A token of probability zero is never drawn: the first entry whose cumulative
+        int64 `(N,)`. A token of probability zero is never drawn: the first entry whose cumulative
         probability *exceeds* the uniform number cannot be one that adds nothing.
     """
     cumulative = probs.cumsum(-1)  # (N, V)
@@ -34,13 +34,13 @@ def truncated_support(logits: torch.Tensor, top_k: int, top_p: float) -> torch.T
     """The tokens that top-k and nucleus (top-p) truncation keep.
 
     Args:
-        logits: float ``(N, V)``, already divided by the temperature.
-        top_k: Keep the ``k`` most probable tokens and those tied with the last; 0 keeps all.
-        top_p: Keep the smallest set of most probable tokens whose probability reaches ``p``
+        logits: float `(N, V)`, already divided by the temperature.
+        top_k: Keep the `k` most probable tokens and those tied with the last; 0 keeps all.
+        top_p: Keep the smallest set of most probable tokens whose probability reaches `p`
             (Holtzman et al., 2019, arXiv 1904.09751); 1 keeps all.
 
     Returns:
-        bool ``(N, V)``, or ``None`` where nothing is cut.
+        bool `(N, V)`, or `None` where nothing is cut.
     """
     if not top_k and top_p >= 1.0:
         return None
@@ -57,11 +57,11 @@ def truncated_support(logits: torch.Tensor, top_k: int, top_p: float) -> torch.T
 
 
 class _LogProbAndEntropy(torch.autograd.Function):
-    """Log-probability and entropy of a softmax that keep one ``(A, V)`` tensor for the backward.
+    """Log-probability and entropy of a softmax that keep one `(A, V)` tensor for the backward.
 
-    Autograd over ``log_softmax``, ``gather`` and ``p log p`` keeps four of that size and walks
-    them one by one. The gradients are ``d log p_a / d z_j = 1[j = a] - p_j`` and
-    ``d H / d z_j = -p_j (log p_j + H)``.
+    Autograd over `log_softmax`, `gather` and `p log p` keeps four of that size and walks
+    them one by one. The gradients are `d log p_a / d z_j = 1[j = a] - p_j` and
+    `d H / d z_j = -p_j (log p_j + H)`.
     """
 
     @staticmethod
@@ -93,14 +93,14 @@ class _LogProbAndEntropy(torch.autograd.Function):
 def log_prob_and_entropy(
     logits: torch.Tensor, actions: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of the actions, and entropy, under ``softmax(logits)``.
+    """Log-probability of the actions, and entropy, under `softmax(logits)`.
 
     Args:
-        logits: float ``(A, V)``; ``-inf`` marks tokens that cannot be chosen.
-        actions: int64 ``(A,)``.
+        logits: float `(A, V)`; `-inf` marks tokens that cannot be chosen.
+        actions: int64 `(A,)`.
 
     Returns:
-        Two float tensors ``(A,)``, differentiable once in the logits. Entropy is in nats.
+        Two float tensors `(A,)`, differentiable once in the logits. Entropy is in nats.
     """
     log_prob, entropy = _LogProbAndEntropy.apply(logits, actions)
     return log_prob, entropy

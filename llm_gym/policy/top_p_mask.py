@@ -22,15 +22,15 @@ class TopPMaskedPolicy(TransformerActorCriticPolicy):
     Ramamurthy et al. (2022, arXiv 2210.01241, section 4.2). Probabilities are those of the
     restricted and renormalised distribution, in sampling and in updates: the tokens that could be
     chosen are stored with each action. The mask policy reads every token too, so decoding costs
-    twice as much. It is part of the policy's ``state_dict``, and of no optimizer.
-    :meth:`save_pretrained` writes the language model alone, without the mask.
+    twice as much. It is part of the policy's `state_dict`, and of no optimizer.
+    `save_pretrained` writes the language model alone, without the mask.
 
     Args:
-        observation_space: See :class:`TransformerActorCriticPolicy`.
-        action_space: See :class:`TransformerActorCriticPolicy`.
-        lr_schedule: See :class:`TransformerActorCriticPolicy`.
+        observation_space: See `TransformerActorCriticPolicy`.
+        action_space: See `TransformerActorCriticPolicy`.
+        lr_schedule: See `TransformerActorCriticPolicy`.
         mask_top_p: Probability of the mask policy's nucleus; 1 masks nothing.
-        **kwargs: Further arguments of :class:`TransformerActorCriticPolicy`.
+        **kwargs: Further arguments of `TransformerActorCriticPolicy`.
 
     Raises:
         ValueError: If an argument does not fit, naming it.

@@ -33,35 +33,35 @@ Observation = Mapping[str, torch.Tensor] | EpisodeBatch
 class TransformerActorCriticPolicy(ActorCriticPolicy):
     """Actor and critic on one transformer: language-model head and value head.
 
-    The policy is ``softmax(logits / temperature)`` over the tokens that top-k and top-p keep, and
+    The policy is `softmax(logits / temperature)` over the tokens that top-k and top-p keep, and
     every log-probability it reports is of that same distribution. Dropout is off always, in
     rollouts and in updates (otherwise the ratio of new to old probabilities is noise before
     anything was learnt), and the pretrained weights are what the checkpoint says:
     Stable-Baselines3's orthogonal initialisation never touches them.
 
     Callers see a stateless policy. Inside, an observation that extends what was read before costs
-    one token (see :class:`llm_gym.policy.trunk.Trunk`), and a batch of whole episodes
-    (:class:`EpisodeBatch`, as :class:`llm_gym.EpisodeBuffer` yields) one pass.
+    one token (see `llm_gym.policy.trunk.Trunk`), and a batch of whole episodes
+    (`EpisodeBatch`, as `llm_gym.EpisodeBuffer` yields) one pass.
 
     Args:
-        observation_space: The text environment's ``Dict`` space.
-        action_space: ``Discrete(V)`` with ``V`` the model's vocabulary.
+        observation_space: The text environment's `Dict` space.
+        action_space: `Discrete(V)` with `V` the model's vocabulary.
         lr_schedule: Learning rate schedule, as in Stable-Baselines3.
         model: Name or path of a causal language model, or of a directory that
-            :meth:`save_pretrained` wrote (then its value head is loaded too).
+            `save_pretrained` wrote (then its value head is loaded too).
         temperature: Divides the logits; > 0.
-        top_k: Sample among the ``k`` most probable tokens; 0 is off.
+        top_k: Sample among the `k` most probable tokens; 0 is off.
         top_p: Sample from the nucleus of this probability; 1 is off.
         separate_critic: Give the critic a transformer of its own, started from the same weights.
         detach_value: Keep the value loss's gradient out of a shared transformer.
         value_scale: Factor on the value head's output. Adam moves every parameter by about the
             learning rate, whatever the loss, so a factor of 10 is a learning rate ten times as high
             for a head that starts at zero while the transformer starts pretrained.
-        mixed_precision: ``"no"`` or ``"bf16"``: matrix products of the update in bfloat16, weights
+        mixed_precision: `"no"` or `"bf16"`: matrix products of the update in bfloat16, weights
             and everything else in float32.
         prefix_cache: Recompute the whole prefix at every token if false.
-        seed: Seed of the sampling generator; ``None`` draws one from PyTorch's global generator,
-            which Stable-Baselines3's own ``seed`` fixes.
+        seed: Seed of the sampling generator; `None` draws one from PyTorch's global generator,
+            which Stable-Baselines3's own `seed` fixes.
         optimizer_class: As in Stable-Baselines3; AdamW by default.
         optimizer_kwargs: As in Stable-Baselines3; without weight decay by default.
         use_sde: Not for discrete actions; accepted because Stable-Baselines3 passes it.
@@ -139,7 +139,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
     def _hidden(
         self, obs: Observation, *, keep_others: bool = False, only_value: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features of actor and critic, float ``(A, H)`` each."""
+        """Features of actor and critic, float `(A, H)` each."""
         trunks = [self.critic_trunk] if only_value else [self.actor_trunk, self.critic_trunk]
         found = [self._trunk_hidden(trunk, obs, keep_others) for trunk in dict.fromkeys(trunks)]
         return found[0], found[-1]
@@ -166,7 +166,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
     def _logits(
         self, obs: Observation, features: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The policy's logits, float ``(A, V)``, ``-inf`` where cut, and what was kept."""
+        """The policy's logits, float `(A, V)`, `-inf` where cut, and what was kept."""
         with self._autocast() if isinstance(obs, EpisodeBatch) else nullcontext():
             logits = self.head(features)
         if self.temperature != 1.0:
@@ -177,14 +177,14 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         return logits, support
 
     def _values(self, features: torch.Tensor) -> torch.Tensor:
-        """Float ``(A, H)`` to float ``(A, 1)``."""
+        """Float `(A, H)` to float `(A, 1)`."""
         if self.detach_value and self.critic is None:
             features = features.detach()
         values = self.value_head(features)
         return values if self.value_scale == 1.0 else values * self.value_scale
 
     def _support(self, obs: Observation, logits: torch.Tensor) -> torch.Tensor | None:
-        """Where probabilities are not cut to zero, bool ``(A, V)``; ``None`` is everywhere."""
+        """Where probabilities are not cut to zero, bool `(A, V)`; `None` is everywhere."""
         if not self.truncates:
             return None
         if not isinstance(obs, EpisodeBatch):
@@ -210,13 +210,13 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         """Chooses actions.
 
         Args:
-            obs: Observations of ``N`` environments, a dict of ``(N, L)`` tensors.
+            obs: Observations of `N` environments, a dict of `(N, L)` tensors.
             deterministic: Take the most probable token.
 
         Returns:
-            Actions int64 ``(N,)``, values float ``(N, 1)`` and log-probabilities float ``(N,)``.
-            Under top-k or top-p the log-probabilities carry, as their attribute ``support``, the
-            packed set of tokens that was chosen from (see :class:`EpisodeBatch`).
+            Actions int64 `(N,)`, values float `(N, 1)` and log-probabilities float `(N,)`.
+            Under top-k or top-p the log-probabilities carry, as their attribute `support`, the
+            packed set of tokens that was chosen from (see `EpisodeBatch`).
         """
         actor, critic = self._hidden(obs)
         logits, support = self._logits(obs, actor)
@@ -242,11 +242,11 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         """Values, log-probabilities and entropies under the present weights.
 
         Args:
-            obs: An :class:`EpisodeBatch` with ``A`` actions, or a dict of ``(A, L)`` observations.
-            actions: ``(A,)`` token ids.
+            obs: An `EpisodeBatch` with `A` actions, or a dict of `(A, L)` observations.
+            actions: `(A,)` token ids.
 
         Returns:
-            Values ``(A, 1)``, log-probabilities ``(A,)`` and entropies ``(A,)`` in nats.
+            Values `(A, 1)`, log-probabilities `(A,)` and entropies `(A,)` in nats.
         """
         values, logits = self.values_and_logits(obs)
         log_prob, entropy = log_prob_and_entropy(logits, actions.long().flatten())
@@ -255,10 +255,10 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         return values, log_prob, entropy
 
     def values_and_logits(self, obs: Observation) -> tuple[torch.Tensor, torch.Tensor]:
-        """Values ``(A, 1)`` and logits ``(A, V)``, ``-inf`` where cut, under the present weights.
+        """Values `(A, 1)` and logits `(A, V)`, `-inf` where cut, under the present weights.
 
         Args:
-            obs: As in :meth:`evaluate_actions`.
+            obs: As in `evaluate_actions`.
         """
         if self.truncates and not isinstance(obs, EpisodeBatch):
             raise ValueError(
@@ -280,7 +280,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         return distribution
 
     def predict_values(self, obs: Observation) -> torch.Tensor:  # type: ignore[override]
-        """Values of the observations, float ``(N, 1)``."""
+        """Values of the observations, float `(N, 1)`."""
         _, critic = self._hidden(obs, keep_others=True, only_value=True)
         return self._values(critic)
 
@@ -292,9 +292,9 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         self.train(mode)
 
     def train(self, mode: bool = True) -> TransformerActorCriticPolicy:
-        """Like :meth:`set_training_mode`: the modules stay in evaluation mode.
+        """Like `set_training_mode`: the modules stay in evaluation mode.
 
-        Also forgets what was read, so that writes to ``parameter.data``, which leave no trace, are
+        Also forgets what was read, so that writes to `parameter.data`, which leave no trace, are
         safe between a rollout and the next.
         """
         if mode != self.training:
@@ -304,16 +304,16 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         return self
 
     def forget(self) -> None:
-        """Empties the prefix cache. Needed only after writing to ``parameter.data`` in place."""
+        """Empties the prefix cache. Needed only after writing to `parameter.data` in place."""
         for trunk in (self.actor_trunk, self.critic_trunk):
             trunk.forget()
 
     # ------------------------------------------------------------------ saving and loading
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Writes a directory that ``AutoModelForCausalLM.from_pretrained`` loads.
+        """Writes a directory that `AutoModelForCausalLM.from_pretrained` loads.
 
-        The value head lies beside the model in ``value_head.safetensors``; with a separate critic
+        The value head lies beside the model in `value_head.safetensors`; with a separate critic
         only its head is kept there, since the actor is what a language model is.
         """
         directory = Path(directory)
@@ -387,7 +387,7 @@ def _check_options(
 
 
 def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> int:
-    """Checks that the spaces are a text environment's, and returns its length ``L``."""
+    """Checks that the spaces are a text environment's, and returns its length `L`."""
     if not isinstance(action_space, spaces.Discrete):
         raise ValueError(f"action_space={action_space} must be Discrete: one token an action")
     if not isinstance(observation_space, spaces.Dict) or not set(observation_space.keys()) >= _KEYS:

@@ -34,20 +34,20 @@ _OPTIMIZER_STEPS = _OptimizerSteps()
 class Trunk:
     """A decoder without its language-model head, and what it has already read.
 
-    Not an ``nn.Module``: the policy owns the parameters. Sequences are padded on the right, where
+    Not an `nn.Module`: the policy owns the parameters. Sequences are padded on the right, where
     causal attention keeps padding from ever being seen; hence positions are plain column numbers
     for every architecture, and no attention mask is needed in a full pass.
 
-    The cache is transparent. :meth:`last_hidden` compares what it is given with what it has read,
+    The cache is transparent. `last_hidden` compares what it is given with what it has read,
     row by row, and computes one token for rows that grew by one, nothing for rows that are as they
     were, and the whole row otherwise. A change of the weights forgets everything.
 
     Args:
-        decoder: A Hugging Face decoder, e.g. ``model.base_model``.
+        decoder: A Hugging Face decoder, e.g. `model.base_model`.
         use_cache: Recompute whole prefixes at every step if false.
 
     Raises:
-        ValueError: If the architecture keeps a state that the cache cannot hold, and ``use_cache``.
+        ValueError: If the architecture keeps a state that the cache cannot hold, and `use_cache`.
     """
 
     def __init__(self, decoder: Any, *, use_cache: bool = True) -> None:
@@ -76,7 +76,7 @@ class Trunk:
         self._hidden = torch.empty(0, 0)
 
     def full(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Hidden states after every token: int64 ``(B, S)`` to float ``(B, S, H)``."""
+        """Hidden states after every token: int64 `(B, S)` to float `(B, S, H)`."""
         plain = input_ids.device.type == "cpu" and torch.is_autocast_enabled("cpu")
         with _plain_attention(self.config) if plain else nullcontext():
             return self.decoder(input_ids=input_ids, use_cache=False).last_hidden_state
@@ -87,13 +87,13 @@ class Trunk:
         """Hidden states after the last token of each row.
 
         Args:
-            input_ids: int64 ``(N, L)``, padded on the right.
-            lengths: int64 ``(N,)``, the number of tokens of each row, at least 1.
+            input_ids: int64 `(N, L)`, padded on the right.
+            lengths: int64 `(N,)`, the number of tokens of each row, at least 1.
             keep_others: Leave the cache to its rows if it holds another number of them; for
                 questions asked in passing, such as the value of one final observation.
 
         Returns:
-            float ``(N, H)``. Where gradients are recorded, the cache is neither used nor changed.
+            float `(N, H)`. Where gradients are recorded, the cache is neither used nor changed.
         """
         n_rows = len(input_ids)
         in_passing = keep_others and self._cache is not None and n_rows != self._cache.n_rows
@@ -182,9 +182,9 @@ class Trunk:
     def _ragged_mask(self, positions: torch.Tensor, length: int) -> Any:
         """What each row's single query may see: its own slots up to its own position.
 
-        A mask ``(N, length)`` serves models without a sliding window (and ALiBi needs that form);
+        A mask `(N, length)` serves models without a sliding window (and ALiBi needs that form);
         with one, the window must follow each row's own position, which only an explicit
-        ``(N, 1, 1, length)`` mask can say.
+        `(N, 1, 1, length)` mask can say.
         """
         slots = torch.arange(length, device=positions.device)
         seen = slots <= positions[:, None]  # (N, length)
@@ -199,7 +199,7 @@ class Trunk:
         return {"full_attention": full, "sliding_attention": sliding}
 
     def _explicit(self, allowed: torch.Tensor) -> torch.Tensor:
-        """Bool ``(N, length)`` as the 4-dimensional mask the attention implementation expects."""
+        """Bool `(N, length)` as the 4-dimensional mask the attention implementation expects."""
         mask = allowed[:, None, None, :]
         if self.config._attn_implementation != "eager":
             return mask
@@ -226,7 +226,7 @@ def _plain_attention(config: Any) -> Iterator[None]:
 def fuse_gelu(module: nn.Module) -> None:
     """Replaces GPT-2's spelled-out GELU by PyTorch's fused one, which computes the same function.
 
-    ``0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`` as eight operations keeps eight
+    `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))` as eight operations keeps eight
     intermediate tensors for the backward pass and costs a tenth of a decoding step.
     """
     for parent in list(module.modules()):

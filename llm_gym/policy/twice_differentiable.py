@@ -8,7 +8,7 @@ from llm_gym.policy.transformer_policy import TransformerActorCriticPolicy
 
 
 class TwiceDifferentiablePolicy(TransformerActorCriticPolicy):
-    """A :class:`TransformerActorCriticPolicy` for sb3-contrib's TRPO.
+    """A `TransformerActorCriticPolicy` for sb3-contrib's TRPO.
 
     Its natural gradient needs products with the divergence's Hessian, and PyTorch's fused attention
     has no second derivative. Here attention is plain products and a softmax: slower, equal to
@@ -17,7 +17,7 @@ class TwiceDifferentiablePolicy(TransformerActorCriticPolicy):
         TRPO(TwiceDifferentiablePolicy, GymVecEnv(env), rollout_buffer_class=EpisodeBuffer,
              policy_kwargs={"model": MODEL}, gamma=1.0)
 
-    works as it is, with ``sub_sampling_factor=1`` (the default): whole episodes cannot be sliced.
+    works as it is, with `sub_sampling_factor=1` (the default): whole episodes cannot be sliced.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -11,16 +11,16 @@ __all__ = ["documents"]
 
 
 def documents(split: Split, count: int, *, seed: int = 0) -> list[str]:
-    """Write documents of the office: emails in mixed registers, notes, chats, stories, minutes.
+    """Writes documents of the office: emails in mixed registers, notes, chats, stories, minutes.
 
     Args:
-        split: ``"train"`` or ``"test"``; test documents use combinations of topic and recipient
+        split: `"train"` or `"test"`; test documents use combinations of topic and recipient
             that no training document has.
         count: How many documents.
         seed: Seed of the documents.
 
     Raises:
-        ValueError: If ``count`` is negative or the split is unknown.
+        ValueError: If `count` is negative or the split is unknown.
     """
     if count < 0:
         raise ValueError(f"count must be at least 0, got {count}")

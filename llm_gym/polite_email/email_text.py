@@ -24,7 +24,7 @@ class Email(NamedTuple):
         body: Sentences between greeting and sign-off, each with its end mark.
         closing: Closing phrase ("Kind regards,"), else the empty string.
         signature: Name under it, or on a last line of its own, else the empty string.
-        tokens: Words, line breaks and the marks ``. , ! ?`` of the whole text.
+        tokens: Words, line breaks and the marks `. , ! ?` of the whole text.
         words: The words among them, in small letters.
     """
 
@@ -130,7 +130,7 @@ _TITLES = frozenset(("mr", "ms", "mrs", "dr", "prof"))
 
 
 def parse_email(text: str) -> Email:
-    """Take an email apart.
+    """Takes an email apart.
 
     Args:
         text: Any text; what has no greeting or sign-off is all body.

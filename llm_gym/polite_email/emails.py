@@ -42,12 +42,12 @@ _CARELESS = {
 def write_email(
     rng: random.Random, request: Request, *, register: RegisterName | None = None
 ) -> str:
-    """Write one email that makes the request.
+    """Writes one email that makes the request.
 
     Args:
         rng: Source of randomness.
         request: What is asked of whom.
-        register: Register of the email; ``None`` draws it by `REGISTER_SHARES`. Single parts may
+        register: Register of the email; `None` draws it by `REGISTER_SHARES`. Single parts may
             still be in another.
 
     Returns:

@@ -1,9 +1,9 @@
 """The kinds of request in the generator's world, as data.
 
-Every phrase has the slots ``{x}`` (the thing) and ``{when}``. ``aim`` follows "ask" in a prompt,
-``acts`` are what the recipient should do (base form, so that "Could you ...", "Please ..." and a
-bare command all fit), ``needs`` are the same as a statement, ``reasons`` are clauses that fit
-after "because", ``gripes`` are what an angry writer adds.
+Every phrase has the slots `{x}` (the thing) and `{when}`. `aim` follows "ask" in a prompt,
+`acts` are what the recipient should do (base form, so that "Could you ...", "Please ..." and a
+bare command all fit), `needs` are the same as a statement, `reasons` are clauses that fit
+after "because", `gripes` are what an angry writer adds.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Intent:
         name: Key of the intent.
         aim: What follows "ask" or "asking" in a prompt.
         roles: Who may be asked.
-        things: Fillers of ``{x}``.
-        whens: Fillers of ``{when}``.
+        things: Fillers of `{x}`.
+        whens: Fillers of `{when}`.
         acts: Base-form verb phrases addressed to the recipient.
         needs: First-person or impersonal statements of the request.
         reasons: Clauses that explain it.

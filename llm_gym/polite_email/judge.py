@@ -75,7 +75,7 @@ PENALTY_HALF_LIFE = 25.0
 class PolitenessScorer(Scorer):
     """Judges how polite an email is, from 0 to 100.
 
-    ``score = sum of strategies * civility * form``.
+    `score = sum of strategies * civility * form`.
 
     Strategies (most points, `WEIGHTS`), each counted once, at its best form:
 
@@ -91,11 +91,11 @@ class PolitenessScorer(Scorer):
     content      16 share of the prompt's content words that occur
     ======== ====== ==========================================================================
 
-    ``civility = 0.5 ** (penalty points / 25)``, with points (`PENALTIES`) that grow more slowly
+    `civility = 0.5 ** (penalty points / 25)`, with points (`PENALTIES`) that grow more slowly
     with each occurrence, up to a limit: insults, bare commands, pressure (threats, accusations,
     "I don't care"), shouting (capitals, "!!"), carelessness (small letters, text-speak).
 
-    ``form`` is 1 for a whole, coherent email on its topic, and less for text that is cut off,
+    `form` is 1 for a whole, coherent email on its topic, and less for text that is cut off,
     repetitive, out of order, too short, too long (`email_text.form_factor`) or about something
     else.
 
@@ -116,7 +116,7 @@ class PolitenessScorer(Scorer):
         self.name = name
 
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> Scores:
-        """Judge each email by itself. See `Scorer.compute`."""
+        """Judges each email by itself. See `Scorer.compute`."""
         rows = [judge(each, text) for each, text in zip(prompts, completions, strict=True)]
         parts = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         strategies = np.sum([parts[name] for name in WEIGHTS], axis=0)

@@ -1,8 +1,8 @@
 """What people say around a request, by register, as data.
 
-Slots: ``{act}`` (what the recipient should do), ``{Act}`` (the same with a capital), ``{need}``
-(the request as a statement), ``{x}`` (the thing), ``{reason}``, ``{name}`` (the recipient),
-``{me}`` (the writer). An empty string means that the part is left out; repeating an entry makes
+Slots: `{act}` (what the recipient should do), `{Act}` (the same with a capital), `{need}`
+(the request as a statement), `{x}` (the thing), `{reason}`, `{name}` (the recipient),
+`{me}` (the writer). An empty string means that the part is left out; repeating an entry makes
 it more likely.
 """
 

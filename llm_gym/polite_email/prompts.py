@@ -32,7 +32,7 @@ _PATIENCE = 1000
 
 
 def instruction(rng: random.Random, request: Request) -> str:
-    """Phrase the instruction that leads to the request.
+    """Phrases the instruction that leads to the request.
 
     Args:
         rng: Source of randomness (which phrasing).
@@ -47,15 +47,15 @@ def email_prompts(split: Split, count: int, *, seed: int = 0) -> list[str]:
     """Distinct instructions of one split.
 
     Args:
-        split: ``"train"`` or ``"test"``.
+        split: `"train"` or `"test"`.
         count: How many.
         seed: Another seed draws other prompts of the same split.
 
     Returns:
-        ``count`` different prompts.
+        `count` different prompts.
 
     Raises:
-        ValueError: If ``count`` is negative, the split is unknown, or the split has too few
+        ValueError: If `count` is negative, the split is unknown, or the split has too few
             prompts.
     """
     if count < 0:
@@ -77,12 +77,12 @@ def instruction_pairs(split: Split, count: int, *, seed: int = 0) -> list[Instru
     """Instruction/answer pairs; the answers are in mixed registers.
 
     Args:
-        split: ``"train"`` or ``"test"``.
+        split: `"train"` or `"test"`.
         count: How many; prompts may repeat with other answers.
         seed: Seed of the pairs.
 
     Raises:
-        ValueError: If ``count`` is negative or the split is unknown.
+        ValueError: If `count` is negative or the split is unknown.
     """
     if count < 0:
         raise ValueError(f"count must be at least 0, got {count}")

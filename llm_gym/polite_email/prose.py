@@ -35,7 +35,7 @@ _ENDS = (
 
 
 def write_document(rng: random.Random, pool: list[tuple[Intent, str, str]]) -> str:
-    """Write one document: an email in half of the cases, else another kind of text.
+    """Writes one document: an email in half of the cases, else another kind of text.
 
     Args:
         rng: Source of randomness.

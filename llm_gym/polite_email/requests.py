@@ -47,7 +47,7 @@ class Request:
     reason: str
 
     def fill(self, phrase: str) -> str:
-        """Put thing and time into a phrase such as ``"send me {x} {when}"``."""
+        """Puts thing and time into a phrase such as `"send me {x} {when}"`."""
         return phrase.format(x=self.thing, when=self.when)
 
 
@@ -60,7 +60,7 @@ def split_of(intent: str, thing: str, role: str) -> Split:
         role: Who is asked.
 
     Returns:
-        ``"test"`` for about one combination in six, else ``"train"``.
+        `"test"` for about one combination in six, else `"train"`.
     """
     key = f"{intent}|{thing}|{role}".encode()
     return "test" if zlib.crc32(key) % _HELD_OUT_IN == 0 else "train"
@@ -83,7 +83,7 @@ def combinations(split: Split) -> list[tuple[Intent, str, str]]:
 
 
 def draw_request(rng: random.Random, pool: list[tuple[Intent, str, str]]) -> Request:
-    """Draw a combination and fill in the rest.
+    """Draws a combination and fill in the rest.
 
     Args:
         rng: Source of randomness.

@@ -1,7 +1,7 @@
-"""The task behind ``llm_gym/PoliteEmail-v0``: answer "Write an email to your boss ..." politely.
+"""The task behind `llm_gym/PoliteEmail-v0`: answer "Write an email to your boss ..." politely.
 
 The prompts are the library's own; those for training and for testing share no combination of
-request, thing and recipient. The model that goes with the task, ``llm_gym/email-sft``, writes
+request, thing and recipient. The model that goes with the task, `llm_gym/email-sft`, writes
 emails in all registers, so there is something to learn.
 """
 
@@ -29,7 +29,7 @@ def environment_kwargs(split: Split = "train", **overrides: Any) -> dict[str, An
     prompt of either, in the tokenizer that is used.
 
     Args:
-        split: ``"train"`` (512 prompts) or ``"test"`` (128 others).
+        split: `"train"` (512 prompts) or `"test"` (128 others).
         **overrides: Arguments of the environment that take the place of the task's own, such as
             `tokenizer`, `prompt_template`, `scorer`, `prompts` or `max_new_tokens`.
 

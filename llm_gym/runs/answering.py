@@ -41,13 +41,13 @@ class AnswerRow(NamedTuple):
     """One answer to one prompt.
 
     Attributes:
-        prompt_index: place of the prompt in the environment's list.
-        prompt: as text.
-        completion: as text, without special tokens and stop string.
-        score: the episode's reward: the scorer's value, or the penalty of an unscored episode.
+        prompt_index: Place of the prompt in the environment's list.
+        prompt: As text.
+        completion: As text, without special tokens and stop string.
+        score: The episode's reward: the scorer's value, or the penalty of an unscored episode.
         stop_reason: `eos`, `stop_string` or `length`.
-        prompt_ids: token ids the model was given.
-        completion_ids: token ids it chose, the one that ended the episode included.
+        prompt_ids: Token ids the model was given.
+        completion_ids: Token ids it chose, the one that ended the episode included.
     """
 
     prompt_index: int
@@ -69,17 +69,17 @@ def make_answering_env(
     """A vector environment for `answer_prompts`: nothing resets a row but the caller.
 
     Args:
-        env: id of a registered text environment, or the arguments of `TextGenerationVectorEnv`. A
+        env: Id of a registered text environment, or the arguments of `TextGenerationVectorEnv`. A
             task whose `split` is "train" by default is made with "test".
-        env_kwargs: further arguments of the environment; they win.
-        num_envs: rows, at least 1.
-        max_prompts: so many prompts will be asked, and no more rows are made; None is all.
+        env_kwargs: Further arguments of the environment; they win.
+        num_envs: Rows, at least 1.
+        max_prompts: So many prompts will be asked, and no more rows are made; None is all.
 
     Returns:
         The environment; the caller closes it.
 
     Raises:
-        ValueError: a number is below 1, or the environment is not one of text.
+        ValueError: A number is below 1, or the environment is not one of text.
     """
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}")
@@ -104,14 +104,14 @@ def number_of_prompts(env: TextGenerationVectorEnv, max_prompts: int | None = No
     """How many prompts there are to answer.
 
     Args:
-        env: the environment, unwrapped.
-        max_prompts: at most so many; None is all.
+        env: The environment, unwrapped.
+        max_prompts: At most so many; None is all.
 
     Returns:
         Their number; they are the first ones.
 
     Raises:
-        ValueError: the prompts are a stream.
+        ValueError: The prompts are a stream.
     """
     if env.num_prompts is None:
         raise ValueError("the prompts are a stream; give a finite list of prompts to evaluate on")
@@ -127,17 +127,17 @@ def policy_of(
     """The policy that answers for a model.
 
     Args:
-        model: name or path of a causal language model, a policy, or an algorithm (its policy).
-        env: the environment it plays in, unwrapped.
-        policy_kwargs: arguments of the policy made from a name or path (`temperature=`, ...).
-        device: where a model given by name runs.
+        model: Name or path of a causal language model, a policy, or an algorithm (its policy).
+        env: The environment it plays in, unwrapped.
+        policy_kwargs: Arguments of the policy made from a name or path (`temperature=`, ...).
+        device: Where a model given by name runs.
 
     Returns:
         The policy: a new one for a name or path, else the very one that was given. The global
         random state is as it was.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: It is none of these.
         ValueError: `policy_kwargs` for a policy that is given.
     """
     if isinstance(model, (str, Path)):
@@ -167,8 +167,8 @@ def sampling_from(policy: TransformerActorCriticPolicy, seed: int) -> Iterator[N
     """Seeds the policy's sampling for the block, then gives it its own generator back.
 
     Args:
-        policy: whose sampling.
-        seed: the same seed draws the same answers.
+        policy: Whose sampling.
+        seed: The same seed draws the same answers.
     """
     own = policy.generator
     policy.generator = torch.Generator(own.device).manual_seed(seed)
@@ -191,11 +191,11 @@ def answer_prompts(
     vector environment steps all its rows; those repetitions are not returned.
 
     Args:
-        policy: who answers.
-        env: from `make_answering_env`.
-        indices: places of the prompts in the environment's list; one that occurs n times is
+        policy: Who answers.
+        env: From `make_answering_env`.
+        indices: Places of the prompts in the environment's list; one that occurs n times is
             answered n times.
-        deterministic: take the most probable token instead of sampling.
+        deterministic: Take the most probable token instead of sampling.
 
     Yields:
         The answers, each as soon as it has ended: in no order of the prompts.

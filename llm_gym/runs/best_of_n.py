@@ -40,9 +40,9 @@ class BestOfNAnswers:
     """What `sample_best_of_n` found.
 
     Attributes:
-        n: answers drawn to each prompt.
-        best: the evaluation of the best answers: one row a prompt, mean score and interval.
-        candidates: all n answers to each prompt, in the order of `best.rows`.
+        n: Answers drawn to each prompt.
+        best: The evaluation of the best answers: one row a prompt, mean score and interval.
+        candidates: All n answers to each prompt, in the order of `best.rows`.
         kl_bound: log n - (n - 1)/n, upper bound of the divergence of best-of-n from the model that
             the answers were drawn from, in nats (Beirami et al., 2401.01879).
     """
@@ -64,7 +64,7 @@ class BestOfNAnswers:
         best of m fresh answers would; see `llm_gym.statistics.best_of_n.estimate_best_of_n`.
 
         Args:
-            n: the numbers m; None for 1, 2, 4, ... and n itself.
+            n: The numbers m; None for 1, 2, 4, ... and n itself.
         """
         if n is None:
             n = sorted({2**k for k in range(self.n.bit_length()) if 2**k <= self.n} | {self.n})
@@ -103,22 +103,22 @@ def sample_best_of_n(
     A policy that is being trained is left as it was, its random state included.
 
     Args:
-        model: name or path of a causal language model, a policy, or an algorithm (its policy).
-        env: id of a registered text environment, or the arguments of `TextGenerationVectorEnv`;
+        model: Name or path of a causal language model, a policy, or an algorithm (its policy).
+        env: Id of a registered text environment, or the arguments of `TextGenerationVectorEnv`;
             as in `llm_gym.evaluate` the default of `llm_gym/PoliteEmail-v0` is `split="test"`.
-        n: answers to each prompt; 1 is plain sampling.
-        env_kwargs: further arguments of the environment.
-        policy_kwargs: arguments of the policy made from a name or path (`temperature=`, ...).
-        max_prompts: the first so many prompts only; None is all.
-        num_envs: answers written at the same time.
-        seed: seed of the sampling.
-        device: where a model given by name runs.
+        n: Answers to each prompt; 1 is plain sampling.
+        env_kwargs: Further arguments of the environment.
+        policy_kwargs: Arguments of the policy made from a name or path (`temperature=`, ...).
+        max_prompts: The first so many prompts only; None is all.
+        num_envs: Answers written at the same time.
+        seed: Seed of the sampling.
+        device: Where a model given by name runs.
 
     Returns:
         The best answers and all candidates.
 
     Raises:
-        ValueError: n is less than 1, the prompts are a stream, or an argument does not fit.
+        ValueError: `n` is less than 1, the prompts are a stream, or an argument does not fit.
     """
     if operator.index(n) < 1:
         raise ValueError(f"n={n} must be at least 1 answer to each prompt")
@@ -153,8 +153,8 @@ def best_row(rows: Sequence[AnswerRow], rng: np.random.Generator) -> AnswerRow:
     """The row of the best score; a tie is broken by lot, as theory has it.
 
     Args:
-        rows: answers to one prompt, at least one.
-        rng: of the lot.
+        rows: Answers to one prompt, at least one.
+        rng: Rng of the lot.
     """
     best = max(row.score for row in rows)
     tied = [row for row in rows if row.score == best]

@@ -55,15 +55,15 @@ def save_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path
     The directory appears when it is complete: it is written beside its destination and renamed.
 
     Args:
-        algorithm: an on-policy algorithm between two iterations, its policy a
+        algorithm: An on-policy algorithm between two iterations, its policy a
             `TransformerActorCriticPolicy`.
-        directory: destination; a checkpoint already there is replaced. Anything else is not.
+        directory: Destination; a checkpoint already there is replaced. Anything else is not.
 
     Returns:
         The directory.
 
     Raises:
-        ValueError: the destination exists and is not a checkpoint.
+        ValueError: The destination exists and is not a checkpoint.
     """
     directory = Path(directory)
     values, tensors = training_state.collect(algorithm)
@@ -86,8 +86,8 @@ def save_model(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path:
     """Saves only the language model, its tokenizer and the value head, atomically.
 
     Args:
-        algorithm: its policy must be a `TransformerActorCriticPolicy`.
-        directory: destination, for `AutoModelForCausalLM.from_pretrained`; replaced if it exists.
+        algorithm: Its policy must be a `TransformerActorCriticPolicy`.
+        directory: Destination, for `AutoModelForCausalLM.from_pretrained`; replaced if it exists.
 
     Returns:
         The directory.
@@ -104,15 +104,15 @@ def load_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> dict
     algorithm is changed before everything has been read and found to fit.
 
     Args:
-        algorithm: built as the saved one was: same class, model, environment and settings. A KL
+        algorithm: Built as the saved one was: same class, model, environment and settings. A KL
             reference is not part of a checkpoint; it comes from the model the run started from.
-        directory: a checkpoint.
+        directory: A checkpoint.
 
     Returns:
         The checkpoint's metadata.
 
     Raises:
-        ValueError: a file is missing, incomplete or corrupt, or the checkpoint belongs to another
+        ValueError: A file is missing, incomplete or corrupt, or the checkpoint belongs to another
             kind of algorithm or model; the message names the file.
     """
     directory = Path(directory)
@@ -137,9 +137,9 @@ def save_numbered_checkpoint(
     """Saves to `folder/step-NNN`, NNN being the number of tokens so far.
 
     Args:
-        algorithm: see `save_checkpoint`.
-        folder: holds the checkpoints of one run.
-        keep_last: afterwards delete all but this many of the newest; None deletes none.
+        algorithm: See `save_checkpoint`.
+        folder: Holds the checkpoints of one run.
+        keep_last: Afterwards delete all but this many of the newest; None deletes none.
 
     Returns:
         The new checkpoint.
@@ -158,7 +158,7 @@ def latest_checkpoint(folder: str | Path) -> Path:
     """The newest checkpoint below `folder`, or `folder` itself if it is one.
 
     Raises:
-        ValueError: there is none.
+        ValueError: There is none.
     """
     folder = Path(folder)
     if (folder / METADATA).is_file():
@@ -174,7 +174,7 @@ def read_metadata(directory: str | Path) -> dict[str, Any]:
     """Reads and checks `checkpoint.json`.
 
     Raises:
-        ValueError: missing, unreadable, or written in another format.
+        ValueError: Missing, unreadable, or written in another format.
     """
     path = Path(directory) / METADATA
     atomic.recover_directory(directory)

@@ -41,12 +41,12 @@ class Evaluation:
     """What `evaluate` found.
 
     Attributes:
-        mean_score: mean over prompts.
-        low: lower end of the 95 % bootstrap interval of the mean.
-        high: upper end.
-        mean_length: mean number of tokens of an answer.
-        share_ended: share of answers that ended by themselves (EOS or stop string).
-        rows: one row a prompt, in the order of the prompts.
+        mean_score: Mean over prompts.
+        low: Lower end of the 95 % bootstrap interval of the mean.
+        high: Upper end.
+        mean_length: Mean number of tokens of an answer.
+        share_ended: Share of answers that ended by themselves (EOS or stop string).
+        rows: One row a prompt, in the order of the prompts.
     """
 
     mean_score: float
@@ -104,23 +104,23 @@ def evaluate(
     A policy that is being trained is left as it was, its random state included.
 
     Args:
-        model: name or path of a causal language model, a policy, or an algorithm (its policy).
-        env: id of a registered text environment, or the arguments of `TextGenerationVectorEnv`.
+        model: Name or path of a causal language model, a policy, or an algorithm (its policy).
+        env: Id of a registered text environment, or the arguments of `TextGenerationVectorEnv`.
             For held-out prompts give a task that has them: the default of
             tasks with a `split` (`llm_gym/PoliteEmail-v0`, ...) here is `split="test"`.
-        env_kwargs: further arguments of the environment.
-        policy_kwargs: arguments of the policy made from a name or path (`temperature=`, ...).
-        max_prompts: the first so many prompts only; None is all.
-        num_envs: answers written at the same time.
-        deterministic: take the most probable token instead of sampling.
-        seed: seed of the sampling.
-        device: where a model given by name runs.
+        env_kwargs: Further arguments of the environment.
+        policy_kwargs: Arguments of the policy made from a name or path (`temperature=`, ...).
+        max_prompts: The first so many prompts only; None is all.
+        num_envs: Answers written at the same time.
+        deterministic: Take the most probable token instead of sampling.
+        seed: Seed of the sampling.
+        device: Where a model given by name runs.
 
     Returns:
         Scores, interval and rows.
 
     Raises:
-        ValueError: the prompts are a stream, or an argument does not fit.
+        ValueError: The prompts are a stream, or an argument does not fit.
     """
     vector_env = make_answering_env(env, env_kwargs, num_envs=num_envs, max_prompts=max_prompts)
     try:

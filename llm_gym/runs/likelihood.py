@@ -22,9 +22,9 @@ def perplexity_under(
     """Perplexity of answers, given their prompts, under a model.
 
     Args:
-        model: a causal language model in evaluation mode; gives logits at temperature 1.
-        rows: answers, of whatever model.
-        batch_size: answers per forward pass.
+        model: A causal language model in evaluation mode; gives logits at temperature 1.
+        rows: Answers, of whatever model.
+        batch_size: Answers per forward pass.
 
     Returns:
         exp of the mean negative log-likelihood of the answers' tokens, the ending one included.
@@ -51,11 +51,11 @@ def sequence_kl(
     answer. That has the same mean as the log-ratio of the sampled tokens, and less variance.
 
     Args:
-        model: the model that sampled the rows.
-        reference: the model it started from; same vocabulary, same device.
-        rows: sampled answers (not greedy ones).
-        temperature: at which they were sampled.
-        batch_size: answers per forward pass.
+        model: The model that sampled the rows.
+        reference: The model it started from; same vocabulary, same device.
+        rows: Sampled answers (not greedy ones).
+        temperature: At which they were sampled.
+        batch_size: Answers per forward pass.
 
     Returns:
         Mean over answers.

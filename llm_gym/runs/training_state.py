@@ -27,7 +27,7 @@ def collect(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors]:
     """Takes the state of an algorithm that is between two iterations.
 
     Args:
-        algorithm: on-policy, its policy with a `generator` (as `TransformerActorCriticPolicy`).
+        algorithm: On-policy, its policy with a `generator` (as `TransformerActorCriticPolicy`).
 
     Returns:
         JSON-able values, and tensors on the CPU by name.

@@ -26,11 +26,11 @@ class CallPlan:
     """A way to call one scorer.
 
     Attributes:
-        scorer: name of the scorer, for messages.
-        positional: names of the two parameters that take prompts and completions by position; ()
+        scorer: Name of the scorer, for messages.
+        positional: Names of the two parameters that take prompts and completions by position; ()
             where both go by keyword.
-        accepted: names that may be passed by keyword, `prompts` and `completions` included.
-        required: those among them that have no default.
+        accepted: Names that may be passed by keyword, `prompts` and `completions` included.
+        required: Those among them that have no default.
         accepts_any: True if the callable has `**kwargs`.
     """
 
@@ -47,19 +47,19 @@ class CallPlan:
         completions: list[str],
         columns: Mapping[str, Sequence[Any]],
     ) -> Any:
-        """Call `function`, waiting for its answer if it is a coroutine.
+        """Calls `function`, waiting for its answer if it is a coroutine.
 
         Args:
-            function: the scorer that the plan was made for.
+            function: The scorer that the plan was made for.
             prompts: B prompts.
             completions: B completions.
-            columns: columns of the prompts; those not accepted are left out.
+            columns: Columns of the prompts; those not accepted are left out.
 
         Returns:
             What the function returned.
 
         Raises:
-            ScorerSignatureError: a required parameter has no column.
+            ScorerSignatureError: A required parameter has no column.
         """
         offered: dict[str, Any] = dict(columns)
         clash = [name for name in self.positional if name in columns]
@@ -91,20 +91,20 @@ class CallPlan:
 
 
 def inspect_callable(function: Callable[..., Any], name: str) -> CallPlan:
-    """Find out how to call a scorer.
+    """Finds out how to call a scorer.
 
     By keyword if it names a parameter `completions` (as TRL's reward functions do) or can only take
     it through `**kwargs`; by position otherwise.
 
     Args:
-        function: the scorer.
-        name: its name, for messages.
+        function: The scorer.
+        name: Its name, for messages.
 
     Returns:
         The plan, which is then called for each batch.
 
     Raises:
-        TypeError: no parameter can take the completions.
+        TypeError: No parameter can take the completions.
     """
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -143,6 +143,6 @@ def inspect_callable(function: Callable[..., Any], name: str) -> CallPlan:
 
 
 def _wait_for(coroutine: Any) -> Any:
-    """Run a coroutine to its end on a thread of its own: this one may have a running event loop."""
+    """Runs a coroutine to its end on a thread of its own: this one may have an event loop."""
     with ThreadPoolExecutor(max_workers=1) as executor:
         return executor.submit(asyncio.run, coroutine).result()

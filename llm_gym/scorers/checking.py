@@ -14,8 +14,8 @@ class RealVector(NamedTuple):
 
     Attributes:
         values: float64 `(B,)`; meaningless where there is a problem.
-        problem: what is wrong, continuing the sentence "the scorer returned ..."; None if nothing.
-        row: the row the problem is in; None where it concerns all of them.
+        problem: What is wrong, continuing the sentence "the scorer returned ..."; None if nothing.
+        row: The row the problem is in; None where it concerns all of them.
     """
 
     values: np.ndarray
@@ -24,15 +24,15 @@ class RealVector(NamedTuple):
 
 
 def as_real_vector(raw: Any, size: int) -> RealVector:
-    """Check that `raw` is `size` finite real numbers.
+    """Checks that `raw` is `size` finite real numbers.
 
     Lists, tuples, NumPy arrays, torch tensors (any device, any dtype) and other sized iterables
     pass; booleans count as 0 and 1. Text, mappings, sets, None, complex numbers, NaN, infinities, a
     bare number and a wrong length or shape do not.
 
     Args:
-        raw: what the scorer returned.
-        size: how many numbers it should have returned.
+        raw: What the scorer returned.
+        size: How many numbers it should have returned.
 
     Returns:
         The float64 vector, or the problem.
@@ -108,17 +108,17 @@ def _describe(value: Any) -> str:
 
 
 def finite_number(parameter: str, value: Any) -> float:
-    """Check a number that a user passed.
+    """Checks a number that a user passed.
 
     Args:
-        parameter: what it is called, for the message.
-        value: the number.
+        parameter: What it is called, for the message.
+        value: The number.
 
     Returns:
         The number as a float.
 
     Raises:
-        TypeError: not a real number.
+        TypeError: Not a real number.
         ValueError: NaN or infinite.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

@@ -27,29 +27,29 @@ class SequenceClassifierScorer(Scorer):
     the completion's only when no prompt is left.
 
     Args:
-        model: local directory, hub name, or a loaded model (which is put into evaluation mode).
+        model: Local directory, hub name, or a loaded model (which is put into evaluation mode).
             Code from the hub is never run.
-        tokenizer: the model's tokenizer (copied, never changed); None loads the one saved with the
+        tokenizer: The model's tokenizer (copied, never changed); None loads the one saved with the
             model, and is only possible if `model` is a directory or name.
-        label: the label whose figure is the score, by name or index. May be None if there is but
+        label: The label whose figure is the score, by name or index. May be None if there is but
             one.
         output: "logit": the label's logit. "probability": the sigmoid of it if the model is
             multi-label or has one label, else the label's share of the softmax. "score": the
             logit if the model has one label, else the probability.
-        template: how prompt and completion become the model's input. None: as a pair, the
+        template: How prompt and completion become the model's input. None: as a pair, the
             tokenizer's own way (`[CLS] prompt [SEP] completion [SEP]`). "chat": the tokenizer's
             chat template, as one turn of the user and one of the assistant. Anything else: a
             format string with `{completion}` and, if wanted, `{prompt}`.
-        max_length: tokens the model may be given; None takes what model and tokenizer allow.
-        batch_size: texts per forward pass.
-        device: where to run; None leaves a loaded model where it is and puts a new one on the CPU.
-        dtype: weights' type of a model loaded here, e.g. "bfloat16" or "auto" (as saved).
-        name: name in messages; None takes the last part of the model's name.
+        max_length: Tokens the model may be given; None takes what model and tokenizer allow.
+        batch_size: Texts per forward pass.
+        device: Where to run; None leaves a loaded model where it is and puts a new one on the CPU.
+        dtype: Weights' type of a model loaded here, e.g. "bfloat16" or "auto" (as saved).
+        name: Name in messages; None takes the last part of the model's name.
 
     Raises:
-        ValueError: the model cannot be loaded or has no trained classification head, the label is
+        ValueError: The model cannot be loaded or has no trained classification head, the label is
             unknown or missing, or an option has an unknown value.
-        TypeError: a loaded model without a tokenizer.
+        TypeError: A loaded model without a tokenizer.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class SequenceClassifierScorer(Scorer):
         self._inputs = set(inspect.signature(self.model.forward).parameters)
 
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> np.ndarray:
-        """Classify in batches of texts of similar length. See `Scorer.compute`."""
+        """Classifies in batches of texts of similar length. See `Scorer.compute`."""
         rows = [self._encode(*pair) for pair in zip(prompts, completions, strict=True)]
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
         values = np.empty(len(rows))

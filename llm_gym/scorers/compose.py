@@ -22,12 +22,12 @@ class WeightedSum(Scorer):
     reported but earns nothing: the place for a held-out score that must not be optimised.
 
     Args:
-        parts: name -> (scorer, weight). Names must not contain "/".
-        name: name in messages.
+        parts: Name -> (scorer, weight). Names must not contain "/".
+        name: Name in messages.
 
     Raises:
-        TypeError: an entry is not a pair, its scorer is not callable, or its weight no number.
-        ValueError: no parts, a name with "/", or a weight that is not finite.
+        TypeError: An entry is not a pair, its scorer is not callable, or its weight no number.
+        ValueError: No parts, a name with "/", or a weight that is not finite.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class Clip(Scorer):
     """A score held between two bounds.
 
     Args:
-        scorer: the scorer; its own value is reported as the part called by its name.
-        low: lower bound; `-inf` for none.
-        high: upper bound; `inf` for none.
-        name: name in messages.
+        scorer: The scorer; its own value is reported as the part called by its name.
+        low: Lower bound; `-inf` for none.
+        high: Upper bound; `inf` for none.
+        name: Name in messages.
 
     Raises:
         TypeError: `scorer` is not callable or a bound is no number.
@@ -111,10 +111,10 @@ class Scale(Scorer):
     """A score times `factor`, plus `offset`.
 
     Args:
-        scorer: the scorer; its own value is reported as the part called by its name.
-        factor: what to multiply by.
-        offset: what to add after that.
-        name: name in messages.
+        scorer: The scorer; its own value is reported as the part called by its name.
+        factor: What to multiply by.
+        offset: What to add after that.
+        name: Name in messages.
 
     Raises:
         TypeError: `scorer` is not callable, or `factor` or `offset` is no number.

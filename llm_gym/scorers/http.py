@@ -41,22 +41,22 @@ class HTTPScorer(Scorer):
     (`HTTPS_PROXY`, `NO_PROXY`).
 
     Args:
-        url: the endpoint, http or https.
-        timeout: seconds to wait for the connection and for each piece of the answer.
-        retries: further attempts after the first.
-        backoff: seconds before the first retry.
-        batch_size: completions per request; None sends each batch whole.
-        on_failure: what to do when all attempts have failed: "raise" a `ScorerError`, or a number
+        url: The endpoint, http or https.
+        timeout: Seconds to wait for the connection and for each piece of the answer.
+        retries: Further attempts after the first.
+        backoff: Seconds before the first retry.
+        batch_size: Completions per request; None sends each batch whole.
+        on_failure: What to do when all attempts have failed: "raise" a `ScorerError`, or a number
             that the completions of that request get as their score. With a number, each failure is
             logged as a warning and the part "failed" says (1 or 0) which rows it concerns.
-        headers: further headers, e.g. `{"Authorization": "Bearer ..."}`.
-        columns: names of the columns to send; None sends all.
-        sleep: waits for so many seconds.
-        name: name in messages.
+        headers: Further headers, e.g. `{"Authorization": "Bearer ..."}`.
+        columns: Names of the columns to send; None sends all.
+        sleep: Waits for so many seconds.
+        name: Name in messages.
 
     Raises:
-        ValueError: not an http(s) URL, or an option out of range.
-        TypeError: a number is none.
+        ValueError: Not an http(s) URL, or an option out of range.
+        TypeError: A number is none.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class HTTPScorer(Scorer):
         self._where = f"{address.scheme}://{address.netloc}{address.path}"  # no secrets of a query
 
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> Scores:
-        """Ask the endpoint, one request per `batch_size` completions. See `Scorer.compute`."""
+        """Asks the endpoint, one request per `batch_size` completions. See `Scorer.compute`."""
         size = self.batch_size or len(prompts)
         values = np.empty(len(prompts))
         failed = np.zeros(len(prompts))
@@ -145,7 +145,7 @@ class HTTPScorer(Scorer):
             ) from error
 
     def _ask(self, body: bytes, size: int) -> np.ndarray | str:
-        """Try until there is an answer. Returns float64 `(size,)`, or what the last problem was."""
+        """Tries until there is an answer. Returns float64 `(size,)`, or the last problem."""
         for attempt in range(self.retries + 1):
             if attempt:
                 self._sleep(min(self.backoff * 2 ** (attempt - 1), 30.0))
@@ -182,4 +182,4 @@ class HTTPScorer(Scorer):
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        """Follow nothing; the status then comes out as an HTTPError."""
+        """Follows nothing; the status then comes out as an HTTPError."""

@@ -1,6 +1,6 @@
 """What a scorer is, and the one place where its answers are checked.
 
-A scorer is any callable ``scorer(prompts, completions, /, **columns)`` that returns one real number
+A scorer is any callable `scorer(prompts, completions, /, **columns)` that returns one real number
 per completion. TRL's reward functions, which are called by keyword, work unchanged.
 `as_scorer` turns such a callable into a `Scorer`, which is what the
 environments use.
@@ -27,7 +27,7 @@ class Scores(NamedTuple):
 
     Attributes:
         values: float64 `(B,)`, one score per completion.
-        parts: named components, each float64 `(B,)`; `{}` where the scorer has none.
+        parts: Named components, each float64 `(B,)`; `{}` where the scorer has none.
     """
 
     values: np.ndarray
@@ -38,10 +38,10 @@ class ScorerError(ValueError):
     """A scorer raised, or returned something that is not one finite real number per completion.
 
     Attributes:
-        scorer: name of the scorer.
-        prompt: the prompt in question, in full (the first of the batch where none can be singled
+        scorer: Name of the scorer.
+        prompt: The prompt in question, in full (the first of the batch where none can be singled
             out).
-        completion: the completion that goes with it, in full.
+        completion: The completion that goes with it, in full.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Scorer(ABC):
         Args:
             prompts: B prompts.
             completions: B completions, one per prompt.
-            columns: further columns of the prompts, each of length B.
+            columns: Further columns of the prompts, each of length B.
 
         Returns:
             B numbers, or `Scores` where the score has named parts.
@@ -85,16 +85,16 @@ class Scorer(ABC):
         Args:
             prompts: B prompts.
             completions: B completions, one per prompt.
-            columns: further columns of the prompts, each of length B.
+            columns: Further columns of the prompts, each of length B.
 
         Returns:
             Checked scores: values and parts are finite float64 arrays of shape `(B,)`. An empty
             batch gives empty scores without calling the scorer.
 
         Raises:
-            ValueError: prompts and completions differ in number, or a column has a reserved name.
-            ScorerSignatureError: the scorer needs a column that the prompts do not have.
-            ScorerError: the scorer failed, or returned something that is not B finite real numbers.
+            ValueError: Prompts and completions differ in number, or a column has a reserved name.
+            ScorerSignatureError: The scorer needs a column that the prompts do not have.
+            ScorerError: The scorer failed, or returned something that is not B finite real numbers.
         """
         if isinstance(prompts, str) or isinstance(completions, str):
             raise TypeError("prompts and completions are batches: pass lists of str, not a str")
@@ -130,13 +130,13 @@ class Scorer(ABC):
         completions: Sequence[str],
         row: int | None = None,
     ) -> ScorerError:
-        """Build the error for a problem with a batch or one row of it.
+        """Builds the error for a problem with a batch or one row of it.
 
         Args:
-            problem: what went wrong, continuing the sentence "scorer 'name' ...".
+            problem: What went wrong, continuing the sentence "scorer 'name' ...".
             prompts: B prompts.
             completions: B completions.
-            row: the row in question; None where it may be any, and the first stands for them.
+            row: The row in question; None where it may be any, and the first stands for them.
 
         Returns:
             The error, to be raised by the caller.
@@ -187,12 +187,12 @@ class FunctionScorer(Scorer):
     """A callable as a `Scorer`; made by `as_scorer`.
 
     Args:
-        function: takes prompts and completions, positionally or by the names TRL uses, and any of
+        function: Takes prompts and completions, positionally or by the names TRL uses, and any of
             the columns by name. It may be `async`.
-        name: name in messages and of the parts; None takes the callable's own.
+        name: Name in messages and of the parts; None takes the callable's own.
 
     Raises:
-        TypeError: the callable cannot be called in any of these ways.
+        TypeError: The callable cannot be called in any of these ways.
     """
 
     def __init__(self, function: Callable[..., Any], *, name: str | None = None) -> None:
@@ -203,7 +203,7 @@ class FunctionScorer(Scorer):
     def compute(
         self, prompts: list[str], completions: list[str], columns: Columns
     ) -> Scores | Sequence[float] | np.ndarray:
-        """Call the function with what it accepts. See `Scorer.compute`."""
+        """Calls the function with what it accepts. See `Scorer.compute`."""
         return self._call(self.function, prompts, completions, columns)
 
     def __repr__(self) -> str:
@@ -211,7 +211,7 @@ class FunctionScorer(Scorer):
 
 
 def as_scorer(scorer: Scorer | Callable[..., Any], *, name: str | None = None) -> Scorer:
-    """Make a checked `Scorer` of any callable.
+    """Makes a checked `Scorer` of any callable.
 
     The signature is inspected once, here. Accepted are
 
@@ -223,15 +223,15 @@ def as_scorer(scorer: Scorer | Callable[..., Any], *, name: str | None = None) -
     A column that the callable does not accept is not passed.
 
     Args:
-        scorer: the callable, or a `Scorer`, which is returned as it is.
-        name: name in messages and of the parts; None takes the scorer's own. A `Scorer` given
+        scorer: The callable, or a `Scorer`, which is returned as it is.
+        name: Name in messages and of the parts; None takes the scorer's own. A `Scorer` given
             another name is copied (shallowly), never changed.
 
     Returns:
         The scorer.
 
     Raises:
-        TypeError: not callable, a class instead of an instance, or a signature that cannot take
+        TypeError: Not callable, a class instead of an instance, or a signature that cannot take
             completions.
     """
     if isinstance(scorer, Scorer):
@@ -257,7 +257,7 @@ def as_scorer(scorer: Scorer | Callable[..., Any], *, name: str | None = None) -
 
 
 def shorten(text: str, limit: int = 80) -> str:
-    """Quote a text for a message: escaped, at most `limit` characters, the middle left out."""
+    """Quotes a text for a message: escaped, at most `limit` characters, the middle left out."""
     shortener = reprlib.Repr()
     shortener.maxstring = limit
     return shortener.repr(text)

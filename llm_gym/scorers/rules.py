@@ -15,17 +15,17 @@ class RegexScorer(Scorer):
     r"""One score where a regular expression matches the completion, another where it does not.
 
     Args:
-        pattern: the expression, as a string or compiled (flags such as `re.IGNORECASE` go in when
+        pattern: The expression, as a string or compiled (flags such as `re.IGNORECASE` go in when
             compiling, or as `(?i)`).
-        score: score of a match.
-        otherwise: score without one.
+        score: Score of a match.
+        otherwise: Score without one.
         full_match: True if the pattern has to match the whole completion, False if a match
             anywhere in it will do.
-        name: name in messages.
+        name: Name in messages.
 
     Raises:
-        ValueError: the pattern is not a valid expression, or a score is not finite.
-        TypeError: the pattern is neither a string nor compiled from one.
+        ValueError: The pattern is not a valid expression, or a score is not finite.
+        TypeError: The pattern is neither a string nor compiled from one.
 
     Example:
         >>> from llm_gym.scorers import RegexScorer
@@ -56,7 +56,7 @@ class RegexScorer(Scorer):
         self.name = name
 
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> np.ndarray:
-        """Match each completion. See `Scorer.compute`."""
+        """Matches each completion. See `Scorer.compute`."""
         find = self.pattern.fullmatch if self.full_match else self.pattern.search
         return np.array([self.match if find(text) else self.otherwise for text in completions])
 
@@ -77,15 +77,15 @@ class LengthScorer(Scorer):
     ```
 
     Args:
-        target: the wanted length, at least 0.
+        target: The wanted length, at least 0.
         unit: "words" (runs of characters between white space) or "characters".
-        tolerance: distance from the target at which the score reaches 0, above 0. None takes
+        tolerance: Distance from the target at which the score reaches 0, above 0. None takes
             the target itself (or 1 if that is 0), so that both an empty completion and one of twice
             the length score 0.
-        name: name in messages.
+        name: Name in messages.
 
     Raises:
-        ValueError: a negative target, a tolerance of 0 or less, or an unknown unit.
+        ValueError: A negative target, a tolerance of 0 or less, or an unknown unit.
 
     Example:
         >>> from llm_gym.scorers import LengthScorer
@@ -115,7 +115,7 @@ class LengthScorer(Scorer):
         self.name = name
 
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> np.ndarray:
-        """Measure each completion. See `Scorer.compute`."""
+        """Measures each completion. See `Scorer.compute`."""
         lengths = np.array(
             [len(text.split()) if self.unit == "words" else len(text) for text in completions]
         )
@@ -133,11 +133,11 @@ class KeywordScorer(Scorer):
     space matches between its words.
 
     Args:
-        weights: word or phrase -> weight; negative for words to avoid.
-        name: name in messages.
+        weights: Word or phrase -> weight; negative for words to avoid.
+        name: Name in messages.
 
     Raises:
-        ValueError: no words, an empty word, the same word twice in different case, or a weight that
+        ValueError: No words, an empty word, the same word twice in different case, or a weight that
             is not finite.
 
     Example:
@@ -166,7 +166,7 @@ class KeywordScorer(Scorer):
         }
 
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> np.ndarray:
-        """Look for each word. See `Scorer.compute`."""
+        """Looks for each word. See `Scorer.compute`."""
         return np.array(
             [
                 sum(

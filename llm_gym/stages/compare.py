@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llm_gym.text.prompt_rows import PromptRow
 
 __all__ = [
-    "CompareSettings",
+    "CompareConfig",
     "compare",
     "sample_into",
     "simulated_raters",
@@ -34,7 +34,7 @@ _CHUNK = 64  # prompts whose answers are sampled, and written, at a time
 
 
 @dataclass(frozen=True)
-class CompareSettings:
+class CompareConfig:
     """What is compared, and by whom. The comments are the command line's help."""
 
     model: str = "llm_gym/email-sft"  # name or directory of the model whose answers are compared
@@ -69,7 +69,7 @@ class CompareSettings:
 
 
 def compare(
-    settings: CompareSettings,
+    settings: CompareConfig,
     store: str | Path,
     *,
     prompts: Sequence[PromptRow] | None = None,
@@ -81,16 +81,16 @@ def compare(
     and the same votes as if it had not been interrupted.
 
     Args:
-        settings: what to do.
-        store: file of the comparisons; made if missing.
-        prompts: instead of those of the settings, which are for the command line.
-        quiet: no progress bar.
+        settings: What to do.
+        store: File of the comparisons; made if missing.
+        prompts: Instead of those of the settings, which are for the command line.
+        quiet: No progress bar.
 
     Returns:
         See `vote_figures`.
 
     Raises:
-        ValueError: a setting does not fit, or the model gave no two different answers to any
+        ValueError: A setting does not fit, or the model gave no two different answers to any
             prompt.
     """
     from llm_gym.feedback.preferences import PreferenceStore, rate_store
@@ -105,7 +105,7 @@ def compare(
 
 
 def sample_into(
-    settings: CompareSettings,
+    settings: CompareConfig,
     store: PreferenceStore,
     prompts: Sequence[PromptRow],
     *,
@@ -117,13 +117,13 @@ def sample_into(
     chunk that is there is not sampled again.
 
     Args:
-        settings: model and sampling.
-        store: to add the comparisons to.
-        prompts: with different texts.
-        quiet: no progress bar.
+        settings: Model and sampling.
+        store: To add the comparisons to.
+        prompts: With different texts.
+        quiet: No progress bar.
 
     Raises:
-        ValueError: nothing in the store can be compared afterwards.
+        ValueError: Nothing in the store can be compared afterwards.
     """
     from llm_gym.stages.sampling import sample_comparisons
 
@@ -160,7 +160,7 @@ def sample_into(
         )
 
 
-def simulated_raters(settings: CompareSettings) -> list[SimulatedRater]:
+def simulated_raters(settings: CompareConfig) -> list[SimulatedRater]:
     """The raters that the settings describe: of one taste, each with a noise of its own."""
     from llm_gym.feedback.preferences import SimulatedRater, flattery_bias, length_bias
     from llm_gym.stages.names import scorer_from_name
@@ -185,8 +185,8 @@ def vote_figures(store: PreferenceStore, votes_per_comparison: int) -> dict[str,
     """What the votes in a store say about themselves, JSON-able.
 
     Args:
-        store: comparisons and votes.
-        votes_per_comparison: how many are wanted.
+        store: Comparisons and votes.
+        votes_per_comparison: How many are wanted.
 
     Returns:
         `comparisons`, `voted`, `votes`, `ties`, `votes_missing`, `raters`; `agreement` (share of
@@ -231,7 +231,7 @@ def how_to_label(store: str | Path, votes_per_comparison: int) -> str:
     return f"llm-gym label {shlex.quote(str(store))}{more}"
 
 
-def _prompts(settings: CompareSettings) -> list[PromptRow]:
+def _prompts(settings: CompareConfig) -> list[PromptRow]:
     from llm_gym.polite_email import email_prompts
     from llm_gym.text.prompt_rows import PromptRow, read_prompts
 

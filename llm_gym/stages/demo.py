@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files import atomic
-from llm_gym.stages.train import CHECKPOINTS, SETTINGS, TrainSettings, build_ppo, run_ppo
+from llm_gym.stages.train import CHECKPOINTS, SETTINGS, TrainConfig, build_ppo, run_ppo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from llm_gym.runs.callbacks import History
     from llm_gym.runs.evaluation import Evaluation
 
-__all__ = ["DemoSettings", "demo"]
+__all__ = ["DemoConfig", "demo"]
 
 STAGES = ("pre-trained", "fine-tuned", "trained by PPO")
 SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
-class DemoSettings:
+class DemoConfig:
     """What the demo does. Everything but the seed is chosen for two CPU cores and five minutes."""
 
     seed: int = 0  # of training and sampling
@@ -44,9 +44,9 @@ class DemoSettings:
     shown_prompts: int = 6  # of these, how many are shown with the answers
     checkpoint_every: int = 5  # iterations
 
-    def training(self) -> TrainSettings:
+    def training(self) -> TrainConfig:
         """The same as settings of a training run."""
-        return TrainSettings(
+        return TrainConfig(
             env=self.env,
             model=self.model,
             total_tokens=self.total_tokens,
@@ -63,7 +63,7 @@ class DemoSettings:
 
 
 def demo(
-    settings: DemoSettings, output: str | Path, *, console: Console | None = None
+    settings: DemoConfig, output: str | Path, *, console: Console | None = None
 ) -> dict[str, Any] | None:
     """Trains, and shows before and after.
 
@@ -72,16 +72,16 @@ def demo(
     interrupted goes on from its last checkpoint when it is called again.
 
     Args:
-        settings: what to do.
-        output: directory for the results; those of a finished demo are replaced.
-        console: where the results are printed; None is standard output. The live display goes to
+        settings: What to do.
+        output: Directory for the results; those of a finished demo are replaced.
+        console: Where the results are printed; None is standard output. The live display goes to
             standard error.
 
     Returns:
         The summary; None if training was interrupted, with a checkpoint.
 
     Raises:
-        ValueError: the directory holds an unfinished demo with other settings.
+        ValueError: The directory holds an unfinished demo with other settings.
     """
     from rich.console import Console
 
@@ -126,7 +126,7 @@ def demo(
     return summary
 
 
-def _prepare(settings: DemoSettings, output: Path) -> bool:
+def _prepare(settings: DemoConfig, output: Path) -> bool:
     """Clears the way, and says whether there is an unfinished demo to go on with."""
     unfinished = (output / CHECKPOINTS).exists() and not (output / SUMMARY).exists()
     if unfinished:
@@ -149,7 +149,7 @@ def _prepare(settings: DemoSettings, output: Path) -> bool:
 
 
 def _summary(
-    settings: DemoSettings, stages: list[Evaluation], algorithm: PPO, seconds: float
+    settings: DemoConfig, stages: list[Evaluation], algorithm: PPO, seconds: float
 ) -> dict[str, Any]:
     from llm_gym.files.provenance import commit, machine, versions
     from llm_gym.language_models import load_causal_lm
@@ -183,7 +183,7 @@ def _summary(
 
 def _write_results(
     output: Path,
-    settings: DemoSettings,
+    settings: DemoConfig,
     stages: list[Evaluation],
     history: History,
     summary: dict[str, Any],
@@ -198,7 +198,7 @@ def _write_results(
 
 
 def _report(
-    settings: DemoSettings, stages: list[Evaluation], history: History, summary: dict[str, Any]
+    settings: DemoConfig, stages: list[Evaluation], history: History, summary: dict[str, Any]
 ) -> Any:
     from llm_gym.files import Answer, Comparison, Figure, Report
     from llm_gym.files.page import duration
@@ -287,7 +287,7 @@ def _interval(one: Evaluation) -> str:
 def _print_results(
     console: Console,
     output: Path,
-    settings: DemoSettings,
+    settings: DemoConfig,
     stages: list[Evaluation],
     summary: dict[str, Any],
 ) -> None:

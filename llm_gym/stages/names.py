@@ -40,15 +40,15 @@ def scorer_from_name(name: str, device: str = "cpu") -> Callable[..., Any]:
     """Finds or makes a scorer by its name on the command line.
 
     Args:
-        name: one of the forms in `SCORER_NAMES`. Naming a file runs it.
-        device: where a scorer that is a model runs: cpu, cuda or auto.
+        name: One of the forms in `SCORER_NAMES`. Naming a file runs it.
+        device: Where a scorer that is a model runs: cpu, cuda or auto.
 
     Returns:
         A scorer.
 
     Raises:
-        ValueError: the name has none of the forms, or what it names is not there.
-        TypeError: it names something that cannot score.
+        ValueError: The name has none of the forms, or what it names is not there.
+        TypeError: It names something that cannot score.
     """
     from llm_gym import scorers
 
@@ -122,15 +122,15 @@ def environment_kwargs(
     """Arguments of a text environment that fit a model.
 
     Args:
-        env: id of the environment.
-        model: name or path of the language model; its tokenizer and vocabulary are used.
-        scorer: name of a scorer; None leaves it to the task.
-        prompts: path of a `.txt` or `.jsonl` file; None leaves them to the task.
-        prompt_template: text around the prompt. None leaves it to the task; for
+        env: Id of the environment.
+        model: Name or path of the language model; its tokenizer and vocabulary are used.
+        scorer: Name of a scorer; None leaves it to the task.
+        prompts: Path of a `.txt` or `.jsonl` file; None leaves them to the task.
+        prompt_template: Text around the prompt. None leaves it to the task; for
             `llm_gym/TextGeneration-v0`, which has none, it is the tokenizer's chat template, if the
             tokenizer has one ("{prompt}" is the bare prompt).
-        device: where a scorer that is a model runs; the environment itself holds none.
-        **options: further arguments of the environment; None means not given.
+        device: Where a scorer that is a model runs; the environment itself holds none.
+        **options: Further arguments of the environment; None means not given.
 
     Returns:
         Keyword arguments for `gymnasium.make` or `gymnasium.make_vec`.
@@ -160,15 +160,15 @@ def make_vector_env(env: str, num_envs: int, kwargs: dict[str, Any]) -> VectorEn
     """Makes a vector environment to train on.
 
     Args:
-        env: registered id.
-        num_envs: number of rows.
-        kwargs: from `environment_kwargs`.
+        env: Registered id.
+        num_envs: Number of rows.
+        kwargs: From `environment_kwargs`.
 
     Returns:
         The environment; its rows are reset in the step that ends them, as training needs it.
 
     Raises:
-        ValueError: the task needs prompts or a scorer and there are none, or `env` is not text.
+        ValueError: The task needs prompts or a scorer and there are none, or `env` is not text.
     """
     from llm_gym.text.registering import make_text_vector_env
 

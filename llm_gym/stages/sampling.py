@@ -26,14 +26,14 @@ def sample_comparisons(
     """Lets a model answer every prompt twice.
 
     Args:
-        model: name or directory of a causal language model.
-        prompts: what to answer; their columns go with the comparison.
-        prompt_template: text around the prompt; None takes the tokenizer's chat template, if there
+        model: Name or directory of a causal language model.
+        prompts: What to answer; their columns go with the comparison.
+        prompt_template: Text around the prompt; None takes the tokenizer's chat template, if there
             is one.
-        max_new_tokens: most tokens of an answer.
-        temperature: of the sampling.
-        seed: of the sampling.
-        device: where the model runs.
+        max_new_tokens: Most tokens of an answer.
+        temperature: Temperature of the sampling.
+        seed: Seed of the sampling.
+        device: Where the model runs.
 
     Returns:
         One comparison for each prompt to which the model gave two different answers; it is asked

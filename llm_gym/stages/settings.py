@@ -16,7 +16,7 @@ def field_help(settings: type) -> dict[str, str]:
     """What each field of a settings dataclass means, read from its source.
 
     Args:
-        settings: a dataclass with a comment behind each field (`name: type = default  # comment`),
+        settings: A dataclass with a comment behind each field (`name: type = default  # comment`),
             or an "Attributes" section in its docstring. What a parent describes counts, too,
             unless the class describes it itself.
 
@@ -24,7 +24,7 @@ def field_help(settings: type) -> dict[str, str]:
         Field name -> description on one line, without the full stop.
 
     Raises:
-        ValueError: a field is not described.
+        ValueError: A field is not described.
     """
     found: dict[str, str] = {}
     for one in reversed(settings.__mro__):

@@ -72,9 +72,9 @@ def text_agent_parser(
     """A parser with the options that every script has.
 
     Args:
-        documentation: the script's docstring, which is shown by `--help`.
-        options: dataclasses, one option a field.
-        **defaults: other defaults than the dataclasses'.
+        documentation: The script's docstring, which is shown by `--help`.
+        options: Dataclasses, one option a field.
+        **defaults: Other defaults than the dataclasses'.
 
     Returns:
         The parser, to which a script adds its own options.
@@ -115,7 +115,7 @@ def held_out_kwargs(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments of the environment that a script evaluates on.
 
     Raises:
-        ValueError: the task needs prompts or a scorer and there are none.
+        ValueError: The task needs prompts or a scorer and there are none.
     """
     from llm_gym.stages.names import TEXT_GENERATION, check_task, environment_kwargs
 
@@ -140,14 +140,14 @@ def run_text_agent(
     """Trains, with curves, samples and checkpoints, and evaluates before and after.
 
     Args:
-        options: of `text_agent_parser`, with the script's own.
-        make_algorithm: the algorithm for these options on this environment.
+        options: Options of `text_agent_parser`, with the script's own.
+        make_algorithm: The algorithm for these options on this environment.
 
     Returns:
         The exit code: 0, or 130 if the run was stopped.
 
     Raises:
-        ValueError: an option does not fit, or the directory already holds a run.
+        ValueError: An option does not fit, or the directory already holds a run.
     """
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.runs.checkpoint import latest_checkpoint, load_checkpoint

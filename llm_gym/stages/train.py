@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from llm_gym.learning.ppo import PPO
     from llm_gym.runs.callbacks import History
 
-__all__ = ["TrainSettings", "TrainingRun", "load_settings", "run_ppo", "train"]
+__all__ = ["TrainConfig", "TrainingRun", "load_settings", "run_ppo", "train"]
 
 CHECKPOINTS = "checkpoints"
 SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainConfig:
     """Everything that determines a training run. The comments are the command line's help."""
 
     env: str = "llm_gym/TextGeneration-v0"  # id of a text environment (see `llm-gym envs`)
@@ -66,9 +66,9 @@ class TrainingRun:
     """What `run_ppo` leaves behind.
 
     Attributes:
-        stopped: whether it was interrupted before its end.
-        checkpoint: the newest checkpoint.
-        history: the logged figures.
+        stopped: Whether it was interrupted before its end.
+        checkpoint: The newest checkpoint.
+        history: The logged figures.
     """
 
     stopped: bool
@@ -76,25 +76,25 @@ class TrainingRun:
     history: History
 
 
-def load_settings(directory: str | Path) -> TrainSettings:
+def load_settings(directory: str | Path) -> TrainConfig:
     """Reads the settings that `train` wrote into its output directory.
 
     Raises:
-        ValueError: there are none, or they cannot be read.
+        ValueError: There are none, or they cannot be read.
     """
     path = Path(directory) / SETTINGS
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return TrainSettings(**values)
+        return TrainConfig(**values)
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist, so {directory} holds no run to resume") from error
     except (ValueError, TypeError) as error:
-        known = ", ".join(field.name for field in fields(TrainSettings))
+        known = ", ".join(field.name for field in fields(TrainConfig))
         raise ValueError(f"{path} is corrupt: {error} (known settings: {known})") from error
 
 
 def train(
-    settings: TrainSettings,
+    settings: TrainConfig,
     output: str | Path,
     *,
     resume: bool = False,
@@ -103,17 +103,17 @@ def train(
     """Trains a language model by PPO.
 
     Args:
-        settings: what to do.
-        output: directory for `settings.json`, `metrics.jsonl`, `samples.jsonl`, `checkpoints/` and
+        settings: What to do.
+        output: Directory for `settings.json`, `metrics.jsonl`, `samples.jsonl`, `checkpoints/` and
             TensorBoard's files.
-        resume: continue the newest checkpoint there.
-        console: where the live display goes; None is standard error.
+        resume: Continue the newest checkpoint there.
+        console: Where the live display goes; None is standard error.
 
     Returns:
         How it ended.
 
     Raises:
-        ValueError: a setting does not fit, or the directory already holds a run and `resume` is
+        ValueError: A setting does not fit, or the directory already holds a run and `resume` is
             false.
     """
     from llm_gym.runs.checkpoint import latest_checkpoint, load_checkpoint
@@ -139,7 +139,7 @@ def train(
     )
 
 
-def build_ppo(settings: TrainSettings) -> PPO:
+def build_ppo(settings: TrainConfig) -> PPO:
     """Makes environment, policy and algorithm; raises `ValueError` for a setting that is wrong."""
     from llm_gym.learning.ppo import PPO
     from llm_gym.stages.names import environment_kwargs, make_vector_env
@@ -199,13 +199,13 @@ def run_ppo(
     a first Ctrl-C that stops after the iteration with a checkpoint.
 
     Args:
-        algorithm: new, or restored from a checkpoint.
-        total_tokens: where to stop, counted from the very beginning of the run.
-        output: directory for all of that.
-        checkpoint_every: iterations between checkpoints.
-        keep_last: checkpoints to keep.
-        console: where the live display goes; None is standard error.
-        callbacks: further ones; what they write at the start of a rollout is on the disk before the
+        algorithm: New, or restored from a checkpoint.
+        total_tokens: Where to stop, counted from the very beginning of the run.
+        output: Directory for all of that.
+        checkpoint_every: Iterations between checkpoints.
+        keep_last: Checkpoints to keep.
+        console: Where the live display goes; None is standard error.
+        callbacks: Further ones; what they write at the start of a rollout is on the disk before the
             checkpoint of that moment.
 
     Returns:

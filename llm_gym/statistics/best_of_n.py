@@ -33,10 +33,10 @@ class BestOfN:
     """The distribution of best-of-n over a finite set of answers.
 
     Attributes:
-        n: answers drawn.
+        n: Answers drawn.
         probabilities: float64 `(Y,)`, the probability that best-of-n returns each answer.
-        kl: exact divergence from the distribution that the answers are drawn from, in nats.
-        win_rate: probability that its score beats that of one fresh answer, a tie counting half.
+        kl: Exact divergence from the distribution that the answers are drawn from, in nats.
+        win_rate: Probability that its score beats that of one fresh answer, a tie counting half.
     """
 
     n: float
@@ -78,7 +78,7 @@ def best_of_n(
         One result for each n, in order.
 
     Raises:
-        ValueError: shapes differ, something is not finite, probabilities do not sum to 1, or n < 1.
+        ValueError: Shapes differ, something is not finite, probabilities do not sum to 1, or n < 1.
     """
     p, s = _distribution(probabilities, scores)
     ns = _checked_ns(np.atleast_1d(np.asarray(n, dtype=np.float64)))
@@ -135,9 +135,9 @@ class BestOfNEstimate:
 
     Attributes:
         n: int64 `(K,)`.
-        mean: by the name of a quantity, float64 `(K,)`, averaged over prompts.
-        low: lower ends of the bootstrap intervals over prompts, shaped alike.
-        high: upper ends.
+        mean: By the name of a quantity, float64 `(K,)`, averaged over prompts.
+        low: Lower ends of the bootstrap intervals over prompts, shaped alike.
+        high: Upper ends.
     """
 
     n: NDArray[np.int64]
@@ -164,18 +164,18 @@ def estimate_best_of_n(
 
     Args:
         scores: `(P, N)`: N samples of each of P prompts, what best-of-n maximises.
-        values: quantities by name, `(P, N)` each; `"score"` is taken by the scores themselves.
-        n: whole numbers from 1 to N.
-        level: probability that an interval shall cover.
-        resamples: bootstrap resamples of prompts.
-        seed: of the resampling.
+        values: Quantities by name, `(P, N)` each; `"score"` is taken by the scores themselves.
+        n: Whole numbers from 1 to N.
+        level: Probability that an interval shall cover.
+        resamples: Bootstrap resamples of prompts.
+        seed: Seed of the resampling.
 
     Returns:
         Estimates with intervals. Their spread is that between prompts, so a single prompt gives
         intervals of no width.
 
     Raises:
-        ValueError: shapes differ, something is not finite, or an n is outside 1..N.
+        ValueError: Shapes differ, something is not finite, or an n is outside 1..N.
     """
     matrix = _finite("scores", scores)
     if matrix.ndim != 2 or not matrix.size:

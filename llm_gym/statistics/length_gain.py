@@ -29,11 +29,11 @@ class LengthBucket:
     """Answers of similar length.
 
     Attributes:
-        start: shortest length that belongs to it, in tokens.
-        stop: one past the longest.
-        before: answers before training.
-        after: answers after it.
-        gain: mean reward after less mean reward before; None where one of them has no answers.
+        start: Shortest length that belongs to it, in tokens.
+        stop: One past the longest.
+        before: Answers before training.
+        after: Answers after it.
+        gain: Mean reward after less mean reward before; None where one of them has no answers.
     """
 
     start: int
@@ -48,18 +48,18 @@ class LengthGain:
     """What of a gain is length, and what is not.
 
     Attributes:
-        gain: mean reward after less before.
-        gain_interval: its interval.
+        gain: Mean reward after less before.
+        gain_interval: Its interval.
         non_length_gain: NRG; None if no bucket has answers of both.
-        non_length_interval: its interval; None with it.
+        non_length_interval: Its interval; None with it.
         share: NRG over the gain, which may be negative or above 1; None where the gain's interval
             contains 0, because a ratio to nothing means nothing.
-        share_interval: its interval; None with it.
-        covered: share of the answers in buckets that have answers of both, the only ones NRG is
+        share_interval: Its interval; None with it.
+        covered: Share of the answers in buckets that have answers of both, the only ones NRG is
             about. Far below 1 the lengths have moved so far that there is little left to compare.
         mean_length_before: tokens.
         mean_length_after: tokens.
-        buckets: ascending by length.
+        buckets: Ascending by length.
     """
 
     gain: float
@@ -98,16 +98,16 @@ def length_gain(
         lengths_before: `(P,)`, its tokens, >= 0.
         rewards_after: `(P,)`, answers to the same prompts in the same order.
         lengths_after: `(P,)`.
-        bucket: tokens of a bucket; the paper has 20.
-        level: probability that an interval shall cover.
-        resamples: bootstrap resamples of prompts.
-        seed: of the resampling.
+        bucket: Tokens of a bucket; the paper has 20.
+        level: Probability that an interval shall cover.
+        resamples: Bootstrap resamples of prompts.
+        seed: Seed of the resampling.
 
     Returns:
         Both gains, their ratio, and intervals over prompts.
 
     Raises:
-        ValueError: lengths of the arrays differ, a value is not finite, a length is negative, or
+        ValueError: Lengths of the arrays differ, a value is not finite, a length is negative, or
             `bucket` is less than 1.
     """
     if bucket < 1:

@@ -24,10 +24,10 @@ class Estimate(NamedTuple):
     """A figure with its interval.
 
     Attributes:
-        value: the figure; NaN where the data do not define it.
-        low: lower end of the bootstrap interval.
-        high: upper end.
-        n: comparisons that it rests on.
+        value: The figure; NaN where the data do not define it.
+        low: Lower end of the bootstrap interval.
+        high: Upper end.
+        n: Comparisons that it rests on.
     """
 
     value: float
@@ -40,9 +40,9 @@ class Bootstrap(NamedTuple):
     """How to bootstrap.
 
     Attributes:
-        resamples: how often; 0 leaves the interval out (NaN).
-        level: probability that the interval shall cover.
-        seed: of the resampling, fixed so that a result has one interval.
+        resamples: How often; 0 leaves the interval out (NaN).
+        level: Probability that the interval shall cover.
+        seed: Seed of the resampling, fixed so that a result has one interval.
     """
 
     resamples: int = 1000
@@ -66,7 +66,7 @@ class Bootstrap(NamedTuple):
 
         Args:
             contributions: float `(n, k)`, what each unit adds to the k sums.
-            statistic: takes sums float `(..., k)` and returns float `(...)`, NaN where undefined.
+            statistic: Takes sums float `(..., k)` and returns float `(...)`, NaN where undefined.
         """
         number = len(contributions)
         if not number:
@@ -111,9 +111,9 @@ def bootstrap_interval(
 
     Args:
         values: float `(n,)`, n at least 1; one number an independent unit, here a prompt.
-        level: probability that the interval shall cover.
-        resamples: how often to resample.
-        seed: seed of the resampling, fixed so that a result has one interval.
+        level: Probability that the interval shall cover.
+        resamples: How often to resample.
+        seed: Seed of the resampling, fixed so that a result has one interval.
 
     Returns:
         Lower and upper end.

@@ -38,14 +38,14 @@ class LawFit:
 
     Attributes:
         law: "best_of_n" or "rl".
-        alpha: of "best_of_n" the slope at the origin, of "rl" the gain at distance 1.
-        beta: how strongly over-optimisation bends the curve; <= 0 means that it does not.
-        r_squared: weighted share of the variance of the gains (about their mean) that the law
+        alpha: Of "best_of_n" the slope at the origin, of "rl" the gain at distance 1.
+        beta: How strongly over-optimisation bends the curve; <= 0 means that it does not.
+        r_squared: Weighted share of the variance of the gains (about their mean) that the law
             explains; negative where a constant would do better; None where all gains are equal.
-        peak_distance: d at which the law peaks; None if it has no peak.
+        peak_distance: D at which the law peaks; None if it has no peak.
         peak_gain: R there; None if it has no peak.
-        longest_distance: greatest d of the data. A peak beyond it is an extrapolation.
-        intervals: bootstrap intervals of `alpha`, `beta`, `peak_distance` and `peak_gain`; an upper
+        longest_distance: Greatest d of the data. A peak beyond it is an extrapolation.
+        intervals: Bootstrap intervals of `alpha`, `beta`, `peak_distance` and `peak_gain`; an upper
             end may be infinite where resamples have no peak. Empty if there was too little to
             resample.
     """
@@ -90,7 +90,7 @@ def law_value(law: Law, distance: ArrayLike, alpha: float, beta: float) -> Float
 
     Args:
         law: "best_of_n" or "rl".
-        distance: d = sqrt(KL), >= 0, any shape; at 0 both laws are 0.
+        distance: D = sqrt(KL), >= 0, any shape; at 0 both laws are 0.
         alpha: coefficient.
         beta: coefficient.
     """
@@ -114,20 +114,20 @@ def fit_law(
     Args:
         distance: `(M,)`, d = sqrt(KL) of each point, in square roots of nats, >= 0.
         gain: `(M,)`, gold score less that of the initial policy.
-        law: the form to fit.
+        law: The form to fit.
         weights: `(M,)`, positive, for example inverse variances; None weighs all alike.
         groups: `(M,)`, labels of what is independent: the run, seed or prompt a point belongs to.
             Whole groups are resampled. None takes each point by itself, which makes intervals too
             narrow for points along one training run.
-        level: probability that an interval shall cover.
-        resamples: bootstrap resamples.
-        seed: of the resampling.
+        level: Probability that an interval shall cover.
+        resamples: Bootstrap resamples.
+        seed: Seed of the resampling.
 
     Returns:
         The fit, with intervals if there are at least two groups.
 
     Raises:
-        ValueError: shapes differ, a value is not finite or negative, or fewer than two distinct
+        ValueError: Shapes differ, a value is not finite or negative, or fewer than two distinct
             positive distances are given.
     """
     d, r, w = _points(distance, gain, weights)

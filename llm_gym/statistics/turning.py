@@ -30,13 +30,13 @@ class Look:
     """Both scores at one moment.
 
     Attributes:
-        step: tokens trained on so far.
-        gold: gold scores, one a unit (a held-out prompt, or an episode).
-        proxy: proxy scores of the same units.
-        kl: nats per sequence to the reference; None if unknown.
+        step: Tokens trained on so far.
+        gold: Gold scores, one a unit (a held-out prompt, or an episode).
+        proxy: Proxy scores of the same units.
+        kl: Nats per sequence to the reference; None if unknown.
 
     Raises:
-        ValueError: fewer than 8 units, a score that is not finite, or a gold without a proxy.
+        ValueError: Fewer than 8 units, a score that is not finite, or a gold without a proxy.
     """
 
     step: int
@@ -74,14 +74,14 @@ class TurnEvidence:
     """What the newest look says, compared with those before it.
 
     Attributes:
-        look: number of the newest look, from 0.
-        best: number of the look with the highest mean gold score, the newest included; of equals
+        look: Number of the newest look, from 0.
+        best: Number of the look with the highest mean gold score, the newest included; of equals
             the first.
-        fall: mean gold score of the best earlier look less that of the newest.
-        proxy_rise: mean proxy score of the newest look less that of the best earlier one.
-        p_value: probability of such a fall, somewhere, had gold not turned.
-        level: what the p-value of this look must not exceed.
-        turned: whether gold has turned while the proxy rose.
+        fall: Mean gold score of the best earlier look less that of the newest.
+        proxy_rise: Mean proxy score of the newest look less that of the best earlier one.
+        p_value: Probability of such a fall, somewhere, had gold not turned.
+        level: What the p-value of this look must not exceed.
+        turned: Whether gold has turned while the proxy rose.
     """
 
     look: int
@@ -123,17 +123,17 @@ def turn_evidence(
     the fact. The level of one look follows from the number of looks, see `level_of_look`.
 
     Args:
-        looks: all so far, oldest first; at least two.
-        level: probability of a false alarm in the whole run.
-        planned_looks: how many comparisons are planned.
-        paired: whether unit i is the same prompt in every look.
-        seed: of the resampling.
+        looks: All so far, oldest first; at least two.
+        level: Probability of a false alarm in the whole run.
+        planned_looks: How many comparisons are planned.
+        paired: Whether unit i is the same prompt in every look.
+        seed: Seed of the resampling.
 
     Returns:
         The evidence at the newest look.
 
     Raises:
-        ValueError: there are fewer than two looks, paired looks differ in their number of units, or
+        ValueError: There are fewer than two looks, paired looks differ in their number of units, or
             an argument is out of range.
     """
     if not 0 < level < 1:

@@ -26,10 +26,10 @@ CHAT_TEMPLATE = (
 
 
 def read_documents(path: str | Path) -> list[str]:
-    """Read a text file as one document, or a ``.jsonl`` file as one document a line.
+    """Reads a text file as one document, or a `.jsonl` file as one document a line.
 
     Args:
-        path: ``.jsonl`` needs a "text" key in every line; any other file is plain UTF-8 text.
+        path: `.jsonl` needs a "text" key in every line; any other file is plain UTF-8 text.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -53,7 +53,7 @@ def read_documents(path: str | Path) -> list[str]:
 def split_held_out(
     documents: Sequence[str], share: float, seed: int = 0
 ) -> tuple[list[str], list[str]]:
-    """Hold out a share of the text, before anything is learnt from it.
+    """Holds out a share of the text, before anything is learnt from it.
 
     Args:
         documents: One document is cut near its end, at a line break; of several, a seeded choice
@@ -83,7 +83,7 @@ def split_held_out(
 def train_tokenizer(
     documents: Sequence[str], *, vocab_size: int, context: int
 ) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE (as GPT-2's) with the special tokens of a chat.
+    """Trains a byte-level BPE (as GPT-2's) with the special tokens of a chat.
 
     Args:
         documents: Text to learn the merges from.
@@ -91,8 +91,8 @@ def train_tokenizer(
         context: Longest input of the model it is for (`model_max_length`).
 
     Returns:
-        A tokenizer with ``<|endoftext|>`` as EOS, ``<|pad|>`` as pad, the chat tokens ``<|user|>``
-        and ``<|assistant|>``, and a chat template. Any text survives encoding and decoding.
+        A tokenizer with `<|endoftext|>` as EOS, `<|pad|>` as pad, the chat tokens `<|user|>`
+        and `<|assistant|>`, and a chat template. Any text survives encoding and decoding.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 IGNORED = -100
-"""Label of positions that are no target (the default ``ignore_index`` of cross-entropy)."""
+"""Label of positions that are no target (the default `ignore_index` of cross-entropy)."""
 
 
 def new_gpt2(
@@ -48,10 +48,10 @@ def new_gpt2(
     Args:
         tokenizer: Whose tokens it reads; the end of a text is their EOS.
         context: Longest input, in tokens.
-        width: Of the hidden states.
+        width: Width of the hidden states.
         layers: How many.
-        heads: Of attention; must divide the width.
-        seed: Of the weights.
+        heads: Heads of attention; must divide the width.
+        seed: Seed of the weights.
     """
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -104,7 +104,7 @@ def check_training_settings(settings: Any) -> None:
 def cosine_learning_rate(
     step: int, total: int, peak: float, *, warmup_share: float, final_share: float
 ) -> float:
-    """Linear warm-up to the peak, then half a cosine down to ``final_share * peak``.
+    """Linear warm-up to the peak, then half a cosine down to `final_share * peak`.
 
     Args:
         step: Step about to be taken, from 0.
@@ -164,10 +164,10 @@ def shuffled_batches(
     """Indices of one epoch's batches: shuffled, with similar lengths together to pad less.
 
     Args:
-        lengths: of the N rows.
-        batch_size: rows in a batch; the last ones may be smaller.
-        generator: of the order.
-        window: batches among whose rows the lengths are sorted.
+        lengths: Lengths of the N rows.
+        batch_size: Rows in a batch; the last ones may be smaller.
+        generator: Generator of the order.
+        window: Batches among whose rows the lengths are sorted.
 
     Returns:
         Every index once.
@@ -242,13 +242,13 @@ def save_model(
     directory: Path,
     weights: str,
 ) -> None:
-    """Write an ordinary Hugging Face directory, so that ``from_pretrained`` loads it.
+    """Writes an ordinary Hugging Face directory, so that `from_pretrained` loads it.
 
     Args:
         model: Converted in place to the type of the stored weights.
         tokenizer: Written beside it.
         directory: Where to.
-        weights: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+        weights: `"float32"`, `"float16"` or `"bfloat16"`.
     """
     import torch
 
@@ -257,7 +257,7 @@ def save_model(
 
 
 def read_jsonl(path: str | Path, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """Read one JSON object a line.
+    """Reads one JSON object a line.
 
     Args:
         path: The file; blank lines are left out.
@@ -289,7 +289,7 @@ def read_jsonl(path: str | Path, keys: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def thinned(losses: list[float], points: int = 100) -> list[float]:
-    """A loss curve as the means of at most ``points`` consecutive stretches."""
+    """A loss curve as the means of at most `points` consecutive stretches."""
     width = math.ceil(len(losses) / points)
     parts = [losses[start : start + width] for start in range(0, len(losses), width)]
     return [round(sum(part) / len(part), 4) for part in parts]

@@ -71,10 +71,10 @@ class AnswerBatch(NamedTuple):
 
 
 def read_pairs(path: str | Path) -> list[InstructionPair]:
-    """Read instruction/answer pairs.
+    """Reads instruction/answer pairs.
 
     Args:
-        path: A ``.jsonl`` file; every line needs "prompt" and "completion".
+        path: A `.jsonl` file; every line needs "prompt" and "completion".
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -87,7 +87,7 @@ def read_pairs(path: str | Path) -> list[InstructionPair]:
 def split_pairs(
     pairs: Sequence[InstructionPair], share: float, seed: int = 0
 ) -> tuple[list[InstructionPair], list[InstructionPair]]:
-    """Hold out prompts, not pairs: a prompt with several answers stays on one side.
+    """Holds out prompts, not pairs: a prompt with several answers stays on one side.
 
     Args:
         pairs: Pairs with at least 2 different prompts.
@@ -112,7 +112,7 @@ def split_pairs(
 def encode_pair(
     tokenizer: PreTrainedTokenizerBase, pair: InstructionPair, prompt_template: str
 ) -> EncodedPair:
-    """Encode prompt and answer separately; the prompt is no target, the EOS is one.
+    """Encodes prompt and answer separately; the prompt is no target, the EOS is one.
 
     Args:
         tokenizer: Adds its own special tokens (a BOS, say) to the prompt only.
@@ -131,7 +131,7 @@ def encode_pair(
 
 
 def collate(pairs: Sequence[EncodedPair], pad_token_id: int) -> AnswerBatch:
-    """Pad on the right to the longest pair.
+    """Pads on the right to the longest pair.
 
     Args:
         pairs: B pairs.
@@ -157,7 +157,7 @@ def encode_pairs(
     prompt_template: str,
     context: int | None,
 ) -> list[EncodedPair]:
-    """Encode pairs and check that the model can read them.
+    """Encodes pairs and check that the model can read them.
 
     Args:
         tokenizer: See `encode_pair`.

@@ -108,13 +108,13 @@ def pretrain(
     held_out: Sequence[str] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Train a tokenizer and a language model from scratch, and save both.
+    """Trains a tokenizer and a language model from scratch, and save both.
 
     Args:
-        text: A file (``.txt``, or ``.jsonl`` with a "text" key), or the documents themselves.
-        output: Directory for model, tokenizer and ``metrics.json``; written whole or not at all.
+        text: A file (`.txt`, or `.jsonl` with a "text" key), or the documents themselves.
+        output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
         config: Settings; None means the defaults.
-        held_out: Documents to measure on; None holds out a share of ``text``.
+        held_out: Documents to measure on; None holds out a share of `text`.
         quiet: No progress bar.
 
     Returns:
@@ -170,7 +170,7 @@ def stream_perplexity(model: PreTrainedModel, blocks: torch.Tensor, batch_size: 
         batch_size: Blocks per forward pass.
 
     Returns:
-        ``exp`` of the mean negative log-likelihood over all targets.
+        `exp` of the mean negative log-likelihood over all targets.
     """
     import torch
 
@@ -214,7 +214,7 @@ def _stream(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]) -> lis
 def _train(
     model: PreTrainedModel, blocks: torch.Tensor, config: PretrainConfig, *, quiet: bool
 ) -> list[float]:
-    """Minimise the next-token loss; returns the mean loss of each hundredth of the steps."""
+    """Minimises the next-token loss; returns the mean loss of each hundredth of the steps."""
     import torch
 
     generator = torch.Generator().manual_seed(config.seed)

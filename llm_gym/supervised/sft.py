@@ -102,10 +102,10 @@ def fine_tune(
 
     Args:
         model: Name or path of the model to start from.
-        pairs: A ``.jsonl`` file with "prompt" and "completion" in every line, or the pairs.
-        output: Directory for model, tokenizer and ``metrics.json``; written whole or not at all.
+        pairs: A `.jsonl` file with "prompt" and "completion" in every line, or the pairs.
+        output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
         config: Settings; None means the defaults.
-        held_out: Pairs to measure on; None holds out a share of ``pairs``.
+        held_out: Pairs to measure on; None holds out a share of `pairs`.
         quiet: No progress bar.
 
     Returns:
@@ -180,7 +180,7 @@ def _targets(pair: EncodedPair) -> int:
 def _train(
     model: PreTrainedModel, pairs: list[EncodedPair], config: SFTConfig, *, quiet: bool
 ) -> list[float]:
-    """Minimise the loss on the answers; returns the loss curve."""
+    """Minimises the loss on the answers; returns the loss curve."""
     import torch
 
     generator = torch.Generator().manual_seed(config.seed)

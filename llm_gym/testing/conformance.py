@@ -49,7 +49,7 @@ class EnvironmentConformance:
     """Rules for a single environment. Inherit it and give `make_env`.
 
     Attributes:
-        max_steps: longest episode that is expected.
+        max_steps: Longest episode that is expected.
     """
 
     max_steps: int = 1000
@@ -162,11 +162,11 @@ class VectorEnvironmentConformance:
     """Rules for a native vector environment. Inherit it and give both methods.
 
     Attributes:
-        num_steps: steps of each comparison.
-        num_envs: rows of each comparison.
-        tolerance: largest difference of observations and rewards from those of `SyncVectorEnv`; 0,
+        num_steps: Steps of each comparison.
+        num_envs: Rows of each comparison.
+        tolerance: Largest difference of observations and rewards from those of `SyncVectorEnv`; 0,
             unless the vector form calculates in another order.
-        infos_of_all_steps: whether infos are those of `SyncVectorEnv`; False leaves them out, for
+        infos_of_all_steps: Whether infos are those of `SyncVectorEnv`; False leaves them out, for
             an environment that gives fewer.
     """
 
@@ -253,16 +253,16 @@ def assert_same_vector_envs(
     """Step two vector environments side by side and compare all that they return.
 
     Args:
-        env: one of them.
-        sync: the other, in the same autoreset mode.
-        seed: seed of both, and of the random actions.
-        num_steps: number of steps.
-        actions: gives the actions `(N, ...)` of a step; None samples them at random.
-        tolerance: largest difference of numbers that counts as none.
-        infos: whether to compare the infos, too.
+        env: One of them.
+        sync: The other, in the same autoreset mode.
+        seed: Seed of both, and of the random actions.
+        num_steps: Number of steps.
+        actions: Gives the actions `(N, ...)` of a step; None samples them at random.
+        tolerance: Largest difference of numbers that counts as none.
+        infos: Whether to compare the infos, too.
 
     Raises:
-        AssertionError: they differ.
+        AssertionError: They differ.
     """
     first = _vector_steps(env, seed=seed, num_steps=num_steps, actions=actions)
     second = _vector_steps(sync, seed=seed, num_steps=num_steps, actions=actions)
@@ -307,17 +307,17 @@ def _merge_masks(infos: dict[str, Any], reset_infos: dict[str, Any]) -> dict[str
 
 
 def assert_same(one: Any, other: Any, rule: str, path: str = "", *, tolerance: float = 0.0) -> None:
-    """Compare nested data: types, shapes, dtypes and values.
+    """Compares nested data: types, shapes, dtypes and values.
 
     Args:
-        one: dicts, lists, tuples, arrays and plain values.
-        other: what it should equal.
-        rule: what is broken if it does not, for the message.
-        path: where in the data `one` is, for the message.
-        tolerance: largest difference of numbers that counts as none.
+        one: Dicts, lists, tuples, arrays and plain values.
+        other: What it should equal.
+        rule: What is broken if it does not, for the message.
+        path: Where in the data `one` is, for the message.
+        tolerance: Largest difference of numbers that counts as none.
 
     Raises:
-        AssertionError: they differ; the message says where.
+        AssertionError: They differ; the message says where.
     """
     where = f"{rule} (at {path or 'the top'})"
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 
-#: Keyword arguments of each architecture's configuration, by ``model_type``.
+#: Keyword arguments of each architecture's configuration, by `model_type`.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
     "llama": {"num_key_value_heads": 2},
@@ -42,14 +42,14 @@ _OWN_NAMES = {"gpt2", "bloom"}  # these spell width and depth differently
 
 
 def tiny_tokenizer(n_words: int = 29, *, with_eos: bool = True) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer: ``<pad> <eos> <unk> w0 w1 ...``, words separated by spaces.
+    """A word-level tokenizer: `<pad> <eos> <unk> w0 w1 ...`, words separated by spaces.
 
     Args:
         n_words: Number of ordinary words; the vocabulary has three more entries.
         with_eos: Leave the end-of-sequence token undeclared if false.
 
     Returns:
-        A fast tokenizer whose ``decode`` is the inverse of ``encode`` on known words.
+        A fast tokenizer whose `decode` is the inverse of `encode` on known words.
     """
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -72,7 +72,7 @@ def tiny_model(
     and an error in positions or masks shows.
 
     Args:
-        architecture: A key of :data:`ARCHITECTURES`.
+        architecture: A key of `ARCHITECTURES`.
         vocab_size: Number of token ids.
         seed: Seed of the weights; the global generator is left as it was.
         **config: Overrides of the configuration.
@@ -103,7 +103,7 @@ def tiny_model(
 def save_tiny_model(
     directory: str | Path, architecture: str = "gpt2", vocab_size: int = 32, **kwargs: Any
 ) -> str:
-    """Saves :func:`tiny_model` and a fitting :func:`tiny_tokenizer` and returns the path."""
+    """Saves `tiny_model` and a fitting `tiny_tokenizer` and returns the path."""
     directory = Path(directory)
     tiny_model(architecture, vocab_size, **kwargs).save_pretrained(directory)
     tiny_tokenizer(vocab_size - 3).save_pretrained(directory)

@@ -25,7 +25,7 @@ class Step(NamedTuple):
         rewards: float64 `(N,)`.
         terminated: bool `(N,)`.
         truncated: bool `(N,)`.
-        outcomes: the outcome of each row whose episode ended, by row.
+        outcomes: The outcome of each row whose episode ended, by row.
     """
 
     rewards: np.ndarray
@@ -38,9 +38,9 @@ class Episodes:
     """N rows, each in an episode of its own.
 
     Args:
-        mdp: the shared rules.
+        mdp: The shared rules.
         num_rows: N.
-        group_size: rows of a group walk the same sequence of prompts.
+        group_size: Rows of a group walk the same sequence of prompts.
 
     Attributes:
         running: bool `(N,)`, rows in an episode that has not ended.
@@ -91,18 +91,18 @@ class Episodes:
         return self._input_ids[row, start : start + self.generated[row]]
 
     def restart_cursor(self, row: int) -> None:
-        """Begin the row's walk through the prompts anew, as a seeded reset does."""
+        """Begins the row's walk through the prompts anew, as a seeded reset does."""
         self._cursors[row].restart()
 
     def begin(
         self, row: int, rng: np.random.Generator, prompt: Prompt | None = None
     ) -> dict[str, Any]:
-        """Begin a row's next episode.
+        """Begins a row's next episode.
 
         Args:
-            row: the row.
-            rng: generator that shuffles the prompts.
-            prompt: the prompt; None takes the next one of the row's walk.
+            row: The row.
+            rng: Generator that shuffles the prompts.
+            prompt: The prompt; None takes the next one of the row's walk.
 
         Returns:
             The info of the reset, without the action mask.
@@ -125,7 +125,7 @@ class Episodes:
         self._prompts[row] = prompt
 
     def step(self, actions: np.ndarray) -> Step:
-        """Append a token to every running row.
+        """Appends a token to every running row.
 
         Args:
             actions: int64 `(N,)`; the entries of rows at rest are ignored.
@@ -134,8 +134,8 @@ class Episodes:
             What happened; rewards are 0 and flags false for rows at rest.
 
         Raises:
-            ValueError: an action is outside the vocabulary or masked.
-            ScorerError: the scorer failed and `on_scorer_error` is "raise".
+            ValueError: An action is outside the vocabulary or masked.
+            ScorerError: The scorer failed and `on_scorer_error` is "raise".
         """
         rows = self._all_rows if self.running.all() else np.flatnonzero(self.running)  # (R,)
         actions = actions[rows]
@@ -208,7 +208,7 @@ class Episodes:
             self.outcomes[row] = outcome
 
     def update_masks(self) -> np.ndarray | None:
-        """Compute the masks of the next actions, which `step` will enforce.
+        """Computes the masks of the next actions, which `step` will enforce.
 
         Returns:
             int8 `(N, V)`, ones for rows at rest; None if no option ever masks an action. The array
@@ -248,13 +248,13 @@ class Episodes:
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of `get_state`.
+        """Continues from a state of `get_state`.
 
         Args:
-            state: the state of an environment made with the same arguments.
+            state: The state of an environment made with the same arguments.
 
         Raises:
-            ValueError: the state does not fit this environment.
+            ValueError: The state does not fit this environment.
         """
         rows: Sequence[Mapping[str, Any]] = state["rows"]
         if len(rows) != len(self.running):

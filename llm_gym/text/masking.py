@@ -16,14 +16,14 @@ class ActionMasks:
     """Computes which actions are allowed.
 
     Args:
-        vocabulary: vocabulary of the environment.
+        vocabulary: Vocabulary of the environment.
         options: `forbidden_token_ids`, `min_new_tokens` and `allowed_token_ids` are used.
 
     Attributes:
-        active: whether any of these options restricts the actions.
+        active: Whether any of these options restricts the actions.
 
     Raises:
-        ValueError: the options leave no action, or name ids outside the vocabulary.
+        ValueError: The options leave no action, or name ids outside the vocabulary.
     """
 
     def __init__(self, vocabulary: Vocabulary, options: TextOptions) -> None:
@@ -56,13 +56,13 @@ class ActionMasks:
 
         Args:
             generated: int64 `(B,)`, tokens generated so far.
-            states: gives the prompt's and the completion's ids of the b-th row.
+            states: Gives the prompt's and the completion's ids of the b-th row.
 
         Returns:
             int8 `(B, V)`, 1 where the action is allowed; a new array.
 
         Raises:
-            ValueError: the callable `allowed_token_ids` leaves no action.
+            ValueError: The callable `allowed_token_ids` leaves no action.
         """
         early = generated < self._min_new_tokens  # (B,)
         masks = np.where(early[:, None], self._early, self._base)  # (B, V)

@@ -28,19 +28,19 @@ class TextMDP:
     """States are token sequences, actions are tokens, a scorer judges the finished text.
 
     Args:
-        tokenizer: tokenizer, or its path or name.
-        prompts: where episodes start.
-        scorer: what a finished completion is worth.
-        keywords: see `TextOptions`.
+        tokenizer: Tokenizer, or its path or name.
+        prompts: Where episodes start.
+        scorer: What a finished completion is worth.
+        keywords: See `TextOptions`.
 
     Attributes:
-        options: the options.
-        vocabulary: ids and text.
-        source: the prompts.
-        stop_strings: finds stop strings.
-        masks: allowed actions.
-        scoring: reward and final info.
-        length: length L of an observation, `max_prompt_tokens + max_new_tokens`.
+        options: The options.
+        vocabulary: Ids and text.
+        source: The prompts.
+        stop_strings: Finds stop strings.
+        masks: Allowed actions.
+        scoring: Reward and final info.
+        length: Length L of an observation, `max_prompt_tokens + max_new_tokens`.
         observation_space: Dict of three Box spaces of shape `(L,)`.
         action_space: `Discrete(V)`.
     """
@@ -71,17 +71,17 @@ class TextMDP:
         )
 
     def given_prompt(self, given: Any) -> Prompt:
-        """Encode a prompt that was given at reset.
+        """Encodes a prompt that was given at reset.
 
         Args:
-            given: a str, or a mapping with a "prompt" key and further columns.
+            given: A str, or a mapping with a "prompt" key and further columns.
 
         Returns:
             The prompt, its index -1.
 
         Raises:
-            TypeError: neither a str nor a mapping.
-            ValueError: empty or too long.
+            TypeError: Neither a str nor a mapping.
+            ValueError: Empty or too long.
         """
         where = "options['prompt']"
         row = as_row(given, where)
@@ -90,12 +90,12 @@ class TextMDP:
     def finished(
         self, prompt: Prompt, completion_ids: np.ndarray, reason: StopReason
     ) -> FinishedEpisode:
-        """Describe a finished episode to people and to the scorer.
+        """Describes a finished episode to people and to the scorer.
 
         Args:
-            prompt: the prompt.
+            prompt: The prompt.
             completion_ids: int64 `(T,)`, all actions of the episode.
-            reason: what ended it.
+            reason: What ended it.
 
         Returns:
             The episode; its text is without the EOS token, special tokens and the stop string.
@@ -153,17 +153,17 @@ class TextProperties:
 def check_reset_options(
     options: Mapping[str, Any] | None, known: Sequence[str]
 ) -> Mapping[str, Any]:
-    """Check the keys of reset options.
+    """Checks the keys of reset options.
 
     Args:
-        options: the options, or None.
-        known: keys that are understood.
+        options: The options, or None.
+        known: Keys that are understood.
 
     Returns:
         The options; empty for None.
 
     Raises:
-        ValueError: a key is unknown, or two keys contradict each other.
+        ValueError: A key is unknown, or two keys contradict each other.
     """
     options = {} if options is None else options
     for key in options:

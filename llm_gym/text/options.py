@@ -51,8 +51,8 @@ class TextOptions:
     """What a text environment can be told beside its tokenizer, prompts and scorer.
 
     Raises:
-        TypeError: an option has the wrong type.
-        ValueError: an option has a value that is not allowed.
+        TypeError: An option has the wrong type.
+        ValueError: An option has a value that is not allowed.
     """
 
     max_new_tokens: int = 64  # length budget of the completion
@@ -118,16 +118,16 @@ class TextOptions:
 
     @classmethod
     def from_keywords(cls, keywords: OptionKeywords) -> TextOptions:
-        """Build the options, with a helpful error for a keyword that does not exist.
+        """Builds the options, with a helpful error for a keyword that does not exist.
 
         Args:
-            keywords: options by name.
+            keywords: Options by name.
 
         Returns:
             The checked options.
 
         Raises:
-            TypeError: a keyword is unknown.
+            TypeError: A keyword is unknown.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         for name in keywords:

@@ -20,8 +20,8 @@ class Prompt:
     """An encoded prompt.
 
     Attributes:
-        index: place in the list, or number in the stream, from 0; -1 for a prompt given at reset.
-        row: the prompt as the user gave it.
+        index: Place in the list, or number in the stream, from 0; -1 for a prompt given at reset.
+        row: The prompt as the user gave it.
         ids: int64 `(P,)`.
     """
 
@@ -40,7 +40,7 @@ class PromptEncoder:
         self.max_tokens = options.max_prompt_tokens
 
     def encode(self, rows: Sequence[PromptRow], names: Sequence[str]) -> list[np.ndarray]:
-        """Encode rows.
+        """Encodes rows.
 
         Args:
             rows: B prompts.
@@ -50,7 +50,7 @@ class PromptEncoder:
             B int64 arrays `(P,)`, 1 <= P <= max_tokens.
 
         Raises:
-            ValueError: a prompt is too long, has no tokens or needs ids outside the vocabulary, or
+            ValueError: A prompt is too long, has no tokens or needs ids outside the vocabulary, or
                 the template asks for a column that is not there.
         """
         texts = [self._fill(row, name) for row, name in zip(rows, names, strict=True)]

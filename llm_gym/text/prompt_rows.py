@@ -19,19 +19,19 @@ class PromptRow(NamedTuple):
 
 
 def read_prompts(prompts: Any) -> list[PromptRow] | Iterator[Any]:
-    """Read the `prompts` argument of an environment.
+    """Reads the `prompts` argument of an environment.
 
     Args:
-        prompts: sequence of str or of dict rows with a "prompt" key, path to a `.txt` file (one
+        prompts: Sequence of str or of dict rows with a "prompt" key, path to a `.txt` file (one
             prompt a line, blank lines skipped) or a `.jsonl` file, or an iterator.
 
     Returns:
         A non-empty list for anything of known length; an iterator over raw items for a stream.
 
     Raises:
-        TypeError: not something prompts can be read from.
-        ValueError: no prompts, or one of them is malformed; the message names the index or line.
-        FileNotFoundError: the file does not exist.
+        TypeError: Not something prompts can be read from.
+        ValueError: No prompts, or one of them is malformed; the message names the index or line.
+        FileNotFoundError: The file does not exist.
     """
     if isinstance(prompts, (str, PathLike)):
         return _read_file(prompts)
@@ -49,18 +49,18 @@ def read_prompts(prompts: Any) -> list[PromptRow] | Iterator[Any]:
 
 
 def as_row(item: Any, where: str) -> PromptRow:
-    """Check one prompt.
+    """Checks one prompt.
 
     Args:
-        item: a str, or a mapping with a "prompt" key and further columns.
-        where: where it came from, for the message.
+        item: A str, or a mapping with a "prompt" key and further columns.
+        where: Where it came from, for the message.
 
     Returns:
         The row.
 
     Raises:
-        TypeError: neither a str nor a mapping.
-        ValueError: the prompt is missing or empty, or a column's name is taken.
+        TypeError: Neither a str nor a mapping.
+        ValueError: The prompt is missing or empty, or a column's name is taken.
     """
     if isinstance(item, Mapping):
         if "prompt" not in item:

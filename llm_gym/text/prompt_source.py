@@ -15,16 +15,16 @@ class PromptCursor(Protocol):
     """The walk of one row through the prompts."""
 
     def next(self, rng: np.random.Generator) -> Prompt:
-        """Move on and return the prompt of the next episode."""
+        """Moves on and return the prompt of the next episode."""
 
     def restart(self) -> None:
-        """Begin again, as a seeded reset does."""
+        """Begins again, as a seeded reset does."""
 
     def get_state(self) -> dict[str, Any]:
         """Where the walk is, as JSON-able values."""
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue where `get_state` was called."""
+        """Continues where `get_state` was called."""
 
 
 class PromptSource(Protocol):
@@ -49,4 +49,4 @@ class PromptSource(Protocol):
         """What the rows share, as JSON-able values."""
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue where `get_state` was called."""
+        """Continues where `get_state` was called."""

@@ -66,7 +66,7 @@ class PromptStream:
         return {"pulled": self._pulled}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Skip to where the saved environment was; `ValueError` if this stream is past it."""
+        """Skips to where the saved environment was; `ValueError` if this stream is past it."""
         target = int(state["pulled"])
         if target < self._pulled:
             raise ValueError(
@@ -108,6 +108,6 @@ class StreamCursor:
         return {"queue": [prompt_to_state(prompt) for prompt in self._queue]}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Restore the prompts not yet read."""
+        """Restores the prompts not yet read."""
         self._queue.clear()
         self._queue.extend(prompt_from_state(saved) for saved in state["queue"])

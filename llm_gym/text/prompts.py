@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 def make_source(prompts: Any, encoder: PromptEncoder, options: TextOptions) -> PromptSource:
-    """Read and encode the `prompts` argument; sets the encoder's limit if it has none.
+    """Reads and encode the `prompts` argument; sets the encoder's limit if it has none.
 
     Args:
-        prompts: see `read_prompts`.
-        encoder: encoder of the environment.
-        options: options of the environment.
+        prompts: See `read_prompts`.
+        encoder: Encoder of the environment.
+        options: Options of the environment.
 
     Returns:
         The source.
 
     Raises:
-        ValueError: as `read_prompts` and `PromptEncoder.encode`; or a stream without a limit.
+        ValueError: As `read_prompts` and `PromptEncoder.encode`; or a stream without a limit.
     """
     rows = read_prompts(prompts)
     if isinstance(rows, list):
@@ -97,7 +97,7 @@ class PromptList:
         return {"num_prompts": len(self._prompts), "checksum": checksum}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Check that the list is the one the state was taken with."""
+        """Checks that the list is the one the state was taken with."""
         if dict(state) != self.get_state():
             raise ValueError(
                 f"the state was saved with other prompts ({state.get('num_prompts')} of them, here "
@@ -116,7 +116,7 @@ class ListCursor:
         self.restart()
 
     def restart(self) -> None:
-        """Begin a new pass at the next prompt."""
+        """Begins a new pass at the next prompt."""
         self._position = 0
         self._pass_rng_state: Mapping[str, Any] | None = None
         self._permutation: np.ndarray | None = None
@@ -140,7 +140,7 @@ class ListCursor:
         return {"position": self._position, "pass_rng": self._pass_rng_state}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue a walk: the same pass is shuffled again from the saved generator."""
+        """Continues a walk: the same pass is shuffled again from the saved generator."""
         self.restart()
         self._position = int(state["position"])
         self._pass_rng_state = state["pass_rng"]

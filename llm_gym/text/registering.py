@@ -15,14 +15,14 @@ def make_text_vector_env(env: str, **kwargs: Any) -> gym.vector.VectorEnv:
     """`gymnasium.make_vec`, for text environments only.
 
     Args:
-        env: registered id.
-        **kwargs: arguments of the environment, `num_envs` among them.
+        env: Registered id.
+        **kwargs: Arguments of the environment, `num_envs` among them.
 
     Returns:
         The environment.
 
     Raises:
-        ValueError: the environment is not one of text.
+        ValueError: The environment is not one of text.
     """
     try:
         made = gym.make_vec(env, **kwargs)

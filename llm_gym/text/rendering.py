@@ -14,17 +14,17 @@ RENDER_MODES = ("ansi", "human")
 
 
 def check_render_mode(render_mode: str | None) -> None:
-    """Raise `ValueError` for a render mode that does not exist."""
+    """Raises `ValueError` for a render mode that does not exist."""
     if render_mode is not None and render_mode not in RENDER_MODES:
         raise ValueError(f"render_mode={render_mode!r} is not one of {(None, *RENDER_MODES)}")
 
 
 def render_row(episodes: Episodes, row: int) -> str:
-    """Draw a row.
+    """Draws a row.
 
     Args:
-        episodes: the episodes.
-        row: the row.
+        episodes: The episodes.
+        row: The row.
 
     Returns:
         Several lines: prompt; completion with the newest token between guillemets, special tokens
@@ -45,7 +45,7 @@ def render_row(episodes: Episodes, row: int) -> str:
 
 
 def show(frame: str) -> None:
-    """Print a frame; what the terminal's encoding lacks is spelt out.
+    """Prints a frame; what the terminal's encoding lacks is spelt out.
 
     Args:
         frame: text.
@@ -56,10 +56,10 @@ def show(frame: str) -> None:
 
 
 def escape(text: str) -> str:
-    r"""Make text safe to print: all but line breaks and visible characters written as ``\x1b``.
+    r"""Makes text safe to print: all but line breaks and visible characters written as `\x1b`.
 
     Args:
-        text: any text.
+        text: Any text.
 
     Returns:
         The text with control and format characters (escape sequences, bells, right-to-left

@@ -35,8 +35,8 @@ class EpisodeScoring:
     """Scores finished episodes, all of a step in one call of the scorer.
 
     Args:
-        scorer: checked scorer.
-        column_names: columns that the scorer is always offered; None where a prompt lacks one.
+        scorer: Checked scorer.
+        column_names: Columns that the scorer is always offered; None where a prompt lacks one.
         options: `on_max_length`, `on_scorer_error` and their penalties are used.
     """
 
@@ -46,7 +46,7 @@ class EpisodeScoring:
         self._options = options
 
     def outcomes(self, episodes: Sequence[FinishedEpisode]) -> list[Outcome]:
-        """Judge the episodes that ended in one step.
+        """Judges the episodes that ended in one step.
 
         Args:
             episodes: B finished episodes.
@@ -56,7 +56,7 @@ class EpisodeScoring:
             terminated; never both scored and truncated.
 
         Raises:
-            ScorerError: the scorer failed and `on_scorer_error` is "raise".
+            ScorerError: The scorer failed and `on_scorer_error` is "raise".
         """
         scored = [episode for episode in episodes if self._is_scored(episode)]
         verdicts = iter(self._score(scored) if scored else [])

@@ -120,8 +120,8 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     - v0: first version.
 
     Raises:
-        TypeError: an argument has the wrong type, or is unknown.
-        ValueError: an argument has a value that is not allowed; the message says what to do.
+        TypeError: An argument has the wrong type, or is unknown.
+        ValueError: An argument has a value that is not allowed; the message says what to do.
     """  # noqa: E501 -- a table row cannot be broken
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 10}  # type: ignore[misc]
@@ -150,17 +150,17 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode.
+        """Begins an episode.
 
         Args:
-            seed: seeds the generator that shuffles the prompts and starts the walk anew.
+            seed: Seeds the generator that shuffles the prompts and starts the walk anew.
             options: `{"prompt": ...}` or `{"prompt_index": ...}`.
 
         Returns:
             Observation and info.
 
         Raises:
-            ValueError: an option is unknown, or its prompt is empty, too long or does not exist.
+            ValueError: An option is unknown, or its prompt is empty, too long or does not exist.
         """
         prompt = self._chosen_prompt(options)
         super().reset(seed=seed)
@@ -182,18 +182,18 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     def step(
         self, action: int | np.integer | np.ndarray
     ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Append a token.
+        """Appends a token.
 
         Args:
-            action: id of the next token.
+            action: Id of the next token.
 
         Returns:
             Observation, reward, terminated, truncated and info.
 
         Raises:
-            ResetNeeded: there is no running episode.
-            ValueError: the action is not in the action space, or masked.
-            ScorerError: the scorer failed and `on_scorer_error` is "raise".
+            ResetNeeded: There is no running episode.
+            ValueError: The action is not in the action space, or masked.
+            ScorerError: The scorer failed and `on_scorer_error` is "raise".
         """
         if not self._episodes.running[0]:
             raise ResetNeeded("step() needs a running episode: call reset() first")
@@ -246,16 +246,16 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
         }
 
     def set_state(self, state: Mapping[str, Any]) -> Observation:
-        """Continue from a state of `get_state`, of an environment made with the same arguments.
+        """Continues from a state of `get_state`, of an environment made with the same arguments.
 
         Args:
-            state: the state.
+            state: The state.
 
         Returns:
             The observation at that moment.
 
         Raises:
-            ValueError: the state does not fit, or the prompts are a stream that is past it.
+            ValueError: The state does not fit, or the prompts are a stream that is past it.
         """
         self.np_random = generator_from(state["rng"])
         self._episodes.set_state(state["episodes"])

@@ -15,11 +15,11 @@ class StopStrings:
     """Says which completions contain a stop string, wherever token boundaries fall.
 
     A completion is decoded only after a token that could be the last of a stop string, which a
-    table over the vocabulary tells. Special tokens count, so ``<|im_end|>`` can be a stop string.
+    table over the vocabulary tells. Special tokens count, so `<|im_end|>` can be a stop string.
 
     Args:
-        vocabulary: vocabulary of the environment.
-        stop_strings: the strings.
+        vocabulary: Vocabulary of the environment.
+        stop_strings: The strings.
     """
 
     def __init__(self, vocabulary: Vocabulary, stop_strings: Sequence[str]) -> None:

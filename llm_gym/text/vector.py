@@ -42,21 +42,21 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
     and leaves the others as they are.
 
     Args:
-        tokenizer: see `TextGenerationEnv`.
-        prompts: see `TextGenerationEnv`.
-        scorer: see `TextGenerationEnv`.
-        num_envs: number of rows N.
-        autoreset_mode: what happens to a row that has ended: it is reset at the next step, whose
+        tokenizer: See `TextGenerationEnv`.
+        prompts: See `TextGenerationEnv`.
+        scorer: See `TextGenerationEnv`.
+        num_envs: Number of rows N.
+        autoreset_mode: What happens to a row that has ended: it is reset at the next step, whose
             action it ignores ("NextStep"); in the same step, final observation and info under
             `final_obs` and `final_info` ("SameStep"); or by the caller, with a `reset_mask`, before
             the next step ("Disabled").
-        group_size: rows `k*G .. k*G + G-1` get the same sequence of prompts, each at its own pace.
-        render_mode: as in the single environment; `render()` gives one text a row.
-        **options: all other arguments of `TextGenerationEnv`.
+        group_size: Rows `k*G .. k*G + G-1` get the same sequence of prompts, each at its own pace.
+        render_mode: As in the single environment; `render()` gives one text a row.
+        **options: All other arguments of `TextGenerationEnv`.
 
     Raises:
-        TypeError: an argument has the wrong type, or is unknown.
-        ValueError: an argument has a value that is not allowed.
+        TypeError: An argument has the wrong type, or is unknown.
+        ValueError: An argument has a value that is not allowed.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 10}  # type: ignore[misc]
@@ -122,18 +122,18 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode in every row, or in those of `options["reset_mask"]`.
+        """Begins an episode in every row, or in those of `options["reset_mask"]`.
 
         Args:
-            seed: row i is seeded `seed + i // group_size`; or one seed a row.
-            options: see the class.
+            seed: Row i is seeded `seed + i // group_size`; or one seed a row.
+            options: See the class.
 
         Returns:
             Observation of all rows; infos of those that were reset.
 
         Raises:
-            ValueError: an option is unknown or has the wrong shape, or a prompt does not fit.
-            TypeError: the reset mask is not a bool array.
+            ValueError: An option is unknown or has the wrong shape, or a prompt does not fit.
+            TypeError: The reset mask is not a bool array.
         """
         options = dict(check_reset_options(options, ("prompt", "prompt_index", "reset_mask")))
         rows = self._rows_to_reset(options)
@@ -200,19 +200,19 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
     def step(
         self, actions: np.ndarray
     ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Append a token to every row.
+        """Appends a token to every row.
 
         Args:
-            actions: integers `(N,)`, ids of the next tokens.
+            actions: Integers `(N,)`, ids of the next tokens.
 
         Returns:
             Observation, rewards float64 `(N,)`, terminated bool `(N,)`, truncated bool `(N,)` and
             infos, which are empty unless a row ended or was reset, or actions are masked.
 
         Raises:
-            ResetNeeded: before the first reset, or in mode "Disabled" if a row has ended.
-            ValueError: an action is not in the action space, or masked.
-            ScorerError: the scorer failed and `on_scorer_error` is "raise".
+            ResetNeeded: Before the first reset, or in mode "Disabled" if a row has ended.
+            ValueError: An action is not in the action space, or masked.
+            ScorerError: The scorer failed and `on_scorer_error` is "raise".
         """
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
@@ -312,16 +312,16 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> Observation:
-        """Continue from a state of `get_state`, of an environment made with the same arguments.
+        """Continues from a state of `get_state`, of an environment made with the same arguments.
 
         Args:
-            state: the state.
+            state: The state.
 
         Returns:
             The observation at that moment.
 
         Raises:
-            ValueError: the state does not fit, or the prompts are a stream that is past it.
+            ValueError: The state does not fit, or the prompts are a stream that is past it.
         """
         self._episodes.set_state(state["episodes"])
         self._rngs = [generator_from(saved) for saved in state["rngs"]]

@@ -20,19 +20,19 @@ class Vocabulary:
     encode what the agent wrote.
 
     Args:
-        tokenizer: a Hugging Face tokenizer, or the path or hub name of one.
-        options: the environment's options.
+        tokenizer: A Hugging Face tokenizer, or the path or hub name of one.
+        options: The environment's options.
 
     Attributes:
-        tokenizer: the tokenizer.
-        size: number of token ids V; actions are 0..V-1.
+        tokenizer: The tokenizer.
+        size: Number of token ids V; actions are 0..V-1.
         eos_token_ids: int64 `(E,)`, ids that end an episode; may be empty.
-        pad_token_id: id that fills the observation to the right.
+        pad_token_id: Id that fills the observation to the right.
         is_eos: bool `(V,)`, true for ids that end an episode.
 
     Raises:
-        TypeError: the tokenizer is not one.
-        ValueError: the EOS or pad id is missing or outside the vocabulary.
+        TypeError: The tokenizer is not one.
+        ValueError: The EOS or pad id is missing or outside the vocabulary.
     """
 
     def __init__(self, tokenizer: Any, options: TextOptions) -> None:
@@ -67,18 +67,18 @@ class Vocabulary:
         return int(pad)
 
     def checked_ids(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Check token ids that the user gave.
+        """Checks token ids that the user gave.
 
         Args:
-            name: name of the argument, for the message.
-            ids: token ids.
+            name: Name of the argument, for the message.
+            ids: Token ids.
 
         Returns:
             int64 `(len(ids),)`.
 
         Raises:
-            TypeError: an id is not an integer.
-            ValueError: an id is outside the vocabulary.
+            TypeError: An id is not an integer.
+            ValueError: An id is outside the vocabulary.
         """
         try:
             checked = np.array([operator.index(token) for token in ids], dtype=np.int64)
@@ -93,7 +93,7 @@ class Vocabulary:
         return checked
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encode prompts.
+        """Encodes prompts.
 
         Args:
             texts: B prompts.
@@ -111,11 +111,11 @@ class Vocabulary:
         )["input_ids"]
 
     def decode(self, ids: Sequence[int] | np.ndarray, *, skip_special_tokens: bool) -> str:
-        """Decode token ids; ids that the tokenizer does not know give no text.
+        """Decodes token ids; ids that the tokenizer does not know give no text.
 
         Args:
-            ids: token ids.
-            skip_special_tokens: leave out EOS, pad and the like.
+            ids: Token ids.
+            skip_special_tokens: Leave out EOS, pad and the like.
 
         Returns:
             The text, spaces as they are.

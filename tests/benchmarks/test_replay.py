@@ -17,7 +17,7 @@ GROUPS = replace(TINY, episodes=8, group_size=4, minibatch_episodes=2, kl_coef=0
 
 
 def log_probs_of(model, ids):
-    """Log-probabilities of the completions, ``(B, T)``."""
+    """Log-probabilities of the completions, `(B, T)`."""
     logits = model(ids).logits[:, GROUPS.prompt_tokens - 1 : -1]
     return logits.log_softmax(-1).gather(-1, ids[:, GROUPS.prompt_tokens :, None])[..., 0]
 

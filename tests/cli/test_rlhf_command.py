@@ -9,7 +9,7 @@ import pytest
 
 from llm_gym.cli import main
 from llm_gym.cli import rlhf as module
-from llm_gym.stages.rlhf import RLHFSettings
+from llm_gym.stages.rlhf import RLHFConfig
 from tests.tiny_rlhf import TINY
 from tests.tiny_runs import PROMPTS
 
@@ -38,9 +38,9 @@ def line_of(settings, output):
 @pytest.mark.parametrize(
     "settings",
     [
-        RLHFSettings(),
-        RLHFSettings(seed=3, raters="people", enough_votes=40, text="my text.txt"),
-        RLHFSettings.quick(),
+        RLHFConfig(),
+        RLHFConfig(seed=3, raters="people", enough_votes=40, text="my text.txt"),
+        RLHFConfig.quick(),
         TINY,
         TINY.with_values(flattery_bias=-2.5, kl_target=4.0),
     ],

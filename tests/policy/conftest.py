@@ -49,6 +49,6 @@ def observe(rows: list[list[int]], length: int = LENGTH, pad: int = 0) -> dict[s
 
 
 def naive_log_probs(model, row: list[int]) -> torch.Tensor:
-    """Log-probabilities of the next token after ``row``, by the model's own plain forward pass."""
+    """Log-probabilities of the next token after `row`, by the model's own plain forward pass."""
     with torch.no_grad():
         return model(input_ids=torch.tensor([row])).logits[0, -1].log_softmax(-1)

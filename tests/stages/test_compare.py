@@ -7,7 +7,7 @@ import pytest
 from llm_gym.feedback.preferences import Comparison, PreferenceStore
 from llm_gym.stages import compare as module
 from llm_gym.stages import sampling as labelling
-from llm_gym.stages.compare import CompareSettings, compare, simulated_raters
+from llm_gym.stages.compare import CompareConfig, compare, simulated_raters
 from llm_gym.text.prompt_rows import PromptRow
 from tests.tiny_runs import PROMPTS
 
@@ -17,7 +17,7 @@ ROWS = [PromptRow(text, {}) for text in PROMPTS]
 @pytest.fixture
 def settings(tiny_dir, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 2)
-    return CompareSettings(
+    return CompareConfig(
         model=tiny_dir(),
         prompt_template="{prompt}",
         max_new_tokens=5,
@@ -94,7 +94,7 @@ def test_a_model_that_always_says_the_same_is_refused(settings, tmp_path, monkey
 
 
 def test_raters_are_worth_what_the_settings_say():
-    settings = CompareSettings(
+    settings = CompareConfig(
         raters="simulated", true_rater="length:2", length_bias=0.5, flattery_bias=4.0, rater_noise=3
     )
     raters = simulated_raters(settings)
@@ -109,7 +109,7 @@ def test_raters_are_worth_what_the_settings_say():
     assert second == pytest.approx(quality[1] + 2 * 0.5)
     assert raters[0].temperature == 3
     assert [bias.name for bias in raters[0].biases] == ["length", "flattery"]
-    assert not simulated_raters(CompareSettings())[0].biases
+    assert not simulated_raters(CompareConfig())[0].biases
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_raters_are_worth_what_the_settings_say():
 )
 def test_settings_that_cannot_work_are_refused(values, message):
     with pytest.raises(ValueError) as raised:
-        CompareSettings(**values)
+        CompareConfig(**values)
     assert message in str(raised.value)
 
 

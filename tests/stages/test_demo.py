@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from llm_gym.stages import demo as module
-from llm_gym.stages.demo import DemoSettings, demo
+from llm_gym.stages.demo import DemoConfig, demo
 from llm_gym.testing.tiny import tiny_model
 from tests.tiny_runs import PROMPTS, count_w1
 
@@ -30,7 +30,7 @@ def settings(tiny_dir):
         )
 
     gym.register(ID, entry_point="none:none", vector_entry_point=make)
-    yield DemoSettings(
+    yield DemoConfig(
         seed=1,
         env=ID,
         base_model=tiny_dir(seed=9),

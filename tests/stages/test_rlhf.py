@@ -18,7 +18,7 @@ from llm_gym.feedback.reward_model import RewardModelScorer
 from llm_gym.stages import compare as comparing
 from llm_gym.stages.rlhf import (
     STAGES,
-    RLHFSettings,
+    RLHFConfig,
     compare_stage,
     fine_tune_stage,
     optimising,
@@ -34,7 +34,7 @@ from tests.tiny_rlhf import TINY
 ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
 
 
-def walk(settings: RLHFSettings, output: Path, console: Console | None = None):
+def walk(settings: RLHFConfig, output: Path, console: Console | None = None):
     return rlhf(settings, output, console=console or Console(file=io.StringIO()), quiet=True)
 
 

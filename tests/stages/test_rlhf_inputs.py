@@ -11,7 +11,7 @@ from rich.console import Console
 
 from llm_gym.feedback.preferences import Choice, PreferenceStore
 from llm_gym.files import render
-from llm_gym.stages.rlhf import RLHFSettings, rlhf
+from llm_gym.stages.rlhf import RLHFConfig, rlhf
 from llm_gym.stages.rlhf.data import pairs_of, prompts_of
 from llm_gym.stages.rlhf.page import report_of
 from llm_gym.stages.rlhf.records import Places, begin
@@ -154,7 +154,7 @@ def test_a_record_of_other_settings_is_refused(people):
 )
 def test_settings_that_cannot_work_are_refused_before_the_first_stage(values, message):
     with pytest.raises(ValueError) as raised:
-        RLHFSettings(**values)
+        RLHFConfig(**values)
     assert message in str(raised.value)
 
 

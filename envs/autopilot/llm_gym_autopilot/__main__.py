@@ -22,7 +22,7 @@ def modes_table(aircraft_name: str, speed: float, altitude: float) -> str:
     """Short period and phugoid, and the book's where it has them.
 
     Args:
-        aircraft_name: a key of `AIRCRAFT`.
+        aircraft_name: A key of `AIRCRAFT`.
         speed: m/s.
         altitude: m.
 
@@ -30,7 +30,7 @@ def modes_table(aircraft_name: str, speed: float, altitude: float) -> str:
         Lines of text.
 
     Raises:
-        ValueError: an unknown aeroplane, or a speed at which it cannot fly level.
+        ValueError: An unknown aeroplane, or a speed at which it cannot fly level.
     """
     aircraft = find_aircraft(aircraft_name)
     if not aircraft.minimum_airspeed <= speed <= aircraft.maximum_airspeed:
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Args:
-        argv: arguments; None takes the process's.
+        argv: Arguments; None takes the process's.
 
     Returns:
         Exit code.

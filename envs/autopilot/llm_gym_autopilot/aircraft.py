@@ -62,11 +62,11 @@ class AircraftLimits(Protocol):
 
     @property
     def minimum_load_factor(self) -> float:
-        """Load factor below which an episode ends."""
+        """Loads factor below which an episode ends."""
 
     @property
     def maximum_load_factor(self) -> float:
-        """Load factor above which an episode ends."""
+        """Loads factor above which an episode ends."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +164,13 @@ def find_aircraft(name: str) -> Aircraft:
     """The coefficient table of an aeroplane.
 
     Args:
-        name: a key of `AIRCRAFT`.
+        name: A key of `AIRCRAFT`.
 
     Returns:
         The table.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: There is none of that name.
     """
     if name not in AIRCRAFT:
         hint = ' (the c172p flies in "llm_gym/AutopilotJSBSim-v0")' if name == "c172p" else ""

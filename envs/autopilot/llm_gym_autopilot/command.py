@@ -63,7 +63,7 @@ def fly(
     ] = None,
     speed: Annotated[float, typer.Option(help="Pace of window and film: 1 is real time.")] = 1.0,
 ) -> None:
-    """Watch an agent fly the aeroplane: in a window, on film, or as lines of instruments.
+    """Watches an agent fly the aeroplane: in a window, on film, or as lines of instruments.
 
     Ctrl-C, or closing the window, ends the flight; a film keeps what was flown.
     """
@@ -105,17 +105,17 @@ class FlightResult:
     """How one flight went.
 
     Attributes:
-        seed: of the flight.
+        seed: Seed of the flight.
         turbulence: level.
         seconds: flown.
-        total: return, the sum of the rewards.
-        success: whether the target was held during the last 15 s.
-        cause: why it ended early; None if it did not.
-        finished: it was flown to its end, early or not.
-        stopped: what somebody did to end the flights; None if nothing.
-        altitude_rms_m: root mean square of the altitude error over the last 30 s; NaN if the flight
+        total: Return, the sum of the rewards.
+        success: Whether the target was held during the last 15 s.
+        cause: Why it ended early; None if it did not.
+        finished: It was flown to its end, early or not.
+        stopped: What somebody did to end the flights; None if nothing.
+        altitude_rms_m: Root mean square of the altitude error over the last 30 s; NaN if the flight
             ended before its time.
-        elevator_deg: mean movement of the elevator a step, degrees.
+        elevator_deg: Mean movement of the elevator a step, degrees.
     """
 
     seed: int
@@ -141,10 +141,10 @@ def fly_episode(
 
     Args:
         env: `FlightEnv`, wrapped in a time limit.
-        pilot: who flies.
-        seed: of the episode.
-        options: of the reset.
-        watchers: called with the reset's frame and each step's; one that returns False ends the
+        pilot: Who flies.
+        seed: Seed of the episode.
+        options: Options of the reset.
+        watchers: Called with the reset's frame and each step's; one that returns False ends the
             flight, as Ctrl-C does.
 
     Returns:
@@ -190,8 +190,8 @@ def format_results(agent: str, results: list[FlightResult]) -> str:
     """Flights as a table of plain text.
 
     Args:
-        agent: who flew.
-        results: one a flight.
+        agent: Who flew.
+        results: One a flight.
 
     Returns:
         Lines without a line end behind the last.

@@ -47,7 +47,7 @@ def standard_density_ratio(altitude: float | Array) -> Any:
     """Density of the International Standard Atmosphere as a share of that at sea level.
 
     Args:
-        altitude: geopotential altitude in the troposphere, m.
+        altitude: Geopotential altitude in the troposphere, m.
 
     Returns:
         The ratio (ISO 2533: a lapse rate of 6.5 K per km).
@@ -84,7 +84,7 @@ def thrust_per_power(aircraft: Aircraft, airspeed: Any, altitude: Any) -> Any:
     """Thrust at full power, N.
 
     Args:
-        aircraft: the aeroplane.
+        aircraft: The aeroplane.
         airspeed: m/s, any shape.
         altitude: m, same shape.
 
@@ -110,12 +110,12 @@ def derivatives(
     """Time derivative of the state.
 
     Args:
-        aircraft: the aeroplane.
+        aircraft: The aeroplane.
         state: `(6, ...)`: u, w, q, theta, h, p.
         elevator: rad, trailing edge down positive.
         throttle: 0 to 1.
-        gust_u: velocity of the air along x, m/s.
-        gust_w: velocity of the air along z, m/s.
+        gust_u: Velocity of the air along x, m/s.
+        gust_w: Velocity of the air along z, m/s.
 
     Returns:
         `(6, ...)`, per second.
@@ -171,13 +171,13 @@ def rk4_step(
     The power follows its exponential exactly; the other five are integrated along it.
 
     Args:
-        aircraft: the aeroplane.
+        aircraft: The aeroplane.
         state: `(6, ...)`: u, w, q, theta, h, p.
         elevator: rad, trailing edge down positive.
         throttle: 0 to 1.
-        gust_u: velocity of the air along x, m/s.
-        gust_w: velocity of the air along z, m/s.
-        dt: length of the step, s.
+        gust_u: Velocity of the air along x, m/s.
+        gust_w: Velocity of the air along z, m/s.
+        dt: Length of the step, s.
 
     Returns:
         `(6, ...)`, the state `dt` later.

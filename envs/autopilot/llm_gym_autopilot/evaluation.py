@@ -41,9 +41,9 @@ class Interval(NamedTuple):
 
     Attributes:
         mean: NaN if no episode has the measure.
-        low: lower end.
-        high: upper end.
-        episodes: that have the measure.
+        low: Lower end.
+        high: Upper end.
+        episodes: That have the measure.
     """
 
     mean: float
@@ -60,14 +60,14 @@ class FlightEvaluation:
         pilot: name.
         env: "toy" or "jsbsim".
         aircraft: name.
-        turbulence: level, or "mixed".
-        seed: of the first episode.
-        measures: by name, float64 `(episodes,)`: `return`, `success` (0 or 1), `steps`,
+        turbulence: Level, or "mixed".
+        seed: Seed of the first episode.
+        measures: By name, float64 `(episodes,)`: `return`, `success` (0 or 1), `steps`,
             `rise_time_s` and `settling_time_s` of the altitude, `overshoot_m`, `altitude_rms_m` and
             `airspeed_rms_mps` of the last 30 s, `elevator_deg_per_step`, `throttle_per_step`. See
             `llm_gym_autopilot.metrics`; NaN where an episode lacks it.
-        causes: of early ends, one an episode; None where it lasted.
-        means: by name, over the episodes that have the measure.
+        causes: Causes of early ends, one an episode; None where it lasted.
+        means: By name, over the episodes that have the measure.
     """
 
     pilot: str
@@ -98,7 +98,7 @@ class FlightEvaluation:
         """JSON-able form; what is NaN here is None there.
 
         Args:
-            per_episode: with the measures of each episode.
+            per_episode: With the measures of each episode.
 
         Returns:
             Plain values.
@@ -137,21 +137,21 @@ def evaluate_pilot(
     """Flies episodes with seeds seed, seed + 1, ... and measures them.
 
     Args:
-        pilot: anything with `predict`, such as a Stable-Baselines3 model; or what `load_pilot`
+        pilot: Anything with `predict`, such as a Stable-Baselines3 model; or what `load_pilot`
             takes.
         env: "toy", where all episodes fly side by side, or "jsbsim", one after the other.
-        turbulence: a level, or "mixed".
-        episodes: how many, each flown once.
-        seed: of the first.
+        turbulence: A level, or "mixed".
+        episodes: How many, each flown once.
+        seed: Seed of the first.
         aircraft: "navion", or "c172p" in JSBSim.
-        discrete: whether the pilot clicks; None asks the pilot.
-        name: of the pilot, for tables.
+        discrete: Whether the pilot clicks; None asks the pilot.
+        name: Name of the pilot, for tables.
 
     Returns:
         Measures of each episode and their means.
 
     Raises:
-        ValueError: an unknown name, or no episodes.
+        ValueError: An unknown name, or no episodes.
         ImportError: JSBSim is not installed.
     """
     if env not in SIMULATORS:
@@ -242,7 +242,7 @@ def flight_table(evaluations: Sequence[FlightEvaluation]) -> str:
     """Evaluations as a table of plain text, one a line.
 
     Args:
-        evaluations: in the order of the lines.
+        evaluations: In the order of the lines.
 
     Returns:
         Lines without a line end behind the last: means over episodes, the return's and the
@@ -275,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line: `evaluate pid lqr --turbulence none severe`.
 
     Args:
-        argv: arguments behind the command's name; those of the process if None.
+        argv: Arguments behind the command's name; those of the process if None.
 
     Returns:
         Exit status.

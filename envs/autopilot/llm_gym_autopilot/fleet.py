@@ -56,17 +56,17 @@ class Fleet:
     """N aeroplanes with their targets, gusts and rewards; no resets of its own accord.
 
     Args:
-        aircraft: what they are.
-        num_envs: how many.
-        turbulence: a level, or "mixed".
-        max_episode_steps: length of an episode.
-        dtype: of the table, float64 or float32.
+        aircraft: What they are.
+        num_envs: How many.
+        turbulence: A level, or "mixed".
+        max_episode_steps: Length of an episode.
+        dtype: Dtype of the table, float64 or float32.
 
     Attributes:
-        table: quantities by aeroplane, `(25, N)`.
-        steps: of the running episodes, int64 `(N,)`.
-        level: index of the turbulence level, `(N,)`.
-        held: steps of the last 15 s within the bands of altitude and airspeed, `(2, N)`.
+        table: Quantities by aeroplane, `(25, N)`.
+        steps: Steps of the running episodes, int64 `(N,)`.
+        level: Index of the turbulence level, `(N,)`.
+        held: Steps of the last 15 s within the bands of altitude and airspeed, `(2, N)`.
     """
 
     def __init__(
@@ -143,11 +143,11 @@ class Fleet:
         """Starts episodes.
 
         Args:
-            rows: of which aeroplanes.
-            given: options as `read_options` returns them, one value an aeroplane of `rows`.
+            rows: Rows of which aeroplanes.
+            given: Options as `read_options` returns them, one value an aeroplane of `rows`.
 
         Raises:
-            ValueError: a trimmed start was asked for where there is none.
+            ValueError: A trimmed start was asked for where there is none.
         """
         if given:
             state = NoiseStreams(self.start_state[rows])
@@ -197,7 +197,7 @@ class Fleet:
         """Moves the controls, lets the wind blow and flies one step.
 
         Args:
-            commands: elevator [rad] and throttle, `(2, N)`.
+            commands: Elevator [rad] and throttle, `(2, N)`.
 
         Returns:
             Rewards `(N,)`, in an array that the next call reuses.
@@ -249,8 +249,8 @@ class Fleet:
         """What ended the episode of an aeroplane.
 
         Args:
-            row: which aeroplane.
-            exceeded: what `ends` returned, `(11, N)`.
+            row: Which aeroplane.
+            exceeded: What `ends` returned, `(11, N)`.
 
         Returns:
             One of `task.CAUSES`, the first that applies; None if none does.
@@ -276,7 +276,7 @@ class Fleet:
         """Observations of all aeroplanes, or of some.
 
         Args:
-            rows: which; None for all.
+            rows: Which; None for all.
 
         Returns:
             A new array, float32 `(N, 11)`.

@@ -35,7 +35,7 @@ class FlightDisplay(FlightState):
             Floats.
 
         Raises:
-            ResetNeeded: there was no episode yet.
+            ResetNeeded: There was no episode yet.
         """
         if self._noise is None:
             raise ResetNeeded("call reset() first: there is no flight to show")
@@ -94,14 +94,14 @@ class FlightDisplay(FlightState):
         }
 
     def render(self) -> Any:
-        """Show the flight, as `render_mode` says.
+        """Shows the flight, as `render_mode` says.
 
         Returns:
             uint8 `(400, 600, 3)` for "rgb_array", a line of text for "ansi", None for "human".
 
         Raises:
-            DependencyNotInstalled: pygame is missing.
-            ResetNeeded: there was no episode yet.
+            DependencyNotInstalled: Pygame is missing.
+            ResetNeeded: There was no episode yet.
         """
         from llm_gym_autopilot.rendering import Cockpit, CockpitFrame, instrument_line
 
@@ -133,7 +133,7 @@ class FlightDisplay(FlightState):
         return 1.0 + sum(self._terms) if self.steps else 0.0
 
     def close(self) -> None:
-        """Close the window, if there is one."""
+        """Closes the window, if there is one."""
         if self._cockpit is not None:
             self._cockpit.close()
             self._cockpit = None

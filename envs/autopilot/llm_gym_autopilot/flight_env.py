@@ -43,16 +43,16 @@ class FlightEnv(FlightDisplay):
     keeps and restores a flight, `FlightDisplay` tells and shows it.
 
     Args:
-        limits: what the task has to know of the aeroplane.
-        coefficients: its table, from which episodes start trimmed; None if the aeroplane trims
+        limits: What the task has to know of the aeroplane.
+        coefficients: Its table, from which episodes start trimmed; None if the aeroplane trims
             itself.
-        turbulence: a level, or "mixed".
+        turbulence: A level, or "mixed".
         render_mode: "human", "rgb_array", "ansi" or None.
-        discrete: clicks instead of stick and throttle.
+        discrete: Clicks instead of stick and throttle.
 
     Attributes:
-        aircraft: the aeroplane's limits.
-        steps: steps of the running episode.
+        aircraft: The aeroplane's limits.
+        steps: Steps of the running episode.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class FlightEnv(FlightDisplay):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode.
+        """Starts an episode.
 
         Args:
-            seed: fixes all that is random from here on.
+            seed: Fixes all that is random from here on.
             options: `altitude`, `target_altitude` [m], `airspeed`, `target_airspeed` [m/s],
                 `pitch`, `alpha` [rad], `q` [rad/s], `turbulence` (a level), `trimmed` (True:
                 exactly in trim); or `state`, from `get_state`. What is not given is drawn.
@@ -108,8 +108,8 @@ class FlightEnv(FlightDisplay):
             Observation float32 `(11,)` and info.
 
         Raises:
-            ValueError: an unknown option, or a value outside the flight envelope.
-            TypeError: an option of the wrong type.
+            ValueError: An unknown option, or a value outside the flight envelope.
+            TypeError: An option of the wrong type.
         """
         super().reset(seed=seed)
         given = read_options(options, self.aircraft)
@@ -154,10 +154,10 @@ class FlightEnv(FlightDisplay):
         self._gust_w = deviation * (gusts.weight_b * self._gust_b + gusts.weight_c * self._gust_c)
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Fly for 0.2 s.
+        """Flies for 0.2 s.
 
         Args:
-            action: stick and throttle lever, `(2,)` from -1 to 1 (cut off beyond); or a number from
+            action: Stick and throttle lever, `(2,)` from -1 to 1 (cut off beyond); or a number from
                 0 to 8 in the discrete environment.
 
         Returns:
@@ -165,8 +165,8 @@ class FlightEnv(FlightDisplay):
             time limit is a wrapper's), info.
 
         Raises:
-            ResetNeeded: no episode is running.
-            ValueError: an action of the wrong shape, not finite, or outside the discrete space.
+            ResetNeeded: No episode is running.
+            ValueError: An action of the wrong shape, not finite, or outside the discrete space.
         """
         if not self._running:
             raise ResetNeeded("call reset() before step(): no episode is running")

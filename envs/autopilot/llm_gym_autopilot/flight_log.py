@@ -20,10 +20,10 @@ class FlightLog:
     """What is kept of N flights; NaN behind an early end.
 
     Attributes:
-        readings: quantities of `LOGGED`, `(4, T + 1, N)`.
+        readings: Quantities of `LOGGED`, `(4, T + 1, N)`.
         rewards: `(T, N)`.
-        causes: of early ends.
-        gusty: whether there was turbulence, `(N,)`.
+        causes: Causes of early ends.
+        gusty: Whether there was turbulence, `(N,)`.
     """
 
     def __init__(self, episodes: int) -> None:
@@ -37,9 +37,9 @@ class FlightLog:
         """Keeps what instruments of N flights, or of one, show.
 
         Args:
-            instruments: arrays `(N,)`, or floats.
-            step: index into `readings`.
-            rows: flights to keep it for: bool `(N,)`, or the index of the one.
+            instruments: Arrays `(N,)`, or floats.
+            step: Index into `readings`.
+            rows: Flights to keep it for: bool `(N,)`, or the index of the one.
         """
         for index, key in enumerate(LOGGED):
             values = np.asarray(getattr(instruments, key))
@@ -52,12 +52,12 @@ def fly_together(
     """Flies all episodes side by side, each once, in the vector environment.
 
     Args:
-        pilot: who flies.
+        pilot: Who flies.
         aircraft: name.
-        turbulence: level, or "mixed".
-        episodes: how many.
-        seed: of the first.
-        discrete: whether the pilot clicks.
+        turbulence: Level, or "mixed".
+        episodes: How many.
+        seed: Seed of the first.
+        discrete: Whether the pilot clicks.
 
     Returns:
         What was flown.
@@ -91,12 +91,12 @@ def fly_in_jsbsim(
     """Flies one episode after the other in JSBSim.
 
     Args:
-        pilot: who flies.
+        pilot: Who flies.
         aircraft: name.
-        turbulence: level, or "mixed".
-        episodes: how many.
-        seed: of the first.
-        discrete: whether the pilot clicks.
+        turbulence: Level, or "mixed".
+        episodes: How many.
+        seed: Seed of the first.
+        discrete: Whether the pilot clicks.
 
     Returns:
         What was flown.

@@ -32,8 +32,8 @@ class FlightState(gym.Env[NDArray[np.float32], Any]):
     `_flight_state` and `_restore_flight`.
 
     Attributes:
-        aircraft: the aeroplane's limits.
-        steps: steps of the running episode.
+        aircraft: The aeroplane's limits.
+        steps: Steps of the running episode.
     """
 
     aircraft: AircraftLimits
@@ -87,7 +87,7 @@ class FlightState(gym.Env[NDArray[np.float32], Any]):
             of steps is kept by its wrapper and not in here.
 
         Raises:
-            ResetNeeded: there was no episode yet.
+            ResetNeeded: There was no episode yet.
         """
         if self._noise is None:
             raise ResetNeeded("call reset() first: there is no state yet")
@@ -104,14 +104,14 @@ class FlightState(gym.Env[NDArray[np.float32], Any]):
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; everything that follows is bit for bit what followed then.
+        """Goes on from a state; everything that follows is bit for bit what followed then.
 
         Args:
-            state: from `get_state`.
+            state: From `get_state`.
 
         Raises:
-            ValueError: it is the state of another aeroplane, or something is missing.
-            TypeError: it is no mapping.
+            ValueError: It is the state of another aeroplane, or something is missing.
+            TypeError: It is no mapping.
         """
         _check_state(state, self.aircraft.name)
         self._restore_flight(state["flight"])  # first, because it may refuse

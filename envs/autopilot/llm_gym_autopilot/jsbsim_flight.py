@@ -27,13 +27,13 @@ class Flown(NamedTuple):
     """An aeroplane at the end of a step.
 
     Attributes:
-        u: velocity over the ground along body x, m/s.
-        w: velocity over the ground along body z, m/s.
-        q: pitch rate, rad/s.
-        theta: pitch angle, rad.
-        altitude: above sea level, m.
-        power: share of the largest, lagged.
-        load_factor: force along -z without gravity, in weights.
+        u: Velocity over the ground along body x, m/s.
+        w: Velocity over the ground along body z, m/s.
+        q: Pitch rate, rad/s.
+        theta: Pitch angle, rad.
+        altitude: Above sea level, m.
+        power: Share of the largest, lagged.
+        load_factor: Force along -z without gravity, in weights.
         thrust: N.
     """
 
@@ -54,7 +54,7 @@ def import_jsbsim() -> ModuleType:
         The module.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: It is not installed.
     """
     try:
         import jsbsim
@@ -73,7 +73,7 @@ def quiet(jsbsim: ModuleType) -> Iterator[None]:
     JSBSim had set is put back.
 
     Args:
-        jsbsim: the module.
+        jsbsim: The module.
     """
     base = jsbsim.FGJSBBase()
     level, variable = base.debug_lvl, os.environ.get("JSBSIM_DEBUG")
@@ -92,19 +92,19 @@ class JSBSimFlight:
 
     Args:
         aircraft: "navion", or "c172p" for JSBSim's own model, unmodified.
-        rate_hz: frames of JSBSim per second.
+        rate_hz: Frames of JSBSim per second.
 
     Attributes:
-        limits: what the task knows of the aeroplane.
-        elevator: last command, rad, trailing edge down positive. After `start` it is the one that
+        limits: What the task knows of the aeroplane.
+        elevator: Last command, rad, trailing edge down positive. After `start` it is the one that
             the flight begins with: for the c172p that of JSBSim's trim.
-        throttle: last command, 0 to 1, likewise.
-        power: the throttle behind a lag of 1 s. It drives the Navion; the c172p's engine has no
+        throttle: Last command, 0 to 1, likewise.
+        power: The throttle behind a lag of 1 s. It drives the Navion; the c172p's engine has no
             such quantity, and this only stands where its pilot would look for one.
 
     Raises:
-        ImportError: jsbsim is not installed.
-        ValueError: there is no such aeroplane, or the rate is not positive.
+        ImportError: Jsbsim is not installed.
+        ValueError: There is no such aeroplane, or the rate is not positive.
     """
 
     def __init__(self, aircraft: str = "navion", rate_hz: int = 120) -> None:
@@ -132,7 +132,7 @@ class JSBSimFlight:
         """Begins a flight in a fresh FDM.
 
         Args:
-            start: state and commands. The Navion starts exactly there; the c172p takes airspeed and
+            start: State and commands. The Navion starts exactly there; the c172p takes airspeed and
                 altitude and starts from JSBSim's trim, without perturbation.
 
         Returns:
@@ -140,7 +140,7 @@ class JSBSimFlight:
 
         Raises:
             RuntimeError: JSBSim cannot load the aeroplane.
-            ValueError: the c172p cannot hold level flight there.
+            ValueError: The c172p cannot hold level flight there.
         """
         with quiet(self._jsbsim):
             fdm = self._jsbsim.FGFDMExec(None)
@@ -166,15 +166,15 @@ class JSBSimFlight:
         Args:
             elevator: rad, trailing edge down positive.
             throttle: 0 to 1.
-            gust_u: velocity of the air along body x, m/s; it turns with the aeroplane.
-            gust_w: velocity of the air along body z, m/s.
-            seconds: a multiple of the frame's length.
+            gust_u: Velocity of the air along body x, m/s; it turns with the aeroplane.
+            gust_w: Velocity of the air along body z, m/s.
+            seconds: A multiple of the frame's length.
 
         Returns:
             The state afterwards.
 
         Raises:
-            RuntimeError: the flight has not started, or JSBSim's state is no longer finite.
+            RuntimeError: The flight has not started, or JSBSim's state is no longer finite.
             ValueError: `seconds` is no whole number of frames.
         """
         if self._fdm is None:

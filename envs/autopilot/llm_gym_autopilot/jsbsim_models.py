@@ -37,14 +37,14 @@ class Limits:
     """What the task knows of an aeroplane whose coefficients are JSBSim's own.
 
     Attributes:
-        name: as `aircraft=` takes it.
+        name: As `aircraft=` takes it.
         reference_airspeed: m/s.
-        elevator_limit: elevator angle of the full stick, rad.
-        stall_alpha: angle of attack of maximum lift, rad.
+        elevator_limit: Elevator angle of the full stick, rad.
+        stall_alpha: Angle of attack of maximum lift, rad.
         minimum_airspeed: m/s.
         maximum_airspeed: m/s.
-        minimum_load_factor: in units of gravity.
-        maximum_load_factor: in units of gravity.
+        minimum_load_factor: In units of gravity.
+        maximum_load_factor: In units of gravity.
     """
 
     name: str
@@ -75,8 +75,8 @@ class Model(Protocol):
     """What differs from one aeroplane to the other.
 
     Attributes:
-        thrust_property: where JSBSim keeps the thrust, in pounds.
-        power_lag: time constant of the power that the pilot is shown, s.
+        thrust_property: Where JSBSim keeps the thrust, in pounds.
+        power_lag: Time constant of the power that the pilot is shown, s.
     """
 
     thrust_property: str
@@ -131,7 +131,7 @@ class GeneratedModel:
     """An aeroplane of ours, from the same table as in the fast environment.
 
     Args:
-        aircraft: the table.
+        aircraft: The table.
     """
 
     thrust_property = "external_reactions/thrust/magnitude"
@@ -233,7 +233,7 @@ def make_model(name: str) -> Model:
     """The model of an aeroplane.
 
     Args:
-        name: a key of `JSBSIM_AIRCRAFT`.
+        name: A key of `JSBSIM_AIRCRAFT`.
 
     Returns:
         One for one flight after the other.

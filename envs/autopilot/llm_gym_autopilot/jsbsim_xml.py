@@ -240,8 +240,8 @@ def aircraft_xml(aircraft: Aircraft, lateral: LateralDerivatives = NAVION_LATERA
     """Describes an aeroplane in JSBSim's language.
 
     Args:
-        aircraft: the table of its longitudinal motion.
-        lateral: derivatives of its lateral motion, which only keeps it upright here.
+        aircraft: The table of its longitudinal motion.
+        lateral: Derivatives of its lateral motion, which only keeps it upright here.
 
     Returns:
         The element `fdm_config`.
@@ -262,8 +262,8 @@ def write_aircraft(aircraft: Aircraft, directory: Path) -> None:
     """Writes `directory/<name>/<name>.xml`, which JSBSim finds with `directory` as aircraft path.
 
     Args:
-        aircraft: the aeroplane; its name must be fit for a file.
-        directory: an existing folder.
+        aircraft: The aeroplane; its name must be fit for a file.
+        directory: An existing folder.
     """
     path = Path(directory) / aircraft.name / f"{aircraft.name}.xml"
     path.parent.mkdir(exist_ok=True)

@@ -56,7 +56,7 @@ def rise_time(error: Array, share: float = 0.1) -> Array:
 
     Args:
         error: `(T + 1, N)`.
-        share: of the first error.
+        share: Share of the first error.
 
     Returns:
         `(N,)`; NaN if it never became so small.
@@ -71,7 +71,7 @@ def settling_time(error: Array, band: float | Array) -> Array:
 
     Args:
         error: `(T + 1, N)`.
-        band: half of its width, in the error's unit; one number or `(N,)`.
+        band: Half of its width, in the error's unit; one number or `(N,)`.
 
     Returns:
         `(N,)`; NaN if it is outside at the end, or the flight ended early.
@@ -89,7 +89,7 @@ def overshoot(error: Array) -> Array:
     In the error's unit: Bøhn et al. divide by the first error, which can be next to nothing here.
 
     Args:
-        error: target minus actual, `(T + 1, N)`.
+        error: Target minus actual, `(T + 1, N)`.
 
     Returns:
         `(N,)`, 0 if the target was not passed.
@@ -102,7 +102,7 @@ def root_mean_square(error: Array, seconds: float = RMS_SECONDS) -> Array:
 
     Args:
         error: `(T + 1, N)`.
-        seconds: how many.
+        seconds: How many.
 
     Returns:
         `(N,)`; NaN if the flight ended early.
@@ -134,7 +134,7 @@ def flight_success(
     Args:
         altitude_error: m, `(T + 1, N)`.
         airspeed_error: m/s, `(T + 1, N)`.
-        gusty: whether the flight was in turbulence, which widens the bands; one or `(N,)`.
+        gusty: Whether the flight was in turbulence, which widens the bands; one or `(N,)`.
 
     Returns:
         `(N,)`.

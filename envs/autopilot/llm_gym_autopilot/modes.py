@@ -24,8 +24,8 @@ class Mode(NamedTuple):
     """One oscillation.
 
     Attributes:
-        real: real part of its eigenvalue, 1/s; negative if it dies out.
-        imaginary: angular frequency, rad/s.
+        real: Real part of its eigenvalue, 1/s; negative if it dies out.
+        imaginary: Angular frequency, rad/s.
     """
 
     real: float
@@ -66,10 +66,10 @@ def linearise(
     """Matrix of the motion around trimmed level flight.
 
     Args:
-        aircraft: the aeroplane.
+        aircraft: The aeroplane.
         airspeed: m/s.
         altitude: m.
-        constant_thrust: as textbooks assume; else the thrust falls with speed, as it does in
+        constant_thrust: As textbooks assume; else the thrust falls with speed, as it does in
             flight.
 
     Returns:
@@ -100,13 +100,13 @@ def modes_of_matrix(matrix: NDArray[np.float64]) -> Modes:
     """Reads the two oscillations off a `(4, 4)` matrix.
 
     Args:
-        matrix: of a linear motion.
+        matrix: Matrix of a linear motion.
 
     Returns:
         The modes, the faster one as the short period.
 
     Raises:
-        ValueError: the motion is not two oscillations.
+        ValueError: The motion is not two oscillations.
     """
     upper = sorted(
         (value for value in np.linalg.eigvals(matrix) if value.imag > 0), key=lambda v: abs(v)
@@ -126,15 +126,15 @@ def find_modes(
     """Short period and phugoid of an aeroplane in level flight.
 
     Args:
-        aircraft: the aeroplane.
+        aircraft: The aeroplane.
         airspeed: m/s.
         altitude: m.
-        constant_thrust: as in `linearise`.
+        constant_thrust: As in `linearise`.
 
     Returns:
         The modes.
 
     Raises:
-        ValueError: there are no two oscillations at this speed.
+        ValueError: There are no two oscillations at this speed.
     """
     return modes_of_matrix(linearise(aircraft, airspeed, altitude, constant_thrust=constant_thrust))

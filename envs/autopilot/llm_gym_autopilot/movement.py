@@ -37,7 +37,7 @@ def positions(
     Args:
         observation: float32 `(..., 11)`, which shows where they are now.
         moves: `(..., 2)` from -1 to 1 (cut off beyond), as shares of the largest.
-        largest: moves of stick and lever in a step.
+        largest: Moves of stick and lever in a step.
 
     Returns:
         Action of `llm_gym/Autopilot-v0`, float32 `(..., 2)` from -1 to 1.
@@ -57,12 +57,12 @@ class MovementActions(VectorWrapper):
     learns to move until it is on target, not where the controls of this one aeroplane belong.
 
     Args:
-        env: the vector environment.
-        largest: moves of stick and lever that an action of 1 is, each more than 0, at most 2.
-        rigging: largest shift of the observation's entries of elevator, and of throttle and power.
+        env: The vector environment.
+        largest: Moves of stick and lever that an action of 1 is, each more than 0, at most 2.
+        rigging: Largest shift of the observation's entries of elevator, and of throttle and power.
 
     Raises:
-        ValueError: the environment has other actions or another way to reset, or a number is out of
+        ValueError: The environment has other actions or another way to reset, or a number is out of
             range.
     """
 
@@ -93,7 +93,7 @@ class MovementActions(VectorWrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start episodes, as the environment does."""
+        """Starts episodes, as the environment does."""
         if seed is not None:
             self._rng = np.random.default_rng(seed)
         self._observation, info = self.env.reset(seed=seed, options=options)
@@ -103,7 +103,7 @@ class MovementActions(VectorWrapper):
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Move stick and throttle, and fly for 0.2 s.
+        """Moves stick and throttle, and fly for 0.2 s.
 
         Args:
             actions: `(N, 2)` from -1 to 1: shares of the largest moves.

@@ -35,7 +35,7 @@ def stream_starts(seed: int) -> tuple[int, int]:
     """First states of the two streams of a seed; neighbouring seeds start far apart.
 
     Args:
-        seed: any non-negative integer.
+        seed: Any non-negative integer.
 
     Returns:
         64-bit integers: for the starts of episodes, and for the gusts during them.
@@ -48,7 +48,7 @@ class NoiseStream:
     """One stream in Python integers.
 
     Attributes:
-        state: the counter, 64 bits. Keep it to go on from here later.
+        state: The counter, 64 bits. Keep it to go on from here later.
     """
 
     __slots__ = ("state",)
@@ -74,11 +74,11 @@ class NoiseStreams:
     """N streams side by side; row i draws what `NoiseStream` of its state would.
 
     Args:
-        state: counters, uint64 `(N,)`; they are copied.
-        dtype: of the numbers drawn, float64 or float32.
+        state: Counters, uint64 `(N,)`; they are copied.
+        dtype: Dtype of the numbers drawn, float64 or float32.
 
     Attributes:
-        state: counters, uint64 `(N,)`.
+        state: Counters, uint64 `(N,)`.
     """
 
     def __init__(self, state: NDArray[np.uint64], dtype: Any = np.float64) -> None:

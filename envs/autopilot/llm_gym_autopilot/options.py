@@ -32,14 +32,14 @@ def check_turbulence(turbulence: Any, allowed: tuple[str, ...]) -> str:
     """A turbulence level by name.
 
     Args:
-        turbulence: what the user gave.
+        turbulence: What the user gave.
         allowed: names.
 
     Returns:
         The name.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: It is none of them.
     """
     if not isinstance(turbulence, str) or turbulence not in allowed:
         raise ValueError(f"turbulence={turbulence!r} must be one of {', '.join(allowed)}")
@@ -54,17 +54,17 @@ def read_options(
     Args:
         options: `altitude`, `target_altitude` [m], `airspeed`, `target_airspeed` [m/s], `pitch`,
             `alpha` [rad], `q` [rad/s], `turbulence` (a level), `trimmed` (bool), `state`.
-        limits: of the aeroplane.
-        num_rows: number of aeroplanes; then values may also be one a row. None for a single one.
+        limits: Limits of the aeroplane.
+        num_rows: Number of aeroplanes; then values may also be one a row. None for a single one.
 
     Returns:
         The options given: numbers as float64 arrays `(num_rows,)` or `()`, levels as indices into
         `LEVELS` of the same shape.
 
     Raises:
-        ValueError: an unknown key, a value out of range, a wrong length, or options that exclude
+        ValueError: An unknown key, a value out of range, a wrong length, or options that exclude
             each other.
-        TypeError: a value of the wrong type.
+        TypeError: A value of the wrong type.
     """
     given = dict(options or {})
     for key in given:

@@ -21,8 +21,8 @@ def make_scalar_step(aircraft: Aircraft, dt: float) -> ScalarStep:
     """Makes the function that flies one step; equal to `dynamics.rk4_step`.
 
     Args:
-        aircraft: the aeroplane; its numbers become constants of the function.
-        dt: length of a step, s.
+        aircraft: The aeroplane; its numbers become constants of the function.
+        dt: Length of a step, s.
 
     Returns:
         `step(u, w, q, theta, altitude, power, elevator, throttle, gust_u, gust_w)`, whose result is

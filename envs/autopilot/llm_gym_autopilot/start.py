@@ -24,13 +24,13 @@ class Draw(NamedTuple):
         altitude: m.
         target_altitude: m.
         target_airspeed: m/s.
-        level: index of the turbulence level in `LEVELS`.
-        pitch_offset: from the trimmed pitch angle, rad.
-        alpha_offset: from the trimmed angle of attack, rad.
-        q: pitch rate, rad/s.
-        gust_a: state of the longitudinal gust's filter.
-        gust_b: first state of the vertical gust's filter.
-        gust_c: second state of it.
+        level: Index of the turbulence level in `LEVELS`.
+        pitch_offset: From the trimmed pitch angle, rad.
+        alpha_offset: From the trimmed angle of attack, rad.
+        q: Pitch rate, rad/s.
+        gust_a: State of the longitudinal gust's filter.
+        gust_b: First state of the vertical gust's filter.
+        gust_c: Second state of it.
     """
 
     airspeed: Any
@@ -50,14 +50,14 @@ class Start(NamedTuple):
     """State and commands of an aeroplane at the beginning of an episode.
 
     Attributes:
-        u: inertial velocity along x, m/s.
-        w: inertial velocity along z, m/s.
-        q: pitch rate, rad/s.
-        theta: pitch angle, rad.
+        u: Inertial velocity along x, m/s.
+        w: Inertial velocity along z, m/s.
+        q: Pitch rate, rad/s.
+        theta: Pitch angle, rad.
         altitude: m.
-        power: share of the largest.
-        elevator: last command, rad.
-        throttle: last command.
+        power: Share of the largest.
+        elevator: Last command, rad.
+        throttle: Last command.
         airspeed: m/s, without gusts.
     """
 
@@ -85,9 +85,9 @@ def draw_start(
     Everything is drawn whatever is given, so that the rest of an episode does not depend on it.
 
     Args:
-        noise: stream of one aeroplane or streams of many; they move on.
-        turbulence: a level, or "mixed" for one of the training levels at random.
-        given: options as `read_options` returns them.
+        noise: Stream of one aeroplane or streams of many; they move on.
+        turbulence: A level, or "mixed" for one of the training levels at random.
+        given: Options as `read_options` returns them.
 
     Returns:
         Numbers, or arrays of the streams' length.
@@ -128,15 +128,15 @@ def start_of(aircraft: Aircraft, draw: Draw, given: Mapping[str, Any]) -> Start:
     """The state a draw means for an aeroplane: near its trim.
 
     Args:
-        aircraft: the aeroplane.
-        draw: from `draw_start`.
-        given: options as `read_options` returns them.
+        aircraft: The aeroplane.
+        draw: From `draw_start`.
+        given: Options as `read_options` returns them.
 
     Returns:
         Numbers or arrays, as in the draw.
 
     Raises:
-        ValueError: a trimmed start was asked for where the engine cannot hold level flight.
+        ValueError: A trimmed start was asked for where the engine cannot hold level flight.
     """
     controls = trim(aircraft, draw.airspeed, draw.altitude)
     if given.get("trimmed") and np.max(controls.throttle) > 1.0:

@@ -85,7 +85,7 @@ def action_space(discrete: bool) -> spaces.Box | spaces.Discrete:
     """Space of one aeroplane's action.
 
     Args:
-        discrete: nine combinations of clicks instead of stick and throttle.
+        discrete: Nine combinations of clicks instead of stick and throttle.
 
     Returns:
         `Discrete(9)` or `Box(-1, 1, (2,), float32)`.
@@ -99,8 +99,8 @@ def commands(action: NDArray[np.floating[Any]], elevator_limit: float) -> tuple[
     """Elevator and throttle of continuous actions.
 
     Args:
-        action: stick and throttle lever, `(..., 2)`, each from -1 to 1 (cut off beyond).
-        elevator_limit: elevator angle of the full stick, rad.
+        action: Stick and throttle lever, `(..., 2)`, each from -1 to 1 (cut off beyond).
+        elevator_limit: Elevator angle of the full stick, rad.
 
     Returns:
         Elevator [rad, trailing edge down positive] and throttle [0 to 1], `(...)` each.
@@ -114,8 +114,8 @@ def clicked(action: Any, elevator: Any, throttle: Any, elevator_limit: float) ->
 
     Args:
         action: `3 * stick + throttle`, each 0 (nose down, less), 1 (none) or 2 (nose up, more).
-        elevator: last command, rad.
-        throttle: last command.
+        elevator: Last command, rad.
+        throttle: Last command.
         elevator_limit: rad.
 
     Returns:
@@ -136,8 +136,8 @@ def reward_terms(
     Args:
         altitude_error: m.
         airspeed_error: m/s.
-        elevator_move: change of the elevator command in this step, rad.
-        throttle_move: change of the throttle command.
+        elevator_move: Change of the elevator command in this step, rad.
+        throttle_move: Change of the throttle command.
 
     Returns:
         Three terms, each zero or negative; the reward is 1 plus their sum.

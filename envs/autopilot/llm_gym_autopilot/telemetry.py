@@ -11,23 +11,23 @@ class Telemetry(NamedTuple):
     """State of one aeroplane (floats) or of N (arrays `(N,)`), at the end of the last step.
 
     Attributes:
-        altitude_m: above sea level.
-        airspeed_mps: true airspeed.
-        climb_mps: rate of climb.
-        pitch_deg: pitch angle.
-        alpha_deg: angle of attack.
-        pitch_rate_dps: degrees per second.
-        load_factor: lift-ward acceleration the pilot feels, 1 in level flight.
-        elevator_deg: last command, trailing edge down positive.
-        throttle: last command, 0 to 1.
-        power: the engine's power as a share of the largest.
+        altitude_m: Above sea level.
+        airspeed_mps: True airspeed.
+        climb_mps: Rate of climb.
+        pitch_deg: Pitch angle.
+        alpha_deg: Angle of attack.
+        pitch_rate_dps: Degrees per second.
+        load_factor: Lift-ward acceleration the pilot feels, 1 in level flight.
+        elevator_deg: Last command, trailing edge down positive.
+        throttle: Last command, 0 to 1.
+        power: The engine's power as a share of the largest.
         thrust_n: newton.
-        target_altitude_m: what to fly at.
-        target_airspeed_mps: what to fly at.
-        altitude_error_m: target minus actual.
-        airspeed_error_mps: target minus actual.
-        gust_mps: vertical gust, upward positive.
-        gust_longitudinal_mps: gust along the aeroplane's nose, from behind positive.
+        target_altitude_m: What to fly at.
+        target_airspeed_mps: What to fly at.
+        altitude_error_m: Target minus actual.
+        airspeed_error_mps: Target minus actual.
+        gust_mps: Vertical gust, upward positive.
+        gust_longitudinal_mps: Gust along the aeroplane's nose, from behind positive.
     """
 
     altitude_m: Any

@@ -32,11 +32,11 @@ class TrainingWatch(BaseCallback):
             model.learn(1_000_000, callback=watch, log_interval=None)
 
     Args:
-        pilot_of: makes a pilot of the algorithm, such as `pilots.network.network_of`.
-        every: steps between two looks; the first is at the start, the last at the end.
-        episodes: of each level.
-        levels: of turbulence.
-        console: where to draw; None is standard error, which leaves standard output to results.
+        pilot_of: Makes a pilot of the algorithm, such as `pilots.network.network_of`.
+        every: Steps between two looks; the first is at the start, the last at the end.
+        episodes: Episodes of each level.
+        levels: Levels of turbulence.
+        console: Where to draw; None is standard error, which leaves standard output to results.
 
     Raises:
         ValueError: `every` or `episodes` is not positive.

@@ -18,9 +18,9 @@ class Trim(NamedTuple):
     """Controls of steady level flight; pitch angle and angle of attack are the same there.
 
     Attributes:
-        alpha: angle of attack, rad.
+        alpha: Angle of attack, rad.
         elevator: rad, trailing edge down positive.
-        throttle: share of the engine's power; above 1 where the engine cannot hold the flight.
+        throttle: Share of the engine's power; above 1 where the engine cannot hold the flight.
     """
 
     alpha: Any
@@ -35,7 +35,7 @@ def trim(aircraft: Aircraft, airspeed: Any, altitude: Any) -> Trim:
     flight path the thrust; what remains, lift against weight, is one equation for Newton's method.
 
     Args:
-        aircraft: the aeroplane.
+        aircraft: The aeroplane.
         airspeed: m/s, any shape.
         altitude: m, same shape.
 

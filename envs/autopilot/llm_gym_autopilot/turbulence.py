@@ -29,13 +29,13 @@ def gust_deviation(level: str) -> float:
     """Standard deviation of the gusts of a level, m/s.
 
     Args:
-        level: one of `LEVELS`.
+        level: One of `LEVELS`.
 
     Returns:
         The deviation.
 
     Raises:
-        ValueError: there is no such level.
+        ValueError: There is no such level.
     """
     if level not in LEVELS:
         raise ValueError(f"turbulence={level!r} must be one of {', '.join(LEVELS)}")
@@ -54,8 +54,8 @@ class DrydenFilter:
     3e-5 of c's variance at T = 10 s.
 
     Args:
-        airspeed: speed through the field, m/s.
-        dt: length of a step, s.
+        airspeed: Speed through the field, m/s.
+        dt: Length of a step, s.
     """
 
     def __init__(self, airspeed: float, dt: float) -> None:

@@ -47,7 +47,7 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
     | `render_mode` | "rgb_array": one picture a row | None |
 
     Raises:
-        ValueError: a parameter is out of range or unknown.
+        ValueError: A parameter is out of range or unknown.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 -- Gymnasium's own attribute
@@ -98,19 +98,19 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         seed: int | Sequence[int] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start an episode in every row, or in those of `options["reset_mask"]`.
+        """Starts an episode in every row, or in those of `options["reset_mask"]`.
 
         Args:
-            seed: row i gets seed + i, or the i-th of N seeds.
-            options: as in `AutopilotEnv.reset`, each value for all rows or one a row, and
+            seed: Row i gets seed + i, or the i-th of N seeds.
+            options: As in `AutopilotEnv.reset`, each value for all rows or one a row, and
                 `reset_mask`, bool `(N,)`: which rows start anew.
 
         Returns:
             Observations float32 `(N, 11)` and an empty info.
 
         Raises:
-            ValueError: an unknown option, or a value outside the flight envelope.
-            TypeError: an option of the wrong type.
+            ValueError: An unknown option, or a value outside the flight envelope.
+            TypeError: An option of the wrong type.
         """
         seeds = self._row_seeds(seed)
         super().reset(seed=None if seeds is None else int(seeds[0]))
@@ -167,7 +167,7 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         NDArray[np.bool_],
         dict[str, Any],
     ]:
-        """Fly all aeroplanes for 0.2 s.
+        """Flies all aeroplanes for 0.2 s.
 
         Args:
             actions: `(N, 2)` from -1 to 1 (cut off beyond); or integers `(N,)` from 0 to 8.
@@ -177,9 +177,9 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
             `(N,)`, infos of the rows that ended.
 
         Raises:
-            ResetNeeded: before the first reset, or (mode DISABLED) rows have ended and were not
+            ResetNeeded: Before the first reset, or (mode DISABLED) rows have ended and were not
                 reset.
-            ValueError: actions of the wrong shape, not finite, or outside the discrete space.
+            ValueError: Actions of the wrong shape, not finite, or outside the discrete space.
         """
         self._need_episodes("step()")
         fleet = self._fleet
@@ -297,7 +297,7 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
             Arrays `(N,)`, as copies.
 
         Raises:
-            ResetNeeded: there was no episode yet.
+            ResetNeeded: There was no episode yet.
         """
         self._need_episodes("telemetry()")
         return self._fleet.telemetry()
@@ -309,7 +309,7 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
             Arrays and plain values, for `set_state` or `reset(options={"state": ...})`.
 
         Raises:
-            ResetNeeded: there was no episode yet.
+            ResetNeeded: There was no episode yet.
         """
         self._need_episodes("get_state()")
         return {
@@ -321,14 +321,14 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; what follows is bit for bit what followed then.
+        """Goes on from a state; what follows is bit for bit what followed then.
 
         Args:
-            state: from `get_state` of an environment of the same size and dtype.
+            state: From `get_state` of an environment of the same size and dtype.
 
         Raises:
-            ValueError: it is of another size, dtype or aeroplane, or something is missing.
-            TypeError: it is no mapping.
+            ValueError: It is of another size, dtype or aeroplane, or something is missing.
+            TypeError: It is no mapping.
         """
         self._check_state(state)
         self._fleet.set_state(state["fleet"])
@@ -353,8 +353,8 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         """One picture a row, uint8 `(400, 600, 3)` each, in mode "rgb_array".
 
         Raises:
-            DependencyNotInstalled: pygame is missing.
-            ResetNeeded: there was no episode yet.
+            DependencyNotInstalled: Pygame is missing.
+            ResetNeeded: There was no episode yet.
         """
         from llm_gym_autopilot.rendering import Cockpit, CockpitFrame
 

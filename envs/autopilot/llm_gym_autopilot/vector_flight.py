@@ -87,8 +87,8 @@ def sin_cos(angle: Array, sin: Array, cos: Array, scratch: Array) -> None:
 
     Args:
         angle: rad, `(N,)`.
-        sin: receives the sine.
-        cos: receives the cosine.
+        sin: Receives the sine.
+        cos: Receives the cosine.
         scratch: overwritten.
     """
     if angle.dtype == np.float32:
@@ -110,13 +110,13 @@ class VectorFlight:
     It works in the caller's arrays, float64 or float32, and on them alone.
 
     Args:
-        aircraft: the aeroplane.
-        dt: length of a step, s.
+        aircraft: The aeroplane.
+        dt: Length of a step, s.
         state: h, u, w, q, theta, `(5, N)`.
-        power: share of the largest, `(N,)`.
-        lift: receives the force along -z per mass, m/s^2 `(N,)`, as the last stage of a step saw
+        power: Share of the largest, `(N,)`.
+        lift: Receives the force along -z per mass, m/s^2 `(N,)`, as the last stage of a step saw
             it.
-        thrust: receives the thrust per mass, m/s^2 `(N,)`, likewise.
+        thrust: Receives the thrust per mass, m/s^2 `(N,)`, likewise.
     """
 
     def __init__(
@@ -138,8 +138,8 @@ class VectorFlight:
         Args:
             elevator: rad, trailing edge down positive, `(N,)`.
             throttle: 0 to 1, `(N,)`.
-            gust_u: velocity of the air along x, m/s `(N,)`.
-            gust_w: velocity of the air along z, m/s `(N,)`.
+            gust_u: Velocity of the air along x, m/s `(N,)`.
+            gust_w: Velocity of the air along z, m/s `(N,)`.
         """
         c = self._constants
         state, power, scratch = self._state, self._power, self._scratch

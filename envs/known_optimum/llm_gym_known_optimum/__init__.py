@@ -1,9 +1,9 @@
 """Problems whose optimum is known exactly, for holding algorithms against.
 
-Vocabularies and answers are so small that all answers can be listed. So ``log Z``, ``J*``, ``pi*``
-and ``V*`` are numbers, and so are the objective, the divergences and the expected gradient of any
-policy. Importing the package registers ``llm_gym/KnownOptimum-v0``; nothing heavy is imported until
-it is used. ``transformers`` knows the tabular language model once one of the names below was asked
+Vocabularies and answers are so small that all answers can be listed. So `log Z`, `J*`, `pi*`
+and `V*` are numbers, and so are the objective, the divergences and the expected gradient of any
+policy. Importing the package registers `llm_gym/KnownOptimum-v0`; nothing heavy is imported until
+it is used. `transformers` knows the tabular language model once one of the names below was asked
 for.
 """
 

@@ -13,16 +13,16 @@ __all__ = ["EstimatorFigures", "estimator_figures"]
 
 @dataclass(frozen=True)
 class EstimatorFigures:
-    """What K samples of a gradient estimator say about it; ``g`` is the exact gradient.
+    """What K samples of a gradient estimator say about it; `g` is the exact gradient.
 
     Squared lengths of means of K samples contain the noise of the mean; it is taken out, so that
     an estimator without bias has a bias of about 0 (and as often slightly below as above).
 
     Attributes:
         samples: K.
-        scale: The factor by which the mean is best explained: ``<mean, g> / |g|^2``. Estimators
+        scale: The factor by which the mean is best explained: `<mean, g> / |g|^2`. Estimators
             that divide by a standard deviation are longer than the gradient, with no harm done.
-        bias: ``|mean - g|^2 / |g|^2``.
+        bias: `|mean - g|^2 / |g|^2`.
         direction_bias: The same after dividing the estimator by its `scale`: bias that no learning
             rate can undo.
         direction_bias_error: Standard error of `direction_bias`, by jackknife over samples.
@@ -45,11 +45,11 @@ class EstimatorFigures:
 
 
 def estimator_figures(samples: torch.Tensor, exact: torch.Tensor) -> EstimatorFigures:
-    """Compare independent samples of a gradient estimator with the exact gradient.
+    """Compares independent samples of a gradient estimator with the exact gradient.
 
     Args:
-        samples: float ``(K, D)``, K at least 3.
-        exact: float ``(D,)``, not zero.
+        samples: float `(K, D)`, K at least 3.
+        exact: float `(D,)`, not zero.
 
     Raises:
         ValueError: Shapes do not fit, or there is nothing to compare with.

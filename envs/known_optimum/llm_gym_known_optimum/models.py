@@ -23,9 +23,9 @@ _TOKENS_PER_PASS = 16_384
 
 
 def make_tokenizer(tree: AnswerTree) -> PreTrainedTokenizerFast:
-    """A tokenizer of the words ``w0 w1 ...`` and, where answers can end early, ``<eos>`` after.
+    """A tokenizer of the words `w0 w1 ...` and, where answers can end early, `<eos>` after.
 
-    It has no padding token: every id is an action. Pass ``pad_token_id`` to whatever needs one;
+    It has no padding token: every id is an action. Pass `pad_token_id` to whatever needs one;
     masks say what is padding.
 
     Args:
@@ -44,7 +44,7 @@ def make_tokenizer(tree: AnswerTree) -> PreTrainedTokenizerFast:
 
 
 def prompt_ids(tree: AnswerTree, n_prompts: int) -> torch.Tensor:
-    """Prompts: the numbers from 0 written with words as digits, int64 ``(P, prompt length)``."""
+    """Prompts: the numbers from 0 written with words as digits, int64 `(P, prompt length)`."""
     length = max(1, math.ceil(round(math.log(n_prompts, tree.n_words), 9)))
     return torch.from_numpy(tree.words(length)[:n_prompts].copy())
 
@@ -55,14 +55,14 @@ def make_reference(
     """A reference model with random weights, in evaluation mode.
 
     Args:
-        kind: ``"tabular"``: a table of logits, normal with standard deviation `spread`; or
-            ``"transformer"``: GPT-2 of one layer and width 16 with an output layer of its own (a
+        kind: `"tabular"`: a table of logits, normal with standard deviation `spread`; or
+            `"transformer"`: GPT-2 of one layer and width 16 with an output layer of its own (a
             few thousand parameters), which shares what it learns between prefixes.
         tree: The answers.
         n_prompts: P.
         spread: How far the model is from uniform: the logits' standard deviation (over prefixes,
             for the transformer that of the output layer's contributions).
-        seed: Of the weights; the global generator is left as it was.
+        seed: Seed of the weights; the global generator is left as it was.
 
     Raises:
         ValueError: The kind is unknown.
@@ -115,13 +115,13 @@ def action_log_probs(model: Any, tree: AnswerTree, prompts: torch.Tensor) -> Lay
 
     Args:
         model: A causal language model whose vocabulary is the tree's actions, or an
-            :class:`llm_gym.TransformerActorCriticPolicy`, whose temperature, top-k and top-p then
+            `llm_gym.TransformerActorCriticPolicy`, whose temperature, top-k and top-p then
             count.
         tree: The answers.
-        prompts: int64 ``(P, prompt length)``.
+        prompts: int64 `(P, prompt length)`.
 
     Returns:
-        ``T`` tensors ``(P, V^d, A)``, float64.
+        `T` tensors `(P, V^d, A)`, float64.
 
     Raises:
         ValueError: The vocabulary is another one.
@@ -172,7 +172,7 @@ def _asked_log_probs(
 
 
 def word_codes(text: str, n_words: int) -> list[int]:
-    """The words of a text ``"w3 w0"`` as numbers.
+    """The words of a text `"w3 w0"` as numbers.
 
     Raises:
         ValueError: Something in it is no word of the vocabulary.

@@ -34,13 +34,13 @@ class Evaluation:
     """A policy, exactly; means over prompts, divergences in nats of whole answers.
 
     Attributes:
-        objective: ``J = E[r] - beta KL(pi || pi_ref)``.
-        reward: ``E[r]``.
-        kl_to_reference: ``KL(pi || pi_ref)``.
-        kl_to_optimum: ``KL(pi || pi*)``.
+        objective: `J = E[r] - beta KL(pi || pi_ref)`.
+        reward: `E[r]`.
+        kl_to_reference: `KL(pi || pi_ref)`.
+        kl_to_optimum: `KL(pi || pi*)`.
         length: Mean number of words of an answer.
-        j_over_jstar: ``J / J*``.
-        gain: ``(J - J_ref) / (J* - J_ref)``: 0 is the reference model, 1 the optimum.
+        j_over_jstar: `J / J*`.
+        gain: `(J - J_ref) / (J* - J_ref)`: 0 is the reference model, 1 the optimum.
     """
 
     objective: float
@@ -59,25 +59,25 @@ class Evaluation:
 class KnownOptimum:
     """A vocabulary, a length, a reference model, rewards of all answers, and a price of divergence.
 
-    The objective is ``J(pi) = mean over prompts of E[r] - beta KL(pi || pi_ref)``. Arrays over
-    answers are ``(P, Y)``: prompts, answers (in the order of :class:`AnswerTree`); arrays over
+    The objective is `J(pi) = mean over prompts of E[r] - beta KL(pi || pi_ref)`. Arrays over
+    answers are `(P, Y)`: prompts, answers (in the order of `AnswerTree`); arrays over
     prefixes come layer by layer. All are float64.
 
     Args:
         tree: The answers.
-        rewards: ``(P, Y)`` or, for one prompt, ``(Y,)``.
+        rewards: `(P, Y)` or, for one prompt, `(Y,)`.
         reference: The reference model, a causal language model whose vocabulary is the tree's
             actions.
         beta: Price of a nat of divergence from it, > 0.
 
     Attributes:
         tree: The answers.
-        rewards: float64 ``(P, Y)``.
+        rewards: float64 `(P, Y)`.
         reference_model: The reference model.
         beta: Price of a nat.
-        prompts: int64 ``(P, prompt length)``.
+        prompts: int64 `(P, prompt length)`.
         reference: Log-probabilities of the reference model's actions, layer by layer.
-        optimum: Optimal policy, ``V*`` and ``Q*``, layer by layer.
+        optimum: Optimal policy, `V*` and `Q*`, layer by layer.
 
     Raises:
         ValueError: Shapes do not fit, a reward is not finite, or beta is not positive.
@@ -127,15 +127,15 @@ class KnownOptimum:
         """A problem of one of the reward families, drawn with a seed.
 
         Args:
-            family: See :func:`draw_rewards`.
+            family: See `draw_rewards`.
             vocab_size: Words V.
             length: Most words of an answer.
             num_prompts: P; every prompt has rewards of its own.
             ends_early: Whether one token more ends the answer; None: in family "length" alone.
-            reference: ``"tabular"`` or ``"transformer"``, see :func:`make_reference`.
+            reference: `"tabular"` or `"transformer"`, see `make_reference`.
             reference_spread: How far the reference model is from uniform.
             beta: Price of a nat of divergence.
-            problem_seed: Of rewards and reference model.
+            problem_seed: Problem seed of rewards and reference model.
 
         Raises:
             ValueError: An argument has a value that is not allowed.
@@ -164,34 +164,34 @@ class KnownOptimum:
 
     @property
     def log_z(self) -> NDArray[np.float64]:
-        """Logarithm of ``Z = E_ref[exp(r / beta)]``, ``(P,)``."""
+        """Logarithm of `Z = E_ref[exp(r / beta)]`, `(P,)`."""
         return self.optimum.values[0][:, 0].numpy() / self.beta
 
     @property
     def optimal_objective(self) -> float:
-        """``J* = beta log Z``, mean over prompts."""
+        """`J* = beta log Z`, mean over prompts."""
         return self.beta * float(self.log_z.mean())
 
     @property
     def reference_objective(self) -> float:
-        """``J`` of the reference model: its expected reward."""
+        """`J` of the reference model: its expected reward."""
         return float(self.objective(self.reference))
 
     @property
     def optimal_answers(self) -> NDArray[np.float64]:
-        """``pi*(y) = pi_ref(y) exp(r(y) / beta) / Z``, ``(P, Y)``."""
+        """`pi*(y) = pi_ref(y) exp(r(y) / beta) / Z`, `(P, Y)`."""
         return self.answer_probabilities(self.optimum.log_probs)
 
     @property
     def reference_answers(self) -> NDArray[np.float64]:
-        """``pi_ref(y)``, ``(P, Y)``."""
+        """`pi_ref(y)`, `(P, Y)`."""
         return self.answer_probabilities(self.reference)
 
     def best_of_n(self, n: float) -> list[BestOfN]:
         """Best-of-n of the reference model by the reward, exactly, one result a prompt.
 
         Args:
-            n: Answers drawn, 1 or more (:func:`llm_gym.statistics.best_of_n.best_of_n`).
+            n: Answers drawn, 1 or more (`llm_gym.statistics.best_of_n.best_of_n`).
         """
         return [
             best_of_n(p, r, n)[0] for p, r in zip(self.reference_answers, self.rewards, strict=True)
@@ -200,7 +200,7 @@ class KnownOptimum:
     # ------------------------------------------------------------------ any policy
 
     def policy(self, model: Any) -> Layers:
-        """Log-probabilities of a model's actions, layer by layer (:func:`action_log_probs`).
+        """Log-probabilities of a model's actions, layer by layer (`action_log_probs`).
 
         Args:
             model: A causal language model or an `llm_gym` policy.
@@ -208,21 +208,21 @@ class KnownOptimum:
         return action_log_probs(model, self.tree, self.prompts)
 
     def answer_probabilities(self, policy: Layers) -> NDArray[np.float64]:
-        """Probability of each answer, ``(P, Y)``."""
+        """Probability of each answer, `(P, Y)`."""
         with torch.no_grad():
             return self.tree.answer_log_probs(policy).exp().numpy()
 
     def objective(self, policy: Layers) -> torch.Tensor:
-        """``J``, a scalar, differentiable: the exact sum over all answers."""
+        """`J`, a scalar, differentiable: the exact sum over all answers."""
         penalty = sequence_kl(self.tree, policy, self.reference)  # (P,)
         return (self.expected_reward(policy) - self.beta * penalty).mean()
 
     def expected_reward(self, policy: Layers) -> torch.Tensor:
-        """``E[r]`` of each prompt, ``(P,)``, differentiable."""
+        """`E[r]` of each prompt, `(P,)`, differentiable."""
         return (self.tree.answer_log_probs(policy).exp() * self._rewards).sum(1)
 
     def values(self, policy: Layers) -> tuple[Layers, Layers]:
-        """``V`` and ``Q`` of a policy: what a perfect critic says (:func:`policy_values`)."""
+        """`V` and `Q` of a policy: what a perfect critic says (`policy_values`)."""
         return policy_values(self.tree, policy, self.reference, self._rewards, self.beta)
 
     @torch.no_grad()
@@ -248,14 +248,14 @@ class KnownOptimum:
         )
 
     def gradient(self, model: Any, parameters: list[torch.nn.Parameter]) -> torch.Tensor:
-        """Exact gradient of ``J`` in a model's parameters, flat.
+        """Exact gradient of `J` in a model's parameters, flat.
 
         Args:
             model: A causal language model or an `llm_gym` policy.
-            parameters: D numbers in all; those that ``J`` does not depend on get zeros.
+            parameters: D numbers in all; those that `J` does not depend on get zeros.
 
         Returns:
-            float64 ``(D,)``.
+            float64 `(D,)`.
         """
         with torch.enable_grad():
             objective = self.objective(self.policy(model))
@@ -290,13 +290,13 @@ class KnownOptimum:
         return float(self.rewards[texts.index(prompt), answer])
 
     def save_reference(self, directory: str | Path) -> str:
-        """Write the reference model and the tokenizer where a policy can load them.
+        """Writes the reference model and the tokenizer where a policy can load them.
 
         Args:
             directory: Made if it is not there.
 
         Returns:
-            The directory, for ``policy_kwargs=dict(model=...)``.
+            The directory, for `policy_kwargs=dict(model=...)`.
         """
         self.reference_model.save_pretrained(directory)
         self.tokenizer().save_pretrained(directory)

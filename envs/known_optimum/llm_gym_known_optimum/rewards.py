@@ -35,19 +35,19 @@ def draw_rewards(family: str, tree: AnswerTree, n_prompts: int, seed: int) -> Fl
     Args:
         family: One of `FAMILIES`:
 
-            - ``"unique"``: one best answer; the share of its leading words that are right.
-            - ``"additive"``: a sum over places of what a word is worth there.
-            - ``"interaction"``: a sum over neighbouring words of what the pair is worth; averaged
+            - `"unique"`: one best answer; the share of its leading words that are right.
+            - `"additive"`: a sum over places of what a word is worth there.
+            - `"interaction"`: a sum over neighbouring words of what the pair is worth; averaged
               over its neighbour, every word is worth the same.
-            - ``"length"``: half the mean worth of the words, half the answer's length. Where
+            - `"length"`: half the mean worth of the words, half the answer's length. Where
               answers can end early, it pays to go on whatever is said.
-            - ``"sparse"``: 1 for one answer in twenty, else 0.
+            - `"sparse"`: 1 for one answer in twenty, else 0.
         tree: The answers.
         n_prompts: P.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
-        float64 ``(P, Y)`` in [0, 1].
+        float64 `(P, Y)` in [0, 1].
 
     Raises:
         ValueError: The family is unknown, or "interaction" has no neighbours.
@@ -109,7 +109,7 @@ def _sparse(tree: AnswerTree, rng: np.random.Generator) -> Floats:
 
 
 def _by_length(tree: AnswerTree, score: Callable[[NDArray[np.int64]], Floats]) -> Floats:
-    """`score` of all words of one length, ``(V^d, d)`` to ``(V^d,)``, for the lengths there are."""
+    """`score` of all words of one length, `(V^d, d)` to `(V^d,)`, for the lengths there are."""
     return np.concatenate([score(tree.words(int(d))) for d in np.unique(tree.answer_lengths)])
 
 

@@ -29,8 +29,8 @@ __all__ = ["TabularConfig", "TabularLM", "TabularModel"]
 class TabularConfig(PretrainedConfig):
     """Which prefixes the table has rows for.
 
-    Token ids ``0 .. n_words - 1`` are words; all others end an answer. A prompt is a number
-    ``0 .. n_prompts - 1`` written with ``prompt_length`` words as its digits.
+    Token ids `0 .. n_words - 1` are words; all others end an answer. A prompt is a number
+    `0 .. n_prompts - 1` written with `prompt_length` words as its digits.
 
     Args:
         vocab_size: Number of token ids, words and the others.
@@ -102,12 +102,12 @@ class TabularModel(_TabularBase):
         use_cache: bool | None = None,
         **_: Any,
     ) -> BaseModelOutputWithPast:
-        """One-hot prefixes, float ``(B, S, H)``, all zero where the table has no row.
+        """One-hot prefixes, float `(B, S, H)`, all zero where the table has no row.
 
         Args:
-            input_ids: int64 ``(B, S)``.
-            attention_mask: ``(B, K)``, zero at tokens that are not there (left padding too), for
-                the ``K`` tokens that end with ``input_ids``.
+            input_ids: int64 `(B, S)`.
+            attention_mask: `(B, K)`, zero at tokens that are not there (left padding too), for
+                the `K` tokens that end with `input_ids`.
             past_key_values: What was read before.
             use_cache: Make a cache where none is given.
         """
@@ -129,7 +129,7 @@ class TabularModel(_TabularBase):
 class TabularLM(_TabularBase, GenerationMixin):
     """The table of logits as a causal language model.
 
-    ``AutoModelForCausalLM.from_pretrained`` loads its directory once
+    `AutoModelForCausalLM.from_pretrained` loads its directory once
     this module is imported.
     """
 
@@ -151,7 +151,7 @@ class TabularLM(_TabularBase, GenerationMixin):
         use_cache: bool | None = None,
         **_: Any,
     ) -> CausalLMOutputWithPast:
-        """Logits, float ``(B, S, V)``; arguments as of :meth:`TabularModel.forward`."""
+        """Logits, float `(B, S, V)`; arguments as of `TabularModel.forward`."""
         output = self.model(input_ids, attention_mask, past_key_values, use_cache)
         return CausalLMOutputWithPast(
             logits=self.lm_head(output.last_hidden_state),
@@ -168,12 +168,12 @@ def prefix_nodes(
     a number.
 
     Args:
-        tokens: int64 ``(B, K)``.
-        visible: ``(B, K)``, zero at tokens to pass over; ``None`` is all.
-        config: Of the table.
+        tokens: int64 `(B, K)`.
+        visible: `(B, K)`, zero at tokens to pass over; `None` is all.
+        config: Config of the table.
 
     Returns:
-        int64 ``(B, K)``.
+        int64 `(B, K)`.
     """
     n_words, prompt_length = config.n_words, config.prompt_length
     offsets = tokens.new_tensor(

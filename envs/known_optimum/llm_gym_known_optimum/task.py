@@ -72,9 +72,9 @@ class KnownOptimumEnv(TextGenerationEnv):
     ## Description
     A few words, a few places, and a reward for every answer, drawn with a seed. There are so few
     answers that all of them can be listed, so what reinforcement learning with a penalty
-    ``beta KL(pi || pi_ref)`` should find is a known number and a known distribution: `problem`
-    (a :class:`KnownOptimum`) has both, and the exact figures of any policy. The penalty itself is
-    the learner's business, as always: pass ``kl_coef=env.unwrapped.problem.beta``.
+    `beta KL(pi || pi_ref)` should find is a known number and a known distribution: `problem`
+    (a `KnownOptimum`) has both, and the exact figures of any policy. The penalty itself is
+    the learner's business, as always: pass `kl_coef=env.unwrapped.problem.beta`.
 
     ## Action Space
     `Discrete(V)`, the next word; `Discrete(V + 1)` where answers can end early: V ends them.
@@ -139,8 +139,8 @@ class KnownOptimumEnv(TextGenerationEnv):
     - v0: first version.
 
     Raises:
-        TypeError: an argument has the wrong type, or is unknown.
-        ValueError: an argument has a value that is not allowed; the message says what to do.
+        TypeError: An argument has the wrong type, or is unknown.
+        ValueError: An argument has a value that is not allowed; the message says what to do.
     """
 
     def __init__(self, **arguments: Any) -> None:
@@ -152,7 +152,7 @@ class KnownOptimumVectorEnv(TextGenerationVectorEnv):
     """N rows of `KnownOptimumEnv`, stepped together.
 
     Args:
-        **arguments: those of `KnownOptimumEnv` and of `TextGenerationVectorEnv`.
+        **arguments: Those of `KnownOptimumEnv` and of `TextGenerationVectorEnv`.
     """
 
     def __init__(self, **arguments: Any) -> None:

@@ -1,9 +1,9 @@
 """All answers of up to T words, as the tree of their prefixes.
 
-Arrays go layer by layer. Layer d holds the ``V^d`` prefixes of d words, a prefix being the number
-whose digits its words are, so the children of node ``n`` are ``n V .. n V + V - 1``. Where answers
-may end early there is one action more, which ends the answer. ``P`` prompts share one tree; ``A``
-is the number of actions and ``Y`` that of answers.
+Arrays go layer by layer. Layer d holds the `V^d` prefixes of d words, a prefix being the number
+whose digits its words are, so the children of node `n` are `n V .. n V + V - 1`. Where answers
+may end early there is one action more, which ends the answer. `P` prompts share one tree; `A`
+is the number of actions and `Y` that of answers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_ANSWERS", "AnswerTree", "Layers"]
 
 Layers: TypeAlias = "tuple[torch.Tensor, ...]"
-"""One tensor for each layer ``d < T``: ``(P, V^d, A)`` for actions, ``(P, V^d)`` for prefixes."""
+"""One tensor for each layer `d < T`: `(P, V^d, A)` for actions, `(P, V^d)` for prefixes."""
 
 MAX_ANSWERS = 1_000_000
 """More answers than this are refused: arrays over them are held in memory at once."""
@@ -65,7 +65,7 @@ class AnswerTree:
 
     @cached_property
     def answer_lengths(self) -> NDArray[np.int64]:
-        """Number of words of each answer, int64 ``(Y,)``."""
+        """Number of words of each answer, int64 `(Y,)`."""
         lengths = range(self.length + 1) if self.ends_early else [self.length]
         return np.concatenate([np.full(self.n_words**d, d) for d in lengths])
 
@@ -75,7 +75,7 @@ class AnswerTree:
         return len(self.answer_lengths)
 
     def words(self, length: int) -> NDArray[np.int64]:
-        """The words of all sequences of one length, int64 ``(V^length, length)``."""
+        """The words of all sequences of one length, int64 `(V^length, length)`."""
         codes = np.arange(self.n_words**length)[:, None]
         powers = self.n_words ** np.arange(length - 1, -1, -1)
         return codes // powers % self.n_words
@@ -102,19 +102,19 @@ class AnswerTree:
     # ------------------------------------------------------------------ sums over the tree
 
     def split(self, values: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Values of answers by their number of words: ``(P, Y)`` to ``T + 1`` of ``(P, V^d)``.
+        """Values of answers by their number of words: `(P, Y)` to `T + 1` of `(P, V^d)`.
 
-        ``None`` stands for a length that no answer has.
+        `None` stands for a length that no answer has.
         """
         if not self.ends_early:
             return (*[None] * self.length, values)
         return values.split([self.n_words**d for d in range(self.length + 1)], dim=1)
 
     def prefix_log_probs(self, log_probs: Layers) -> Layers:
-        """Log-probability of reaching each prefix, ``T + 1`` tensors ``(P, V^d)``.
+        """Log-probability of reaching each prefix, `T + 1` tensors `(P, V^d)`.
 
         Args:
-            log_probs: Of the actions.
+            log_probs: Log probs of the actions.
         """
         reached = [log_probs[0].new_zeros(len(log_probs[0]), 1)]
         for layer in log_probs:
@@ -123,10 +123,10 @@ class AnswerTree:
         return tuple(reached)
 
     def answer_log_probs(self, log_probs: Layers) -> torch.Tensor:
-        """Log-probability of each answer, ``(P, Y)``, differentiable.
+        """Log-probability of each answer, `(P, Y)`, differentiable.
 
         Args:
-            log_probs: Of the actions.
+            log_probs: Log probs of the actions.
         """
         *prefixes, whole = self.prefix_log_probs(log_probs)
         if not self.ends_early:
@@ -137,11 +137,11 @@ class AnswerTree:
         return torch.cat([*ended, whole], 1)
 
     def action_values(self, next_values: torch.Tensor, ended: torch.Tensor | None) -> torch.Tensor:
-        """What follows each action of a layer, ``(P, V^d, A)``.
+        """What follows each action of a layer, `(P, V^d, A)`.
 
         Args:
-            next_values: Of the prefixes one word longer, ``(P, V^(d + 1))``.
-            ended: Of the answers that end here, ``(P, V^d)``; ``None`` where none do.
+            next_values: Next values of the prefixes one word longer, `(P, V^(d + 1))`.
+            ended: Ended of the answers that end here, `(P, V^d)`; `None` where none do.
         """
         by_word = next_values.unflatten(1, (-1, self.n_words))
         return by_word if ended is None else torch.cat([by_word, ended[..., None]], -1)

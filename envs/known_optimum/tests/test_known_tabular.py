@@ -17,7 +17,7 @@ def model():
 
 
 def row(model, words):
-    """The table's logits after a prompt of two words and these, by hand; ``None`` outside."""
+    """The table's logits after a prompt of two words and these, by hand; `None` outside."""
     prompt, said = words[:2], words[2:]
     if len(prompt) < 2 or len(said) > 2 or max(words) > 2 or prompt[0] * 3 + prompt[1] > 3:
         return torch.zeros(4)

@@ -41,7 +41,7 @@ def make_model(
     epochs: int | None = None,
     quiet: bool = True,
 ) -> dict[str, Any]:
-    """Make a model that answers the questions of a small task, now and then rightly.
+    """Makes a model that answers the questions of a small task, now and then rightly.
 
     Only the registered environment's training questions are used, whatever the seed. The same
     arguments give the same weights, on the same machine with the same number of threads.
@@ -58,7 +58,7 @@ def make_model(
         The metrics of `llm_gym.supervised.sft.fine_tune`, which are also in `metrics.json`.
 
     Raises:
-        ImportError: reasoning-gym is not installed.
+        ImportError: Reasoning-gym is not installed.
         ValueError: The task is not a small one.
     """
     from llm_gym.supervised.loop import new_gpt2, save_model

@@ -32,7 +32,7 @@ class Questions(NamedTuple):
     """What was drawn.
 
     Attributes:
-        dataset: reasoning-gym's dataset, whose `score_answer` judges.
+        dataset: Reasoning-gym's dataset, whose `score_answer` judges.
         rows: Split -> prompts: dicts of "prompt" (the question) and "entry" (reasoning-gym's own
             record: question, answer, metadata), as the text environments take them.
     """
@@ -49,7 +49,7 @@ def draw_questions(
     test_size: int = 128,
     seed: int = 0,
 ) -> Questions:
-    """Draw different questions for training and for testing.
+    """Draws different questions for training and for testing.
 
     Args:
         task: Name of a reasoning-gym dataset.
@@ -62,7 +62,7 @@ def draw_questions(
         The questions; the same arguments give the same ones.
 
     Raises:
-        ImportError: reasoning-gym is not installed.
+        ImportError: Reasoning-gym is not installed.
         ValueError: There is no such dataset or setting, a value does not fit, or the dataset does
             not have that many different questions.
     """
@@ -118,7 +118,7 @@ def _entries(task: str, settings: Mapping[str, Any] | None, seed: int) -> Iterat
 def make_dataset(
     task: str, settings: Mapping[str, Any] | None = None, seed: int = 0, chunk: int = 0
 ) -> Any:
-    """Make a reasoning-gym dataset, with one clear error where it cannot be made.
+    """Makes a reasoning-gym dataset, with one clear error where it cannot be made.
 
     Args:
         task: As in `draw_questions`.
@@ -130,7 +130,7 @@ def make_dataset(
         A `reasoning_gym.dataset.ProceduralDataset`.
 
     Raises:
-        ImportError: reasoning-gym is not installed.
+        ImportError: Reasoning-gym is not installed.
         ValueError: There is no such dataset or setting, or a value does not fit.
     """
     settings = {} if settings is None else dict(settings)
@@ -178,7 +178,7 @@ def _near(name: str, known: Any) -> str:
 
 @contextmanager
 def _global_generators_kept() -> Iterator[None]:
-    """Put the global generators back: some modules of reasoning-gym draw from them or seed them."""
+    """Puts the global generators back: modules of reasoning-gym draw from or seed them."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 -- kept, not used
     try:
         yield

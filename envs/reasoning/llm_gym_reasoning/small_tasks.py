@@ -16,7 +16,7 @@ class SmallTask:
     Attributes:
         env_id: Under which it is registered.
         task: Name of reasoning-gym's dataset.
-        settings: Of the dataset.
+        settings: Settings of the dataset.
         size: Questions of the training split.
         test_size: Questions of the test split.
         max_new_tokens: Characters of the longest answer, and its end.
@@ -69,7 +69,7 @@ SMALL_TASKS: dict[str, SmallTask] = {
 
 
 def small_task(task: str) -> SmallTask:
-    """Look a small task up.
+    """Looks a small task up.
 
     Args:
         task: Key of `SMALL_TASKS`.

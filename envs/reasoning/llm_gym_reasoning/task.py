@@ -49,7 +49,7 @@ def environment_kwargs(
         Keyword arguments for `TextGenerationEnv` and `TextGenerationVectorEnv`.
 
     Raises:
-        ImportError: reasoning-gym is not installed.
+        ImportError: Reasoning-gym is not installed.
         ValueError: As `draw_questions`; or split or answer format are unknown, or the task runs
             answers.
     """
@@ -154,7 +154,7 @@ def make_reasoning(**arguments: Any) -> TextGenerationEnv:
 
 
 def make_reasoning_vector(**arguments: Any) -> TextGenerationVectorEnv:
-    """Make the vector form of `llm_gym/Reasoning-v0`.
+    """Makes the vector form of `llm_gym/Reasoning-v0`.
 
     Args:
         **arguments: See `make_reasoning`.

@@ -5,8 +5,8 @@ policy of it. Here every step of that is a number: answers are an opening and a 
 divergences, expected rewards and covariances are exact (`policies`), the rater's bias is a
 parameter (`panels`), and the optimum of RLHF is known in closed form (`AnswerPolicy.tilted`).
 
-Importing the package registers ``llm_gym/AreYouSure-v0`` and makes the name of its model,
-``llm_gym/facts-sft``, known; nothing heavy is imported until it is used.
+Importing the package registers `llm_gym/AreYouSure-v0` and makes the name of its model,
+`llm_gym/facts-sft`, known; nothing heavy is imported until it is used.
 """
 
 from __future__ import annotations

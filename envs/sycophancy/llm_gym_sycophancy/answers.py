@@ -55,7 +55,7 @@ class Judgement(NamedTuple):
 
 
 def read_answer(text: str) -> Answer | None:
-    """Read an answer's opening and city; what follows them does not count.
+    """Reads an answer's opening and city; what follows them does not count.
 
     Args:
         text: What the model wrote.
@@ -68,7 +68,7 @@ def read_answer(text: str) -> Answer | None:
 
 
 def judge(city: str | None, *, answer: str, claim: str = "", first: str = "") -> Judgement:
-    """Judge an answer by the city it names, not by its words of agreement.
+    """Judges an answer by the city it names, not by its words of agreement.
 
     Args:
         city: The city named; None if the text was no answer: neither correct nor agreeing.

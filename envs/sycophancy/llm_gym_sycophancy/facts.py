@@ -102,7 +102,7 @@ def facts_of(split: Split) -> list[Fact]:
     no reinforcement learning, so what happens to them there is generalisation.
 
     Args:
-        split: ``"train"`` (48 facts) or ``"test"`` (12).
+        split: `"train"` (48 facts) or `"test"` (12).
 
     Raises:
         ValueError: If the split is unknown.

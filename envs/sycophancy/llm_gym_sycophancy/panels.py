@@ -26,7 +26,7 @@ __all__ = ["biased_rater", "controls", "panel_preferences", "truthfulness", "wei
 def biased_rater(
     agreement: float, *, truth: float = 1.0, name: str = "rater", seed: int = 0
 ) -> SimulatedRater:
-    """A Bradley-Terry rater with ``utility = truth * 1{correct} + agreement * 1{agrees}``.
+    """A Bradley-Terry rater with `utility = truth * 1{correct} + agreement * 1{agrees}`.
 
     Args:
         agreement: The agreement bias b.
@@ -69,7 +69,7 @@ def controls(questions: Sequence[Question]) -> list[Comparison]:
     """Comparisons with a known answer: the correct city (first) against the user's wrong one.
 
     Args:
-        questions: Of which those with a wrong hint are taken.
+        questions: Questions of which those with a wrong hint are taken.
 
     Raises:
         ValueError: If there is none.
@@ -95,16 +95,16 @@ def truthfulness(rater: SimulatedRater, known: Sequence[Comparison]) -> float:
         known: What `controls` returned.
 
     Returns:
-        ``max(0, 2 * share of correct choices - 1)``: 1 for always, 0 for chance or worse.
+        `max(0, 2 * share of correct choices - 1)`: 1 for always, 0 for chance or worse.
     """
     correct = sum(choice is Choice.FIRST for choice in rater.choose(known))
     return max(0.0, 2 * correct / len(known) - 1)
 
 
 def weighted(preferences: Sequence[Preference], weights: Mapping[str, float]) -> list[Preference]:
-    """Write each rater's weight into the column "weight" of the rater's preferences.
+    """Writes each rater's weight into the column "weight" of the rater's preferences.
 
-    With ``RewardModelConfig(weight_column="weight")`` a reward model then believes the raters in
+    With `RewardModelConfig(weight_column="weight")` a reward model then believes the raters in
     proportion to their weights.
 
     Args:

@@ -84,11 +84,11 @@ class AnswerPolicy:
         return (ours * ratio).sum((1, 2))
 
     def tilted(self, rewards: Floats, strength: float) -> AnswerPolicy:
-        """The policy proportional to ``self * exp(strength * rewards)``.
+        """The policy proportional to `self * exp(strength * rewards)`.
 
-        With ``strength = 1 / beta`` that is the optimum of ``E[reward] - beta * KL(. || self)``
+        With `strength = 1 / beta` that is the optimum of `E[reward] - beta * KL(. || self)`
         (Korbak et al., https://arxiv.org/abs/2205.11275): what RLHF is after, exactly. The
-        derivative of any ``E[A]`` in the strength is ``Cov(A, reward)`` (Shapira et al.,
+        derivative of any `E[A]` in the strength is `Cov(A, reward)` (Shapira et al.,
         https://arxiv.org/abs/2602.01002), so the sign of that covariance under the *reference*
         says whether sycophancy grows.
 
@@ -104,7 +104,7 @@ class AnswerPolicy:
 
 
 def judgements(questions: Sequence[Question]) -> Judgements:
-    """Judge every answer to every question (`answers.judge`); read-only arrays."""
+    """Judges every answer to every question (`answers.judge`); read-only arrays."""
     return _judgements(tuple(questions))
 
 

@@ -71,9 +71,9 @@ class Question:
 
     Attributes:
         prompt: The conversation so far, without the marks around it (`PROMPT_TEMPLATE`).
-        kind: ``"neutral"``: no hint; ``"right_hint"`` and ``"wrong_hint"``: the user states an
-            opinion; ``"unfounded_doubt"``: the user doubts a first answer that was correct;
-            ``"founded_doubt"``: one that was wrong.
+        kind: `"neutral"`: no hint; `"right_hint"` and `"wrong_hint"`: the user states an
+            opinion; `"unfounded_doubt"`: the user doubts a first answer that was correct;
+            `"founded_doubt"`: one that was wrong.
         answer: The correct city.
         claim: The city that the user believes in; "" without an opinion.
         first: The city of the model's first answer; "" where there was none.
@@ -128,7 +128,7 @@ def wrong_claims(fact: Fact, split: Split, count: int) -> list[str]:
 
 
 def ask(kind: Kind, fact: Fact, *, question: str, opinion: str, doubt: str, wrong: str) -> Question:
-    """Put one question.
+    """Puts one question.
 
     Args:
         kind: Its kind.
@@ -155,7 +155,7 @@ def questions_of(
     """The questions of one split; no two are equal.
 
     Args:
-        split: ``"train"`` or ``"test"``: other facts, other wrong claims *and* other phrasings.
+        split: `"train"` or `"test"`: other facts, other wrong claims *and* other phrasings.
         kinds: Which kinds.
         variants: Questions for each fact and kind, with other phrasings and wrong claims, as far
             as there are any (a neutral question of the test split has one phrasing).

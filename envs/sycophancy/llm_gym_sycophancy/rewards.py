@@ -33,7 +33,7 @@ _SHAPE = (len(OPENINGS), len(CITIES))
 def rater_rewards(
     questions: Sequence[Question], *, truth: float = 1.0, agreement: float = 0.0
 ) -> Floats:
-    """A rater's utility: ``truth * 1{correct} + agreement * 1{agrees with the user}``.
+    """A rater's utility: `truth * 1{correct} + agreement * 1{agrees with the user}`.
 
     Args:
         questions: Q questions.
@@ -51,7 +51,7 @@ def rater_rewards(
 def correction(questions: Sequence[Question]) -> Floats:
     """The agreement penalty of Shapira et al. (https://arxiv.org/abs/2602.01002).
 
-    ``r - weight * correction`` takes off what agreement with a *false* claim earned, and leaves
+    `r - weight * correction` takes off what agreement with a *false* claim earned, and leaves
     agreement with a user who is right alone. With the rater's own b as the weight, false claims
     are treated exactly as by a rater without the bias.
 
@@ -59,7 +59,7 @@ def correction(questions: Sequence[Question]) -> Floats:
         questions: Q questions.
 
     Returns:
-        ``1{agrees} * 1{the user's claim is false}``, float64 `(Q, 1, C)`.
+        `1{agrees} * 1{the user's claim is false}`, float64 `(Q, 1, C)`.
     """
     verdicts = judgements(questions)
     return verdicts.agrees * verdicts.claim_is_false
@@ -79,7 +79,7 @@ def classifier_rewards(
 
     Args:
         model: A sequence classifier with one label on a decoder, as
-            ``AutoModelForSequenceClassification`` loads it, in evaluation mode.
+            `AutoModelForSequenceClassification` loads it, in evaluation mode.
         tokenizer: Its tokenizer; every city must be one token of it.
         questions: Q questions.
         template: The text to score, with slots for prompt and completion.

@@ -1,7 +1,7 @@
-"""The task behind ``llm_gym/AreYouSure-v0``: answer truthfully, whatever the user believes.
+"""The task behind `llm_gym/AreYouSure-v0`: answer truthfully, whatever the user believes.
 
 The questions are about capitals. Some users state an opinion, right or wrong; some doubt the first
-answer. The model that goes with the task, ``llm_gym/facts-sft``, knows the facts and gives in now
+answer. The model that goes with the task, `llm_gym/facts-sft`, knows the facts and gives in now
 and then. The default scorer pays for the truth; give the environment a reward model instead, and
 what it likes will show.
 """
@@ -39,7 +39,7 @@ def environment_kwargs(
     longest prompt of all, in the tokenizer that is used.
 
     Args:
-        split: ``"train"`` (720 questions) or ``"test"`` (108, on other facts and in other words).
+        split: `"train"` (720 questions) or `"test"` (108, on other facts and in other words).
         kinds: Kinds of questions to ask (`questions.KINDS`).
         **overrides: Arguments of the environment that take the place of the task's own, such as
             `tokenizer`, `prompt_template`, `scorer`, `prompts` or `max_new_tokens`.
@@ -126,10 +126,10 @@ def make_are_you_sure(**arguments: Any) -> TextGenerationEnv:
 
 
 def make_are_you_sure_vector(**arguments: Any) -> TextGenerationVectorEnv:
-    """Make the vector form of `llm_gym/AreYouSure-v0`.
+    """Makes the vector form of `llm_gym/AreYouSure-v0`.
 
     Args:
-        **arguments: see `make_are_you_sure`.
+        **arguments: See `make_are_you_sure`.
 
     Returns:
         The environment.

@@ -36,9 +36,9 @@ class Alarm:
     """One alarm.
 
     Attributes:
-        step: tokens trained on when it rang.
-        message: what was seen, for people.
-        evidence: the figures.
+        step: Tokens trained on when it rang.
+        message: What was seen, for people.
+        evidence: The figures.
     """
 
     step: int
@@ -50,36 +50,36 @@ class OveroptimisationAlarm(BaseCallback):
     """Watches a gold score that is not trained on, and rings when it turns.
 
     Every few iterations it looks at gold and proxy, keeps the best model so far by mean gold, and
-    tests whether gold has fallen since (:func:`llm_gym.statistics.turning.turn_evidence`): a chosen
+    tests whether gold has fallen since (`llm_gym.statistics.turning.turn_evidence`): a chosen
     best and many looks are accounted for, so that `level` bounds the probability of a false alarm
     in the whole run. It rings once for each turn; a new best arms it again.
 
     Two sources of scores:
 
-    - `measure`, usually a :class:`llm_gym.feedback.diagnostics.HeldOutMeasure`: scores on held-out
+    - `measure`, usually a `llm_gym.feedback.diagnostics.HeldOutMeasure`: scores on held-out
       prompts, the same at every look, taken between two iterations. The better one.
     - no `measure`: the episodes of the iteration's own rollout, scored by
-      :class:`llm_gym.feedback.diagnostics.GoldProxy`. Costs nothing, but the prompts are those that
+      `llm_gym.feedback.diagnostics.GoldProxy`. Costs nothing, but the prompts are those that
       are trained on, and episodes to the same prompt count as independent.
 
     Args:
-        measure: takes the algorithm, returns gold and proxy scores, `(P,)` each.
-        every: iterations between two looks.
+        measure: Takes the algorithm, returns gold and proxy scores, `(P,)` each.
+        every: Iterations between two looks.
         action: "warn" issues an `OveroptimisationWarning` and goes on; "stop" also ends training.
-        level: probability of a false alarm in the whole run.
-        planned_looks: looks that the run is expected to have; None computes it from its length.
-        directory: gets `looks.jsonl` (every look, so that a resumed run remembers), `best/` (the
+        level: Probability of a false alarm in the whole run.
+        planned_looks: Looks that the run is expected to have; None computes it from its length.
+        directory: Gets `looks.jsonl` (every look, so that a resumed run remembers), `best/` (the
             model of the best look, for `from_pretrained`) and `best.json` (its figures). None keeps
             nothing on disk, and no model.
-        seed: of the resampling.
+        seed: Seed of the resampling.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: An argument is out of range.
 
     Attributes:
-        looks: all so far, oldest first.
-        alarms: those that rang.
-        stopped: whether training was ended.
+        looks: All so far, oldest first.
+        alarms: Those that rang.
+        stopped: Whether training was ended.
     """
 
     model: OnPolicyAlgorithm

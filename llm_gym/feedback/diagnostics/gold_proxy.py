@@ -37,16 +37,16 @@ class GoldProxy(Scorer):
     for that batch, a warning says so once, and `gold_failures` counts.
 
     Args:
-        proxy: the scorer to train on.
-        gold: the scorer to be held against it.
-        name: name in messages.
+        proxy: The scorer to train on.
+        gold: The scorer to be held against it.
+        name: Name in messages.
 
     Raises:
-        TypeError: one of them is not callable.
+        TypeError: One of them is not callable.
 
     Attributes:
-        gold_failures: batches that the gold scorer failed on.
-        last_gold_error: what it said last; None if it never failed.
+        gold_failures: Batches that the gold scorer failed on.
+        last_gold_error: What it said last; None if it never failed.
     """
 
     def __init__(self, proxy: ScorerLike, gold: ScorerLike, *, name: str = "gold_proxy") -> None:
@@ -90,13 +90,13 @@ class GoldProxyCallback(BaseCallback):
     `kl_coef=0` and a `reference`.
 
     Args:
-        directory: gets `gold_proxy.jsonl`, one row a line as it comes, and at the end of training
-            the pictures of :func:`llm_gym.feedback.diagnostics.write_pictures`. None keeps rows in
+        directory: Gets `gold_proxy.jsonl`, one row a line as it comes, and at the end of training
+            the pictures of `llm_gym.feedback.diagnostics.write_pictures`. None keeps rows in
             memory. A run that is resumed continues the file.
-        law: form that is fitted to the gold score.
+        law: Form that is fitted to the gold score.
 
     Attributes:
-        rows: what was recorded, oldest first.
+        rows: What was recorded, oldest first.
     """
 
     model: OnPolicyAlgorithm
@@ -119,7 +119,7 @@ class GoldProxyCallback(BaseCallback):
         """Proxy and gold against the square root of the divergence, less their first values.
 
         Raises:
-            ValueError: no row has all three.
+            ValueError: No row has all three.
         """
         return GoldProxyCurve.of_rows(self.rows, name=name)
 

@@ -35,17 +35,17 @@ class HeldOutMeasure:
     and its random state are left as they were.
 
     Args:
-        env: id of a registered text environment, or arguments of `TextGenerationVectorEnv`; with
+        env: Id of a registered text environment, or arguments of `TextGenerationVectorEnv`; with
             the held-out prompts, which should differ in their text.
-        proxy: the scorer that is trained on.
-        gold: the scorer that is not.
-        env_kwargs: further arguments of the environment.
-        max_prompts: the first so many prompts only; None is all.
-        num_envs: answers written at the same time.
-        seed: seed of the sampling.
+        proxy: The scorer that is trained on.
+        gold: The scorer that is not.
+        env_kwargs: Further arguments of the environment.
+        max_prompts: The first so many prompts only; None is all.
+        num_envs: Answers written at the same time.
+        seed: Seed of the sampling.
 
     Raises:
-        TypeError: a scorer is not callable.
+        TypeError: A scorer is not callable.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class HeldOutMeasure:
         """Measures.
 
         Args:
-            algorithm: its policy must be a `TransformerActorCriticPolicy`.
+            algorithm: Its policy must be a `TransformerActorCriticPolicy`.
 
         Returns:
             Both scores of every prompt.
 
         Raises:
-            ScorerError: one of the scorers failed.
+            ScorerError: One of the scorers failed.
         """
         from llm_gym.runs.evaluation import evaluate
 

@@ -26,13 +26,13 @@ class GoldProxyCurve:
     """One optimisation: how both scores change with the distance from the initial policy.
 
     Attributes:
-        name: shown in titles.
-        distance: d = sqrt(KL) of each point, in the order in which they were reached.
-        proxy: gain of the proxy over the first point.
-        gold: gain of the gold score over the first point.
+        name: Shown in titles.
+        distance: D = sqrt(KL) of each point, in the order in which they were reached.
+        proxy: Gain of the proxy over the first point.
+        gold: Gain of the gold score over the first point.
 
     Raises:
-        ValueError: the three differ in length or are empty.
+        ValueError: The three differ in length or are empty.
     """
 
     name: str
@@ -54,12 +54,12 @@ class GoldProxyCurve:
         """A curve from recorded rows with the keys `kl`, `proxy` and `gold`.
 
         Args:
-            rows: as `GoldProxyCallback` records them. Those that lack a key are left out; an
+            rows: As `GoldProxyCallback` records them. Those that lack a key are left out; an
                 estimated divergence below 0 counts as 0.
-            name: of the curve.
+            name: Name of the curve.
 
         Raises:
-            ValueError: no row has all three.
+            ValueError: No row has all three.
         """
         whole = [row for row in rows if {"kl", "proxy", "gold"} <= row.keys()]
         if not whole:
@@ -87,8 +87,8 @@ def gold_proxy_charts(curves: Sequence[GoldProxyCurve], *, law: Law) -> list[str
     """One inline-SVG chart for each curve, for the `charts` of `llm_gym.files.Report`.
 
     Args:
-        curves: what to draw: points for the proxy and the gold score, a line for the law.
-        law: form to fit to the gold score.
+        curves: What to draw: points for the proxy and the gold score, a line for the law.
+        law: Form to fit to the gold score.
     """
     charts = []
     for curve in curves:
@@ -113,16 +113,16 @@ def draw_gold_proxy(curves: Sequence[GoldProxyCurve], path: str | Path, *, law: 
     """Draws the curves side by side with matplotlib.
 
     Args:
-        curves: at least one.
-        path: file to write; its ending (`.png`, `.svg`, `.pdf`) chooses the format.
-        law: form to fit to the gold score.
+        curves: At least one.
+        path: File to write; its ending (`.png`, `.svg`, `.pdf`) chooses the format.
+        law: Form to fit to the gold score.
 
     Returns:
         The path.
 
     Raises:
-        ImportError: matplotlib is not installed.
-        ValueError: there are no curves.
+        ImportError: Matplotlib is not installed.
+        ValueError: There are no curves.
     """
     if not curves:
         raise ValueError("curves is empty; give at least one to draw")
@@ -162,9 +162,9 @@ def write_pictures(curves: Sequence[GoldProxyCurve], directory: str | Path, *, l
     where matplotlib is installed, `gold_proxy.png`.
 
     Args:
-        curves: what to draw.
-        directory: where to; made if it is missing.
-        law: form to fit to the gold score.
+        curves: What to draw.
+        directory: Where to; made if it is missing.
+        law: Form to fit to the gold score.
     """
     directory = Path(directory)
     fits = {curve.name: curve.fit(law) for curve in curves}

@@ -114,21 +114,21 @@ def train_dpo(
     the run is kept in `OUTPUT-unfinished`, and the same call goes on from there, bit for bit.
 
     Args:
-        preferences: a file in TRL's format (`.jsonl`, `.parquet`), a store of votes or its path, or
+        preferences: A file in TRL's format (`.jsonl`, `.parquet`), a store of votes or its path, or
             the rows.
-        output: directory for model, tokenizer and `metrics.json`; written whole or not at all.
-        config: settings; None means the defaults.
-        held_out: preferences to measure on; None holds out a share of the prompts.
-        quiet: no progress bar.
+        output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
+        config: Settings; None means the defaults.
+        held_out: Preferences to measure on; None holds out a share of the prompts.
+        quiet: No progress bar.
 
     Returns:
         The metrics: `held_out` before and after (see `dpo_measure.evaluate_dpo`), the curves of
         loss, accuracy, margin and log-probabilities, counts, the configuration, seconds.
 
     Raises:
-        FileNotFoundError: the file or the model does not exist.
-        TypeError: a row is no `Preference`.
-        ValueError: the preferences cannot be learnt from, two vocabularies differ, a setting does
+        FileNotFoundError: The file or the model does not exist.
+        TypeError: A row is no `Preference`.
+        ValueError: The preferences cannot be learnt from, two vocabularies differ, a setting does
             not fit, or there is an unfinished run with other settings.
     """
     from llm_gym.feedback.dpo.dpo_measure import evaluate_dpo

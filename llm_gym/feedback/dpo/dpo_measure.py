@@ -50,7 +50,7 @@ def evaluate_dpo(
     """How well a model's implicit rewards agree with preferences.
 
     Args:
-        model: the trained model.
+        model: The trained model.
         preferences: N encoded rows, which it was not trained on.
         reference: float `(N, 2)`, log-probabilities of chosen and rejected under the reference.
         config: `beta`, `loss`, `label_smoothing` and `batch_size` are used.

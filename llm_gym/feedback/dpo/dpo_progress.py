@@ -33,9 +33,9 @@ class Progress:
 
     Attributes:
         directory: `NAME-unfinished` beside the output directory.
-        settings: what the run depends on; another run is not continued.
-        step: gradient steps taken.
-        statistics: what was noted at each step, by name.
+        settings: What the run depends on; another run is not continued.
+        step: Gradient steps taken.
+        statistics: What was noted at each step, by name.
         tensors: log-probabilities of the reference, parameters, Adam's moments.
     """
 
@@ -50,7 +50,7 @@ class Progress:
         """The unfinished run that belongs to an output directory, or a new one.
 
         Raises:
-            ValueError: it is a run with other settings or data, or its files are corrupt.
+            ValueError: It is a run with other settings or data, or its files are corrupt.
         """
         output = Path(output)
         progress = cls(output.with_name(f"{output.name}-unfinished"), dict(settings))
@@ -82,8 +82,8 @@ class Progress:
         """Writes everything, whole or not at all.
 
         Args:
-            model: its parameters; None before the first step.
-            optimizer: with its moments.
+            model: Its parameters; None before the first step.
+            optimizer: With its moments.
         """
         if model is not None and optimizer is not None:
             self.tensors |= {f"model.{name}": p for name, p in model.named_parameters()}

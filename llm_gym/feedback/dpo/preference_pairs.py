@@ -31,8 +31,8 @@ class EncodedPreference(NamedTuple):
     """Token ids of a preferred and of another answer, each with its prompt and an EOS.
 
     Attributes:
-        chosen: the preferred answer; the prompt is masked out of the labels.
-        rejected: the other one.
+        chosen: The preferred answer; the prompt is masked out of the labels.
+        rejected: The other one.
         weight: 1, or 1/2 for each of the two rows of a tie.
     """
 
@@ -52,15 +52,15 @@ def preferences_from(
     """Reads preferences, wherever they are.
 
     Args:
-        source: a file in TRL's format (`.jsonl`, `.parquet`), a store of votes or the path of one
+        source: A file in TRL's format (`.jsonl`, `.parquet`), a store of votes or the path of one
             (`.db`, `.sqlite`, `.sqlite3`), or the rows.
-        contradictions: what becomes of rows of a file that contradict each other, see
+        contradictions: What becomes of rows of a file that contradict each other, see
             `read_preferences`. A store's votes are all taken, ties as two opposite rows.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        TypeError: a row is no `Preference`.
-        ValueError: there are no preferences, or a file cannot be read; see `read_preferences`.
+        FileNotFoundError: There is no such file.
+        TypeError: A row is no `Preference`.
+        ValueError: There are no preferences, or a file cannot be read; see `read_preferences`.
     """
     if isinstance(source, (str, Path)) and Path(source).suffix not in STORES:
         policy: Any = contradictions  # checked there
@@ -91,15 +91,15 @@ def encode_preferences(
     """Encodes prompts and answers separately, as at generation time; EOS ends every answer.
 
     Args:
-        tokenizer: adds its own special tokens (a BOS, say) to the prompt only. It needs an EOS
+        tokenizer: Adds its own special tokens (a BOS, say) to the prompt only. It needs an EOS
             token, and no padding token.
-        preferences: the rows.
-        prompt_template: filled with each prompt first.
-        context: longest sequence the model can read; None if it has no limit.
-        drop_too_long: leave out rows that are longer, instead of an error.
+        preferences: The rows.
+        prompt_template: Filled with each prompt first.
+        context: Longest sequence the model can read; None if it has no limit.
+        drop_too_long: Leave out rows that are longer, instead of an error.
 
     Raises:
-        ValueError: no EOS token; a row is too long, or all are; a prompt becomes no token at all;
+        ValueError: No EOS token; a row is too long, or all are; a prompt becomes no token at all;
             two answers become the same tokens. The message has the row's number.
     """
     encoded = []
@@ -140,7 +140,7 @@ def answer_log_probs(model: PreTrainedModel, pairs: Sequence[EncodedPair]) -> to
     """Log-probabilities of answers given their prompts, EOS included.
 
     Args:
-        model: a causal language model.
+        model: A causal language model.
         pairs: B encoded answers.
 
     Returns:

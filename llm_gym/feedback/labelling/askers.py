@@ -30,10 +30,10 @@ class PageAsker:
     """Asks on the labelling page; raters may come and go, and there may be several.
 
     Args:
-        record: writes down a reply.
-        summarise: a rater's summary.
-        rater: name that the page assumes; empty lets it ask.
-        host: address to listen on.
+        record: Writes down a reply.
+        summarise: A rater's summary.
+        rater: Name that the page assumes; empty lets it ask.
+        host: Address to listen on.
         port: 0 takes a free one.
     """
 
@@ -61,9 +61,9 @@ class TerminalAsker:
     """Asks in the terminal that the run was started from.
 
     Args:
-        record: writes down a reply.
-        summarise: a rater's summary.
-        rater: who answers.
+        record: Writes down a reply.
+        summarise: A rater's summary.
+        rater: Who answers.
     """
 
     def __init__(self, record: Record, summarise: Summarise, *, rater: str) -> None:
@@ -105,9 +105,9 @@ class FunctionAsker:
     """Asks a function: a rater of your own making.
 
     Args:
-        record: writes down a reply.
-        function: gets the question; returns a verdict, a score, or None for no answer.
-        rater: the name that goes with it.
+        record: Writes down a reply.
+        function: Gets the question; returns a verdict, a score, or None for no answer.
+        rater: The name that goes with it.
     """
 
     def __init__(

@@ -64,9 +64,9 @@ class Guard:
     """ASGI middleware that refuses what did not come from the server's own page.
 
     Args:
-        app: the application behind it.
-        token: what requests that change something must carry in `TOKEN_HEADER`.
-        host: the address that the server listens on. On loopback it goes by loopback names only;
+        app: The application behind it.
+        token: What requests that change something must carry in `TOKEN_HEADER`.
+        host: The address that the server listens on. On loopback it goes by loopback names only;
             elsewhere by every address (a rebinding attack needs a name), the name of this machine
             and `host` itself.
     """
@@ -84,9 +84,9 @@ class Guard:
         """Answers 400 or 403 itself, or lets the application answer; adds the headers either way.
 
         Args:
-            scope: of the connection.
-            receive: of the connection.
-            send: of the connection.
+            scope: Scope of the connection.
+            receive: Receive of the connection.
+            send: Send of the connection.
         """
         if scope["type"] != "http":
             return  # there is nothing behind web sockets, and nothing to start up

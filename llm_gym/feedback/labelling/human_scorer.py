@@ -46,27 +46,27 @@ class HumanScorer(Scorer):
     counts the next time.
 
     Args:
-        book: file for the questions and answers (SQLite); made if it is not there.
+        book: File for the questions and answers (SQLite); made if it is not there.
         ask: "page" serves the labelling page (extra `label`) and prints its address; "terminal"
             asks in this one; or a function that takes a `Question` and returns a score, a verdict
             ("left", "right", "tie", "skip"), or None for no answer.
-        baseline: what to compare with: the name of a column of the prompts, or a function that
+        baseline: What to compare with: the name of a column of the prompts, or a function that
             takes a list of prompts and returns as many answers; None asks for scores.
-        budget: the most answers that are asked of people, those in the book already among them;
+        budget: The most answers that are asked of people, those in the book already among them;
             None has no limit.
-        after_budget: what counts when the budget is spent.
-        timeout: seconds to wait for the next answer; when nobody gives one, the rest of that batch
+        after_budget: What counts when the budget is spent.
+        timeout: Seconds to wait for the next answer; when nobody gives one, the rest of that batch
             is not waited for. None waits for ever.
-        on_timeout: what counts then, and where a person skips the question.
-        rater: who answers; empty lets the page ask.
-        host: address that the page listens on.
-        port: of the page; 0 takes a free one.
-        seed: of the order in which an answer and its baseline are shown.
-        name: name in messages.
+        on_timeout: What counts then, and where a person skips the question.
+        rater: Who answers; empty lets the page ask.
+        host: Address that the page listens on.
+        port: Port of the page; 0 takes a free one.
+        seed: Seed of the order in which an answer and its baseline are shown.
+        name: Name in messages.
 
     Raises:
-        ValueError: a number out of range, or the book is another kind of file.
-        TypeError: something that cannot ask or score.
+        ValueError: A number out of range, or the book is another kind of file.
+        TypeError: Something that cannot ask or score.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class HumanScorer(Scorer):
         """What people's answers take, at the pace measured so far.
 
         Args:
-            judgements: how many answers, for example all that a run samples; None takes those that
+            judgements: How many answers, for example all that a run samples; None takes those that
                 people have given.
 
         Returns:

@@ -19,7 +19,7 @@ class Keys:
     """Reads keys while it is open; the terminal is as before afterwards.
 
     Args:
-        stream: where from; None is standard input. What is no terminal is read by lines.
+        stream: Where from; None is standard input. What is no terminal is read by lines.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -53,14 +53,14 @@ class Keys:
         """Waits for a key.
 
         Args:
-            timeout: seconds to wait, at a terminal; None waits for ever.
+            timeout: Seconds to wait, at a terminal; None waits for ever.
 
         Returns:
             A character, or "left", "right", "up", "down", "enter", "backspace", "escape"; None if
             the time is up.
 
         Raises:
-            EOFError: there is no more input.
+            EOFError: There is no more input.
         """
         if not self._is_terminal:
             return self._read_line()

@@ -17,9 +17,9 @@ class LiveDesk:
     """Shows waiting questions to whoever has the page open; the first reply counts.
 
     Args:
-        record: writes down a rater's reply, durably when it returns; raises `ConflictError` for a
+        record: Writes down a rater's reply, durably when it returns; raises `ConflictError` for a
             question that cannot take it. Called for late replies too: they have been paid for.
-        summarise: a rater's summary.
+        summarise: A rater's summary.
     """
 
     def __init__(
@@ -34,8 +34,8 @@ class LiveDesk:
         """Waits until all are answered, or until nobody has answered for `timeout` seconds.
 
         Args:
-            questions: to ask, in this order.
-            timeout: seconds without an answer; None waits for ever.
+            questions: To ask, in this order.
+            timeout: Seconds without an answer; None waits for ever.
         """
         with self._changed:
             self._waiting = list(questions)

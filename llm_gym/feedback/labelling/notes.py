@@ -25,7 +25,7 @@ def vote_notes(votes: Sequence[Vote]) -> tuple[str, ...]:
     """About the votes in a store.
 
     Args:
-        votes: all that stand, skips included.
+        votes: All that stand, skips included.
 
     Returns:
         Sentences: agreement where several raters judged the same pairs; votes and hours; what one
@@ -49,8 +49,8 @@ def score_notes(answers: int, seconds: float) -> tuple[str, ...]:
     """About the answers that people gave to a `HumanScorer`.
 
     Args:
-        answers: how many.
-        seconds: that they took in all.
+        answers: How many.
+        seconds: That they took in all.
 
     Returns:
         Sentences: answers and hours; what one training run would ask for at this pace.

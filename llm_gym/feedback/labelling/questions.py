@@ -46,10 +46,10 @@ class Question:
     """Something to judge, as it is shown.
 
     Attributes:
-        id: number at its desk.
-        prompt: what the model was asked.
-        answers: two to compare, in the order in which they are shown; or one to score.
-        shown_first: which of the answers, in the desk's own order, is `answers[0]`.
+        id: Number at its desk.
+        prompt: What the model was asked.
+        answers: Two to compare, in the order in which they are shown; or one to score.
+        shown_first: Which of the answers, in the desk's own order, is `answers[0]`.
     """
 
     id: int
@@ -77,16 +77,16 @@ class Reply:
     """A person's answer to a question.
 
     Attributes:
-        question_id: of the question.
-        fingerprint: of the question.
-        verdict: for a comparison a `Verdict`, by the side on which an answer was shown; for a score
+        question_id: Question id of the question.
+        fingerprint: Fingerprint of the question.
+        verdict: For a comparison a `Verdict`, by the side on which an answer was shown; for a score
             a number from 0 to 100, or "skip".
-        shown_first: as the question had it when it was shown.
-        seconds: how long it was looked at; more than a day counts as a day.
-        key: the same for every repetition of one reply, and for no other.
+        shown_first: As the question had it when it was shown.
+        seconds: How long it was looked at; more than a day counts as a day.
+        key: The same for every repetition of one reply, and for no other.
 
     Raises:
-        TypeError, ValueError: a field out of range, by name.
+        TypeError, ValueError: A field out of range, by name.
     """
 
     question_id: int
@@ -118,13 +118,13 @@ class Summary:
     """How far a rater is, and what it all takes.
 
     Attributes:
-        rater: whose summary it is.
-        done: questions that the rater has dealt with, skipped ones among them.
-        total: of how many; None where nobody knows.
-        seconds_left: at the rater's own pace; None while that is unknown.
-        undo_id: names the reply that `Desk.undo` would take back; None if there is none.
-        notes: agreement and effort, a sentence each.
-        live: a model is waiting: the next question may come at any moment, and none comes back.
+        rater: Whose summary it is.
+        done: Questions that the rater has dealt with, skipped ones among them.
+        total: Total of how many; None where nobody knows.
+        seconds_left: At the rater's own pace; None while that is unknown.
+        undo_id: Names the reply that `Desk.undo` would take back; None if there is none.
+        notes: Agreement and effort, a sentence each.
+        live: A model is waiting: the next question may come at any moment, and none comes back.
     """
 
     rater: str
@@ -146,8 +146,8 @@ class Desk(Protocol):
         """Takes a reply, durably when this returns. The same key again changes nothing.
 
         Raises:
-            UnknownQuestionError: it is not this desk's question.
-            ConflictError: the question cannot take this reply.
+            UnknownQuestionError: It is not this desk's question.
+            ConflictError: The question cannot take this reply.
         """
 
     def undo(self, rater: str, undo_id: int) -> Question | None:
@@ -161,14 +161,14 @@ def checked_rater(name: Any) -> str:
     """A rater's name as it is stored.
 
     Args:
-        name: as it was entered.
+        name: As it was entered.
 
     Returns:
         The name without white space around it.
 
     Raises:
-        TypeError: not a text.
-        ValueError: blank, longer than `RATER_LENGTH`, or with characters nobody can see.
+        TypeError: Not a text.
+        ValueError: Blank, longer than `RATER_LENGTH`, or with characters nobody can see.
     """
     check_rater(name)
     name = str(name).strip()

@@ -45,12 +45,12 @@ class Asked(NamedTuple):
     """A question in the book.
 
     Attributes:
-        id: its number.
-        prompt: what the model was asked.
-        completion: what it wrote.
-        baseline: the answer to compare it with; None where a score is asked for.
-        answered: whether a person has dealt with it.
-        value: what the person said, 0 to 100; None if the person declined, or nobody has answered.
+        id: Its number.
+        prompt: What the model was asked.
+        completion: What it wrote.
+        baseline: The answer to compare it with; None where a score is asked for.
+        answered: Whether a person has dealt with it.
+        value: What the person said, 0 to 100; None if the person declined, or nobody has answered.
     """
 
     id: int
@@ -65,9 +65,9 @@ class Tally(NamedTuple):
     """What is in the book.
 
     Attributes:
-        answers: questions that people dealt with, declined ones among them.
-        mean: of the values; None if there are none.
-        seconds: time that people took.
+        answers: Questions that people dealt with, declined ones among them.
+        mean: Mean of the values; None if there are none.
+        seconds: Time that people took.
     """
 
     answers: int
@@ -79,12 +79,12 @@ class ScoreBook:
     """Questions and people's answers to them. Safe to use from several threads and processes.
 
     Args:
-        path: the file; made, with its directory, if it is not there.
-        timeout: seconds to wait while another process is writing.
+        path: The file; made, with its directory, if it is not there.
+        timeout: Seconds to wait while another process is writing.
 
     Raises:
-        ValueError: the file is something else, or of a newer version.
-        OSError: it cannot be read or written. So for every method.
+        ValueError: The file is something else, or of a newer version.
+        OSError: It cannot be read or written. So for every method.
     """
 
     def __init__(self, path: str | Path, *, timeout: float = 30.0) -> None:
@@ -110,9 +110,9 @@ class ScoreBook:
         """Notes a question, or finds the same one.
 
         Args:
-            prompt: what the model was asked.
-            completion: what it wrote.
-            baseline: the answer to compare it with; None asks for a score.
+            prompt: What the model was asked.
+            completion: What it wrote.
+            baseline: The answer to compare it with; None asks for a score.
 
         Returns:
             The question, with its answer if there is one.
@@ -137,15 +137,15 @@ class ScoreBook:
         """Records what a person said; it is on the disk when this returns.
 
         Args:
-            question_id: of the question.
+            question_id: Question id of the question.
             value: 0 to 100; None if the person declined.
             rater: who.
-            seconds: how long it took.
-            key: different for each reply; the same key again changes nothing.
+            seconds: How long it took.
+            key: Different for each reply; the same key again changes nothing.
 
         Raises:
-            UnknownQuestionError: no such question.
-            ConflictError: somebody has answered it.
+            UnknownQuestionError: No such question.
+            ConflictError: Somebody has answered it.
         """
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         with self._transaction() as connection:

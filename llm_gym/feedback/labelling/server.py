@@ -76,9 +76,9 @@ def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard
     """The web application.
 
     Args:
-        desk: hands out the questions and takes the replies.
-        rater: name that the page assumes; empty lets it ask.
-        host: the address that the server will listen on.
+        desk: Hands out the questions and takes the replies.
+        rater: Name that the page assumes; empty lets it ask.
+        host: The address that the server will listen on.
 
     Returns:
         An ASGI application.
@@ -166,14 +166,14 @@ def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
     """Takes an address, so that it is known before the server starts.
 
     Args:
-        host: address or name.
+        host: Address or name.
         port: 0 takes a free one.
 
     Returns:
         A listening socket.
 
     Raises:
-        OSError: there is no such address here, or it is taken.
+        OSError: There is no such address here, or it is taken.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -199,11 +199,11 @@ class BackgroundServer:
     """The server in a thread of its own, for a program that goes on meanwhile.
 
     Args:
-        app: from `create_app`.
-        listener: from `listen`.
+        app: From `create_app`.
+        listener: From `listen`.
 
     Attributes:
-        url: where a browser on this machine finds it.
+        url: Where a browser on this machine finds it.
     """
 
     def __init__(self, app: Guard, listener: socket.socket) -> None:

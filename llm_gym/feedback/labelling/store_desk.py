@@ -26,15 +26,15 @@ class StoreDesk:
     """Hands out the comparisons of a store, and records the votes there.
 
     Args:
-        store: comparisons and votes; stays open.
-        votes_per_comparison: how many votes each comparison shall get.
-        budget: the most questions that one rater is asked, skipped ones and those of earlier
+        store: Comparisons and votes; stays open.
+        votes_per_comparison: How many votes each comparison shall get.
+        budget: The most questions that one rater is asked, skipped ones and those of earlier
             sessions among them; None asks while there is something to ask.
-        seed: of the order in which the two answers are shown, which depends on this, the rater and
-            the comparison only: a rater who reloads the page sees the same order again.
+        seed: Seed of the order in which the two answers are shown, which depends on this, the rater
+            and the comparison only: a rater who reloads the page sees the same order again.
 
     Raises:
-        ValueError: a number below 1.
+        ValueError: A number below 1.
     """
 
     def __init__(

@@ -49,10 +49,10 @@ def label_in_terminal(desk: Desk, rater: str, *, console: Console, keys: Keys) -
     """Asks one question after the other until none is left or the rater quits.
 
     Args:
-        desk: hands out the questions and takes the replies.
-        rater: who answers.
-        console: where to print.
-        keys: open; where the answers come from. Its end is the same as quitting.
+        desk: Hands out the questions and takes the replies.
+        rater: Who answers.
+        console: Where to print.
+        keys: Open; where the answers come from. Its end is the same as quitting.
     """
     question = desk.next(rater)
     while True:
@@ -90,18 +90,18 @@ def ask(
     """Shows a question and waits for the verdict.
 
     Args:
-        question: what to judge.
-        console: where to show it.
-        keys: open; where the verdict comes from.
-        summary: what stands above and below the question.
-        timeout: seconds to wait; None waits for ever.
+        question: What to judge.
+        console: Where to show it.
+        keys: Open; where the verdict comes from.
+        summary: What stands above and below the question.
+        timeout: Seconds to wait; None waits for ever.
 
     Returns:
         A verdict, a score for a question of that kind, or what else the rater wants; None if the
         time is up.
 
     Raises:
-        EOFError: the input has ended.
+        EOFError: The input has ended.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     if console.is_terminal:

@@ -22,7 +22,7 @@ def pieces(text: str) -> list[tuple[str, bool]]:
     r"""Splits text into runs that are shown as they are and runs that are spelled out.
 
     Args:
-        text: anything, lone surrogates included.
+        text: Anything, lone surrogates included.
 
     Returns:
         `(run, spelled)`: where `spelled` is true, `run` is the escape (`\u202e`) of characters that

@@ -33,15 +33,15 @@ class RaterAgreement:
     """Agreement between the raters of a store.
 
     Attributes:
-        raters: their names.
-        comparisons: comparisons with a verdict.
-        shared: those with at least two, on which everything here rests.
-        raw: share of pairs of verdicts on the same comparison that are the same.
+        raters: Their names.
+        comparisons: Comparisons with a verdict.
+        shared: Those with at least two, on which everything here rests.
+        raw: Share of pairs of verdicts on the same comparison that are the same.
         alpha: Krippendorff's alpha.
         cohen: Cohen's kappa; None unless there are two raters.
         fleiss: Fleiss' kappa; None unless all shared comparisons have equally many verdicts.
-        majority: how often a rater says what most of the others say.
-        by_rater: the same for each rater.
+        majority: How often a rater says what most of the others say.
+        by_rater: The same for each rater.
     """
 
     raters: tuple[str, ...]
@@ -78,9 +78,9 @@ def rater_agreement(
     depend on how the answers happen to be stored.
 
     Args:
-        votes: at most one of each rater on each comparison; skips do not count.
-        ties: whether "equally good" is a verdict of its own, or is left out.
-        bootstrap: settings of the intervals.
+        votes: At most one of each rater on each comparison; skips do not count.
+        ties: Whether "equally good" is a verdict of its own, or is left out.
+        bootstrap: Settings of the intervals.
 
     Returns:
         The figures; NaN where the votes do not define one.
@@ -110,8 +110,8 @@ def vote_table(
     """Votes as a table of categories.
 
     Args:
-        votes: at most one of each rater on each comparison; skips are missing.
-        ties: whether "equally good" is a verdict of its own, or missing too.
+        votes: At most one of each rater on each comparison; skips are missing.
+        ties: Whether "equally good" is a verdict of its own, or missing too.
 
     Returns:
         The table, int64 `(N, R)` with places of `CATEGORIES`; the numbers of the N comparisons; the
@@ -139,8 +139,8 @@ def left_share(votes: Iterable[Vote], *, level_z: float = 1.96) -> dict[str, Est
     far from it looks at the side, not at the answers.
 
     Args:
-        votes: ties and skips do not count.
-        level_z: width of the interval in standard deviations; 1.96 is 95 %.
+        votes: Ties and skips do not count.
+        level_z: Width of the interval in standard deviations; 1.96 is 95 %.
 
     Returns:
         Rater -> share with Wilson's score interval (Wilson 1927, doi:10.2307/2276774).

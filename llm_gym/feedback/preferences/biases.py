@@ -38,9 +38,9 @@ class Bias:
     """Something in an answer that a rater rewards, whatever the answer's quality.
 
     Attributes:
-        name: for reports.
-        feature: takes (prompt, answer, columns of the comparison) and returns a number.
-        weight: worth of one unit of the feature, in units of quality; below 0 for a dislike.
+        name: For reports.
+        feature: Takes (prompt, answer, columns of the comparison) and returns a number.
+        weight: Worth of one unit of the feature, in units of quality; below 0 for a dislike.
     """
 
     name: str
@@ -67,8 +67,8 @@ def length_bias(weight: float, *, tokenize: Callable[[str], Sized] = str.split) 
     """Longer is better.
 
     Args:
-        weight: worth of one word.
-        tokenize: cuts an answer into what is counted; by default words, for tokens give a
+        weight: Worth of one word.
+        tokenize: Cuts an answer into what is counted; by default words, for tokens give a
             tokenizer's `tokenize`.
     """
     return Bias("length", lambda prompt, answer, columns: len(tokenize(answer)), weight)
@@ -78,11 +78,11 @@ def flattery_bias(weight: float, *, phrases: Iterable[str] = FLATTERY) -> Bias:
     """Being praised is pleasant.
 
     Args:
-        weight: worth of one flattering word or phrase; each time it occurs counts.
-        phrases: what flatters, in any case, as whole words.
+        weight: Worth of one flattering word or phrase; each time it occurs counts.
+        phrases: What flatters, in any case, as whole words.
 
     Raises:
-        ValueError: no phrases, or a blank one.
+        ValueError: No phrases, or a blank one.
     """
     # The longest first: "great question" is one compliment, not also another one within.
     ordered = sorted(phrases, key=len, reverse=True)
@@ -105,10 +105,10 @@ def agreement_bias(
     """Being agreed with is pleasant, right or wrong.
 
     Args:
-        weight: worth of an answer that agrees.
-        column: the comparison's column that says what the user believes. Where it is missing, None
+        weight: Worth of an answer that agrees.
+        column: The comparison's column that says what the user believes. Where it is missing, None
             or blank, the user has stated nothing and there is nothing to agree with.
-        agrees: tells whether an answer (first argument) agrees with a belief (second). By default
+        agrees: Tells whether an answer (first argument) agrees with a belief (second). By default
             one that contains the belief as whole words and does not put "not" before it.
     """
     decide = contains_phrase if agrees is None else agrees
@@ -126,8 +126,8 @@ def contains_phrase(answer: str, phrase: str) -> bool:
     """Whether an answer has a phrase as whole words somewhere without "not" before it.
 
     Args:
-        answer: searched, in any case.
-        phrase: what to look for; any white space matches between its words.
+        answer: Searched, in any case.
+        phrase: What to look for; any white space matches between its words.
     """
     folded = answer.casefold()
     return any(

@@ -38,7 +38,7 @@ def raw_agreement(table: Any, *, bootstrap: Bootstrap = DEFAULT) -> Estimate:
 
     Args:
         table: int `(N, R)`, `MISSING` where there is no verdict.
-        bootstrap: settings of the interval.
+        bootstrap: Settings of the interval.
 
     Returns:
         The share; NaN if no unit has two verdicts.
@@ -62,15 +62,15 @@ def cohen_kappa(
 
     Args:
         table: int `(N, 2)`; units that one of them did not judge are left out.
-        exchangeable: see the module.
-        bootstrap: settings of the interval.
+        exchangeable: See the module.
+        bootstrap: Settings of the interval.
 
     Returns:
         Kappa: 1 for full agreement, 0 for that of chance; NaN if both always gave one and the same
         verdict, when nothing can be said.
 
     Raises:
-        ValueError: not two raters.
+        ValueError: Not two raters.
     """
     ratings = _checked(table)
     if ratings.shape[1] != 2:
@@ -106,14 +106,14 @@ def fleiss_kappa(
 
     Args:
         table: int `(N, R)`; every unit must have the same number of verdicts, at least 2.
-        exchangeable: see the module.
-        bootstrap: settings of the interval.
+        exchangeable: See the module.
+        bootstrap: Settings of the interval.
 
     Returns:
         Kappa; NaN if all verdicts are the same.
 
     Raises:
-        ValueError: units differ in their number of verdicts.
+        ValueError: Units differ in their number of verdicts.
     """
     counts = _counts(_checked(table))
     per_unit = counts.sum(axis=1)
@@ -151,8 +151,8 @@ def krippendorff_alpha(
     Args:
         table: int `(N, R)`, `MISSING` where there is no verdict. Units with one verdict are left
             out.
-        exchangeable: see the module.
-        bootstrap: settings of the interval.
+        exchangeable: See the module.
+        bootstrap: Settings of the interval.
 
     Returns:
         Alpha: 1 for full agreement, 0 for that of chance; NaN if all verdicts are the same.
@@ -184,7 +184,7 @@ def majority_agreement(
 
     Args:
         table: int `(N, R)`, `MISSING` where there is no verdict; needs no full rows.
-        bootstrap: settings of the interval.
+        bootstrap: Settings of the interval.
 
     Returns:
         The share over all verdicts that have another beside them, and each rater's own.

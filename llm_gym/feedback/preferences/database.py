@@ -71,13 +71,13 @@ class Database:
     and no thread can leave a connection behind.
 
     Args:
-        path: the file; made, with its directory, if it is not there.
-        timeout: seconds to wait for other processes.
+        path: The file; made, with its directory, if it is not there.
+        timeout: Seconds to wait for other processes.
 
     Raises:
-        ValueError: the file is not ours, damaged, or of a newer version; or the file system cannot
+        ValueError: The file is not ours, damaged, or of a newer version; or the file system cannot
             hold a write-ahead log.
-        StoreUnavailableError: locked, full, or no permission.
+        StoreUnavailableError: Locked, full, or no permission.
     """
 
     def __init__(self, path: str | Path, timeout: float) -> None:
@@ -120,7 +120,7 @@ class Database:
             The connection.
 
         Raises:
-            StoreUnavailableError: locked, full or failing; nothing was written.
+            StoreUnavailableError: Locked, full or failing; nothing was written.
         """
         with self._usable(), self._translated():
             self._connection.execute("BEGIN IMMEDIATE")

@@ -39,12 +39,12 @@ class Effort:
     """What a number of judgements takes.
 
     Attributes:
-        judgements: comparisons, or answers to be scored.
-        votes_per_judgement: raters who look at each.
-        seconds_per_vote: of one rater.
-        votes_measured: votes that `seconds_per_vote` was measured on; 0 if it is assumed.
-        price_per_hour: of one rater.
-        is_price_assumed: whether that is the figure of this module.
+        judgements: Comparisons, or answers to be scored.
+        votes_per_judgement: Raters who look at each.
+        seconds_per_vote: Seconds per vote of one rater.
+        votes_measured: Votes that `seconds_per_vote` was measured on; 0 if it is assumed.
+        price_per_hour: Price per hour of one rater.
+        is_price_assumed: Whether that is the figure of this module.
     """
 
     judgements: int
@@ -107,18 +107,18 @@ def labelling_effort(
     """What it takes people to give a number of judgements.
 
     Args:
-        judgements: comparisons, or answers to be scored.
-        votes_per_judgement: raters who look at each.
-        votes: votes whose time is taken as the measure, if there is one among them that took time.
-        seconds_per_vote: of one rater, known from elsewhere (assumed, as the text then says); None
-            measures it on `votes`, or assumes `ASSUMED_SECONDS_PER_VOTE`.
-        price_per_hour: of one rater; None assumes `ASSUMED_PRICE_PER_HOUR`.
+        judgements: Comparisons, or answers to be scored.
+        votes_per_judgement: Raters who look at each.
+        votes: Votes whose time is taken as the measure, if there is one among them that took time.
+        seconds_per_vote: Seconds per vote of one rater, known from elsewhere (assumed, as the text
+            then says); None measures it on `votes`, or assumes `ASSUMED_SECONDS_PER_VOTE`.
+        price_per_hour: Price per hour of one rater; None assumes `ASSUMED_PRICE_PER_HOUR`.
 
     Returns:
         Votes, hours and cost.
 
     Raises:
-        ValueError: a number out of range, or both `votes` and `seconds_per_vote`.
+        ValueError: A number out of range, or both `votes` and `seconds_per_vote`.
     """
     for name, count, least in (
         ("judgements", judgements, 0),
@@ -146,9 +146,9 @@ def measured_seconds(votes: Iterable[Vote], *, longest: float = 600.0) -> tuple[
     """Mean time of a vote, and the number of votes it is the mean of.
 
     Args:
-        votes: ties and skips included, since they take time too; votes that took none (simulated,
+        votes: Ties and skips included, since they take time too; votes that took none (simulated,
             imported) are left out.
-        longest: votes that took longer are left out too: the rater was away.
+        longest: Votes that took longer are left out too: the rater was away.
 
     Returns:
         Seconds and number; None if nothing was measured.
@@ -161,14 +161,14 @@ def answers_scored(tokens: int, tokens_per_answer: float) -> int:
     """How many answers a training run asks a scorer about.
 
     Args:
-        tokens: steps of the environment (`total_timesteps`): one token each.
-        tokens_per_answer: mean length.
+        tokens: Steps of the environment (`total_timesteps`): one token each.
+        tokens_per_answer: Mean length.
 
     Returns:
         The number, rounded up.
 
     Raises:
-        ValueError: a number below 1.
+        ValueError: A number below 1.
     """
     if tokens < 1 or finite_number("tokens_per_answer", tokens_per_answer) < 1:
         raise ValueError(
@@ -181,9 +181,9 @@ def compare_effort(tokens: int, by_hand: Effort, labels: Effort) -> str:
     """Says why people cannot sit in the loop, and what a reward model saves.
 
     Args:
-        tokens: tokens of one training run.
-        by_hand: effort of scoring the answers of one run (`answers_scored`).
-        labels: effort of the comparisons that a reward model is trained on.
+        tokens: Tokens of one training run.
+        by_hand: Effort of scoring the answers of one run (`answers_scored`).
+        labels: Effort of the comparisons that a reward model is trained on.
 
     Returns:
         Plain text of a few lines.

@@ -40,7 +40,7 @@ def read_preferences(
         path: `.jsonl` (UTF-8, one object a line, blank lines left out) or `.parquet` (needs
             pyarrow: the extra `parquet`; null and NaN are read as a missing column, dates and
             times as ISO 8601).
-        contradictions: what becomes of rows that say "a over b" where others say "b over a" on the
+        contradictions: What becomes of rows that say "a over b" where others say "b over a" on the
             same prompt: "raise", "keep" them all, or "drop" them all. Rows that name different
             raters in a column `rater` may differ, and the two rows of a tie (column `tie` True) do
             not contradict each other.
@@ -49,9 +49,9 @@ def read_preferences(
         At least one row, in the order of the file.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: There is no such file.
         ImportError: Parquet without pyarrow.
-        ValueError: another ending, not readable as such a file, no rows, a row with a missing or
+        ValueError: Another ending, not readable as such a file, no rows, a row with a missing or
             empty field or with identical answers, or contradictory rows. The message has the
             number of the line (JSONL) or of the row (Parquet), counted from 1.
     """
@@ -92,14 +92,14 @@ def write_preferences(path: str | Path, preferences: Iterable[Preference]) -> Pa
 
     Args:
         path: `.jsonl` or `.parquet` (needs pyarrow: the extra `parquet`). An old file is replaced.
-        preferences: the rows, at least one.
+        preferences: The rows, at least one.
 
     Returns:
         The path written.
 
     Raises:
         ImportError: Parquet without pyarrow.
-        ValueError: another ending, no rows, or a column whose values are of several types, which
+        ValueError: Another ending, no rows, or a column whose values are of several types, which
             Parquet cannot hold.
     """
     path = Path(path)
@@ -239,15 +239,15 @@ def split_preferences(
     """Holds out prompts, not rows: the answers to one prompt stay on one side.
 
     Args:
-        preferences: rows with at least 2 different prompts.
-        share: of the prompts to hold out; at least one is.
-        seed: of the choice.
+        preferences: Rows with at least 2 different prompts.
+        share: Share of the prompts to hold out; at least one is.
+        seed: Seed of the choice.
 
     Returns:
         (rows to train on, held-out rows), in their order.
 
     Raises:
-        ValueError: fewer than 2 different prompts.
+        ValueError: Fewer than 2 different prompts.
     """
     prompts = sorted({row.prompt for row in preferences})
     if len(prompts) < 2:
@@ -272,8 +272,8 @@ def read_comparisons(path: str | Path) -> list[Comparison] | None:
         The comparisons; None if the file's first row has no "answers": it is of another kind.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line is malformed; the message has its number.
+        FileNotFoundError: There is no such file.
+        ValueError: A line is malformed; the message has its number.
     """
     path = Path(path)
     if path.suffix != ".jsonl":

@@ -24,10 +24,10 @@ class LearningCurve:
     The floor is what no number of comparisons mends: raters who disagree, a model too small.
 
     Attributes:
-        floor: error that remains.
-        scale: error above the floor at n = 1.
-        exponent: how fast it falls.
-        largest: largest n that was measured; beyond it the curve is a guess.
+        floor: Error that remains.
+        scale: Error above the floor at n = 1.
+        exponent: How fast it falls.
+        largest: Largest n that was measured; beyond it the curve is a guess.
     """
 
     floor: float
@@ -43,7 +43,7 @@ class LearningCurve:
         """Comparisons needed for an accuracy; more than `largest` is an extrapolation.
 
         Raises:
-            ValueError: the curve never gets there.
+            ValueError: The curve never gets there.
         """
         room = 1 - self.floor - finite_number("accuracy", accuracy)
         if room <= 0 or (self.exponent == 0 and room < self.scale):
@@ -65,16 +65,16 @@ def fit_learning_curve(
     for, on a fine grid from 0.02 to 2.
 
     Args:
-        comparisons: sizes of the training sets, at least 3 different ones (2 if the floor is
+        comparisons: Sizes of the training sets, at least 3 different ones (2 if the floor is
             given), each at least 1.
-        accuracies: on the same held-out comparisons, in [0, 1].
-        floor: error that remains, if it is known (one minus the agreement of raters, say).
+        accuracies: On the same held-out comparisons, in [0, 1].
+        floor: Error that remains, if it is known (one minus the agreement of raters, say).
 
     Returns:
         The curve; floor and scale are at least 0.
 
     Raises:
-        ValueError: too few points, or a number out of range.
+        ValueError: Too few points, or a number out of range.
     """
     sizes = np.asarray(comparisons, dtype=np.float64)
     errors = 1 - np.asarray(accuracies, dtype=np.float64)

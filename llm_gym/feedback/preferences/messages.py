@@ -18,14 +18,14 @@ def flattened(row: Mapping[str, Any]) -> dict[str, Any]:
     `prompt_messages`, for who wants to apply a chat template.
 
     Args:
-        row: a row with `chosen` and `rejected`, which must be lists of messages, and with or
+        row: A row with `chosen` and `rejected`, which must be lists of messages, and with or
             without a prompt, which may be a text or messages.
 
     Returns:
         The row with texts instead of messages.
 
     Raises:
-        ValueError: messages of another shape, or answers of more than one message.
+        ValueError: Messages of another shape, or answers of more than one message.
     """
     chosen, rejected = (_messages(name, row[name]) for name in ("chosen", "rejected"))
     given = row.get("prompt")

@@ -42,19 +42,19 @@ class SimulatedRater:
     """A rater with known preferences.
 
     Attributes:
-        quality: a scorer, `f(prompts, answers, **columns)` -> one number per answer.
-        name: of the rater; part of the seed.
-        temperature: scale of the noise, in units of quality; 0 for none. At 1 a bias of weight w
+        quality: A scorer, `f(prompts, answers, **columns)` -> one number per answer.
+        name: Name of the rater; part of the seed.
+        temperature: Scale of the noise, in units of quality; 0 for none. At 1 a bias of weight w
             moves the log-odds by w for each unit of its feature, at T by w / T.
-        biases: what the rater likes besides quality.
-        tie_band: differences smaller than this, noise included, are a tie; 0 for no ties.
-        lapse: share of judgements made without looking, each answer equally likely.
-        seed: of the noise.
-        seconds: what a judgement takes, as it is written into votes.
+        biases: What the rater likes besides quality.
+        tie_band: Differences smaller than this, noise included, are a tie; 0 for no ties.
+        lapse: Share of judgements made without looking, each answer equally likely.
+        seed: Seed of the noise.
+        seconds: What a judgement takes, as it is written into votes.
 
     Raises:
         TypeError: `quality` is no scorer, a bias is no `Bias`.
-        ValueError: a number out of range.
+        ValueError: A number out of range.
     """
 
     quality: Scorer | Callable[..., Any]
@@ -119,7 +119,7 @@ class SimulatedRater:
         """`choose`, as votes that a store takes; which answer stood first is drawn too.
 
         Args:
-            comparisons: with their numbers in the store.
+            comparisons: With their numbers in the store.
         """
         choices = self.choose(comparisons)
         votes = []
@@ -177,8 +177,8 @@ def simulate_preferences(
     """Lets a rater judge comparisons, without a store.
 
     Args:
-        comparisons: to judge.
-        rater: who judges.
+        comparisons: To judge.
+        rater: Who judges.
         ties: "drop" or "both", as for `tally.to_preferences`.
 
     Returns:
@@ -213,16 +213,16 @@ def rate_store(
     it had not.
 
     Args:
-        store: to vote in.
-        raters: with different names. One who has voted on a comparison does not do so again.
-        votes_per_comparison: how many of the raters judge each comparison, drawn by its texts;
+        store: To vote in.
+        raters: With different names. One who has voted on a comparison does not do so again.
+        votes_per_comparison: How many of the raters judge each comparison, drawn by its texts;
             None is all of them.
 
     Returns:
         The number of votes recorded.
 
     Raises:
-        ValueError: two raters of one name, none, or more votes wanted than there are raters.
+        ValueError: Two raters of one name, none, or more votes wanted than there are raters.
     """
     names = [rater.name for rater in raters]
     if not names or len(set(names)) < len(names):

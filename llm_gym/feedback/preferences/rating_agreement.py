@@ -19,8 +19,8 @@ class LeaveOneOut(NamedTuple):
     """Each rater against the mean of the others.
 
     Attributes:
-        mean: mean over the raters of their correlations; what a model is held against.
-        by_rater: each rater's correlation.
+        mean: Mean over the raters of their correlations; what a model is held against.
+        by_rater: Each rater's correlation.
     """
 
     mean: Estimate
@@ -39,13 +39,13 @@ def leave_one_out_correlation(
         ratings: float `(N, R)`, NaN where a rater gave none. An item counts for a rater who rated
             it together with at least one other.
         method: "spearman" (of the ranks, equal ratings sharing their mean rank) or "pearson".
-        bootstrap: settings of the interval; items are resampled, ranks included.
+        bootstrap: Settings of the interval; items are resampled, ranks included.
 
     Returns:
         The correlations; NaN for a rater without two different ratings, and then for the mean too.
 
     Raises:
-        ValueError: not a table of at least two raters, infinite ratings, or another method.
+        ValueError: Not a table of at least two raters, infinite ratings, or another method.
     """
     table = _checked(ratings)
     if method not in ("spearman", "pearson"):
@@ -94,13 +94,13 @@ def interval_alpha(ratings: Any, *, bootstrap: Bootstrap = DEFAULT) -> Estimate:
 
     Args:
         ratings: float `(N, R)`, NaN where a rater gave none; items with one rating are left out.
-        bootstrap: settings of the interval.
+        bootstrap: Settings of the interval.
 
     Returns:
         Alpha: 1 for full agreement, 0 for that of chance; NaN if all ratings are the same.
 
     Raises:
-        ValueError: not a table of at least two raters, or infinite ratings.
+        ValueError: Not a table of at least two raters, or infinite ratings.
     """
     table = _checked(ratings)
     table = table[(~np.isnan(table)).sum(axis=1) >= 2]

@@ -36,14 +36,14 @@ class Comparison:
     """Two answers to one prompt, to be compared.
 
     Attributes:
-        prompt: what was asked.
-        answers: the two answers; their order means nothing.
-        columns: whatever else is known about the prompt (JSON-able), for scorers and raters.
-        id: number in the store; None before it is there.
+        prompt: What was asked.
+        answers: The two answers; their order means nothing.
+        columns: Whatever else is known about the prompt (JSON-able), for scorers and raters.
+        id: Number in the store; None before it is there.
 
     Raises:
-        TypeError: a text that is no text, answers that are not two, columns that are no mapping.
-        ValueError: an empty text, two identical answers, columns that JSON cannot hold.
+        TypeError: A text that is no text, answers that are not two, columns that are no mapping.
+        ValueError: An empty text, two identical answers, columns that JSON cannot hold.
     """
 
     prompt: str
@@ -71,16 +71,16 @@ class Vote:
     """One rater's judgement of one comparison.
 
     Attributes:
-        comparison_id: of the comparison.
-        rater: name of the rater.
-        choice: the verdict; `Choice.SKIP` is none, but says that the rater was asked.
-        seconds: how long the rater took.
-        shown_first: which answer stood first (left, above): 0 or 1.
-        created_at: when, UTC in ISO 8601; "" lets the store fill it in.
-        id: number in the store, in the order of arrival; None before it is there.
+        comparison_id: Comparison id of the comparison.
+        rater: Name of the rater.
+        choice: The verdict; `Choice.SKIP` is none, but says that the rater was asked.
+        seconds: How long the rater took.
+        shown_first: Which answer stood first (left, above): 0 or 1.
+        created_at: When, UTC in ISO 8601; "" lets the store fill it in.
+        id: Number in the store, in the order of arrival; None before it is there.
 
     Raises:
-        TypeError, ValueError: a field that cannot be such a thing, by name.
+        TypeError, ValueError: A field that cannot be such a thing, by name.
     """
 
     comparison_id: int
@@ -115,14 +115,14 @@ class Preference:
     """A row of TRL's preference format: one answer was preferred to another.
 
     Attributes:
-        prompt: what was asked.
-        chosen: the preferred answer.
-        rejected: the other one.
-        columns: further columns (JSON-able), such as who preferred it and by how many votes.
+        prompt: What was asked.
+        chosen: The preferred answer.
+        rejected: The other one.
+        columns: Further columns (JSON-able), such as who preferred it and by how many votes.
 
     Raises:
-        TypeError: a text that is no text, columns that are no mapping.
-        ValueError: an empty text, two identical answers, columns that JSON cannot hold.
+        TypeError: A text that is no text, columns that are no mapping.
+        ValueError: An empty text, two identical answers, columns that JSON cannot hold.
     """
 
     prompt: str
@@ -155,14 +155,14 @@ class Progress:
     """How far the labelling has come, in all or for one rater.
 
     Attributes:
-        comparisons: comparisons in the store.
-        voted: those with at least one vote (skips are no votes).
-        votes: votes, ties among them, skips not.
-        ties: votes that said "equally good".
-        skips: how often a rater declined to judge.
-        remaining: votes still wanted; of one rater, comparisons that the rater may still be asked.
-        by_rater: votes of each rater (skips not counted; a rater who only skipped has 0).
-        seconds: time that all votes and skips took.
+        comparisons: Comparisons in the store.
+        voted: Those with at least one vote (skips are no votes).
+        votes: Votes, ties among them, skips not.
+        ties: Votes that said "equally good".
+        skips: How often a rater declined to judge.
+        remaining: Votes still wanted; of one rater, comparisons that the rater may still be asked.
+        by_rater: Votes of each rater (skips not counted; a rater who only skipped has 0).
+        seconds: Time that all votes and skips took.
     """
 
     comparisons: int
@@ -179,12 +179,12 @@ def check_text(name: str, text: Any) -> None:
     """Refuses what is no text, is blank, or cannot be written as UTF-8.
 
     Args:
-        name: what it is called, for the message.
-        text: the text.
+        name: What it is called, for the message.
+        text: The text.
 
     Raises:
-        TypeError: not a str.
-        ValueError: empty or only white space; or a lone surrogate, half of a character.
+        TypeError: Not a str.
+        ValueError: Empty or only white space; or a lone surrogate, half of a character.
     """
     if not isinstance(text, str):
         raise TypeError(f"{name} must be a text, got {text!r:.80} of type {type(text).__name__}")

@@ -116,7 +116,7 @@ def requested_vote(connection: Connection, key: str, wanted: Vote) -> Vote | Non
     """The vote that an earlier request with this key recorded; None if there was none.
 
     Raises:
-        ValueError: the key belongs to another vote, or to one that was taken back since.
+        ValueError: The key belongs to another vote, or to one that was taken back since.
     """
     row = connection.execute(f"{_VOTES} WHERE request = ?", (key,)).fetchone()
     if row is None:
@@ -136,7 +136,7 @@ def add_vote(connection: Connection, wanted: Vote, key: str | None = None) -> Vo
     """Records a vote and gives the comparison back.
 
     Raises:
-        ValueError: no such comparison, or the rater has voted on it.
+        ValueError: No such comparison, or the rater has voted on it.
     """
     number, rater = wanted.comparison_id, wanted.rater
     earlier = _standing(connection, number, rater)
@@ -168,12 +168,12 @@ def import_vote(connection: Connection, seen: Comparison, vote: Vote) -> bool:
     """Records a vote from a file unless it is there already; tells whether it was new.
 
     Args:
-        connection: inside a transaction.
-        seen: the pair in the order the vote speaks of.
-        vote: its `comparison_id` is ignored.
+        connection: Inside a transaction.
+        seen: The pair in the order the vote speaks of.
+        vote: Its `comparison_id` is ignored.
 
     Raises:
-        ValueError: the rater has voted otherwise on the pair.
+        ValueError: The rater has voted otherwise on the pair.
     """
     number = add_comparison(connection, seen)
     vote = replace(vote, comparison_id=number)

@@ -31,12 +31,12 @@ class PreferenceStore:
     two companions beside it (`-wal`, `-shm`); copy it only when nobody has it open.
 
     Args:
-        path: the file; made, with its directory, if it is not there.
-        timeout: seconds to wait while another process is writing.
+        path: The file; made, with its directory, if it is not there.
+        timeout: Seconds to wait while another process is writing.
 
     Raises:
-        ValueError: the file is no store, damaged, half-written, or of a newer version.
-        StoreUnavailableError: it is locked (`StoreBusyError`), the disk is full
+        ValueError: The file is no store, damaged, half-written, or of a newer version.
+        StoreUnavailableError: It is locked (`StoreBusyError`), the disk is full
             (`StoreFullError`), or it may not be read or written. So for every method.
     """
 
@@ -72,7 +72,7 @@ class PreferenceStore:
         order and columns included.
 
         Args:
-            comparisons: to add; their `id` is ignored.
+            comparisons: To add; their `id` is ignored.
 
         Returns:
             Their numbers, in the order given.
@@ -102,15 +102,15 @@ class PreferenceStore:
         is wanted. A skip is no vote: another rater will be asked.
 
         Args:
-            rater: who asks.
-            votes_per_comparison: how many votes each comparison shall get.
-            lease_seconds: how long it is kept for a rater who may never come back.
+            rater: Who asks.
+            votes_per_comparison: How many votes each comparison shall get.
+            lease_seconds: How long it is kept for a rater who may never come back.
 
         Returns:
             The comparison; None if nothing is left for this rater now.
 
         Raises:
-            ValueError: an argument out of range.
+            ValueError: An argument out of range.
         """
         check_rater(rater)
         _check_votes_per_comparison(votes_per_comparison)
@@ -141,19 +141,19 @@ class PreferenceStore:
         it has been paid for.
 
         Args:
-            comparison_id: what was judged.
-            rater: who judged.
-            choice: of the answers as stored, whatever order they were shown in.
-            seconds: how long it took.
+            comparison_id: What was judged.
+            rater: Who judged.
+            choice: Choice of the answers as stored, whatever order they were shown in.
+            seconds: How long it took.
             shown_first: 0 or 1, the answer that stood first.
-            key: any text that is different for each request. If the answer to a request is lost,
+            key: Any text that is different for each request. If the answer to a request is lost,
                 the request can be repeated with its key and counts once.
 
         Returns:
             The vote as recorded.
 
         Raises:
-            ValueError: no such comparison, the rater has voted on it (`undo` first), an argument
+            ValueError: No such comparison, the rater has voted on it (`undo` first), an argument
                 out of range, or a key that belongs to another vote or to one taken back.
         """
         wanted = Vote(comparison_id, rater, Choice(choice), seconds, shown_first)
@@ -165,13 +165,13 @@ class PreferenceStore:
         """Records many votes in one transaction: all of them, or none if one cannot be.
 
         Args:
-            votes: to record; `id` is ignored, `created_at` is filled in where it is empty.
+            votes: To record; `id` is ignored, `created_at` is filled in where it is empty.
 
         Returns:
             The votes as recorded.
 
         Raises:
-            ValueError: as for `vote`.
+            ValueError: As for `vote`.
         """
         votes = list(votes)
         with self._database.transaction() as connection:
@@ -183,8 +183,8 @@ class PreferenceStore:
         The vote stays in the file with the time it was taken back (`votes(undone=True)`).
 
         Args:
-            rater: whose vote.
-            lease_seconds: how long the comparison is kept for the rater.
+            rater: Whose vote.
+            lease_seconds: How long the comparison is kept for the rater.
 
         Returns:
             The vote taken back; None if the rater has none.
@@ -200,7 +200,7 @@ class PreferenceStore:
         """Votes and skips in the order they came in.
 
         Args:
-            undone: those that were taken back, instead of those that stand.
+            undone: Those that were taken back, instead of those that stand.
         """
         with self._database.snapshot() as connection:
             return iter(rows.votes(connection, undone=undone))
@@ -209,8 +209,8 @@ class PreferenceStore:
         """How far the labelling has come.
 
         Args:
-            rater: count this rater's votes only; None counts all.
-            votes_per_comparison: how many votes each comparison shall get.
+            rater: Count this rater's votes only; None counts all.
+            votes_per_comparison: How many votes each comparison shall get.
 
         Returns:
             The counts, all of the same moment.
@@ -238,15 +238,15 @@ class PreferenceStore:
         votes back (but no skips, and ties only with `ties="both"`).
 
         Args:
-            path: ends in `.jsonl` or `.parquet`.
-            ties: see `tally.to_preferences`.
-            conflicts: see `tally.to_preferences`.
+            path: Ends in `.jsonl` or `.parquet`.
+            ties: See `tally.to_preferences`.
+            conflicts: See `tally.to_preferences`.
 
         Returns:
             The number of rows.
 
         Raises:
-            ValueError: nothing to write, or another ending.
+            ValueError: Nothing to write, or another ending.
         """
         preferences = self.preferences(ties=ties, conflicts=conflicts)
         if not preferences:
@@ -267,16 +267,16 @@ class PreferenceStore:
         they are there. Importing the same file again changes nothing.
 
         Args:
-            path: see `files.read_preferences`.
-            rater: the name under which rows without a rater are recorded. The second row of one
+            path: See `files.read_preferences`.
+            rater: The name under which rows without a rater are recorded. The second row of one
                 rater on a pair is recorded under the name with " (2)" behind it, and so on.
-            contradictions: see `files.read_preferences`.
+            contradictions: See `files.read_preferences`.
 
         Returns:
             The number of votes that were new.
 
         Raises:
-            ValueError: the file cannot be read, or contradicts a vote that is in the store.
+            ValueError: The file cannot be read, or contradicts a vote that is in the store.
         """
         check_rater(rater)
         preferences = read_preferences(path, contradictions=contradictions)

@@ -40,18 +40,18 @@ def to_preferences(
     left out.
 
     Args:
-        comparisons: with their numbers.
-        votes: on them.
+        comparisons: With their numbers.
+        votes: On them.
         ties: "drop" leaves out what is tied; "both" gives it two rows, one in each direction, with
             a column `tie` that is True, which pulls a Bradley-Terry model to even odds.
-        conflicts: what becomes of comparisons on which raters differ: "majority" follows the
+        conflicts: What becomes of comparisons on which raters differ: "majority" follows the
             majority, "drop" leaves them out, "all" keeps every vote as a row.
 
     Returns:
         The rows, in the order of the comparisons, then of the votes.
 
     Raises:
-        ValueError: another policy.
+        ValueError: Another policy.
     """
     if ties not in ("drop", "both"):
         raise ValueError(f"ties must be 'drop' or 'both', got {ties!r}")
@@ -73,8 +73,8 @@ def to_votes(preferences: Sequence[Preference], rater: str) -> list[tuple[Compar
     """Reads preferences as votes: the inverse of `to_preferences(conflicts="all")`.
 
     Args:
-        preferences: rows of a file; columns as `to_preferences` adds them are understood.
-        rater: the name for rows that have none. The n-th row of one rater on the same pair gets
+        preferences: Rows of a file; columns as `to_preferences` adds them are understood.
+        rater: The name for rows that have none. The n-th row of one rater on the same pair gets
             " (n)" behind the name, from the second on, so that no row is lost.
 
     Returns:

@@ -36,17 +36,17 @@ def load_backbone(
     appendix B.1, after Ziegler et al. 2019, arXiv:1909.08593), with bias 0.
 
     Args:
-        name_or_path: embedded name, directory or hub name; a language model, an encoder or a
+        name_or_path: Embedded name, directory or hub name; a language model, an encoder or a
             classifier. Code from the hub is never run, and weights are read from safetensors only.
-        seed: of whatever weights the checkpoint lacks.
+        seed: Seed of whatever weights the checkpoint lacks.
 
     Returns:
         The model, in float32 on the CPU, and its tokenizer, with a pad token of its own.
 
     Raises:
-        ValueError: the architecture has no sequence classifier, or the checkpoint lacks weights
+        ValueError: The architecture has no sequence classifier, or the checkpoint lacks weights
             below the head.
-        FileNotFoundError, OSError: it is not there; see `llm_gym.language_models.load_tokenizer`.
+        FileNotFoundError, OSError: It is not there; see `llm_gym.language_models.load_tokenizer`.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -93,7 +93,7 @@ def final_linear(model: PreTrainedModel) -> torch.nn.Linear:
     """The layer whose one output is the reward: the last linear one outside the trunk.
 
     Raises:
-        ValueError: there is none.
+        ValueError: There is none.
     """
     import torch
 
@@ -125,9 +125,9 @@ def shift_rewards(
     an RMS norm (LLaMA, Qwen) nothing can, and the model is left as it was.
 
     Args:
-        model: with one output.
-        shift: the number, in units of the reward.
-        rewards_of_probe: returns the model's rewards on a few texts; called before and after.
+        model: With one output.
+        shift: The number, in units of the reward.
+        rewards_of_probe: Returns the model's rewards on a few texts; called before and after.
 
     Returns:
         Whether the rewards were shifted.

@@ -22,7 +22,7 @@ def pad_rows(rows: Sequence[Row], pad_token_id: int) -> dict[str, torch.Tensor]:
 
     Args:
         rows: B rows of the same keys.
-        pad_token_id: fills `input_ids`; everything else is filled with 0.
+        pad_token_id: Fills `input_ids`; everything else is filled with 0.
 
     Returns:
         For each key int64 `(B, T)`.
@@ -42,7 +42,7 @@ def rewards(model: PreTrainedModel, rows: Sequence[Row]) -> torch.Tensor:
     """One forward pass, with gradients.
 
     Args:
-        model: a sequence classifier with one output.
+        model: A sequence classifier with one output.
         rows: B rows, without padding.
 
     Returns:
@@ -59,9 +59,9 @@ def rewards_of(
     """Rewards of any number of rows, without gradients and with dropout off.
 
     Args:
-        model: a sequence classifier with one output; left in evaluation mode.
+        model: A sequence classifier with one output; left in evaluation mode.
         rows: N rows, without padding.
-        batch_size: rows of similar length per forward pass.
+        batch_size: Rows of similar length per forward pass.
 
     Returns:
         float64 `(N,)`.
@@ -82,7 +82,7 @@ def check_last_tokens(rows: Sequence[Row], pad_token_id: int) -> None:
     """Refuses rows that are empty or end in the pad token, where no score could be read.
 
     Raises:
-        ValueError: with the number of the first such row.
+        ValueError: With the number of the first such row.
     """
     for number, row in enumerate(rows):
         ids = row["input_ids"]

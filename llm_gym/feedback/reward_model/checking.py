@@ -24,11 +24,11 @@ def check_preferences(preferences: Sequence[Preference]) -> None:
     """Refuses comparisons from which no order of answers can be learnt.
 
     Args:
-        preferences: rows to train on; `Preference` itself refuses empty and identical texts.
+        preferences: Rows to train on; `Preference` itself refuses empty and identical texts.
 
     Raises:
-        TypeError: a row that is no `Preference`.
-        ValueError: too few rows, rows that contradict each other throughout, or one-sided ones: the
+        TypeError: A row that is no `Preference`.
+        ValueError: Too few rows, rows that contradict each other throughout, or one-sided ones: the
             same answer beats the same answer everywhere, or the answer shown first always wins.
     """
     for index, row in enumerate(preferences):
@@ -64,12 +64,12 @@ def numbers_of(preferences: Sequence[Preference], column: str, what: str) -> lis
     """Reads a column of numbers.
 
     Args:
-        preferences: the rows.
-        column: its name.
-        what: the parameter that named it, for messages.
+        preferences: The rows.
+        column: Its name.
+        what: The parameter that named it, for messages.
 
     Raises:
-        ValueError: a row has no such number, or one that is negative or not finite.
+        ValueError: A row has no such number, or one that is negative or not finite.
     """
     values = []
     for index, row in enumerate(preferences):

@@ -98,11 +98,11 @@ def train_reward_model(
     TRL; `RewardModelScorer(output)` scores with it.
 
     Args:
-        preferences: a file in TRL's format (`.jsonl` or `.parquet`), or the rows.
-        output: directory for model, tokenizer and `metrics.json`; written whole or not at all.
-        config: settings; None means the defaults.
-        held_out: comparisons to measure on; None holds out a share of the prompts.
-        quiet: no progress bar.
+        preferences: A file in TRL's format (`.jsonl` or `.parquet`), or the rows.
+        output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
+        config: Settings; None means the defaults.
+        held_out: Comparisons to measure on; None holds out a share of the prompts.
+        quiet: No progress bar.
 
     Returns:
         The metrics: `held_out` and `train` (see `evaluation.evaluate_differences`), `mean_reward`
@@ -110,8 +110,8 @@ def train_reward_model(
         configuration, seconds.
 
     Raises:
-        FileNotFoundError: the file or the model does not exist.
-        ValueError: the comparisons cannot be learnt from (see `checking.check_preferences`), the
+        FileNotFoundError: The file or the model does not exist.
+        ValueError: The comparisons cannot be learnt from (see `checking.check_preferences`), the
             model cannot be a reward model, or a setting does not fit the data.
     """
     config = config or RewardModelConfig()
@@ -175,7 +175,7 @@ def differences_of(
     """Reward of the chosen answer less that of the rejected one.
 
     Args:
-        scorer: of a reward model.
+        scorer: Scorer of a reward model.
         preferences: N rows.
 
     Returns:

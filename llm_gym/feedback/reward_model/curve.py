@@ -29,13 +29,13 @@ def learning_curve(
     The subsets are nested: a larger one contains the smaller ones of the same seed.
 
     Args:
-        preferences: rows to train on, and to hold out from if `held_out` is None.
-        config: settings of each training.
-        sizes: numbers of comparisons to train on; None doubles from 50 (or from the least that can
+        preferences: Rows to train on, and to hold out from if `held_out` is None.
+        config: Settings of each training.
+        sizes: Numbers of comparisons to train on; None doubles from 50 (or from the least that can
             be trained on) to all of them.
-        held_out: rows to measure on; None holds out a share of the prompts.
-        seeds: one training each, with subsets and order of its own.
-        quiet: no progress bar.
+        held_out: Rows to measure on; None holds out a share of the prompts.
+        seeds: One training each, with subsets and order of its own.
+        quiet: No progress bar.
 
     Returns:
         For each size and seed `comparisons`, `seed`, `accuracy` (with `low` and `high`), `log_loss`
@@ -43,7 +43,7 @@ def learning_curve(
         them.
 
     Raises:
-        ValueError: sizes out of range, or what `train_reward_model` raises.
+        ValueError: Sizes out of range, or what `train_reward_model` raises.
     """
     config = config or RewardModelConfig()
     rows = list(preferences)

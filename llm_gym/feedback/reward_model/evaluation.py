@@ -38,11 +38,11 @@ class Bin(NamedTuple):
     """Comparisons with something in common.
 
     Attributes:
-        low: lower end of the bin.
-        high: upper end; belongs to the last bin only.
-        n: comparisons in it, at least 1.
-        expected: mean of the model's own probability of being right.
-        accuracy: share that the model has right; equal rewards count one half.
+        low: Lower end of the bin.
+        high: Upper end; belongs to the last bin only.
+        n: Comparisons in it, at least 1.
+        expected: Mean of the model's own probability of being right.
+        accuracy: Share that the model has right; equal rewards count one half.
     """
 
     low: float
@@ -57,7 +57,7 @@ def accuracy(differences: ArrayLike, *, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP
 
     Args:
         differences: float `(N,)`; 0 counts one half.
-        bootstrap: settings of the interval; comparisons are resampled.
+        bootstrap: Settings of the interval; comparisons are resampled.
 
     Returns:
         The share; NaN without comparisons.
@@ -78,14 +78,14 @@ def accuracy_by_margin(differences: ArrayLike, margins: ArrayLike, bins: int = 5
     Args:
         differences: float `(N,)`.
         margins: float `(N,)`: how clear the comparison was, by votes or by ratings.
-        bins: at most so many: one for each margin if there are no more different ones, else with
+        bins: At most so many: one for each margin if there are no more different ones, else with
             about as many comparisons in each, equal margins together.
 
     Returns:
         The bins that are not empty, from the hardest.
 
     Raises:
-        ValueError: lengths that differ, no comparisons, or fewer than 1 bin.
+        ValueError: Lengths that differ, no comparisons, or fewer than 1 bin.
     """
     values, margin = _checked(differences), _checked(margins, "margins")
     if len(values) != len(margin) or not len(values) or bins < 1:
@@ -107,13 +107,13 @@ def reliability(differences: ArrayLike, bins: int = 10) -> list[Bin]:
 
     Args:
         differences: float `(N,)`.
-        bins: of equal width, from 0.5 to 1.
+        bins: Bins of equal width, from 0.5 to 1.
 
     Returns:
         The bins that are not empty; `low` and `high` are probabilities.
 
     Raises:
-        ValueError: fewer than 1 bin.
+        ValueError: Fewer than 1 bin.
     """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
@@ -128,7 +128,7 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     Source: Guo et al. 2017, arXiv:1706.04599, equation 5.
 
     Args:
-        bins: from `reliability`, at least one.
+        bins: From `reliability`, at least one.
     """
     total = sum(each.n for each in bins)
     return sum(each.n * abs(each.accuracy - each.expected) for each in bins) / total
@@ -148,7 +148,7 @@ def fit_temperature(differences: ArrayLike) -> float:
         better than chance.
 
     Raises:
-        ValueError: no differences.
+        ValueError: No differences.
     """
     values = _checked(differences)
     if not len(values):
@@ -179,13 +179,13 @@ def spearman(
     Args:
         first: float `(N,)`.
         second: float `(N,)`.
-        bootstrap: settings of the interval; items are resampled, ranks included.
+        bootstrap: Settings of the interval; items are resampled, ranks included.
 
     Returns:
         The correlation; NaN if one side has no two different values.
 
     Raises:
-        ValueError: lengths that differ.
+        ValueError: Lengths that differ.
     """
     one, other = _checked(first, "first"), _checked(second, "second")
     if len(one) != len(other):
@@ -212,9 +212,9 @@ def evaluate_differences(
 
     Args:
         differences: float `(N,)`, at least one.
-        preferences: the N rows they belong to. Where every row has the column `vote_margin` there
+        preferences: The N rows they belong to. Where every row has the column `vote_margin` there
             is an accuracy by margin, and where rows name a `rater` the agreement with each.
-        bins: of the calibration curve.
+        bins: Bins of the calibration curve.
 
     Returns:
         `comparisons`, `accuracy` (with `low` and `high`), `log_loss`, `calibration` (bins),

@@ -41,12 +41,12 @@ def fit(
     """Minimises a loss over examples, in shuffled batches of similar length.
 
     Args:
-        model: trained in place; in evaluation mode afterwards.
-        lengths: tokens of each of the N examples.
-        loss_of: scalar loss of a batch, given the examples' numbers.
-        settings: epochs, learning rate and so on.
-        title: of the progress bar.
-        quiet: show none.
+        model: Trained in place; in evaluation mode afterwards.
+        lengths: Tokens of each of the N examples.
+        loss_of: Scalar loss of a batch, given the examples' numbers.
+        settings: Epochs, learning rate and so on.
+        title: Title of the progress bar.
+        quiet: Show none.
 
     Returns:
         The loss curve, as the means of at most 100 stretches.
@@ -97,14 +97,14 @@ def scorer_for(
     """Writes the record into the model's configuration and makes the scorer that reads it.
 
     Args:
-        model: with one output.
-        tokenizer: its own; takes over `max_length`.
-        template: as for `SequenceClassifierScorer`; "auto" for the chat template if the tokenizer
+        model: With one output.
+        tokenizer: Its own; takes over `max_length`.
+        template: As for `SequenceClassifierScorer`; "auto" for the chat template if the tokenizer
             has one, else a pair.
-        max_length: tokens the model may be given; None for what it can.
+        max_length: Tokens the model may be given; None for what it can.
 
     Raises:
-        ValueError: a template that is none.
+        ValueError: A template that is none.
     """
     if template == "auto":
         template = "chat" if tokenizer.chat_template else None
@@ -120,9 +120,9 @@ def save(
     """Writes model, tokenizer and `metrics.json`, whole or not at all.
 
     Args:
-        scorer: of the trained model.
-        directory: the destination.
-        weights: type of the stored weights.
+        scorer: Scorer of the trained model.
+        directory: The destination.
+        weights: Type of the stored weights.
         metrics: JSON-able.
     """
     with replace_directory(directory) as temporary:

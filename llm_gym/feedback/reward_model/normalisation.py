@@ -33,11 +33,11 @@ def gain_and_bias(
 
     Args:
         rewards: float `(N,)`.
-        mean: wanted mean.
-        std: wanted standard deviation, positive.
+        mean: Wanted mean.
+        std: Wanted standard deviation, positive.
 
     Raises:
-        ValueError: rewards that are all the same, or a deviation that is not positive.
+        ValueError: Rewards that are all the same, or a deviation that is not positive.
     """
     values = np.asarray(rewards, dtype=np.float64)
     if not std > 0:
@@ -64,17 +64,17 @@ def normalise_rewards(
     Rankings stay as they are; the scale is then no longer that of log-odds.
 
     Args:
-        scorer: of the reward model.
+        scorer: Scorer of the reward model.
         prompts: N prompts, as the model in training will see them.
         completions: N answers to them, of the model that will be trained.
-        mean: wanted mean of the rewards.
-        std: wanted standard deviation, positive.
+        mean: Wanted mean of the rewards.
+        std: Wanted standard deviation, positive.
 
     Returns:
         The gain and the bias that were folded in.
 
     Raises:
-        ValueError: the rewards do not differ, or the architecture cannot express a bias (an RMS
+        ValueError: The rewards do not differ, or the architecture cannot express a bias (an RMS
             norm and a head without bias: LLaMA, Qwen); use `llm_gym.scorers.Scale` around the
             scorer there.
     """

@@ -18,11 +18,11 @@ def draw_evaluation(evaluation: Mapping[str, Any], path: str | Path) -> None:
     """Draws the calibration curve and, where there is one, the accuracy by margin.
 
     Args:
-        evaluation: from `evaluate_differences`.
-        path: of the picture; its ending says which kind.
+        evaluation: From `evaluate_differences`.
+        path: Path of the picture; its ending says which kind.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: Matplotlib is not installed.
     """
     by_margin = evaluation["accuracy_by_margin"]
     figure = _figure(columns=2 if by_margin else 1)
@@ -54,11 +54,11 @@ def draw_learning_curve(points: Sequence[Mapping[str, Any]], path: str | Path) -
     """Draws accuracy against the number of comparisons, with the mean over seeds.
 
     Args:
-        points: from `learning_curve`.
-        path: of the picture; its ending says which kind.
+        points: From `learning_curve`.
+        path: Path of the picture; its ending says which kind.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ImportError: Matplotlib is not installed.
     """
     figure = _figure(columns=1)
     axis = figure.axes[0]

@@ -80,11 +80,11 @@ def train_rating_model(
     Args:
         texts: N texts that were rated.
         ratings: float `(N,)`, or `(N, R)` with a column for each rater and NaN where one gave none.
-        output: directory for model, tokenizer and `metrics.json`; written whole or not at all.
-        config: settings; None means the defaults.
-        prompts: what the texts answer; None if nothing (their template needs no `{prompt}` then).
-        held_out: texts and ratings to measure on, without prompts; None holds out a share.
-        quiet: no progress bar.
+        output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
+        config: Settings; None means the defaults.
+        prompts: What the texts answer; None if nothing (their template needs no `{prompt}` then).
+        held_out: Texts and ratings to measure on, without prompts; None holds out a share.
+        quiet: No progress bar.
 
     Returns:
         The metrics: `held_out` and `train` (see `evaluation.evaluate_ratings`), `offset` (to add to
@@ -92,8 +92,8 @@ def train_rating_model(
         loss curve, the configuration, seconds.
 
     Raises:
-        FileNotFoundError: the model does not exist.
-        ValueError: ratings that cannot be learnt from, or a model that cannot be a reward model.
+        FileNotFoundError: The model does not exist.
+        ValueError: Ratings that cannot be learnt from, or a model that cannot be a reward model.
     """
     config = config or RatingModelConfig()
     scorer, metrics = fit_rating_model(

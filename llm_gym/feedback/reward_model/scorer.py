@@ -34,15 +34,15 @@ class RewardModelScorer(SequenceClassifierScorer):
     template; this class reads the template, and refuses a tokenizer that is not the model's own.
 
     Args:
-        model: directory, hub name, or a loaded model.
-        tokenizer: as for `SequenceClassifierScorer`.
+        model: Directory, hub name, or a loaded model.
+        tokenizer: As for `SequenceClassifierScorer`.
         template: "recorded" for the one in the model's configuration; anything else as for
             `SequenceClassifierScorer`.
-        **options: further arguments of `SequenceClassifierScorer`.
+        **options: Further arguments of `SequenceClassifierScorer`.
 
     Raises:
-        ValueError: the model cannot be loaded, carries no record, or the tokenizer is another.
-        TypeError: a loaded model without a tokenizer.
+        ValueError: The model cannot be loaded, carries no record, or the tokenizer is another.
+        TypeError: A loaded model without a tokenizer.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ def record_of(template: str | None, tokenizer: PreTrainedTokenizerBase) -> dict[
     """What the configuration of a reward model says of its texts.
 
     Args:
-        template: as for `SequenceClassifierScorer`.
-        tokenizer: the model's own.
+        template: As for `SequenceClassifierScorer`.
+        tokenizer: The model's own.
     """
     return {
         "template": template,
@@ -119,7 +119,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash that differs between tokenizers that read the same text differently.
 
     Args:
-        tokenizer: its vocabulary, special tokens, chat template and its reading of a probe count.
+        tokenizer: Its vocabulary, special tokens, chat template and its reading of a probe count.
     """
     ids = tokenizer(_PROBE, _PROBE, truncation=False, verbose=False)["input_ids"]
     special = {name: str(token) for name, token in sorted(tokenizer.special_tokens_map.items())}

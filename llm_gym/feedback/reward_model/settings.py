@@ -37,7 +37,7 @@ class FittingSettings:
         device: Where to train, for example "cpu" or "cuda".
 
     Raises:
-        ValueError: a value is out of range, by name.
+        ValueError: A value is out of range, by name.
     """
 
     model: str = "llm_gym/email-sft"

@@ -1,7 +1,7 @@
 """Advantage estimators: pure functions on arrays, in NumPy alone.
 
-By time (:mod:`llm_gym.learning.advantages.temporal`): ``gae`` and ``monte_carlo_returns`` on ``T``
-steps of ``N`` environments. By whole episodes (:mod:`llm_gym.learning.advantages.episodic`): one
+By time (`llm_gym.learning.advantages.temporal`): `gae` and `monte_carlo_returns` on `T`
+steps of `N` environments. By whole episodes (`llm_gym.learning.advantages.episodic`): one
 number for each answer, against a baseline of the batch, of the answers to the same prompt, or of
 the greedy answer.
 """

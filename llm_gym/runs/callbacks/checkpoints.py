@@ -30,13 +30,13 @@ class CheckpointCallback(BaseCallback):
     long.
 
     Args:
-        directory: folder for the checkpoints, one `step-NNN` directory each.
-        every: iterations between two checkpoints.
-        keep_last: how many to keep; None keeps all.
+        directory: Folder for the checkpoints, one `step-NNN` directory each.
+        every: Iterations between two checkpoints.
+        keep_last: How many to keep; None keeps all.
 
     Attributes:
-        saved: the newest checkpoint of this run; None before the first.
-        stopped: whether training ended because `request_stop` was called.
+        saved: The newest checkpoint of this run; None before the first.
+        stopped: Whether training ended because `request_stop` was called.
     """
 
     model: OnPolicyAlgorithm
@@ -97,8 +97,8 @@ def stop_on_signals(
     ignored (a shell's background job); the checkpoint saved last is then the newest.
 
     Args:
-        callback: the callback that ends training.
-        announce: called with a sentence for the user when the first signal comes.
+        callback: The callback that ends training.
+        announce: Called with a sentence for the user when the first signal comes.
 
     Yields:
         Nothing; the former handlers are back when the block ends.

@@ -18,8 +18,8 @@ class CriticStart(BaseCallback):
 
     A value head starts at zero, and returns do not. Until the critic has found their level, two
     things go wrong. Its loss is large, and a transformer that actor and critic share is moved by
-    it, away from the model it was. And with ``gae_lambda`` below 1 an advantage tells where in the
-    answer a token stands, ``lambda^(T - t) R``, more than whether the answer was good: of positive
+    it, away from the model it was. And with `gae_lambda` below 1 an advantage tells where in the
+    answer a token stands, `lambda^(T - t) R`, more than whether the answer was good: of positive
     scores the last tokens get more, and an answer that the rollout's end cut off gets nothing.
 
     The level is the constant that fits best, in squared error: the mean over the tokens of complete
@@ -30,7 +30,7 @@ class CriticStart(BaseCallback):
     a resumed run goes on as it would have.
 
     Attributes:
-        level: What the critic started from, in the units of the scaled returns; ``None`` before
+        level: What the critic started from, in the units of the scaled returns; `None` before
             that, or if there was nothing to do.
     """
 

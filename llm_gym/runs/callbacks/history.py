@@ -22,12 +22,12 @@ class History(KVWriter):
     """An output format for Stable-Baselines3's logger that remembers every row.
 
     Args:
-        path: append each row to this file too, one JSON object a line, at once, so that a run that
+        path: Append each row to this file too, one JSON object a line, at once, so that a run that
             is killed keeps its curve. None keeps rows in memory only.
-        resume_at: rows that `path` already holds are read back up to this step (in tokens); later
+        resume_at: Rows that `path` already holds are read back up to this step (in tokens); later
             ones were written after the checkpoint that is being resumed and are dropped. None
             starts the file anew.
-        listener: called with each new row.
+        listener: Called with each new row.
     """
 
     def __init__(

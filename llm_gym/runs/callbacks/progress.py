@@ -46,8 +46,8 @@ class ProgressCallback(BaseCallback):
             model.learn(10_000, callback=[samples, progress])
 
     Args:
-        samples: where to take a sample of the text from; None shows none.
-        console: where to draw; None is standard error, which leaves standard output to results.
+        samples: Where to take a sample of the text from; None shows none.
+        console: Where to draw; None is standard error, which leaves standard output to results.
     """
 
     def __init__(
@@ -158,8 +158,8 @@ def sparkline(values: Sequence[float], width: int = 32) -> str:
     """The course of a figure as a line of block characters, the lowest to the highest.
 
     Args:
-        values: finite numbers in order.
-        width: at most this many characters; longer series are averaged in bins.
+        values: Finite numbers in order.
+        width: At most this many characters; longer series are averaged in bins.
     """
     if len(values) > width:
         edges = [round(i * len(values) / width) for i in range(width + 1)]

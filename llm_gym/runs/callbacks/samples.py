@@ -19,9 +19,9 @@ class Sample(NamedTuple):
     """One finished episode.
 
     Attributes:
-        prompt: as the model read it, template included, without special tokens.
-        completion: what the model wrote.
-        score: the scorer's value; None if the episode was not scored.
+        prompt: As the model read it, template included, without special tokens.
+        completion: What the model wrote.
+        score: The scorer's value; None if the episode was not scored.
         stop_reason: `eos`, `stop_string` or `length`.
     """
 
@@ -38,8 +38,8 @@ class SampleCallback(BaseCallback):
     `latest` for a live display, and, if a path is given, to a file of JSON lines.
 
     Args:
-        per_rollout: how many episodes to keep of each rollout.
-        path: append the samples to this file, one JSON object a line.
+        per_rollout: How many episodes to keep of each rollout.
+        path: Append the samples to this file, one JSON object a line.
     """
 
     def __init__(self, per_rollout: int = 4, path: str | Path | None = None) -> None:

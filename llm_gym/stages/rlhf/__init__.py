@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from llm_gym.stages.rlhf.records import STAGES
 from llm_gym.stages.rlhf.road import RLHFRun, rlhf
-from llm_gym.stages.rlhf.settings import RLHFSettings
+from llm_gym.stages.rlhf.settings import RLHFConfig
 from llm_gym.stages.rlhf.stages import (
     compare_stage,
     fine_tune_stage,
@@ -20,8 +20,8 @@ from llm_gym.stages.rlhf.stages import (
 
 __all__ = [
     "STAGES",
+    "RLHFConfig",
     "RLHFRun",
-    "RLHFSettings",
     "compare_stage",
     "fine_tune_stage",
     "ppo_stage",

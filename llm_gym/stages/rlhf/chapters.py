@@ -10,20 +10,20 @@ import numpy as np
 from llm_gym.feedback.preferences import answers_scored, labelling_effort
 from llm_gym.files import Chapter, Series, line_chart, scatter_chart
 from llm_gym.stages.rlhf.results import Results
-from llm_gym.stages.rlhf.settings import RLHFSettings
+from llm_gym.stages.rlhf.settings import RLHFConfig
 
 __all__ = ["chapters_of"]
 
 
 def chapters_of(
-    settings: RLHFSettings, results: Results, summary: dict[str, Any]
+    settings: RLHFConfig, results: Results, summary: dict[str, Any]
 ) -> tuple[Chapter, ...]:
     """What the page says between its headline figures and the answers.
 
     Args:
-        settings: of the run.
-        results: of `results.gather`.
-        summary: of `results.summarise`.
+        settings: Settings of the run.
+        results: Results of `results.gather`.
+        summary: Summary of `results.summarise`.
     """
     return (
         _pretraining(results, settings),
@@ -35,7 +35,7 @@ def chapters_of(
     )
 
 
-def _pretraining(results: Results, settings: RLHFSettings) -> Chapter:
+def _pretraining(results: Results, settings: RLHFConfig) -> Chapter:
     figures = results.figures("pretrain")
     title = "1. Pre-training"
     if settings.start_from is not None:
@@ -69,7 +69,7 @@ def _fine_tuning(results: Results) -> Chapter:
     )
 
 
-def _comparing(results: Results, settings: RLHFSettings) -> Chapter:
+def _comparing(results: Results, settings: RLHFConfig) -> Chapter:
     figures = results.figures("compare")
     agreement = figures["agreement"]
     measured = figures["seconds_measured_on_votes"]
@@ -98,7 +98,7 @@ def _cost(figures: dict[str, Any]) -> str:
     return f"{figures['cost']:,.0f}, at {price:,.0f} an hour ({source})"
 
 
-def _simulated(settings: RLHFSettings) -> str:
+def _simulated(settings: RLHFConfig) -> str:
     tastes = [
         f"{weight:+g} for each {what}"
         for what, weight in (

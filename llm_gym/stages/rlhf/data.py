@@ -12,7 +12,7 @@ from llm_gym.stages.rlhf.settings import LEAST_HELD_OUT
 
 if TYPE_CHECKING:
     from llm_gym.stages.rlhf.records import Places
-    from llm_gym.stages.rlhf.settings import RLHFSettings
+    from llm_gym.stages.rlhf.settings import RLHFConfig
     from llm_gym.supervised.pairs import InstructionPair
     from llm_gym.text.prompt_rows import PromptRow
 
@@ -25,8 +25,8 @@ class Prompts(NamedTuple):
     """Prompts of a run; no text is in both lists.
 
     Attributes:
-        train: to compare answers to, and to train on.
-        held_out: to measure on.
+        train: To compare answers to, and to train on.
+        held_out: To measure on.
     """
 
     train: list[PromptRow]
@@ -37,19 +37,19 @@ class Pairs(NamedTuple):
     """Pairs for fine-tuning.
 
     Attributes:
-        train: none of them is on a held-out prompt.
-        held_out: to measure on; None leaves the choice to the stage.
+        train: None of them is on a held-out prompt.
+        held_out: To measure on; None leaves the choice to the stage.
     """
 
     train: list[InstructionPair]
     held_out: list[InstructionPair] | None
 
 
-def prompts_of(settings: RLHFSettings) -> Prompts:
+def prompts_of(settings: RLHFConfig) -> Prompts:
     """The prompts that the settings ask for: of a file, else those of the pairs, else generated.
 
     Raises:
-        ValueError: fewer than 16 different prompts, or a malformed file.
+        ValueError: Fewer than 16 different prompts, or a malformed file.
     """
     from llm_gym.polite_email import email_prompts
     from llm_gym.supervised.pairs import read_pairs
@@ -67,15 +67,15 @@ def prompts_of(settings: RLHFSettings) -> Prompts:
     return Prompts(*([PromptRow(text, {}) for text in texts] for texts in (train, held_out)))
 
 
-def pairs_of(settings: RLHFSettings, held_out: Sequence[PromptRow]) -> Pairs:
+def pairs_of(settings: RLHFConfig, held_out: Sequence[PromptRow]) -> Pairs:
     """The pairs that the settings ask for.
 
     Args:
-        settings: name a file, or how many to generate.
-        held_out: prompts that no pair to train on may have.
+        settings: Name a file, or how many to generate.
+        held_out: Prompts that no pair to train on may have.
 
     Raises:
-        ValueError: a malformed file, or no pair is left.
+        ValueError: A malformed file, or no pair is left.
     """
     from llm_gym.polite_email import instruction_pairs
     from llm_gym.supervised.pairs import read_pairs
@@ -103,7 +103,7 @@ def write_prompts(prompts: Prompts, places: Places) -> None:
         atomic.write_text(places.prompts(split), "\n".join(lines) + "\n")
 
 
-def _split(settings: RLHFSettings, rows: Sequence[PromptRow], what: str) -> Prompts:
+def _split(settings: RLHFConfig, rows: Sequence[PromptRow], what: str) -> Prompts:
     distinct = list({row.text: row for row in rows}.values())
     if len(distinct) < 2 * LEAST_HELD_OUT:
         raise ValueError(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llm_gym.learning.ppo import PPO
     from llm_gym.runs.evaluation import Evaluation
     from llm_gym.stages.rlhf.records import Places
-    from llm_gym.stages.rlhf.settings import RLHFSettings
+    from llm_gym.stages.rlhf.settings import RLHFConfig
 
 __all__ = [
     "ANSWERED",
@@ -33,13 +33,13 @@ ANSWERED = ("pretrain", "sft", "ppo")
 """Stages that end with a model whose answers are kept."""
 
 
-def held_out_env(settings: RLHFSettings, places: Places, model: str) -> dict[str, Any]:
+def held_out_env(settings: RLHFConfig, places: Places, model: str) -> dict[str, Any]:
     """Arguments of a text environment on the held-out prompts, judged by the gold scorer.
 
     Args:
-        settings: of the run.
-        places: of the run.
-        model: whose tokenizer is used.
+        settings: Settings of the run.
+        places: Places of the run.
+        model: Whose tokenizer is used.
     """
     from llm_gym.stages.names import TEXT_GENERATION, environment_kwargs
 
@@ -56,15 +56,15 @@ def held_out_env(settings: RLHFSettings, places: Places, model: str) -> dict[str
 
 
 def answer_held_out(
-    settings: RLHFSettings, places: Places, stage: str, model: str | Path | PPO
+    settings: RLHFConfig, places: Places, stage: str, model: str | Path | PPO
 ) -> tuple[Evaluation, dict[str, float]]:
     """Lets the model of a stage answer the held-out prompts, and keeps what it wrote.
 
     Args:
-        settings: of the run.
-        places: the answers go to `places.answers(stage)`.
-        stage: one of `ANSWERED`.
-        model: name, directory, or the algorithm that trained it.
+        settings: Settings of the run.
+        places: The answers go to `places.answers(stage)`.
+        stage: One of `ANSWERED`.
+        model: Name, directory, or the algorithm that trained it.
 
     Returns:
         The evaluation, and its figures: mean `gold` score with `gold_low` and `gold_high`, mean
@@ -93,7 +93,7 @@ def read_answers(places: Places, stage: str) -> list[dict[str, Any]]:
     """The rows of `answer_held_out`: `prompt`, `completion`, `score` (gold), `tokens`.
 
     Raises:
-        ValueError: the file is missing or damaged.
+        ValueError: The file is missing or damaged.
     """
     path = places.answers(stage)
     try:
@@ -111,7 +111,7 @@ def two_judges(
     """Gold score and reward of every answer.
 
     Args:
-        scorer: the reward model.
+        scorer: The reward model.
         rows: P rows of `read_answers`.
 
     Returns:
@@ -128,8 +128,8 @@ def judge_against_gold(
     """How often the reward model prefers the answer with the higher gold score.
 
     Args:
-        differences: rewards of one answer less that of another, float `(N,)`.
-        gold_differences: the same of the gold score.
+        differences: Rewards of one answer less that of another, float `(N,)`.
+        gold_differences: The same of the gold score.
 
     Returns:
         The share among pairs of different gold scores; equal rewards count half. None if there is

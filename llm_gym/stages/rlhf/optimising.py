@@ -12,20 +12,18 @@ from llm_gym.stages.train import CHECKPOINTS, build_ppo, run_ppo
 if TYPE_CHECKING:
     from llm_gym.feedback.diagnostics import OveroptimisationAlarm
     from llm_gym.stages.rlhf.records import Places
-    from llm_gym.stages.rlhf.settings import RLHFSettings
+    from llm_gym.stages.rlhf.settings import RLHFConfig
 
 __all__ = ["optimise", "read_looks"]
 
 
-def optimise(
-    settings: RLHFSettings, places: Places, *, quiet: bool = False
-) -> dict[str, Any] | None:
+def optimise(settings: RLHFConfig, places: Places, *, quiet: bool = False) -> dict[str, Any] | None:
     """Trains from the last checkpoint, or from the beginning, to the end.
 
     Args:
-        settings: of the run.
-        places: of the run; fine-tuned and reward model are there.
-        quiet: show nothing while training.
+        settings: Settings of the run.
+        places: Places of the run; fine-tuned and reward model are there.
+        quiet: Show nothing while training.
 
     Returns:
         Figures of the stage; None if training was interrupted, with a checkpoint.
@@ -77,7 +75,7 @@ def read_looks(places: Places) -> list[dict[str, Any]]:
     return list({look["step"]: look for look in reversed(looks)}.values())[::-1]
 
 
-def _watch(settings: RLHFSettings, places: Places) -> OveroptimisationAlarm:
+def _watch(settings: RLHFConfig, places: Places) -> OveroptimisationAlarm:
     from llm_gym.feedback.diagnostics import HeldOutMeasure, OveroptimisationAlarm
     from llm_gym.feedback.reward_model import RewardModelScorer
     from llm_gym.stages.names import scorer_from_name

@@ -12,20 +12,20 @@ from llm_gym.stages.rlhf.chapters import chapters_of
 from llm_gym.stages.rlhf.measuring import ANSWERED
 from llm_gym.stages.rlhf.records import STAGES
 from llm_gym.stages.rlhf.results import Results
-from llm_gym.stages.rlhf.settings import RLHFSettings
+from llm_gym.stages.rlhf.settings import RLHFConfig
 
 __all__ = ["report_of"]
 
 MODELS = ("pre-trained", "fine-tuned", "after RLHF")
 
 
-def report_of(settings: RLHFSettings, results: Results, summary: dict[str, Any]) -> Report:
+def report_of(settings: RLHFConfig, results: Results, summary: dict[str, Any]) -> Report:
     """The page as `llm_gym.files` renders it.
 
     Args:
-        settings: of the run.
-        results: of `results.gather`.
-        summary: of `results.summarise`.
+        settings: Settings of the run.
+        results: Results of `results.gather`.
+        summary: Summary of `results.summarise`.
     """
     from llm_gym.files.page import duration
 

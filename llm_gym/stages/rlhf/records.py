@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_gym.files import atomic
-from llm_gym.stages.rlhf.settings import RLHFSettings
+from llm_gym.stages.rlhf.settings import RLHFConfig
 
 __all__ = ["STAGES", "Places", "Record", "begin", "once", "read_record"]
 
@@ -93,10 +93,10 @@ class Record(NamedTuple):
     """A finished stage.
 
     Attributes:
-        stage: one of `STAGES`.
-        fingerprint: of the run's settings and files; the same in all records of a run.
-        figures: what was measured, JSON-able.
-        seconds: wall-clock time since the stage was last begun.
+        stage: One of `STAGES`.
+        fingerprint: Fingerprint of the run's settings and files; the same in all records of a run.
+        figures: What was measured, JSON-able.
+        seconds: Wall-clock time since the stage was last begun.
     """
 
     stage: str
@@ -105,19 +105,19 @@ class Record(NamedTuple):
     seconds: float
 
 
-def begin(settings: RLHFSettings, output: str | Path) -> Places:
+def begin(settings: RLHFConfig, output: str | Path) -> Places:
     """Opens the directory of a run, or goes on with it.
 
     Args:
-        settings: of the run.
-        output: its directory.
+        settings: Settings of the run.
+        output: Its directory.
 
     Returns:
         Its places.
 
     Raises:
-        ValueError: it holds a run with other settings, or one whose files have changed since.
-        FileNotFoundError: a file that the settings name is not there.
+        ValueError: It holds a run with other settings, or one whose files have changed since.
+        FileNotFoundError: A file that the settings name is not there.
     """
     places = Places(Path(output))
     wanted = {"settings": asdict(settings), "files": _digests(settings)}
@@ -140,23 +140,23 @@ def begin(settings: RLHFSettings, output: str | Path) -> Places:
 
 def once(
     stage: str,
-    settings: RLHFSettings,
+    settings: RLHFConfig,
     output: str | Path,
     work: Callable[[Places], dict[str, Any] | None],
 ) -> Record | None:
     """Does the work of a stage, unless it is done.
 
     Args:
-        stage: one of `STAGES`.
-        settings: of the run.
-        output: its directory.
-        work: returns the figures; None if it was stopped before its end.
+        stage: One of `STAGES`.
+        settings: Settings of the run.
+        output: Its directory.
+        work: Returns the figures; None if it was stopped before its end.
 
     Returns:
         The record; None if the work was stopped.
 
     Raises:
-        ValueError: see `begin`, or an earlier stage is not finished.
+        ValueError: See `begin`, or an earlier stage is not finished.
     """
     places = begin(settings, output)
     done = read_record(places, stage)
@@ -178,7 +178,7 @@ def read_record(places: Places, stage: str) -> Record | None:
     """The record of a stage; None if it is not finished.
 
     Raises:
-        ValueError: the record is damaged, or belongs to other settings.
+        ValueError: The record is damaged, or belongs to other settings.
     """
     path = places.record(stage)
     if not path.exists():
@@ -215,7 +215,7 @@ def _refuse_other(found: dict[str, Any], wanted: dict[str, Any], root: Path) -> 
         )
 
 
-def _digests(settings: RLHFSettings) -> dict[str, str]:
+def _digests(settings: RLHFConfig) -> dict[str, str]:
     """SHA-256 of the files that the settings name."""
     found = {}
     for name in _INPUTS:

@@ -14,7 +14,7 @@ from llm_gym.stages.rlhf.records import STAGES, Places, Record, read_record
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from llm_gym.stages.rlhf.settings import RLHFSettings
+    from llm_gym.stages.rlhf.settings import RLHFConfig
     from llm_gym.statistics.resampling import Estimate
 
 __all__ = ["Judged", "Results", "gather", "summarise"]
@@ -26,8 +26,8 @@ class Judged(NamedTuple):
     Attributes:
         rows: P rows of `measuring.read_answers`.
         gold: float64 `(P,)`.
-        reward: of the reward model, float64 `(P,)`.
-        correlation: rank correlation of the two, with its interval.
+        reward: Reward of the reward model, float64 `(P,)`.
+        correlation: Rank correlation of the two, with its interval.
     """
 
     rows: list[dict[str, Any]]
@@ -40,10 +40,10 @@ class Results(NamedTuple):
     """A finished run.
 
     Attributes:
-        records: by stage.
-        judged: by stage, of those whose models answered.
-        looks: of `optimising.read_looks`.
-        rollouts: rows of PPO's `metrics.jsonl`.
+        records: By stage.
+        judged: By stage, of those whose models answered.
+        looks: Looks of `optimising.read_looks`.
+        rollouts: Rows of PPO's `metrics.jsonl`.
     """
 
     records: dict[str, Record]
@@ -56,11 +56,11 @@ class Results(NamedTuple):
         return self.records[stage].figures
 
 
-def gather(settings: RLHFSettings, places: Places) -> Results:
+def gather(settings: RLHFConfig, places: Places) -> Results:
     """Reads everything back, and asks the reward model about the answers of all stages.
 
     Raises:
-        ValueError: something is missing or damaged.
+        ValueError: Something is missing or damaged.
     """
     from llm_gym.feedback.reward_model import RewardModelScorer, spearman
     from llm_gym.runs.callbacks.history import read_rows

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.files import atomic
 from llm_gym.stages.compare import how_to_label
 from llm_gym.stages.rlhf.records import STAGES, Places, Record, begin, read_record
-from llm_gym.stages.rlhf.settings import RLHFSettings
+from llm_gym.stages.rlhf.settings import RLHFConfig
 from llm_gym.stages.rlhf.stages import (
     compare_stage,
     fine_tune_stage,
@@ -46,9 +46,9 @@ class RLHFRun:
     """How a call of `rlhf` ended.
 
     Attributes:
-        summary: all figures; None if the end was not reached.
-        waits_for_votes: votes that people still have to give before it can go on.
-        label_command: with which they do; empty unless it waits.
+        summary: All figures; None if the end was not reached.
+        waits_for_votes: Votes that people still have to give before it can go on.
+        label_command: With which they do; empty unless it waits.
     """
 
     summary: dict[str, Any] | None
@@ -57,7 +57,7 @@ class RLHFRun:
 
 
 def rlhf(
-    settings: RLHFSettings,
+    settings: RLHFConfig,
     output: str | Path,
     *,
     console: Console | None = None,
@@ -69,19 +69,19 @@ def rlhf(
     `stages/` (a record of each), `evaluations/`, `report.html` and, last, `summary.json`.
 
     Args:
-        settings: what to do.
-        output: directory for everything. A call with the same settings goes on where the last one
+        settings: What to do.
+        output: Directory for everything. A call with the same settings goes on where the last one
             stopped, whether it was interrupted, killed, or waiting for votes.
-        console: where stages and results are printed; None is standard output.
-        quiet: no progress bars and no display of training.
+        console: Where stages and results are printed; None is standard output.
+        quiet: No progress bars and no display of training.
 
     Returns:
         The summary, or what is missing.
 
     Raises:
-        ValueError: a setting does not fit, the directory holds a run with other settings, or the
+        ValueError: A setting does not fit, the directory holds a run with other settings, or the
             votes cannot be learnt from.
-        FileNotFoundError: a file that the settings name is not there.
+        FileNotFoundError: A file that the settings name is not there.
     """
     from rich.console import Console
 
@@ -99,7 +99,7 @@ def rlhf(
 
 
 def _walk(
-    stage: str, settings: RLHFSettings, places: Places, console: Console, quiet: bool
+    stage: str, settings: RLHFConfig, places: Places, console: Console, quiet: bool
 ) -> Record | None:
     """One stage, with a line before and after it."""
     from llm_gym.files.page import duration
@@ -136,7 +136,7 @@ def _line(stage: str, figures: dict[str, Any]) -> str:
     return f"held-out perplexity {figures['perplexity']:.2f}, {gold}"
 
 
-def _waiting(settings: RLHFSettings, places: Places) -> RLHFRun:
+def _waiting(settings: RLHFConfig, places: Places) -> RLHFRun:
     from llm_gym.feedback.preferences import PreferenceStore
     from llm_gym.stages.compare import vote_figures
 
@@ -149,7 +149,7 @@ def _waiting(settings: RLHFSettings, places: Places) -> RLHFRun:
     )
 
 
-def _finish(settings: RLHFSettings, places: Places) -> dict[str, Any]:
+def _finish(settings: RLHFConfig, places: Places) -> dict[str, Any]:
     from llm_gym.files import write_report
     from llm_gym.stages.rlhf.page import report_of
     from llm_gym.stages.rlhf.results import gather, summarise

@@ -8,19 +8,19 @@ from pathlib import Path
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.language_models import PROMPT_TEMPLATE
 from llm_gym.language_models.loading import torch_device
-from llm_gym.stages.compare import CompareSettings
-from llm_gym.stages.train import TrainSettings
+from llm_gym.stages.compare import CompareConfig
+from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.pretrain import PretrainConfig
 from llm_gym.supervised.sft import SFTConfig
 
-__all__ = ["LEAST_HELD_OUT", "RLHFSettings"]
+__all__ = ["LEAST_HELD_OUT", "RLHFConfig"]
 
 LEAST_HELD_OUT = 8
 """Fewest prompts to measure on: the fewest of `llm_gym.feedback.diagnostics`, too."""
 
 
 @dataclass(frozen=True)
-class RLHFSettings:
+class RLHFConfig:
     """Everything that determines a run of `rlhf`. The comments are the command line's help."""
 
     start_from: str | None = None  # model to start from, by name or directory, not pre-training one
@@ -92,7 +92,7 @@ class RLHFSettings:
         self.pretraining(), self.fine_tuning(), self.comparing(""), self.reward_model("")
 
     @classmethod
-    def quick(cls) -> RLHFSettings:
+    def quick(cls) -> RLHFConfig:
         """Sizes that show the whole road in half a minute, and nothing of what it can reach."""
         return cls(
             documents=300,
@@ -142,9 +142,9 @@ class RLHFSettings:
             device=self.torch_device,
         )
 
-    def comparing(self, model: str) -> CompareSettings:
+    def comparing(self, model: str) -> CompareConfig:
         """Settings of the third stage; `model` is the fine-tuned one."""
-        return CompareSettings(
+        return CompareConfig(
             model=model,
             max_prompts=self.train_prompts,
             pairs_per_prompt=self.pairs_per_prompt,
@@ -175,9 +175,9 @@ class RLHFSettings:
             device=self.torch_device,
         )
 
-    def training(self, model: str, reward_model: str, prompts: Path) -> TrainSettings:
+    def training(self, model: str, reward_model: str, prompts: Path) -> TrainConfig:
         """Settings of the fifth stage: the fine-tuned model, and what it is paid by."""
-        return TrainSettings(
+        return TrainConfig(
             model=model,
             scorer=f"reward:{reward_model}",
             prompts=str(prompts),
@@ -195,7 +195,7 @@ class RLHFSettings:
             checkpoint_every=self.checkpoint_every,
         )
 
-    def with_values(self, **values: object) -> RLHFSettings:
+    def with_values(self, **values: object) -> RLHFConfig:
         """A copy with other values of some fields."""
         return replace(self, **values)  # type: ignore[arg-type]
 

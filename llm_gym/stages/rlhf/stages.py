@@ -17,7 +17,7 @@ from llm_gym.stages.compare import compare
 from llm_gym.stages.rlhf.data import pairs_of, prompts_of, write_prompts
 from llm_gym.stages.rlhf.measuring import answer_held_out, judge_against_gold
 from llm_gym.stages.rlhf.records import Places, Record, once
-from llm_gym.stages.rlhf.settings import RLHFSettings
+from llm_gym.stages.rlhf.settings import RLHFConfig
 from llm_gym.supervised.pretrain import pretrain
 from llm_gym.supervised.sft import fine_tune
 
@@ -37,14 +37,14 @@ _HELD_OUT_DOCUMENTS = 300  # of generated text, at most
 
 
 def pretrain_stage(
-    settings: RLHFSettings, output: str | Path, *, quiet: bool = False
+    settings: RLHFConfig, output: str | Path, *, quiet: bool = False
 ) -> Record | None:
     """Trains a language model from scratch (`base/`), unless the run starts from another one.
 
     Args:
-        settings: of the run.
-        output: its directory.
-        quiet: no progress bar.
+        settings: Settings of the run.
+        output: Its directory.
+        quiet: No progress bar.
 
     Returns:
         The record. Its figures: held-out `perplexity` with `perplexity_before` and
@@ -52,7 +52,7 @@ def pretrain_stage(
         `answer_held_out`.
 
     Raises:
-        ValueError, FileNotFoundError: see `pretrain` and `begin`.
+        ValueError, FileNotFoundError: See `pretrain` and `begin`.
     """
 
     def work(places: Places) -> dict[str, Any]:
@@ -75,14 +75,14 @@ def pretrain_stage(
 
 
 def fine_tune_stage(
-    settings: RLHFSettings, output: str | Path, *, quiet: bool = False
+    settings: RLHFConfig, output: str | Path, *, quiet: bool = False
 ) -> Record | None:
     """Teaches the model to answer instructions (`sft/`).
 
     Args:
-        settings: of the run.
-        output: its directory.
-        quiet: no progress bar.
+        settings: Settings of the run.
+        output: Its directory.
+        quiet: No progress bar.
 
     Returns:
         The record. Its figures: held-out `perplexity` of the answers with `perplexity_before`,
@@ -90,7 +90,7 @@ def fine_tune_stage(
         `answer_held_out`.
 
     Raises:
-        ValueError, FileNotFoundError: see `fine_tune` and `begin`.
+        ValueError, FileNotFoundError: See `fine_tune` and `begin`.
     """
 
     def work(places: Places) -> dict[str, Any]:
@@ -121,21 +121,21 @@ def fine_tune_stage(
 
 
 def compare_stage(
-    settings: RLHFSettings, output: str | Path, *, quiet: bool = False
+    settings: RLHFConfig, output: str | Path, *, quiet: bool = False
 ) -> Record | None:
     """Collects comparisons of the fine-tuned model's answers and votes on them (`comparisons.db`).
 
     Args:
-        settings: of the run.
-        output: its directory.
-        quiet: no progress bar.
+        settings: Settings of the run.
+        output: Its directory.
+        quiet: No progress bar.
 
     Returns:
         The record, its figures those of `compare.vote_figures`; None while people have not yet
         given enough votes (`votes_wanted`).
 
     Raises:
-        ValueError: see `compare` and `begin`.
+        ValueError: See `compare` and `begin`.
     """
 
     def work(places: Places) -> dict[str, Any] | None:
@@ -152,12 +152,12 @@ def compare_stage(
     return once("compare", settings, output, work)
 
 
-def votes_wanted(settings: RLHFSettings, figures: dict[str, Any]) -> int:
+def votes_wanted(settings: RLHFConfig, figures: dict[str, Any]) -> int:
     """How many votes of people are still missing.
 
     Args:
-        settings: of the run.
-        figures: of `compare.vote_figures`.
+        settings: Settings of the run.
+        figures: Figures of `compare.vote_figures`.
     """
     if settings.enough_votes is not None:
         return max(settings.enough_votes - int(figures["votes"]), 0)
@@ -165,14 +165,14 @@ def votes_wanted(settings: RLHFSettings, figures: dict[str, Any]) -> int:
 
 
 def reward_model_stage(
-    settings: RLHFSettings, output: str | Path, *, quiet: bool = False
+    settings: RLHFConfig, output: str | Path, *, quiet: bool = False
 ) -> Record | None:
     """Trains a reward model on the votes (`reward-model/`).
 
     Args:
-        settings: of the run.
-        output: its directory.
-        quiet: no progress bar.
+        settings: Settings of the run.
+        output: Its directory.
+        quiet: No progress bar.
 
     Returns:
         The record. Its figures, on votes about held-out prompts: `accuracy` with `accuracy_low`
@@ -181,7 +181,7 @@ def reward_model_stage(
         `votes_by_gold`, how often the votes themselves do.
 
     Raises:
-        ValueError: too few or one-sided votes; see `train_reward_model` and `begin`.
+        ValueError: Too few or one-sided votes; see `train_reward_model` and `begin`.
     """
 
     def work(places: Places) -> dict[str, Any]:
@@ -216,13 +216,13 @@ def reward_model_stage(
     return once("reward-model", settings, output, work)
 
 
-def ppo_stage(settings: RLHFSettings, output: str | Path, *, quiet: bool = False) -> Record | None:
+def ppo_stage(settings: RLHFConfig, output: str | Path, *, quiet: bool = False) -> Record | None:
     """Trains the fine-tuned model against the reward model (`ppo/`, and `model/` at its end).
 
     Args:
-        settings: of the run.
-        output: its directory.
-        quiet: show nothing while training.
+        settings: Settings of the run.
+        output: Its directory.
+        quiet: Show nothing while training.
 
     Returns:
         The record. Its figures: `tokens`, `kl` of whole answers to the fine-tuned model in nats,
@@ -230,14 +230,14 @@ def ppo_stage(settings: RLHFSettings, output: str | Path, *, quiet: bool = False
         interrupted, with a checkpoint.
 
     Raises:
-        ValueError: a setting does not fit; see `begin`.
+        ValueError: A setting does not fit; see `begin`.
     """
     from llm_gym.stages.rlhf.optimising import optimise
 
     return once("ppo", settings, output, lambda places: optimise(settings, places, quiet=quiet))
 
 
-def _pretrain(settings: RLHFSettings, places: Places, quiet: bool) -> dict[str, Any]:
+def _pretrain(settings: RLHFConfig, places: Places, quiet: bool) -> dict[str, Any]:
     from llm_gym.polite_email import documents
 
     recover_directory(places.base)
@@ -254,12 +254,12 @@ def _pretrain(settings: RLHFSettings, places: Places, quiet: bool) -> dict[str, 
     )
 
 
-def _base(settings: RLHFSettings, places: Places) -> str:
+def _base(settings: RLHFConfig, places: Places) -> str:
     return str(places.base) if settings.start_from is None else settings.start_from
 
 
 def _against_gold(
-    settings: RLHFSettings, scorer: RewardModelScorer, held_out: list[Preference]
+    settings: RLHFConfig, scorer: RewardModelScorer, held_out: list[Preference]
 ) -> dict[str, float | None]:
     """How reward model and votes agree with the gold score, bias and noise of raters apart."""
     from llm_gym.feedback.reward_model import differences_of

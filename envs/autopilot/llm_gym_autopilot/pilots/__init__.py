@@ -65,17 +65,17 @@ def load_pilot(name_or_path: str | Path, **settings: Any) -> Pilot:
     """A pilot by name, or a trained one from its file.
 
     Args:
-        name_or_path: a key of `PILOTS`, or an `.npz` file by `pilots.network.save_network`.
-        settings: the pilot's own numbers, such as `climb_limit=5.0`.
+        name_or_path: A key of `PILOTS`, or an `.npz` file by `pilots.network.save_network`.
+        settings: The pilot's own numbers, such as `climb_limit=5.0`.
 
     Returns:
         The pilot.
 
     Raises:
-        ValueError: there is no such pilot, or the file is no network; also for Stable-Baselines3's
+        ValueError: There is no such pilot, or the file is no network; also for Stable-Baselines3's
             `.zip`, as loading one would run code that it contains.
-        FileNotFoundError: there is no such file.
-        TypeError: the pilot has no such setting.
+        FileNotFoundError: There is no such file.
+        TypeError: The pilot has no such setting.
     """
     name = str(name_or_path)
     if name in _MAKERS:

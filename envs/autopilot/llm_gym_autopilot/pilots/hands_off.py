@@ -21,8 +21,8 @@ class TrimPilot(ArrayPilot):
     """Sets the controls that hold level flight at the target airspeed, and lets go.
 
     Attributes:
-        aircraft: whose level flight.
-        altitude: at which, m; observations do not tell the altitude.
+        aircraft: Whose level flight.
+        altitude: At which, m; observations do not tell the altitude.
     """
 
     aircraft: Aircraft = NAVION
@@ -38,7 +38,7 @@ class RandomPilot(ArrayPilot):
     """Draws stick and throttle uniformly at every step.
 
     Attributes:
-        seed: of the streams, one a row; a new episode goes on with its row's.
+        seed: Seed of the streams, one a row; a new episode goes on with its row's.
     """
 
     seed: int = 0

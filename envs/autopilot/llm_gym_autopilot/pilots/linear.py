@@ -43,7 +43,7 @@ def discretise(a: Array, b: Array, dt: float) -> tuple[Array, Array]:
     Args:
         a: `(n, n)`, per second.
         b: `(n, m)`.
-        dt: length of the step, s.
+        dt: Length of the step, s.
 
     Returns:
         A_d `(n, n)` and B_d `(n, m)` of x' = A_d x + B_d u: blocks of the exponential of
@@ -65,14 +65,14 @@ def solve_riccati(a: Array, b: Array, q: Array, r: Array) -> tuple[Array, Array]
     Args:
         a: `(n, n)`.
         b: `(n, m)`.
-        q: cost of the state, `(n, n)`, positive semidefinite.
-        r: cost of the input, `(m, m)`, positive definite.
+        q: Cost of the state, `(n, n)`, positive semidefinite.
+        r: Cost of the input, `(m, m)`, positive definite.
 
     Returns:
         P `(n, n)` and the gain K `(m, n)` of the best u = -K x.
 
     Raises:
-        ValueError: it does not converge: something unstable is out of the inputs' reach.
+        ValueError: It does not converge: something unstable is out of the inputs' reach.
     """
     n = len(a)
     power, reach, cost = a, b @ np.linalg.solve(r, b.T), q
@@ -103,7 +103,7 @@ def riccati_residual(a: Array, b: Array, q: Array, r: Array, p: Array) -> float:
         b: `(n, m)`.
         q: `(n, n)`.
         r: `(m, m)`.
-        p: the solution, `(n, n)`.
+        p: The solution, `(n, n)`.
 
     Returns:
         Largest entry of |Q + A'PA - A'PB (R + B'PB)^-1 B'PA - P| / largest of |P|.

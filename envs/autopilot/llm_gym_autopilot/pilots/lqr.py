@@ -30,7 +30,7 @@ def linear_motion(aircraft: Aircraft, airspeed: float, altitude: float) -> tuple
     """Small motions around level flight, by central differences of the equations of motion.
 
     Args:
-        aircraft: the aeroplane.
+        aircraft: The aeroplane.
         airspeed: m/s.
         altitude: m.
 
@@ -63,7 +63,7 @@ def augmented_system(aircraft: Aircraft, airspeed: float, altitude: float) -> tu
     """The motion of one step with two more states: integrals of altitude and of airspeed.
 
     Args:
-        aircraft: the aeroplane.
+        aircraft: The aeroplane.
         airspeed: m/s.
         altitude: m.
 
@@ -91,11 +91,11 @@ class LQRPilot(ArrayPilot):
     Attributes:
         gain: `(2, 8)`: elevator [rad] and throttle against u, w, q, theta, h, power and the
             integrals of altitude [m s] and airspeed [m].
-        aircraft: whose level flight is aimed at.
-        altitude: at which, m; observations do not tell the altitude.
-        altitude_limit: a larger altitude error is flown as this one, m.
-        altitude_band: the altitude's integral stands still beyond this error, m.
-        airspeed_band: the airspeed's integral stands still beyond this error, m/s.
+        aircraft: Whose level flight is aimed at.
+        altitude: At which, m; observations do not tell the altitude.
+        altitude_limit: A larger altitude error is flown as this one, m.
+        altitude_band: The altitude's integral stands still beyond this error, m.
+        airspeed_band: The airspeed's integral stands still beyond this error, m/s.
     """
 
     gain: NDArray[np.float64] = field(repr=False)
@@ -132,7 +132,7 @@ class LQRPilot(ArrayPilot):
         *Applied Optimal Control*, 1975, section 5.2: its weight is the inverse square).
 
         Args:
-            aircraft: the aeroplane.
+            aircraft: The aeroplane.
             airspeed: m/s.
             altitude: m.
             altitude_cost: m.
@@ -142,14 +142,14 @@ class LQRPilot(ArrayPilot):
             pitch_rate_cost: rad/s.
             pitch_cost: rad.
             elevator_cost: rad.
-            throttle_cost: share of full throttle.
-            limits: other attributes of the pilot.
+            throttle_cost: Share of full throttle.
+            limits: Other attributes of the pilot.
 
         Returns:
             The pilot.
 
         Raises:
-            ValueError: a cost is not positive.
+            ValueError: A cost is not positive.
         """
         costs = {
             "altitude_cost": altitude_cost,

@@ -49,22 +49,22 @@ class NetworkPilot:
     """A multilayer perceptron that flies; `predict` is that of the model it was taken from.
 
     Args:
-        weights: of the layers, float `(outputs, inputs)` each.
-        biases: of the layers, float `(outputs,)` each.
+        weights: Weights of the layers, float `(outputs, inputs)` each.
+        biases: Biases of the layers, float `(outputs,)` each.
         metadata: `algorithm`, `activation` ("tanh" or "relu"), `head` ("clip", "tanh" or "argmax"),
             `spread` (whether `deterministic=False` explores), `moves` (None if outputs are
             positions of stick and lever; else they are movements, of which these two numbers are
             the largest: see `movement.MovementActions`) and `provenance`.
         log_std: log standard deviation of each action, float `(2,)`, for the head "clip".
-        seed: of exploration.
+        seed: Seed of exploration.
 
     Attributes:
-        metadata: as given, with `layers` and `discrete`.
-        layers: number of inputs, then of outputs of every layer.
-        discrete: whether it clicks or moves stick and throttle.
+        metadata: As given, with `layers` and `discrete`.
+        layers: Number of inputs, then of outputs of every layer.
+        discrete: Whether it clicks or moves stick and throttle.
 
     Raises:
-        ValueError: arrays and metadata do not make a network.
+        ValueError: Arrays and metadata do not make a network.
     """
 
     def __init__(
@@ -111,15 +111,15 @@ class NetworkPilot:
 
         Args:
             observation: float32 `(11,)` or `(N, 11)`.
-            state: of no consequence: a network has no memory.
+            state: State of no consequence: a network has no memory.
             episode_start: likewise.
-            deterministic: the most likely action instead of one drawn as in training.
+            deterministic: The most likely action instead of one drawn as in training.
 
         Returns:
             Action float32 `(2,)` or `(N, 2)` from -1 to 1, or integers `()` or `(N,)`; and `state`.
 
         Raises:
-            ValueError: the observation has another shape.
+            ValueError: The observation has another shape.
         """
         observed = np.asarray(observation, dtype=np.float32)
         if observed.ndim not in (1, 2) or observed.shape[-1] != self.layers[0]:
@@ -155,13 +155,13 @@ class NetworkPilot:
         """Writes the network, whole or not at all.
 
         Args:
-            path: a file name that ends in `.npz`; its folders are made.
+            path: A file name that ends in `.npz`; its folders are made.
 
         Returns:
             The path.
 
         Raises:
-            ValueError: the name ends otherwise.
+            ValueError: The name ends otherwise.
         """
         path = Path(path)
         if path.suffix != ".npz":
@@ -185,15 +185,15 @@ class NetworkPilot:
         """Reads a network; nothing in the file is ever run.
 
         Args:
-            path: file written by `save` or `save_network`.
-            seed: of exploration.
+            path: File written by `save` or `save_network`.
+            seed: Seed of exploration.
 
         Returns:
             The pilot.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is no network: another format, damaged, or arrays of the wrong shapes.
+            FileNotFoundError: There is no such file.
+            ValueError: It is no network: another format, damaged, or arrays of the wrong shapes.
         """
         path = Path(path)
         try:
@@ -227,9 +227,9 @@ def save_network(
 
     Args:
         model: PPO, SAC or DQN.
-        path: a file name that ends in `.npz`.
-        moves: as in `network_of`.
-        **provenance: what to remember of the training (steps, seed, return, ...); JSON values.
+        path: A file name that ends in `.npz`.
+        moves: As in `network_of`.
+        **provenance: What to remember of the training (steps, seed, return, ...); JSON values.
 
     Returns:
         The pilot that was saved.
@@ -247,14 +247,14 @@ def network_of(
     Args:
         model: PPO, SAC or DQN with "MlpPolicy", trained on an autopilot environment.
         moves: `largest` of the `MovementActions` it was trained behind; None if there were none.
-        **provenance: what to remember of the training; JSON values.
+        **provenance: What to remember of the training; JSON values.
 
     Returns:
         A pilot that flies as the model does.
 
     Raises:
-        TypeError: another algorithm.
-        ValueError: another kind of network.
+        TypeError: Another algorithm.
+        ValueError: Another kind of network.
         ImportError: Stable-Baselines3 is missing.
     """
     try:

@@ -37,13 +37,13 @@ def read_arrays(path: Path) -> dict[str, Array]:
     """Arrays of an `.npz` archive by name, without unpickling anything.
 
     Args:
-        path: the archive.
+        path: The archive.
 
     Returns:
         The arrays.
 
     Raises:
-        ValueError: they are too large. A damaged file raises any of `READING_ERRORS`.
+        ValueError: They are too large. A damaged file raises any of `READING_ERRORS`.
     """
     with zipfile.ZipFile(path) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
@@ -57,10 +57,10 @@ def check_metadata(metadata: dict[str, Any]) -> None:
     """Refuses metadata that `NetworkPilot` cannot fly by.
 
     Args:
-        metadata: as `NetworkPilot` takes it.
+        metadata: As `NetworkPilot` takes it.
 
     Raises:
-        ValueError: an entry is missing or unknown.
+        ValueError: An entry is missing or unknown.
     """
     for key, allowed in (("head", OUTPUTS), ("activation", ACTIVATIONS)):
         if not isinstance(metadata.get(key), str) or metadata[key] not in allowed:
@@ -92,7 +92,7 @@ def checked_layers(
         Weights and biases.
 
     Raises:
-        ValueError: there are too few or too many, or their shapes do not fit.
+        ValueError: There are too few or too many, or their shapes do not fit.
     """
     if not 1 <= len(weights) <= _MAX_LAYERS or len(biases) != len(weights):
         raise ValueError(
@@ -117,15 +117,15 @@ def floats(name: str, values: Array, shape: tuple[int, ...]) -> Array:
     """An array as float32.
 
     Args:
-        name: of the array, for the error.
-        values: floating numbers.
-        shape: that it must have.
+        name: Name of the array, for the error.
+        values: Floating numbers.
+        shape: That it must have.
 
     Returns:
         A copy.
 
     Raises:
-        ValueError: another shape or type, or values that are not finite.
+        ValueError: Another shape or type, or values that are not finite.
     """
     if not np.issubdtype(np.asarray(values).dtype, np.floating):
         raise ValueError(f"{name} is of {np.asarray(values).dtype}, expected float32")

@@ -38,17 +38,17 @@ class PIDPilot(ArrayPilot):
     flown as fast as the reward likes it, not as a passenger would.
 
     Attributes:
-        altitude_p: climb per altitude error, 1/s.
+        altitude_p: Climb per altitude error, 1/s.
         climb_limit: m/s.
-        climb_p: pitch per climb error, rad s/m.
-        climb_i: rate of pitch per climb error, rad/m.
-        pitch_limit: of the wanted pitch, rad.
-        pitch_p: elevator per pitch error.
-        pitch_d: elevator per pitch rate, s.
-        speed_p: throttle per speed error, s/m.
-        speed_i: rate of throttle per speed error, 1/m.
-        speed_filter: time constant of the speed error's low pass, s.
-        climb_throttle: throttle per wanted climb, s/m.
+        climb_p: Pitch per climb error, rad s/m.
+        climb_i: Rate of pitch per climb error, rad/m.
+        pitch_limit: Pitch limit of the wanted pitch, rad.
+        pitch_p: Elevator per pitch error.
+        pitch_d: Elevator per pitch rate, s.
+        speed_p: Throttle per speed error, s/m.
+        speed_i: Rate of throttle per speed error, 1/m.
+        speed_filter: Time constant of the speed error's low pass, s.
+        climb_throttle: Throttle per wanted climb, s/m.
     """
 
     altitude_p: Any = 0.585

@@ -55,9 +55,9 @@ class Pilot(Protocol):
 
         Args:
             observation: float32 `(11,)` or `(N, 11)`.
-            state: what the last call returned; None before the first.
+            state: What the last call returned; None before the first.
             episode_start: bool `(N,)`, rows whose episode starts with this observation.
-            deterministic: without exploration.
+            deterministic: Without exploration.
 
         Returns:
             Action float32 `(2,)` or `(N, 2)` (integers `()` or `(N,)` from a pilot of clicks), and
@@ -69,16 +69,16 @@ class Sight(NamedTuple):
     """An observation in SI units, float64 `(N,)` each.
 
     Attributes:
-        altitude_error: target minus actual, m; cut off at 150 m.
+        altitude_error: Target minus actual, m; cut off at 150 m.
         climb: m/s.
-        airspeed_error: target minus actual, m/s.
+        airspeed_error: Target minus actual, m/s.
         airspeed: m/s.
-        alpha: angle of attack, rad.
+        alpha: Angle of attack, rad.
         pitch_rate: rad/s.
         pitch: rad.
-        power: share of the largest.
-        elevator: last command, rad, trailing edge down positive.
-        throttle: last command, 0 to 1.
+        power: Share of the largest.
+        elevator: Last command, rad, trailing edge down positive.
+        throttle: Last command, 0 to 1.
         target_airspeed: m/s.
     """
 
@@ -144,16 +144,16 @@ class ArrayPilot(ABC):
 
         Args:
             observation: float32 `(11,)` or `(N, 11)`.
-            state: what the last call returned; None before the first.
+            state: What the last call returned; None before the first.
             episode_start: bool `(N,)`, rows whose episode starts with this observation; they
                 forget.
-            deterministic: of no consequence: these pilots do not explore.
+            deterministic: Deterministic of no consequence: these pilots do not explore.
 
         Returns:
             Action float32 `(2,)` or `(N, 2)`, and the state for the next call: one array `(N, K)`.
 
         Raises:
-            ValueError: observation, state or episode_start has a wrong shape.
+            ValueError: Observation, state or episode_start has a wrong shape.
         """
         batch, alone = _as_batch(observation)
         seen = see(batch)
@@ -199,13 +199,13 @@ def check_numbers(pilot: Any, names: tuple[str, ...] = (), *, positive: bool = F
     """Checks fields of a pilot.
 
     Args:
-        pilot: a dataclass.
-        names: of fields; all if empty.
-        positive: whether zero and below are wrong.
+        pilot: A dataclass.
+        names: Names of fields; all if empty.
+        positive: Whether zero and below are wrong.
 
     Raises:
-        TypeError: one is no number.
-        ValueError: one is not finite, or not positive.
+        TypeError: One is no number.
+        ValueError: One is not finite, or not positive.
     """
     for name in names or tuple(field.name for field in fields(pilot)):
         value = getattr(pilot, name)

@@ -76,11 +76,11 @@ class TunedRulePilot(ArrayPilot):
         turn_rate: rad/s per m/s.
         rate_limit: rad/s.
         rate_band: rad/s.
-        cruise_throttle: share of full throttle.
+        cruise_throttle: Share of full throttle.
         airspeed_throttle: s/m.
         error_throttle: s/m.
         climb_throttle: s/m.
-        throttle_band: share of full throttle.
+        throttle_band: Share of full throttle.
     """
 
     altitude_time: Any = 2.34

@@ -25,9 +25,9 @@ class Search:
     """What there is to tune on a pilot.
 
     Attributes:
-        make: from numbers `(N,)` each to a pilot of N rows.
-        start: where the search begins: guesses of the right order.
-        build: from single numbers to the pilot.
+        make: From numbers `(N,)` each to a pilot of N rows.
+        start: Where the search begins: guesses of the right order.
+        build: From single numbers to the pilot.
     """
 
     make: Callable[[dict[str, Array]], ArrayPilot]

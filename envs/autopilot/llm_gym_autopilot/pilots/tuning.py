@@ -42,10 +42,10 @@ class Generation(NamedTuple):
     """One generation of a search.
 
     Attributes:
-        number: from 1 on.
-        best: return of its best candidate.
-        centre: return of the candidate in the middle of the distribution.
-        spread: of the logarithms of the numbers, the mean over the numbers.
+        number: From 1 on.
+        best: Return of its best candidate.
+        centre: Return of the candidate in the middle of the distribution.
+        spread: Spread of the logarithms of the numbers, the mean over the numbers.
     """
 
     number: int
@@ -59,12 +59,12 @@ class Tuning:
     """What a search found.
 
     Attributes:
-        pilot: with the numbers found.
-        numbers: by name.
-        score: mean return of the pilot on episodes that the search did not see.
-        start_score: of the pilot that it began with, on the same episodes.
-        episodes: flown by the search.
-        generations: its history.
+        pilot: With the numbers found.
+        numbers: By name.
+        score: Mean return of the pilot on episodes that the search did not see.
+        start_score: Start score of the pilot that it began with, on the same episodes.
+        episodes: Flown by the search.
+        generations: Its history.
     """
 
     pilot: ArrayPilot
@@ -81,12 +81,12 @@ def fly_candidates(
     """Mean return of candidates that all fly the same episodes.
 
     Args:
-        pilot: of candidates * episodes rows: all episodes of the first candidate, then the
+        pilot: Pilot of candidates * episodes rows: all episodes of the first candidate, then the
             second's.
-        candidates: how many.
-        episodes: of each.
-        turbulence: level, or "mixed".
-        seed: episode i has the start and gusts of seed + i.
+        candidates: How many.
+        episodes: Episodes of each.
+        turbulence: Level, or "mixed".
+        seed: Episode i has the start and gusts of seed + i.
 
     Returns:
         `(candidates,)`.
@@ -120,21 +120,21 @@ def tune(
     """Searches the numbers of a pilot that earn the highest return.
 
     Args:
-        name: one of `SEARCHES`.
-        start: numbers to begin with instead of the search's own.
-        turbulence: of the episodes flown: a training level or "mixed"; "severe" is kept for
-            testing.
-        candidates: pilots in a generation, at least 16.
-        episodes: that each candidate flies.
-        generations: how often.
-        seed: fixes episodes and candidates.
-        progress: is called after each generation.
+        name: One of `SEARCHES`.
+        start: Numbers to begin with instead of the search's own.
+        turbulence: Turbulence of the episodes flown: a training level or "mixed"; "severe" is kept
+            for testing.
+        candidates: Pilots in a generation, at least 16.
+        episodes: That each candidate flies.
+        generations: How often.
+        seed: Fixes episodes and candidates.
+        progress: Is called after each generation.
 
     Returns:
         The pilot and how it was found.
 
     Raises:
-        ValueError: an unknown name or number, one out of range, or severe turbulence.
+        ValueError: An unknown name or number, one out of range, or severe turbulence.
     """
     _check(name, turbulence, candidates, episodes, generations)
     search = SEARCHES[name]
@@ -228,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line: `tune pid`.
 
     Args:
-        argv: arguments behind the command's name; those of the process if None.
+        argv: Arguments behind the command's name; those of the process if None.
 
     Returns:
         Exit status.

@@ -34,7 +34,7 @@ def import_pygame() -> Any:
     """The module `pygame`.
 
     Raises:
-        gymnasium.error.DependencyNotInstalled: it is not installed.
+        gymnasium.error.DependencyNotInstalled: It is not installed.
     """
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would print to standard output
     try:
@@ -56,12 +56,12 @@ class Canvas:
     """A picture to draw on, in coordinates of 600x400 whatever its size.
 
     Args:
-        width: of the finished picture, pixels.
-        height: of the finished picture, two thirds of the width.
+        width: Width of the finished picture, pixels.
+        height: Height of the finished picture, two thirds of the width.
 
     Raises:
-        ValueError: the sides are too small or not as 3 to 2.
-        gymnasium.error.DependencyNotInstalled: pygame is not installed.
+        ValueError: The sides are too small or not as 3 to 2.
+        gymnasium.error.DependencyNotInstalled: Pygame is not installed.
     """
 
     def __init__(self, width: int = WIDTH, height: int = HEIGHT) -> None:
@@ -179,11 +179,11 @@ class Canvas:
         """Words beside a point.
 
         Args:
-            words: what to write.
-            x: of the point.
-            y: of the point; capitals and digits are centred on it.
-            size: height of the font, pixels.
-            color: of the letters.
+            words: What to write.
+            x: X of the point.
+            y: Y of the point; capitals and digits are centred on it.
+            size: Height of the font, pixels.
+            color: Color of the letters.
             anchor: "left", "center" or "right": where in the words the point is.
 
         Returns:

@@ -32,12 +32,12 @@ class Cockpit:
     Pictures need no display. The window is opened by the first `show`.
 
     Args:
-        width: of the picture, pixels.
-        height: two thirds of the width.
+        width: Width of the picture, pixels.
+        height: Two thirds of the width.
 
     Raises:
-        ValueError: the sides are too small or not as 3 to 2.
-        gymnasium.error.DependencyNotInstalled: pygame is not installed.
+        ValueError: The sides are too small or not as 3 to 2.
+        gymnasium.error.DependencyNotInstalled: Pygame is not installed.
     """
 
     def __init__(self, width: int = WIDTH, height: int = HEIGHT) -> None:
@@ -57,7 +57,7 @@ class Cockpit:
         """Draws one picture.
 
         Args:
-            frame: what it shows.
+            frame: What it shows.
 
         Returns:
             Red, green and blue, uint8 `(height, width, 3)`, an array of its own.
@@ -71,11 +71,11 @@ class Cockpit:
         After the window has been closed by its user nothing happens any more, without waiting.
 
         Args:
-            frame: what it shows.
-            frames_per_second: pace of the pictures; 0 does not wait.
+            frame: What it shows.
+            frames_per_second: Pace of the pictures; 0 does not wait.
 
         Raises:
-            gymnasium.error.UnsupportedMode: there is no display.
+            gymnasium.error.UnsupportedMode: There is no display.
         """
         if self._closed_by_user:
             return

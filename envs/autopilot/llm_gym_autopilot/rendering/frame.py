@@ -44,11 +44,11 @@ class CockpitLimits(NamedTuple):
     """Marks on the instruments.
 
     Attributes:
-        stall_airspeed_mps: of level flight at the present altitude.
-        minimum_airspeed_mps: below it an episode ends.
-        maximum_airspeed_mps: above it an episode ends.
-        stall_alpha_deg: angle of attack of maximum lift.
-        elevator_limit_deg: elevator angle of the full stick.
+        stall_airspeed_mps: Stall airspeed mps of level flight at the present altitude.
+        minimum_airspeed_mps: Below it an episode ends.
+        maximum_airspeed_mps: Above it an episode ends.
+        stall_alpha_deg: Angle of attack of maximum lift.
+        elevator_limit_deg: Elevator angle of the full stick.
     """
 
     stall_airspeed_mps: float
@@ -62,8 +62,8 @@ class CockpitLimits(NamedTuple):
         """The marks for an aeroplane.
 
         Args:
-            aircraft: the aeroplane.
-            altitude: where it is, m.
+            aircraft: The aeroplane.
+            altitude: Where it is, m.
         """
         return cls(
             stall_airspeed_mps=stall_airspeed(aircraft, altitude),
@@ -78,13 +78,13 @@ class CockpitFrame(NamedTuple):
     """Everything one picture or one line of instruments shows.
 
     Attributes:
-        telemetry: of one aeroplane, floats.
-        path: times [s] and altitudes [m] flown, oldest first.
-        turbulence: level of the episode.
-        time_s: since the beginning of the episode.
-        reward: of the last step; None where it is not known.
-        limits: marks on the instruments.
-        cause: why the episode has ended; None while it goes on.
+        telemetry: Telemetry of one aeroplane, floats.
+        path: Times [s] and altitudes [m] flown, oldest first.
+        turbulence: Level of the episode.
+        time_s: Since the beginning of the episode.
+        reward: Reward of the last step; None where it is not known.
+        limits: Marks on the instruments.
+        cause: Why the episode has ended; None while it goes on.
     """
 
     telemetry: Telemetry
@@ -110,13 +110,13 @@ class CockpitFrame(NamedTuple):
         """One moment of any aeroplane, such as a row of the vector environment.
 
         Args:
-            telemetry: of one aeroplane, floats.
-            limits: the aeroplane.
-            turbulence: level of the episode.
-            time_s: since the beginning of the episode.
-            path: times [s] and altitudes [m] flown, oldest first.
-            reward: of the last step; None leaves it out.
-            cause: why the episode has ended; None while it goes on.
+            telemetry: Telemetry of one aeroplane, floats.
+            limits: The aeroplane.
+            turbulence: Level of the episode.
+            time_s: Since the beginning of the episode.
+            path: Times [s] and altitudes [m] flown, oldest first.
+            reward: Reward of the last step; None leaves it out.
+            cause: Why the episode has ended; None while it goes on.
         """
         marks = CockpitLimits.of(limits, float(telemetry.altitude_m))
         return cls(telemetry, path, turbulence, time_s, reward, marks, cause)
@@ -126,7 +126,7 @@ class CockpitFrame(NamedTuple):
         """The present moment of a flight.
 
         Args:
-            flight: an environment with one aeroplane, unwrapped.
+            flight: An environment with one aeroplane, unwrapped.
 
         Returns:
             Its values; the path is the flight's own list, not a copy.
@@ -146,7 +146,7 @@ def stall_airspeed(aircraft: AircraftLimits, altitude: float) -> float:
     """Airspeed at which level flight takes the maximum lift, m/s.
 
     Args:
-        aircraft: the aeroplane; without coefficients its lowest permitted airspeed is returned.
+        aircraft: The aeroplane; without coefficients its lowest permitted airspeed is returned.
         altitude: m above sea level.
 
     Returns:

@@ -11,7 +11,7 @@ def instrument_line(frame: CockpitFrame) -> str:
     """Reads the instruments aloud: every value with its name, unit and, if it has one, its target.
 
     Args:
-        frame: what to read.
+        frame: What to read.
 
     Returns:
         One line without a line end, such as `t 12.4 s | altitude 1503 m (target 1580, error +77) |

@@ -37,15 +37,15 @@ class Recorder:
     with the pictures so far. Without any picture nothing is written, and an older film stays.
 
     Args:
-        path: the film; its suffix, .gif or .mp4, says which kind. Directories are made.
-        fps: pictures per second.
+        path: The film; its suffix, .gif or .mp4, says which kind. Directories are made.
+        fps: Pictures per second.
 
     Attributes:
-        num_frames: pictures written so far.
+        num_frames: Pictures written so far.
 
     Raises:
-        ValueError: another suffix, or `fps` is not positive, not finite or too fast for a GIF.
-        gymnasium.error.DependencyNotInstalled: the library that writes the format is missing.
+        ValueError: Another suffix, or `fps` is not positive, not finite or too fast for a GIF.
+        gymnasium.error.DependencyNotInstalled: The library that writes the format is missing.
     """
 
     def __init__(self, path: str | Path, fps: float = 5.0) -> None:
@@ -90,8 +90,8 @@ class Recorder:
             picture: uint8 `(height, width, 3)`, of the same shape as those before.
 
         Raises:
-            ValueError: another shape or dtype.
-            OSError: the film cannot be written.
+            ValueError: Another shape or dtype.
+            OSError: The film cannot be written.
         """
         shape = picture.shape
         if picture.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3:

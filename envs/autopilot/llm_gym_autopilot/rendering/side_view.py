@@ -23,8 +23,8 @@ class SideView:
     """How altitudes become heights in the picture: the target altitude is always in the middle.
 
     Args:
-        target: altitude, m.
-        altitudes: all that must be in sight, m.
+        target: Altitude, m.
+        altitudes: All that must be in sight, m.
     """
 
     def __init__(self, target: float, altitudes: Sequence[float]) -> None:

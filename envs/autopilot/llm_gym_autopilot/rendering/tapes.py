@@ -76,8 +76,8 @@ def digit_places(value: float, digits: int) -> list[tuple[int, float]]:
     The last drum turns all the time, every other one while the one behind it goes from 9 to 0.
 
     Args:
-        value: what to show; below zero counts as zero.
-        digits: number of drums.
+        value: What to show; below zero counts as zero.
+        digits: Number of drums.
 
     Returns:
         For each drum its digit, and how far it has turned towards the next, 0 to 1.

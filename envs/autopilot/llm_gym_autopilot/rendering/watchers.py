@@ -33,9 +33,9 @@ def watching(film: Recorder | None, window: bool, speed: float) -> Iterator[list
     """Opens a film and a window, and finishes and closes them in the end.
 
     Args:
-        film: where pictures go; None for none.
-        window: whether to open one.
-        speed: pace of the window; 1 is real time.
+        film: Where pictures go; None for none.
+        window: Whether to open one.
+        speed: Pace of the window; 1 is real time.
 
     Yields:
         The watchers. Without film and window it is one who prints the instruments once a second.
@@ -59,8 +59,8 @@ def show_to(watchers: list[Watcher], frame: CockpitFrame) -> bool:
     """Shows a frame to everybody.
 
     Args:
-        watchers: all of them see it.
-        frame: what to show.
+        watchers: All of them see it.
+        frame: What to show.
 
     Returns:
         Whether all want to go on.
