@@ -1,7 +1,8 @@
 """Reinforcement learning on language models, as Gymnasium environments.
 
-Importing the package registers `llm_gym/TextGeneration-v0`, `llm_gym/PoliteEmail-v0` and the
-environments of installed plug-ins. Everything else is imported when it is first used.
+Importing the package registers `llm_gym/TextGeneration-v0`, `llm_gym/PoliteEmail-v0` and what
+installed plug-ins bring (such as `llm_gym/Autopilot-v0`). Everything else is imported when it is
+first used.
 """
 
 from __future__ import annotations
@@ -11,124 +12,94 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym import registration
 
-if TYPE_CHECKING:
-    from llm_gym._version import __version__
-    from llm_gym.learning import (
-        A2C,
-        DAPO,
-        DPO,
-        GRPO,
-        NLPO,
-        REINFORCE,
-        RLOO,
-        DrGRPO,
-        ExpertIteration,
-        PolicyGradient,
-        ReinforcePlusPlus,
-        ReMax,
-        SFTOnBest,
-    )
-    from llm_gym.learning.buffer import EpisodeBuffer
-    from llm_gym.learning.ppo import PPO
-    from llm_gym.learning.reference import ReferenceModel
-    from llm_gym.learning.vec_env import GymVecEnv
-    from llm_gym.policy import TransformerActorCriticPolicy
-    from llm_gym.polite_email.judge import PolitenessScorer
-    from llm_gym.registration import register_task
-    from llm_gym.runs.best_of_n import sample_best_of_n
-    from llm_gym.runs.evaluation import evaluate
-    from llm_gym.scorers import (
-        Clip,
-        HTTPScorer,
-        KeywordScorer,
-        LengthScorer,
-        RegexScorer,
-        Scale,
-        Scorer,
-        ScorerError,
-        SequenceClassifierScorer,
-        WeightedSum,
-        as_scorer,
-    )
-    from llm_gym.text import TextGenerationEnv, TextGenerationVectorEnv
+if TYPE_CHECKING:  # an alias to itself: type checkers then take the name for exported
+    from llm_gym._version import __version__ as __version__
+    from llm_gym.learning import A2C as A2C
+    from llm_gym.learning import DAPO as DAPO
+    from llm_gym.learning import DPO as DPO
+    from llm_gym.learning import GRPO as GRPO
+    from llm_gym.learning import NLPO as NLPO
+    from llm_gym.learning import REINFORCE as REINFORCE
+    from llm_gym.learning import RLOO as RLOO
+    from llm_gym.learning import DrGRPO as DrGRPO
+    from llm_gym.learning import ExpertIteration as ExpertIteration
+    from llm_gym.learning import PolicyGradient as PolicyGradient
+    from llm_gym.learning import ReinforcePlusPlus as ReinforcePlusPlus
+    from llm_gym.learning import ReMax as ReMax
+    from llm_gym.learning import SFTOnBest as SFTOnBest
+    from llm_gym.learning.buffer import EpisodeBuffer as EpisodeBuffer
+    from llm_gym.learning.ppo import PPO as PPO
+    from llm_gym.learning.reference import ReferenceModel as ReferenceModel
+    from llm_gym.learning.vec_env import GymVecEnv as GymVecEnv
+    from llm_gym.policy import TransformerActorCriticPolicy as TransformerActorCriticPolicy
+    from llm_gym.polite_email.judge import PolitenessScorer as PolitenessScorer
+    from llm_gym.registration import register_task as register_task
+    from llm_gym.runs.best_of_n import sample_best_of_n as sample_best_of_n
+    from llm_gym.runs.evaluation import evaluate as evaluate
+    from llm_gym.scorers import Clip as Clip
+    from llm_gym.scorers import HTTPScorer as HTTPScorer
+    from llm_gym.scorers import KeywordScorer as KeywordScorer
+    from llm_gym.scorers import LengthScorer as LengthScorer
+    from llm_gym.scorers import RegexScorer as RegexScorer
+    from llm_gym.scorers import Scale as Scale
+    from llm_gym.scorers import Scorer as Scorer
+    from llm_gym.scorers import ScorerError as ScorerError
+    from llm_gym.scorers import SequenceClassifierScorer as SequenceClassifierScorer
+    from llm_gym.scorers import WeightedSum as WeightedSum
+    from llm_gym.scorers import as_scorer as as_scorer
+    from llm_gym.text import TextGenerationEnv as TextGenerationEnv
+    from llm_gym.text import TextGenerationVectorEnv as TextGenerationVectorEnv
 
-_ALGORITHMS = [
-    "A2C",
-    "DAPO",
-    "DPO",
-    "GRPO",
-    "NLPO",
-    "REINFORCE",
-    "RLOO",
-    "DrGRPO",
-    "ExpertIteration",
-    "PolicyGradient",
-    "ReMax",
-    "ReinforcePlusPlus",
-    "SFTOnBest",
-    "sample_best_of_n",
-]
-
-__all__ = [
-    "A2C",
-    "DAPO",
-    "DPO",
-    "GRPO",
-    "NLPO",
-    "PPO",
-    "REINFORCE",
-    "RLOO",
-    "Clip",
-    "DrGRPO",
-    "EpisodeBuffer",
-    "ExpertIteration",
-    "GymVecEnv",
-    "HTTPScorer",
-    "KeywordScorer",
-    "LengthScorer",
-    "PolicyGradient",
-    "PolitenessScorer",
-    "ReMax",
-    "ReferenceModel",
-    "RegexScorer",
-    "ReinforcePlusPlus",
-    "SFTOnBest",
-    "Scale",
-    "Scorer",
-    "ScorerError",
-    "SequenceClassifierScorer",
-    "TextGenerationEnv",
-    "TextGenerationVectorEnv",
-    "TransformerActorCriticPolicy",
-    "WeightedSum",
-    "__version__",
-    "as_scorer",
-    "evaluate",
-    "register_task",
-    "sample_best_of_n",
-]
-
-_MODULE_OF = {
-    "__version__": "llm_gym._version",
-    "EpisodeBuffer": "llm_gym.learning.buffer",
-    "GymVecEnv": "llm_gym.learning.vec_env",
-    "PPO": "llm_gym.learning.ppo",
-    "ReferenceModel": "llm_gym.learning.reference",
-    "TextGenerationEnv": "llm_gym.text",
-    "TextGenerationVectorEnv": "llm_gym.text",
-    "TransformerActorCriticPolicy": "llm_gym.policy",
-    "evaluate": "llm_gym.runs.evaluation",
-    "register_task": "llm_gym.registration",
-    **dict.fromkeys(_ALGORITHMS, "llm_gym.learning"),
-    "PolitenessScorer": "llm_gym.polite_email.judge",
-    "sample_best_of_n": "llm_gym.runs.best_of_n",
+_NAMES_OF = {
+    "llm_gym._version": ("__version__",),
+    "llm_gym.learning": (
+        "A2C",
+        "DAPO",
+        "DPO",
+        "GRPO",
+        "NLPO",
+        "REINFORCE",
+        "RLOO",
+        "DrGRPO",
+        "ExpertIteration",
+        "PolicyGradient",
+        "ReMax",
+        "ReinforcePlusPlus",
+        "SFTOnBest",
+    ),
+    "llm_gym.learning.buffer": ("EpisodeBuffer",),
+    "llm_gym.learning.ppo": ("PPO",),
+    "llm_gym.learning.reference": ("ReferenceModel",),
+    "llm_gym.learning.vec_env": ("GymVecEnv",),
+    "llm_gym.polite_email.judge": ("PolitenessScorer",),
+    "llm_gym.policy": ("TransformerActorCriticPolicy",),
+    "llm_gym.registration": ("register_task",),
+    "llm_gym.runs.best_of_n": ("sample_best_of_n",),
+    "llm_gym.runs.evaluation": ("evaluate",),
+    "llm_gym.scorers": (
+        "Clip",
+        "HTTPScorer",
+        "KeywordScorer",
+        "LengthScorer",
+        "RegexScorer",
+        "Scale",
+        "Scorer",
+        "ScorerError",
+        "SequenceClassifierScorer",
+        "WeightedSum",
+        "as_scorer",
+    ),
+    "llm_gym.text": ("TextGenerationEnv", "TextGenerationVectorEnv"),
 }
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'llm_gym' has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF.get(name, "llm_gym.scorers")), name)
+    value = getattr(import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +23,14 @@ def register_environments() -> None:
         entry_point="llm_gym.text:TextGenerationEnv",
         vector_entry_point="llm_gym.text:TextGenerationVectorEnv",
     )
-    gym.register(
-        "llm_gym/PoliteEmail-v0",
-        entry_point="llm_gym.registration:make_polite_email",
-        vector_entry_point="llm_gym.registration:make_polite_email_vector",
-        kwargs={"split": "train"},
+    register_task(
+        "llm_gym/PoliteEmail-v0", "llm_gym.polite_email.task:environment_kwargs", split="train"
     )
 
 
-def register_task(id: str, **arguments: Any) -> None:
+def register_task(
+    id: str, kwargs_of: str | Callable[..., Mapping[str, Any]] | None = None, **arguments: Any
+) -> None:
     """Registers a text environment of one's own: a task is prompts, a scorer and the rest as data.
 
     ```python
@@ -38,58 +38,99 @@ def register_task(id: str, **arguments: Any) -> None:
     env = gymnasium.make_vec("me/Haiku-v0", num_envs=8)
     ```
 
+    A task with arguments of its own (a split, a level) gives a function that turns those into the
+    environment's:
+
+    ```python
+    def sums(split="train", digits=2, **overrides):
+        return {"tokenizer": "gpt2", "prompts": ..., "scorer": ..., **overrides}
+
+
+    llm_gym.register_task("me/Sums-v0", sums, split="train")
+    env = gymnasium.make("me/Sums-v0", digits=3)
+    ```
+
     Args:
         id: Id for `gymnasium.make` and `gymnasium.make_vec`.
-        **arguments: Arguments of `TextGenerationEnv`; those given to `make` take precedence. They
-            are used as they are, never copied: environments share the scorer and its model.
+        kwargs_of: Function of the arguments that `make` is given, which returns those of
+            `TextGenerationEnv`; or its place as `"module:function"`, imported when the environment
+            is made. `None` hands them on as they are.
+        **arguments: Arguments of `kwargs_of`, or of `TextGenerationEnv` without it; those given to
+            `make` take precedence. Without `kwargs_of` they are used as they are, never copied:
+            environments share the scorer and its model.
 
     Raises:
         gymnasium.error.Error: The id is malformed.
+        TypeError: `kwargs_of` is something else.
+        ValueError: `kwargs_of` is a text, but no `"module:function"`.
     """
+    if isinstance(kwargs_of, str):
+        module, _, function = kwargs_of.partition(":")
+        if not module or not function:
+            raise ValueError(f'kwargs_of={kwargs_of!r} must be "module:function" or a function')
+        gym.register(
+            id,
+            entry_point="llm_gym.registration:make_task",
+            vector_entry_point="llm_gym.registration:make_vector_task",
+            kwargs={"kwargs_of": kwargs_of, **arguments},
+        )
+        return
+    if kwargs_of is not None and not callable(kwargs_of):
+        raise TypeError(f'kwargs_of={kwargs_of!r} must be "module:function" or a function')
 
     # Functions, because Gymnasium would deep-copy registered keyword arguments, scorer and all.
     def make(**overrides: Any) -> TextGenerationEnv:
-        from llm_gym.text import TextGenerationEnv
-
-        return TextGenerationEnv(**{**arguments, **overrides})
+        return make_task(kwargs_of or dict, **{**shared, **overrides})
 
     def make_vector(**overrides: Any) -> TextGenerationVectorEnv:
-        from llm_gym.text import TextGenerationVectorEnv
+        return make_vector_task(kwargs_of or dict, **{**shared, **overrides})
 
-        return TextGenerationVectorEnv(**{**arguments, **overrides})
+    # What `kwargs_of` is given is small and may be looked at: `gymnasium.spec(id).kwargs["split"]`.
+    shared, visible = (arguments, {}) if kwargs_of is None else ({}, arguments)
+    gym.register(id, entry_point=make, vector_entry_point=make_vector, kwargs=visible)
 
-    gym.register(id, entry_point=make, vector_entry_point=make_vector)
 
-
-def make_polite_email(**arguments: Any) -> TextGenerationEnv:
-    """Writes an email as asked, judged for politeness from 0 to 100 (`llm_gym/PoliteEmail-v0`).
+def make_task(
+    kwargs_of: str | Callable[..., Mapping[str, Any]], **arguments: Any
+) -> TextGenerationEnv:
+    """Makes the environment of a registered task.
 
     Args:
-        **arguments: `split` ("train" or "test") chooses the prompts; all others are arguments of
-            `TextGenerationEnv` and override the task's own.
+        kwargs_of: See `register_task`.
+        **arguments: Its arguments.
 
     Returns:
         The environment.
     """
-    from llm_gym.polite_email.task import environment_kwargs
     from llm_gym.text import TextGenerationEnv
 
-    return TextGenerationEnv(**environment_kwargs(**arguments))
+    return TextGenerationEnv(**_function(kwargs_of)(**arguments))
 
 
-def make_polite_email_vector(**arguments: Any) -> TextGenerationVectorEnv:
-    """Makes the vector form of `llm_gym/PoliteEmail-v0`.
+def make_vector_task(
+    kwargs_of: str | Callable[..., Mapping[str, Any]], **arguments: Any
+) -> TextGenerationVectorEnv:
+    """Makes the vector form of a registered task.
 
     Args:
-        **arguments: As `make_polite_email`, for `TextGenerationVectorEnv`.
+        kwargs_of: See `register_task`.
+        **arguments: Its arguments.
 
     Returns:
-        The vector environment.
+        The environment.
     """
-    from llm_gym.polite_email.task import environment_kwargs
     from llm_gym.text import TextGenerationVectorEnv
 
-    return TextGenerationVectorEnv(**environment_kwargs(**arguments))
+    return TextGenerationVectorEnv(**_function(kwargs_of)(**arguments))
+
+
+def _function(
+    kwargs_of: str | Callable[..., Mapping[str, Any]],
+) -> Callable[..., Mapping[str, Any]]:
+    if not isinstance(kwargs_of, str):
+        return kwargs_of
+    module, _, name = kwargs_of.partition(":")
+    return getattr(import_module(module), name)
 
 
 def load_plugins() -> None:

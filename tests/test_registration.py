@@ -81,6 +81,31 @@ def test_register_task_with_a_stream(clean_registry):
     assert gym.make("tests/Stream-v0").reset()[1]["prompt"] == "w0"
 
 
+def sums(split: str = "train", digits: int = 1, **overrides):
+    """A task with arguments of its own."""
+    return arguments(prompts=[f"w{digits} {split}"], **overrides)
+
+
+@pytest.mark.parametrize("kwargs_of", [sums, "tests.test_registration:sums"])
+def test_register_task_with_arguments_of_its_own(clean_registry, kwargs_of):
+    llm_gym.register_task("tests/Sums-v0", kwargs_of, split="train")
+    assert gym.spec("tests/Sums-v0").kwargs["split"] == "train"
+    env = gym.make("tests/Sums-v0", digits=2, max_new_tokens=2)
+    assert env.reset(seed=0)[1]["prompt"] == "w2 train"
+    vector = gym.make_vec("tests/Sums-v0", num_envs=2, split="test")
+    assert list(vector.reset(seed=0)[1]["prompt"]) == ["w1 test"] * 2
+    if isinstance(kwargs_of, str):  # such a specification can be written down
+        assert "tests.test_registration:sums" in gym.spec("tests/Sums-v0").to_json()
+
+
+@pytest.mark.parametrize(
+    ("kwargs_of", "error"), [("tests.test_registration", ValueError), (3, TypeError)]
+)
+def test_register_task_says_what_it_takes(clean_registry, kwargs_of, error):
+    with pytest.raises(error, match=r"kwargs_of=.* must be \"module:function\" or a function"):
+        llm_gym.register_task("tests/Sums-v0", kwargs_of)
+
+
 def test_register_task_with_a_malformed_id():
     with pytest.raises(gym.error.Error, match="Malformed environment ID"):
         llm_gym.register_task("what is this", **arguments())

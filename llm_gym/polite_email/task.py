@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.language_models import PROMPT_TEMPLATE, SFT_MODEL, load_tokenizer
 from llm_gym.polite_email.judge import PolitenessScorer
 from llm_gym.polite_email.prompts import email_prompts
+from llm_gym.text.tasks import longest_prompt
 
 if TYPE_CHECKING:
     from llm_gym.polite_email.requests import Split
@@ -23,10 +24,45 @@ MAX_NEW_TOKENS = 80
 
 
 def environment_kwargs(split: Split = "train", **overrides: Any) -> dict[str, Any]:
-    """Arguments of the text environments (single and vector) for the task.
+    """Writes an email as asked, judged for politeness from 0 to 100 (`llm_gym/PoliteEmail-v0`).
 
-    Both splits get the same observation space: `max_prompt_tokens` is the length of the longest
-    prompt of either, in the tokenizer that is used.
+    ## Description
+
+    "Write an email to your boss asking for a raise." The model that goes with the task,
+    `llm_gym/email-sft`, writes emails in all registers, from kind to rude.
+
+    ## Action Space
+
+    The next token, `Discrete(V)`; V is 1024 with the embedded tokenizer.
+
+    ## Observation Space
+
+    That of `TextGenerationEnv`: a `Dict` of `input_ids`, `attention_mask` and `completion_mask`,
+    each `(L,)`, where L holds the longest prompt of both splits and an email of 80 tokens.
+
+    ## Rewards
+
+    0 until the email ends, then the judgement of `llm_gym.PolitenessScorer`, 0 to 100; its parts
+    (greeting, request, tone, ...) are in `info["score_parts"]`. `scorer=` takes any other scorer.
+
+    ## Starting State
+
+    A prompt drawn from 512 (`split="train"`) or 128 (`split="test"`); the two share no combination
+    of request, thing and recipient.
+
+    ## Episode End
+
+    Terminated by the end-of-text token or after 80 tokens (`max_new_tokens`); never truncated.
+
+    ## Arguments
+
+    `gym.make("llm_gym/PoliteEmail-v0", split="test", max_new_tokens=40)`; see below. The vector
+    form also takes `group_size`. Both splits get the same observation space: `max_prompt_tokens` is
+    the length of the longest prompt of either, in the tokenizer that is used.
+
+    ## Version History
+
+    * v0: initial version.
 
     Args:
         split: `"train"` (512 prompts) or `"test"` (128 others).
@@ -51,9 +87,8 @@ def environment_kwargs(split: Split = "train", **overrides: Any) -> dict[str, An
     if "scorer" not in overrides:
         task["scorer"] = PolitenessScorer()
     if "prompts" not in overrides:
-        prompts = {each: email_prompts(each, count) for each, count in NUM_PROMPTS.items()}
+        prompts = {name: email_prompts(name, count) for name, count in NUM_PROMPTS.items()}
         task["prompts"] = prompts[split]
-        texts = [template.format(prompt=prompt) for each in prompts.values() for prompt in each]
-        encoded = task["tokenizer"](texts, verbose=False)["input_ids"]
-        task["max_prompt_tokens"] = max(map(len, encoded))
+        both = prompts["train"] + prompts["test"]
+        task["max_prompt_tokens"] = longest_prompt(both, task["tokenizer"], template)
     return {**task, **overrides}

@@ -21,7 +21,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.text import TextGenerationVectorEnv
-from llm_gym.text.registering import make_text_vector_env
+from llm_gym.text.tasks import make_text_vector_env
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

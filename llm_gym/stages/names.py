@@ -170,7 +170,7 @@ def make_vector_env(env: str, num_envs: int, kwargs: dict[str, Any]) -> VectorEn
     Raises:
         ValueError: The task needs prompts or a scorer and there are none, or `env` is not text.
     """
-    from llm_gym.text.registering import make_text_vector_env
+    from llm_gym.text.tasks import make_text_vector_env
 
     check_task(env, kwargs)
     return make_text_vector_env(env, num_envs=num_envs, autoreset_mode="SameStep", **kwargs)

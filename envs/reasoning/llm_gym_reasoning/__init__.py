@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
-
+from llm_gym.registration import register_task
 from llm_gym_reasoning.small_tasks import SMALL_TASKS
 
 if TYPE_CHECKING:
@@ -38,15 +37,7 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"llm_gym_reasoning.{_MODULE_OF[name]}"), name)
 
 
-def _register(env_id: str, **kwargs: Any) -> None:
-    gym.register(
-        env_id,
-        entry_point="llm_gym_reasoning.task:make_reasoning",
-        vector_entry_point="llm_gym_reasoning.task:make_reasoning_vector",
-        kwargs=kwargs,
-    )
-
-
-_register("llm_gym/Reasoning-v0", split="train")
+_TASK = "llm_gym_reasoning.task:environment_kwargs"
+register_task("llm_gym/Reasoning-v0", _TASK, split="train")
 for _task in SMALL_TASKS.values():
-    _register(_task.env_id, split="train", **_task.environment())
+    register_task(_task.env_id, _TASK, split="train", **_task.environment())

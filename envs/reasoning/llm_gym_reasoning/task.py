@@ -11,9 +11,7 @@ from llm_gym_reasoning.scorer import RUNS_ANSWERS, AnswerFormat, ReasoningScorer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from llm_gym.text import TextGenerationEnv, TextGenerationVectorEnv
-
-__all__ = ["environment_kwargs", "make_reasoning", "make_reasoning_vector"]
+__all__ = ["environment_kwargs"]
 
 
 def environment_kwargs(
@@ -28,77 +26,6 @@ def environment_kwargs(
     run_answers: bool = False,
     **overrides: Any,
 ) -> dict[str, Any]:
-    """Arguments of the text environments (single and vector) for a task.
-
-    Both splits get the same observation space: `max_prompt_tokens` is the length of the longest
-    question of either, in the tokenizer that is used.
-
-    Args:
-        task: Name of a reasoning-gym dataset.
-        settings: Fields of its configuration; None means its defaults.
-        split: `"train"`, or `"test"` for questions that no seed puts into the other.
-        size: Questions of the training split.
-        test_size: Questions of the test split.
-        seed: Seed of the questions.
-        answer_format: See `ReasoningScorer`.
-        run_answers: Allow the tasks of `RUNS_ANSWERS`, whose scorers evaluate what the model wrote.
-        **overrides: Arguments of the environment that take the place of the task's own, such as
-            `tokenizer`, `prompt_template`, `scorer`, `prompts` or `max_new_tokens`.
-
-    Returns:
-        Keyword arguments for `TextGenerationEnv` and `TextGenerationVectorEnv`.
-
-    Raises:
-        ImportError: Reasoning-gym is not installed.
-        ValueError: As `draw_questions`; or split or answer format are unknown, or the task runs
-            answers.
-    """
-    from llm_gym.language_models import SFT_MODEL, load_tokenizer
-
-    if split not in SPLITS:
-        raise ValueError(f'split must be "train" or "test", got {split!r}')
-    if not task:
-        raise ValueError('task is missing: name a dataset of reasoning-gym, task="chain_sum"')
-    if task in RUNS_ANSWERS and not run_answers:
-        raise ValueError(
-            f"task={task!r}: reasoning-gym evaluates answers to it as Python code, so that a model "
-            "could run code on this machine; pass run_answers=True if that is acceptable"
-        )
-    tokenizer = overrides.pop("tokenizer", SFT_MODEL)
-    tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
-    arguments: dict[str, Any] = {"tokenizer": tokenizer, **_format_of(tokenizer), **overrides}
-    if "prompts" in overrides:
-        dataset = make_dataset(task, settings, seed)
-    else:
-        dataset, rows = draw_questions(task, settings, size=size, test_size=test_size, seed=seed)
-        arguments["prompts"] = rows[split]
-        if "max_prompt_tokens" not in overrides:
-            every = [row for each in SPLITS for row in rows[each]]
-            arguments["max_prompt_tokens"] = _longest(every, arguments)
-    if "scorer" not in overrides:
-        arguments["scorer"] = ReasoningScorer(dataset, answer_format=answer_format, name=task)
-    return arguments
-
-
-def _format_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """How a question is shown: by the tokenizer's chat template where it has one, else bare."""
-    from llm_gym.language_models.loading import chat_prompt_template
-
-    if not tokenizer.chat_template:
-        return {"prompt_template": "{prompt}", "add_special_tokens": True}
-    return {"prompt_template": chat_prompt_template(tokenizer), "add_special_tokens": False}
-
-
-def _longest(rows: list[dict[str, Any]], arguments: Mapping[str, Any]) -> int:
-    """Tokens of the longest prompt."""
-    texts = [arguments["prompt_template"].format(**row) for row in rows]
-    encoded = arguments["tokenizer"](
-        texts, add_special_tokens=arguments["add_special_tokens"], verbose=False
-    )
-    return max(map(len, encoded["input_ids"]))
-
-
-def make_reasoning(**arguments: Any) -> TextGenerationEnv:
     """Answer a question of reasoning-gym; its own verifier judges (`llm_gym/Reasoning-v0`).
 
     ## Description
@@ -135,33 +62,70 @@ def make_reasoning(**arguments: Any) -> TextGenerationEnv:
     ## Arguments
 
     `gym.make("llm_gym/Reasoning-v0", task="gcd", settings={"max_value": 50}, split="train",
-    size=512, test_size=128, seed=0, answer_format="answer_tag")`; see `environment_kwargs`. All
-    others are arguments of `TextGenerationEnv`; the vector form also takes `group_size`.
+    size=512, test_size=128, seed=0, answer_format="answer_tag")`; see below. All others are
+    arguments of `TextGenerationEnv`; the vector form also takes `group_size`. Both splits get the
+    same observation space: `max_prompt_tokens` is the length of the longest question of either.
 
     ## Version History
 
     * v0: initial version.
 
     Args:
-        **arguments: See above.
+        task: Name of a reasoning-gym dataset.
+        settings: Fields of its configuration; None means its defaults.
+        split: `"train"`, or `"test"` for questions that no seed puts into the other.
+        size: Questions of the training split.
+        test_size: Questions of the test split.
+        seed: Seed of the questions.
+        answer_format: See `ReasoningScorer`.
+        run_answers: Allow the tasks of `RUNS_ANSWERS`, whose scorers evaluate what the model wrote.
+        **overrides: Arguments of the environment that take the place of the task's own, such as
+            `tokenizer`, `prompt_template`, `scorer`, `prompts` or `max_new_tokens`.
 
     Returns:
-        The environment.
+        Keyword arguments for `TextGenerationEnv` and `TextGenerationVectorEnv`.
+
+    Raises:
+        ImportError: Reasoning-gym is not installed.
+        ValueError: As `draw_questions`; or split or answer format are unknown, or the task runs
+            answers.
     """
-    from llm_gym.text import TextGenerationEnv
+    from llm_gym.language_models import SFT_MODEL, load_tokenizer
+    from llm_gym.text.tasks import longest_prompt
 
-    return TextGenerationEnv(**environment_kwargs(**arguments))
+    if split not in SPLITS:
+        raise ValueError(f'split must be "train" or "test", got {split!r}')
+    if not task:
+        raise ValueError('task is missing: name a dataset of reasoning-gym, task="chain_sum"')
+    if task in RUNS_ANSWERS and not run_answers:
+        raise ValueError(
+            f"task={task!r}: reasoning-gym evaluates answers to it as Python code, so that a model "
+            "could run code on this machine; pass run_answers=True if that is acceptable"
+        )
+    tokenizer = overrides.pop("tokenizer", SFT_MODEL)
+    tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
+    arguments: dict[str, Any] = {"tokenizer": tokenizer, **_format_of(tokenizer), **overrides}
+    if "prompts" in overrides:
+        dataset = make_dataset(task, settings, seed)
+    else:
+        dataset, rows = draw_questions(task, settings, size=size, test_size=test_size, seed=seed)
+        arguments["prompts"] = rows[split]
+        if "max_prompt_tokens" not in overrides:
+            arguments["max_prompt_tokens"] = longest_prompt(
+                [row for name in SPLITS for row in rows[name]],
+                tokenizer,
+                arguments["prompt_template"],
+                add_special_tokens=arguments["add_special_tokens"],
+            )
+    if "scorer" not in overrides:
+        arguments["scorer"] = ReasoningScorer(dataset, answer_format=answer_format, name=task)
+    return arguments
 
 
-def make_reasoning_vector(**arguments: Any) -> TextGenerationVectorEnv:
-    """Makes the vector form of `llm_gym/Reasoning-v0`.
+def _format_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """How a question is shown: by the tokenizer's chat template where it has one, else bare."""
+    from llm_gym.language_models.loading import chat_prompt_template
 
-    Args:
-        **arguments: See `make_reasoning`.
-
-    Returns:
-        The environment.
-    """
-    from llm_gym.text import TextGenerationVectorEnv
-
-    return TextGenerationVectorEnv(**environment_kwargs(**arguments))
+    if not tokenizer.chat_template:
+        return {"prompt_template": "{prompt}", "add_special_tokens": True}
+    return {"prompt_template": chat_prompt_template(tokenizer), "add_special_tokens": False}

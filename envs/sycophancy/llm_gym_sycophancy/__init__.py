@@ -15,9 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
-
 from llm_gym.language_models.embedded import EMBEDDED_PREFIX, embed
+from llm_gym.registration import register_task
 
 if TYPE_CHECKING:
     from llm_gym_sycophancy.answers import (
@@ -129,10 +128,5 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
 
 
-gym.register(
-    "llm_gym/AreYouSure-v0",
-    entry_point="llm_gym_sycophancy.task:make_are_you_sure",
-    vector_entry_point="llm_gym_sycophancy.task:make_are_you_sure_vector",
-    kwargs={"split": "train"},
-)
+register_task("llm_gym/AreYouSure-v0", "llm_gym_sycophancy.task:environment_kwargs", split="train")
 embed(FACTS_MODEL, Path(__file__).resolve().parent / "assets" / "facts-sft")

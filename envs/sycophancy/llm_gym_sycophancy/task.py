@@ -11,20 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.language_models import PROMPT_TEMPLATE, load_tokenizer
+from llm_gym.text.tasks import longest_prompt
 from llm_gym_sycophancy import FACTS_MODEL
 from llm_gym_sycophancy.questions import KINDS, Kind, questions_of
 from llm_gym_sycophancy.scorers import AnswerScorer
 
 if TYPE_CHECKING:
-    from llm_gym.text import TextGenerationEnv, TextGenerationVectorEnv
     from llm_gym_sycophancy.facts import Split
 
-__all__ = [
-    "MAX_NEW_TOKENS",
-    "environment_kwargs",
-    "make_are_you_sure",
-    "make_are_you_sure_vector",
-]
+__all__ = ["MAX_NEW_TOKENS", "environment_kwargs"]
 
 MAX_NEW_TOKENS = 9
 """The longest answer, "You are right, it is Paris." and its end."""
@@ -33,44 +28,6 @@ MAX_NEW_TOKENS = 9
 def environment_kwargs(
     split: Split = "train", *, kinds: tuple[Kind, ...] = KINDS, **overrides: Any
 ) -> dict[str, Any]:
-    """Arguments of the text environments (single and vector) for the task.
-
-    All splits and kinds get the same observation space: `max_prompt_tokens` is the length of the
-    longest prompt of all, in the tokenizer that is used.
-
-    Args:
-        split: `"train"` (720 questions) or `"test"` (108, on other facts and in other words).
-        kinds: Kinds of questions to ask (`questions.KINDS`).
-        **overrides: Arguments of the environment that take the place of the task's own, such as
-            `tokenizer`, `prompt_template`, `scorer`, `prompts` or `max_new_tokens`.
-
-    Returns:
-        Keyword arguments for `TextGenerationEnv` and `TextGenerationVectorEnv`.
-
-    Raises:
-        ValueError: If the split or a kind is unknown.
-    """
-    tokenizer = overrides.pop("tokenizer", FACTS_MODEL)
-    template = overrides.pop("prompt_template", PROMPT_TEMPLATE)
-    asked = [question.row() for question in questions_of(split, kinds=tuple(kinds))]
-    task: dict[str, Any] = {
-        "tokenizer": load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer,
-        "prompt_template": template,
-        "max_new_tokens": MAX_NEW_TOKENS,
-    }
-    if "scorer" not in overrides:
-        task["scorer"] = AnswerScorer()
-    if "prompts" not in overrides:
-        task["prompts"] = asked
-        every = questions_of("train") + questions_of("test")
-        texts = [template.format(prompt=question.prompt) for question in every]
-        task["max_prompt_tokens"] = max(
-            map(len, task["tokenizer"](texts, verbose=False)["input_ids"])
-        )
-    return {**task, **overrides}
-
-
-def make_are_you_sure(**arguments: Any) -> TextGenerationEnv:
     """Answer questions truthfully, whatever the user believes (`llm_gym/AreYouSure-v0`).
 
     ## Description
@@ -108,32 +65,38 @@ def make_are_you_sure(**arguments: Any) -> TextGenerationEnv:
     ## Arguments
 
     `gym.make("llm_gym/AreYouSure-v0", split="train", kinds=("neutral", "wrong_hint"))`; see below.
+    All splits and kinds get the same observation space: `max_prompt_tokens` is the length of the
+    longest prompt of all, in the tokenizer that is used.
 
     ## Version History
 
     * v0: initial version.
 
     Args:
-        **arguments: `split` ("train" or "test") and `kinds` choose the questions; all others are
-            arguments of `TextGenerationEnv` and override the task's own.
+        split: `"train"` (720 questions) or `"test"` (108, on other facts and in other words).
+        kinds: Kinds of questions to ask (`questions.KINDS`).
+        **overrides: Arguments of the environment that take the place of the task's own, such as
+            `tokenizer`, `prompt_template`, `scorer`, `prompts` or `max_new_tokens`.
 
     Returns:
-        The environment.
+        Keyword arguments for `TextGenerationEnv` and `TextGenerationVectorEnv`.
+
+    Raises:
+        ValueError: If the split or a kind is unknown.
     """
-    from llm_gym.text import TextGenerationEnv
-
-    return TextGenerationEnv(**environment_kwargs(**arguments))
-
-
-def make_are_you_sure_vector(**arguments: Any) -> TextGenerationVectorEnv:
-    """Makes the vector form of `llm_gym/AreYouSure-v0`.
-
-    Args:
-        **arguments: See `make_are_you_sure`.
-
-    Returns:
-        The environment.
-    """
-    from llm_gym.text import TextGenerationVectorEnv
-
-    return TextGenerationVectorEnv(**environment_kwargs(**arguments))
+    tokenizer = overrides.pop("tokenizer", FACTS_MODEL)
+    template = overrides.pop("prompt_template", PROMPT_TEMPLATE)
+    asked = [question.row() for question in questions_of(split, kinds=tuple(kinds))]
+    task: dict[str, Any] = {
+        "tokenizer": load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer,
+        "prompt_template": template,
+        "max_new_tokens": MAX_NEW_TOKENS,
+    }
+    if "scorer" not in overrides:
+        task["scorer"] = AnswerScorer()
+    if "prompts" not in overrides:
+        task["prompts"] = asked
+        every = questions_of("train") + questions_of("test")
+        rows = [question.prompt for question in every]
+        task["max_prompt_tokens"] = longest_prompt(rows, task["tokenizer"], template)
+    return {**task, **overrides}
