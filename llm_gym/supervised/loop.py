@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.language_models.packing import IGNORED
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,9 +31,6 @@ __all__ = [
     "thinned",
     "training_step",
 ]
-
-IGNORED = -100
-"""Label of positions that are no target (the default `ignore_index` of cross-entropy)."""
 
 
 def new_gpt2(

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.error import ResetNeeded
 
+from llm_gym.text.answer import StopReason
 from llm_gym.text.mdp import TextMDP
 from llm_gym.text.prompt_encoding import Prompt
-from llm_gym.text.scoring import Outcome, StopReason
+from llm_gym.text.scoring import Outcome
 
 Observation = dict[str, np.ndarray]
 

@@ -9,12 +9,13 @@ import numpy as np
 from gymnasium import spaces
 
 from llm_gym.scorers.protocol import as_scorer
+from llm_gym.text.answer import StopReason
 from llm_gym.text.masking import ActionMasks
 from llm_gym.text.options import TextOptions
 from llm_gym.text.prompt_encoding import Prompt, PromptEncoder
 from llm_gym.text.prompt_rows import as_row
 from llm_gym.text.prompts import make_source
-from llm_gym.text.scoring import EpisodeScoring, FinishedEpisode, StopReason
+from llm_gym.text.scoring import EpisodeScoring, FinishedEpisode
 from llm_gym.text.stopping import StopStrings
 from llm_gym.text.vocabulary import Vocabulary
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_gym.scorers.protocol import Scorer, ScorerError, Scores
+from llm_gym.text.answer import StopReason
 from llm_gym.text.prompt_rows import PromptRow
 
 if TYPE_CHECKING:
     from llm_gym.text.options import TextOptions
-
-StopReason = Literal["eos", "stop_string", "length"]
 
 
 class FinishedEpisode(NamedTuple):

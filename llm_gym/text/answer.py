@@ -1,0 +1,83 @@
+"""One answer to one prompt: the record that sampling, scoring, learning and evaluation share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from llm_gym.language_models.packing import TokenBatch, pack
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+__all__ = ["Answer", "StopReason", "pack_answers", "scores_of"]
+
+StopReason = Literal["eos", "stop_string", "length"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer to one prompt; what a place does not know keeps its default.
+
+    Attributes:
+        prompt: As text.
+        completion: As text, without special tokens and stop string.
+        prompt_ids: Token ids the model was given.
+        completion_ids: Token ids it chose, the one that ended the episode included.
+        score: What it is worth; None if nobody has judged it.
+        stop_reason: What ended it; None if that is not known.
+        prompt_index: Place of the prompt in the environment's list; -1 if it is in none.
+    """
+
+    prompt: str = ""
+    completion: str = ""
+    prompt_ids: tuple[int, ...] = ()
+    completion_ids: tuple[int, ...] = ()
+    score: float | None = None
+    stop_reason: StopReason | None = None
+    prompt_index: int = -1
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Tokens of prompt and completion."""
+        return self.prompt_ids + self.completion_ids
+
+
+def pack_answers(
+    answers: Sequence[Answer],
+    *,
+    pad_token_id: int = 0,
+    device: torch.device | str | None = None,
+) -> TokenBatch:
+    """Packs the tokens of answers into one batch (`llm_gym.language_models.packing.pack`).
+
+    Args:
+        answers: B answers whose token ids are known.
+        pad_token_id: Fills the ids behind the shorter ones.
+        device: Where the batch goes; None is the CPU.
+
+    Returns:
+        The batch; its answer tokens are those of the completions, answer after answer.
+
+    Raises:
+        ValueError: If there are no answers.
+    """
+    rows = [answer.ids for answer in answers]
+    prompt_lengths = [len(answer.prompt_ids) for answer in answers]
+    return pack(rows, prompt_lengths, pad_token_id=pad_token_id, device=device)
+
+
+def scores_of(answers: Sequence[Answer]) -> NDArray[np.float64]:
+    """Scores of answers that all have one: float64 `(B,)`.
+
+    Raises:
+        ValueError: If an answer has no score.
+    """
+    scores = [answer.score for answer in answers]
+    if None in scores:
+        raise ValueError(f"answers[{scores.index(None)}] has no score: leave it out")
+    return np.array(scores, dtype=np.float64)
