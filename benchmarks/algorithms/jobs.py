@@ -1,4 +1,7 @@
-"""Jobs, each in a process of its own, a few at a time; a job that dies takes nothing with it."""
+"""Jobs, each in a process of its own, a few at a time; a job that dies takes nothing with it.
+
+What they return goes to a store, so that a job that is done is not done again.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,59 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from benchmarks.algorithms.store import RunStore
+from benchmarks.common import commit
+
 Job = dict[str, Any]
 Work = Callable[[Job], dict[str, Any]]
 
-_PRELOADED = ["benchmarks.algorithms.works"]  # and all that it imports
+_PRELOADED = ["benchmarks.algorithms.dispatch"]  # and all that it imports
+
+
+def do_jobs(store: RunStore, jobs: list[Job], workers: int, report: bool = False) -> list[Job]:
+    """Does the jobs that are not done yet, unless only a report is wanted, and returns all runs.
+
+    Args:
+        store: Where finished and crashed runs are; new ones are added to it.
+        jobs: With `key` and `settings`.
+        workers: Processes at a time.
+        report: Run nothing.
+
+    Raises:
+        OtherRunsError: One was done with other settings.
+    """
+    from benchmarks.algorithms.dispatch import dispatch
+
+    waiting = store.to_do(jobs)
+    if len(waiting) < len(jobs):
+        print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are there already")
+    if report:
+        return store.of(jobs)
+    now = commit()["hash"]
+    for index, (job, result) in enumerate(run_jobs(dispatch, waiting, workers), 1):
+        line = {name: value for name, value in job.items() if isinstance(value, (str, int, float))}
+        line["task"] = line.pop("task_name")
+        try:
+            store.add({**line, "commit": now, **result})
+        except ValueError as error:  # NaN and infinity are no JSON
+            crash = {"status": "crashed", "error": f"a figure is not finite: {error}"}
+            store.add({**line, "commit": now, **crash, "traceback": ""})
+        print(f"[{index}/{len(waiting)}] {job['key']}: {_summary(store.runs[-1])}", flush=True)
+    return store.of(jobs)
+
+
+def _summary(run: dict[str, Any]) -> str:
+    if run["status"] != "done":
+        return f"CRASHED: {run['error']}"
+    end, figures = run.get("end", {}), ""
+    if run["kind"] in ("text", "text-tune"):
+        kl = f"KL {end['kl_to_reference']:.2f}"
+        figures = f"score {run['start']['score']:.3f} -> {end['score']:.3f}, {kl}, "
+    elif run["kind"] == "flight":
+        figures = f"return {run['start']['return']:.1f} -> {end['return']:.1f}, "
+    elif end:
+        figures = f"J/J* {end['j_over_jstar']:.3f}, KL {end['kl_to_optimum']:.3f}, "
+    return f"{figures}{run['total_cpu_seconds']:.1f} s of CPU"
 
 
 def run_jobs(work: Work, jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, dict[str, Any]]]:

@@ -34,10 +34,10 @@ def score_matrix(runs: list[dict[str, Any]], tasks: list[str], figure: str) -> F
         tasks: Names.
         figure: Figure of `run["end"]`.
     """
-    found = {(run["seed"], run["task"]): run["end"][figure] for run in runs}
-    seeds = sorted({seed for seed, _ in found})
-    whole = [seed for seed in seeds if all((seed, task) in found for task in tasks)]
-    rows = [[found[seed, task] for task in tasks] for seed in whole]
+    scores = {(run["seed"], run["task"]): run["end"][figure] for run in runs}
+    seeds = sorted({seed for seed, _ in scores})
+    whole = [seed for seed in seeds if all((seed, task) in scores for task in tasks)]
+    rows = [[scores[seed, task] for task in tasks] for seed in whole]
     return np.array(rows, dtype=np.float64).reshape(len(whole), len(tasks))
 
 
@@ -56,12 +56,12 @@ def interquartile_means(
     """
     from rliable import metrics
 
-    found, intervals = _estimates(
+    estimates, intervals = _estimates(
         scores, lambda matrix: np.array([metrics.aggregate_iqm(matrix)]), resamples, seed
     )
     return {
         name: {
-            "iqm": float(found[name][0]),
+            "iqm": float(estimates[name][0]),
             "low": float(intervals[name][0, 0]),
             "high": float(intervals[name][1, 0]),
         }
@@ -92,10 +92,10 @@ def improvement(
     both = {f"{x} > {y}": (scores[x], scores[y]) for x, y in pairs}
     if not both:
         return {}
-    found, intervals = _estimates(both, metrics.probability_of_improvement, resamples, seed)
+    estimates, intervals = _estimates(both, metrics.probability_of_improvement, resamples, seed)
     return {
         name: {
-            "probability": float(found[name]),
+            "probability": float(estimates[name]),
             "low": float(intervals[name][0, 0]),
             "high": float(intervals[name][1, 0]),
         }

@@ -44,8 +44,8 @@ class RunStore:
                     "--output, or go on with that version"
                 )
 
-    def wanted(self, jobs: Sequence[Run]) -> list[Run]:
-        """The jobs that are not done yet; those that crashed are wanted again.
+    def to_do(self, jobs: Sequence[Run]) -> list[Run]:
+        """The jobs that are not done yet; those that crashed are to be done again.
 
         Args:
             jobs: Dicts with `key` (names the job) and `settings` (fingerprint).

@@ -12,10 +12,19 @@ import pytest
 
 pytest.importorskip("rliable", reason="the statistics need rliable")
 
-from benchmarks.algorithms import claims, gradients, jobs, run, settings, statistics, store, works
-from benchmarks.algorithms.settings import ENTRIES, TASKS, Budget, Entry
-from benchmarks.algorithms.summary import best_of_n_figures
-from benchmarks.algorithms.training import Watch, make_algorithm, make_problem, train, why_not
+from benchmarks.algorithms import jobs, run, statistics, store
+from benchmarks.algorithms.known_optimum import claims, gradients, tuning
+from benchmarks.algorithms.known_optimum import plan as known
+from benchmarks.algorithms.known_optimum.settings import LEARNING_RATES, TASKS, Budget
+from benchmarks.algorithms.known_optimum.summary import best_of_n_figures
+from benchmarks.algorithms.known_optimum.training import (
+    Watch,
+    make_algorithm,
+    make_problem,
+    train,
+    why_not,
+)
+from benchmarks.algorithms.settings import ENTRIES, Entry, fingerprint
 
 TINY = replace(
     Budget(),
@@ -52,7 +61,7 @@ def test_what_cannot_run_says_so_by_name():
 
 
 def test_fingerprints_tell_settings_apart():
-    jobs_of = lambda entry, budget: works.all_jobs(  # noqa: E731
+    jobs_of = lambda entry, budget: known.known_jobs(  # noqa: E731
         {"ppo": entry}, {"sparse": TASKS["sparse"]}, budget
     )[0]
     plain = jobs_of(ENTRIES["ppo"], TINY)
@@ -63,16 +72,16 @@ def test_fingerprints_tell_settings_apart():
         (ENTRIES["ppo"], replace(TINY, episodes=65)),
     ):
         assert jobs_of(entry, budget)["settings"] != plain["settings"]
-    assert settings.fingerprint(1) != settings.fingerprint(2)
+    assert fingerprint(1) != fingerprint(2)
 
 
 def test_every_algorithm_gets_the_same_tuning():
-    tuning = works.tuning_jobs(ENTRIES, TASKS, TINY)
-    counts = {name: sum(job["algorithm"] == name for job in tuning) for name in ENTRIES}
-    assert set(counts.values()) == {len(settings.LEARNING_RATES) * len(TASKS) * TINY.tuning_seeds}
-    assert len({job["key"] for job in tuning}) == len(tuning)
+    tried = tuning.tuning_jobs(known.KnownPlan(TASKS, ENTRIES, TINY))
+    counts = {name: sum(job["algorithm"] == name for job in tried) for name in ENTRIES}
+    assert set(counts.values()) == {len(LEARNING_RATES) * len(TASKS) * TINY.tuning_seeds}
+    assert len({job["key"] for job in tried}) == len(tried)
     reported = range(TINY.first_seed, TINY.first_seed + 1000)
-    assert not {job["seed"] for job in tuning} & set(reported)
+    assert not {job["seed"] for job in tried} & set(reported)
 
 
 # ---------------------------------------------------------------------- processes
@@ -117,7 +126,7 @@ def test_done_jobs_are_not_done_again_and_crashed_ones_are(tmp_path):
     first.add(line("a"))
     first.add(line("b", status="crashed"))
     again = store.RunStore(path, VERSION)
-    assert [job["key"] for job in again.wanted([line("a"), line("b"), line("c")])] == ["b", "c"]
+    assert [job["key"] for job in again.to_do([line("a"), line("b"), line("c")])] == ["b", "c"]
     again.add(line("b"))
     assert [run["status"] for run in again.of([line("b"), line("c")])] == ["done"]
 
@@ -139,7 +148,7 @@ def test_runs_of_another_version_or_other_settings_are_refused(tmp_path):
     with pytest.raises(store.OtherRunsError, match=r"\{'torch': '1'\}, now \{'torch': '2'\}"):
         store.RunStore(path, {"torch": "2"})
     with pytest.raises(store.OtherRunsError, match="holds a with other settings"):
-        kept.wanted([line("a", settings="t")])
+        kept.to_do([line("a", settings="t")])
 
 
 def test_figures_that_are_not_finite_never_reach_the_file(tmp_path):
@@ -277,7 +286,7 @@ def test_the_price_of_a_nat_falls_to_beta(name):
 
 
 def test_the_estimators_gradient_is_the_exact_one_for_rloo_and_not_for_grpo():
-    """Traps 43 and 44 by sampling: RLOO is without bias in direction, GRPO is not."""
+    """By sampling: RLOO is without bias in direction, GRPO is not."""
     problem = make_problem(TASKS["length"], 0)
     place = gradients.half_way(problem)
     figures = {}
@@ -300,10 +309,11 @@ def test_a_whole_benchmark_in_small_and_again(tmp_path, capsys, monkeypatch):
     chosen = {
         name: ENTRIES[name] for name in ("ppo", "rloo_4", "rloo_2", "raft", "grpo", "dr_grpo")
     }
-    monkeypatch.setattr(run, "ENTRIES", {**chosen, "broken": broken, "unable": unable})
-    monkeypatch.setattr(run.Budget, "quick", lambda self: TINY)
+    entries = {**chosen, "broken": broken, "unable": unable}
+    monkeypatch.setattr(run, "ENTRIES", entries)  # the names that the command line takes
+    monkeypatch.setattr(known, "ENTRIES", entries)
+    monkeypatch.setattr(Budget, "quick", lambda self: TINY)
     arguments = ["--quick", "--tasks", "additive", "unique", "--output", str(tmp_path)]
-    # argparse looks the names up in the module's own table
     run.main([*arguments, "--algorithms", *chosen, "broken", "unable"])
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(results["j_over_jstar"]) == set(chosen)
@@ -332,9 +342,9 @@ def test_a_whole_benchmark_in_small_and_again(tmp_path, capsys, monkeypatch):
 
 
 def test_tuning_chooses_the_best_rate_and_runs_use_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(run.Budget, "quick", lambda self: replace(TINY, tuning_seeds=1))
-    monkeypatch.setattr(works, "LEARNING_RATES", (1e-4, 0.1))
-    monkeypatch.setattr(run, "ENTRIES", {"rloo_4": ENTRIES["rloo_4"]})
+    monkeypatch.setattr(Budget, "quick", lambda self: replace(TINY, tuning_seeds=1))
+    monkeypatch.setattr(tuning, "LEARNING_RATES", (1e-4, 0.1))
+    monkeypatch.setattr(known, "ENTRIES", {"rloo_4": ENTRIES["rloo_4"]})
     run.main(
         ["--quick", "--tune", "--tasks", "additive", "--episodes", "320", f"--output={tmp_path}"]
     )
@@ -342,15 +352,16 @@ def test_tuning_chooses_the_best_rate_and_runs_use_it(tmp_path, monkeypatch):
     assert found["chosen"] == {"rloo_4": 0.1}
     assert set(found["mean_gain"]["rloo_4"]) == {"0.0001", "0.1"}
     entry = replace(ENTRIES["rloo_4"], learning_rate=9.0)
-    assert run.tuned({"rloo_4": entry}, tmp_path)["rloo_4"].learning_rate == 0.1
-    assert run.tuned({"rloo_4": entry}, tmp_path / "elsewhere")["rloo_4"] is entry
+    plan = known.KnownPlan(entries={"rloo_4": entry})
+    assert tuning.tuned(plan, tmp_path / "tuning.json").entries["rloo_4"].learning_rate == 0.1
+    assert tuning.tuned(plan, tmp_path / "no.json") is plan
 
 
 def test_bad_arguments_are_named(capsys):
     for arguments, message in (
-        (["--seeds", "0"], "--seeds 0 must be at least 1"),
+        (["--seeds", "0"], "--seeds: 0 must be at least 1"),
         (["--algorithms", "pppo"], "invalid choice: 'pppo'"),
-        (["--workers", "0"], "--workers 0 must be at least 1"),
+        (["--workers", "0"], "--workers: 0 must be at least 1"),
     ):
         with pytest.raises(SystemExit):
             run.parse([*arguments, "--output", "x"])

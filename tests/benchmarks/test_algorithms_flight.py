@@ -19,12 +19,16 @@ from llm_gym_autopilot.evaluation import evaluate_pilot
 from llm_gym_autopilot.pilots.network import network_of
 
 from agents import ppo_autopilot, sac_autopilot
-from benchmarks.algorithms import flight_run, flight_summary, flight_training, run
-from benchmarks.algorithms.flight_settings import AUTOPILOT, FLIGHT_ENTRIES, FlightBudget
+from benchmarks.algorithms import run
+from benchmarks.algorithms.building import named, why_absent
+from benchmarks.algorithms.flight import plan as flight_plan
+from benchmarks.algorithms.flight import summary, training
+from benchmarks.algorithms.flight.settings import AUTOPILOT, FLIGHT_ENTRIES, FlightBudget
+from benchmarks.algorithms.known_optimum.plan import known_entries
+from benchmarks.algorithms.report import page
 from benchmarks.algorithms.settings import ENTRIES
-from benchmarks.algorithms.tables import page
-from benchmarks.algorithms.text_settings import TEXT_ENTRIES
-from benchmarks.algorithms.training import named, why_absent
+from benchmarks.algorithms.text.plan import text_entries
+from benchmarks.algorithms.text.settings import TEXT_ENTRIES
 from benchmarks.autopilot.entries import LEVELS
 
 TINY = FlightBudget(seeds=2, steps=64, evaluations=2, flights=2)
@@ -50,7 +54,7 @@ def parse(*arguments):
 
 
 def plan(*arguments):
-    return flight_run.plan_flights(parse(*arguments))
+    return flight_plan.plan_flights(parse(*arguments))
 
 
 # ---------------------------------------------------------------------- who flies and who cannot
@@ -112,8 +116,8 @@ def test_a_missing_package_is_named():
 def test_names_of_stock_algorithms_are_no_others():
     assert not set(FLIGHT_ENTRIES) & set(ENTRIES)
     chosen = parse("--algorithms", "sb3_ppo", "rloo_4")
-    assert (chosen.algorithms, chosen.text_algorithms) == (["rloo_4"], ["rloo_4"])
-    assert chosen.flight_algorithms == ["sb3_ppo"]
+    assert list(known_entries(chosen)) == list(text_entries(chosen)) == ["rloo_4"]
+    assert list(flight_plan.flight_entries(chosen)) == ["sb3_ppo"]
 
 
 # ---------------------------------------------------------------------- settings
@@ -146,17 +150,17 @@ def test_settings_are_those_of_the_agents(name, agent, differing):
 
 
 def test_settings_tell_runs_apart_and_seeds_do_not():
-    chosen = flight_run.FlightPlan({"sb3_ppo": SMALL["sb3_ppo"]}, TINY)
-    first, second = flight_run.flight_jobs(chosen)
+    chosen = flight_plan.FlightPlan({"sb3_ppo": SMALL["sb3_ppo"]}, TINY)
+    first, second = flight_plan.flight_jobs(chosen)
     assert (first["key"], second["key"]) == ("flight/sb3_ppo/0", "flight/sb3_ppo/1")
     assert first["settings"] == second["settings"]
-    more = flight_run.flight_jobs(replace(chosen, budget=replace(TINY, seeds=7)))
+    more = flight_plan.flight_jobs(replace(chosen, budget=replace(TINY, seeds=7)))
     assert more[0]["settings"] == first["settings"]
     for other in (
         replace(chosen, budget=replace(TINY, steps=65)),
         replace(chosen, entries={"sb3_ppo": replace(SMALL["sb3_ppo"], learning_rate=1.0)}),
     ):
-        assert flight_run.flight_jobs(other)[0]["settings"] != first["settings"]
+        assert flight_plan.flight_jobs(other)[0]["settings"] != first["settings"]
 
 
 # ---------------------------------------------------------------------- runs
@@ -165,7 +169,7 @@ def test_settings_tell_runs_apart_and_seeds_do_not():
 @pytest.mark.parametrize("name", list(FLIGHT_ENTRIES))
 def test_a_run_notes_held_out_flights_before_and_after(name):
     before = json.dumps(SMALL[name].arguments)
-    found = flight_training.train_to_fly({"entry": SMALL[name], "budget": TINY, "seed": 0})
+    found = training.train_to_fly({"entry": SMALL[name], "budget": TINY, "seed": 0})
     assert json.dumps(SMALL[name].arguments) == before  # the libraries write into what they get
     start, end = found["start"], found["end"]
     assert (start, end) == (found["points"][0], found["points"][-1])
@@ -182,7 +186,7 @@ def test_a_run_notes_held_out_flights_before_and_after(name):
 
 @pytest.mark.parametrize("name", ["sb3_ppo", "sb3_sac"])
 def test_returns_are_those_of_the_network_flown_by_numpy_alone(name):
-    model = flight_training.make_flyer(SMALL[name], seed=3)
+    model = training.make_flyer(SMALL[name], seed=3)
     same = {"turbulence": "moderate", "episodes": 3}
     theirs, ours = (evaluate_pilot(one, **same) for one in (network_of(model), model))
     assert ours.mean_return == pytest.approx(theirs.mean_return, abs=1e-2)
@@ -190,19 +194,19 @@ def test_returns_are_those_of_the_network_flown_by_numpy_alone(name):
 
 
 def test_td3_explores_by_noise_of_its_own_in_every_action():
-    model = flight_training.make_flyer(SMALL["sb3_td3"], seed=0)
+    model = training.make_flyer(SMALL["sb3_td3"], seed=0)
     assert model.action_noise._sigma.tolist() == [0.1, 0.1]
-    assert flight_training.make_flyer(SMALL["sb3_sac"], seed=0).action_noise is None
+    assert training.make_flyer(SMALL["sb3_sac"], seed=0).action_noise is None
 
 
 def test_figures_that_are_not_finite_are_no_point():
-    row = {f"{m}/{level}": 1.0 for m in flight_training.MEASURES for level in LEVELS}
+    row = {f"{m}/{level}": 1.0 for m in training.MEASURES for level in LEVELS}
     row |= {"step": 8, "time/cpu_seconds": 2.0}
-    assert flight_training.point_of(row)["return"] == 1.0
+    assert training.point_of(row)["return"] == 1.0
     del row["success/light"]  # the log leaves out what is not finite
     row["return/none"] = math.inf
     with pytest.raises(ValueError, match=r"after 8 steps: \['return/none', 'success/light'\]"):
-        flight_training.point_of(row)
+        training.point_of(row)
 
 
 # ---------------------------------------------------------------------- results
@@ -223,12 +227,12 @@ def line(algorithm, seed, returns, success=0.5, status="done"):
 
 
 def test_returns_and_statistics_by_hand(monkeypatch):
-    monkeypatch.setattr(flight_summary, "PILOTS", ("trim",))
+    monkeypatch.setattr(summary, "PILOTS", ("trim",))
     runs = [line("sb3_ppo", seed, [100.0 + seed] * 4, seed / 2) for seed in (2, 0, 1)]
     runs += [line("sb3_sac", 0, [200.0, 180.0, 170.0, 90.0])]
     runs += [line("sb3_sac", 1, [0.0] * 4, status="crashed"), {**runs[0], "kind": "text"}]
     chosen = {name: FLIGHT_ENTRIES[name] for name in ("sb3_ppo", "sb3_sac", "sb3_td3")}
-    results = flight_summary.summarise_flights(runs, flight_run.FlightPlan(chosen, TINY))
+    results = summary.summarise_flights(runs, flight_plan.FlightPlan(chosen, TINY))
     found = results["flights"]
     assert set(found["learnt"]) == {"sb3_ppo", "sb3_sac"}
     ppo, sac = found["learnt"]["sb3_ppo"], found["learnt"]["sb3_sac"]
@@ -253,7 +257,7 @@ def test_returns_and_statistics_by_hand(monkeypatch):
 
 def test_a_whole_benchmark_of_flights_and_again(tmp_path, monkeypatch, capsys):
     bad = replace(SMALL["sb3_a2c"], label="bad", arguments={"n_steps": "many"})
-    monkeypatch.setattr(flight_run, "FLIGHT_ENTRIES", {**SMALL, "sb3_a2c": bad})
+    monkeypatch.setattr(flight_plan, "FLIGHT_ENTRIES", {**SMALL, "sb3_a2c": bad})
     monkeypatch.setattr(FlightBudget, "quick", lambda self: replace(TINY, seeds=1))
     arguments = ["--quick", "--only", "autopilot", "--output", str(tmp_path), "--algorithms"]
     run.main([*arguments, "sb3_ppo", "sb3_a2c", "raft"])

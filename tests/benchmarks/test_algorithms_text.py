@@ -9,20 +9,15 @@ import pytest
 
 pytest.importorskip("rliable", reason="the statistics need rliable")
 
-from benchmarks.algorithms import (
-    run,
-    text_models,
-    text_pictures,
-    text_run,
-    text_settings,
-    text_training,
-    text_tuning,
-)
+from benchmarks.algorithms import run
+from benchmarks.algorithms.known_optimum.plan import plan_known
+from benchmarks.algorithms.report import page
 from benchmarks.algorithms.settings import ENTRIES
 from benchmarks.algorithms.store import OtherRunsError
-from benchmarks.algorithms.tables import page
-from benchmarks.algorithms.text_settings import TEXT_ENTRIES, TEXT_TASKS, TextBudget, TextTask
-from benchmarks.algorithms.text_summary import critics, summarise_text
+from benchmarks.algorithms.text import models, pictures, settings, training, tuning
+from benchmarks.algorithms.text import plan as text_plan
+from benchmarks.algorithms.text.settings import TEXT_ENTRIES, TEXT_TASKS, TextBudget, TextTask
+from benchmarks.algorithms.text.summary import critics, summarise_text
 from llm_gym.files import atomic
 from llm_gym.testing.tiny import save_tiny_model
 
@@ -70,18 +65,18 @@ def parse(*arguments):
 
 def test_every_algorithm_has_settings_for_text_and_groups_that_fit():
     assert set(ENTRIES) - set(TEXT_ENTRIES) == {"ppo_constant_beta", "rloo_constant_beta"}
-    assert {len(rates) for rates in text_settings.TEXT_LEARNING_RATES.values()} == {3}
-    assert set(text_settings.TEXT_LEARNING_RATES) == set(TEXT_TASKS)
-    assert not [name for name in TEXT_ENTRIES if text_pictures.family_of(name)[0] == "others"]
+    assert {len(rates) for rates in settings.TEXT_LEARNING_RATES.values()} == {3}
+    assert set(settings.TEXT_LEARNING_RATES) == set(TEXT_TASKS)
+    assert not [name for name in TEXT_ENTRIES if pictures.family_of(name)[0] == "others"]
     for entry in TEXT_ENTRIES.values():
         assert 1e-5 < entry.learning_rate <= 1e-3
         for name, task in TEXT_TASKS.items():
-            assert text_training.why_not_on_text(entry, name, task) is None
+            assert training.why_not_on_text(entry, name, task) is None
 
 
 def test_real_text_without_a_file_and_tasks_without_their_package_are_left_out(monkeypatch):
     missing = replace(TINY_TASK, needs=("llm_gym_reasonning",))
-    plan = text_run.select(
+    plan = text_plan.select(
         {"real-text": TEXT_TASKS["real-text"], "reasoning": missing}, TEXT_ENTRIES, None
     )
     assert plan.tasks == {}
@@ -97,7 +92,7 @@ def test_groups_that_do_not_fit_and_packages_that_are_missing_are_named():
         "absent": replace(TEXT_ENTRIES["trpo"], needs=("sb4_contrib",)),
         "good": TEXT_ENTRIES["ppo"],
     }
-    plan = text_run.select({"tiny": TINY_TASK}, entries, None)
+    plan = text_plan.select({"tiny": TINY_TASK}, entries, None)
     assert list(plan.entries["tiny"]) == ["good"]
     assert plan.cannot_run == [
         "RLOO(4) compares 3 answers to a prompt, which does not divide the 16 rows of tiny",
@@ -109,14 +104,15 @@ def test_groups_that_do_not_fit_and_packages_that_are_missing_are_named():
 
 
 def test_only_chooses_the_kind_of_tasks():
-    assert parse("--quick").kinds == list(text_run.KINDS)
+    assert parse("--quick").kinds == list(run.KINDS)
     assert parse("--only", "known-optimum").kinds == ["known-optimum"]
     assert parse("--tasks", "additive").kinds == ["known-optimum"]
     polite = parse("--only", "polite-email", "--quick")
-    assert (polite.kinds, polite.tasks) == (["polite-email"], [])
-    assert polite.text_algorithms == list(text_settings.QUICK_ALGORITHMS)
-    assert parse("--only", "polite-email").text_algorithms == list(TEXT_ENTRIES)
-    assert parse("--algorithms", "raft", "--quick").text_algorithms == ["raft"]
+    assert polite.kinds == ["polite-email"]
+    assert plan_known(polite).tasks == {}
+    assert list(text_plan.text_entries(polite)) == list(settings.QUICK_ALGORITHMS)
+    assert text_plan.text_entries(parse("--only", "polite-email")) == TEXT_ENTRIES
+    assert list(text_plan.text_entries(parse("--algorithms", "raft", "--quick"))) == ["raft"]
     assert parse("--only", "polite-email", "reasoning").kinds == ["polite-email", "reasoning"]
     assert parse("--tune").kinds == ["known-optimum"]
     assert parse("--tune", "--only", "polite-email").kinds == ["polite-email"]
@@ -126,8 +122,8 @@ def test_bad_options_are_named(capsys):
     for arguments, message in (
         (["--only", "reasoning", "--tasks", "additive"], "--tasks is for known-optimum alone"),
         (["--only", "autopilot", "--tune"], "--tune is for known-optimum and tasks of text"),
-        (["--data", "nowhere.txt"], "--data nowhere.txt: there is no such file"),
-        (["--tokens", "0"], "--tokens 0 must be at least 1"),
+        (["--data", "nowhere.txt"], "--data: nowhere.txt: there is no such file"),
+        (["--tokens", "0"], "--tokens: 0 must be at least 1"),
     ):
         with pytest.raises(SystemExit):
             parse(*arguments)
@@ -142,8 +138,7 @@ def test_politeness_goes_from_0_to_1():
 
     prompt, email = "Write an email to your boss asking for a day off.", "Could you help, please?"
     [ours], [whole] = (
-        scorer([prompt], [email])
-        for scorer in (text_models.politeness_share(None), PolitenessScorer())
+        scorer([prompt], [email]) for scorer in (models.politeness_share(None), PolitenessScorer())
     )
     assert whole > 0
     assert ours == pytest.approx(whole / 100)
@@ -161,7 +156,7 @@ def test_prompts_of_real_text_come_from_its_held_out_part(tmp_path, monkeypatch)
         "pretrain_on",
         lambda settings, documents, held_out, model: seen.update(documents=documents) or {},
     )
-    text_models.make_real_text_model(tmp_path, data, 1)
+    models.make_real_text_model(tmp_path, data, 1)
     prompts = json.loads((tmp_path / "prompts.json").read_text())
     assert prompts["scorer"] == "warmth"
     assert not set(prompts["training"]) & set(prompts["measuring"])
@@ -169,7 +164,7 @@ def test_prompts_of_real_text_come_from_its_held_out_part(tmp_path, monkeypatch)
     for prompt in prompts["training"] + prompts["measuring"]:
         assert prompt in text
         assert prompt not in learnt
-    scorer = text_models.real_text_scorer(tmp_path)
+    scorer = models.real_text_scorer(tmp_path)
     assert scorer([""], ["love and joy"]) == [pytest.approx(0.4)]
 
 
@@ -193,7 +188,7 @@ def test_a_run_notes_held_out_scores_before_and_after(name, folder):
     entry = TEXT_ENTRIES[name]
     if entry.needs:
         pytest.importorskip("sb3_contrib")
-    found = text_training.train_on_text(tiny_job(entry, folder))
+    found = training.train_on_text(tiny_job(entry, folder))
     start, end = found["points"][0], found["points"][-1]
     assert (start, end) == (found["start"], found["end"])
     assert start["tokens"] == 0
@@ -208,17 +203,17 @@ def test_a_run_notes_held_out_scores_before_and_after(name, folder):
 def test_critics_start_at_the_level_of_the_returns(folder, monkeypatch):
     seen = []
 
-    class Kept(text_training.CriticStart):
+    class Kept(training.CriticStart):
         def _on_rollout_end(self):
             super()._on_rollout_end()
             seen.append(self.level)
 
-    monkeypatch.setattr(text_training, "CriticStart", Kept)
+    monkeypatch.setattr(training, "CriticStart", Kept)
     always = replace(TINY_TASK, scorer=f"{HERE}:always_half")
     for name, expected in (("a2c", 0.5), ("rloo_4", None), ("ppo_zero_start", None)):
         arguments = {**TEXT_ENTRIES[name].arguments, "kl_coef": 0.0, "reward_scaling": False}
         entry = replace(TEXT_ENTRIES[name], arguments=arguments)
-        text_training.train_on_text(tiny_job(entry, folder, task=always))
+        training.train_on_text(tiny_job(entry, folder, task=always))
         if name == "ppo_zero_start":
             assert seen == []
         else:
@@ -241,7 +236,7 @@ def line(algorithm, task, seed, before, after):
 
 def test_held_out_scores_and_statistics_by_hand():
     chosen = {name: TEXT_ENTRIES[name] for name in ("ppo", "raft")}
-    plan = text_run.TextPlan(
+    plan = text_plan.TextPlan(
         tasks={"a": TINY_TASK, "b": TINY_TASK}, entries={"a": chosen, "b": {"ppo": chosen["ppo"]}}
     )
     runs = [line("ppo", task, seed, 0.25, 0.5 + 0.25 * seed) for task in "ab" for seed in (0, 1)]
@@ -281,13 +276,13 @@ TUNED = "polite-email"  # has rates to try
 
 
 def tuning_plan(budget=TINY_BUDGET, **entries):
-    return text_run.TextPlan({TUNED: TINY_TASK}, {TUNED: entries}, budget=budget)
+    return text_plan.TextPlan({TUNED: TINY_TASK}, {TUNED: entries}, budget=budget)
 
 
 def test_every_algorithm_has_the_same_tuning_budget():
     plan = tuning_plan(TextBudget(tuning_seeds=2), **TEXT_ENTRIES)
     tried = {}
-    for job in text_tuning.text_tuning_jobs(plan):
+    for job in tuning.text_tuning_jobs(plan):
         assert job["entry"].learning_rate == job["learning_rate"]
         assert job["task"].tokens == 64  # half of a run's
         figures = (job["learning_rate"], job["seed"])
@@ -297,22 +292,22 @@ def test_every_algorithm_has_the_same_tuning_budget():
     for figures in tried.values():
         assert len(figures) == len(set(figures))
         assert set(figures) == grid
-    assert not {job["seed"] for job in text_run.text_jobs(plan)} & {1000, 1001}
+    assert not {job["seed"] for job in text_plan.text_jobs(plan)} & {1000, 1001}
 
 
 def test_tuning_answers_prompts_of_training(folder, monkeypatch):
     asked = []
-    evaluate = text_training.evaluate
+    evaluate = training.evaluate
 
     def listening(*args, env_kwargs, **kwargs):
         asked.append(set(env_kwargs["prompts"]))
         return evaluate(*args, env_kwargs=env_kwargs, **kwargs)
 
-    monkeypatch.setattr(text_training, "evaluate", listening)
+    monkeypatch.setattr(training, "evaluate", listening)
     prompts = json.loads((folder / "prompts.json").read_text())
     for kind, expected in (("text", "measuring"), ("text-tune", "training")):
         asked.clear()
-        text_training.train_on_text(tiny_job(TEXT_ENTRIES["rloo_4"], folder, kind))
+        training.train_on_text(tiny_job(TEXT_ENTRIES["rloo_4"], folder, kind))
         assert asked
         assert all(one == set(prompts[expected]) for one in asked)
 
@@ -327,37 +322,37 @@ def test_rates_are_chosen_by_the_mean_objective_and_kept_for_other_algorithms(tm
     plan = tuning_plan(ppo=TEXT_ENTRIES["ppo"], raft=TEXT_ENTRIES["raft"])
     runs = [tried("ppo", 1e-4, 0.5), tried("ppo", 1e-4, 0.9), tried("ppo", 3e-4, 0.6)]
     runs += [tried("ppo", 3e-4, 0.7), tried("ppo", 1e-3, 0, "crashed")]
-    found = text_tuning.choose_rates(runs, plan)
+    found = tuning.choose_rates(runs, plan)
     assert found[TUNED]["chosen"] == {"ppo": 1e-4}
     assert found[TUNED]["mean_objective"]["ppo"] == pytest.approx({"0.0001": 0.7, "0.0003": 0.65})
 
-    later = text_tuning.choose_rates([tried("raft", 1e-3, 0.1)], plan)
-    both = text_tuning.merged(found, later)
+    later = tuning.choose_rates([tried("raft", 1e-3, 0.1)], plan)
+    both = tuning.merged(found, later)
     assert both[TUNED]["chosen"] == {"ppo": 1e-4, "raft": 1e-3}
     longer = tuning_plan(replace(TINY_BUDGET, tuning_seeds=2), raft=TEXT_ENTRIES["raft"])
-    other = text_tuning.merged(both, text_tuning.choose_rates([tried("raft", 3e-4, 0)], longer))
+    other = tuning.merged(both, tuning.choose_rates([tried("raft", 3e-4, 0)], longer))
     assert other[TUNED]["chosen"] == {"raft": 3e-4}  # what was tuned otherwise is not comparable
 
     path = tmp_path / "tuning.json"
-    assert text_tuning.tuned_text(plan, path) is not plan
-    assert text_tuning.tuned_text(plan, path).tuning == {}
+    assert tuning.tuned_text(plan, path) is not plan
+    assert tuning.tuned_text(plan, path).tuning == {}
     path.write_text(json.dumps({"chosen": {"ppo": 7.0}, "text": both}))
-    told = text_tuning.tuned_text(plan, path)
+    told = tuning.tuned_text(plan, path)
     assert told.entries[TUNED]["raft"].learning_rate == 1e-3
     assert told.tuning[TUNED] == both[TUNED]
     assert plan.entries[TUNED]["raft"].learning_rate == 3e-4
 
 
 def test_tuning_from_the_command_line_is_used_and_said(tmp_path, monkeypatch):
-    monkeypatch.setitem(text_run.TEXT_TASKS, "reasoning", TINY_TASK)
-    monkeypatch.setattr(text_run, "TextBudget", lambda: TINY_BUDGET)
-    monkeypatch.setitem(text_tuning.TEXT_LEARNING_RATES, "reasoning", (1e-4, 5e-3))
+    monkeypatch.setitem(text_plan.TEXT_TASKS, "reasoning", TINY_TASK)
+    monkeypatch.setattr(text_plan, "TextBudget", lambda: TINY_BUDGET)
+    monkeypatch.setitem(tuning.TEXT_LEARNING_RATES, "reasoning", (1e-4, 5e-3))
     (tmp_path / "tuning.json").write_text(json.dumps({"chosen": {"ppo": 0.1}, "mean_gain": {}}))
     command = ["--only", "reasoning", "--algorithms", "rloo_4", "--output", str(tmp_path)]
     run.main(["--tune", *command])
-    tuning = json.loads((tmp_path / "tuning.json").read_text())
-    assert tuning["chosen"] == {"ppo": 0.1}  # that of the known optimum stays
-    ours = tuning["text"]["reasoning"]
+    tunings = json.loads((tmp_path / "tuning.json").read_text())
+    assert tunings["chosen"] == {"ppo": 0.1}  # that of the known optimum stays
+    ours = tunings["text"]["reasoning"]
     assert set(ours["mean_objective"]["rloo_4"]) == {"0.0001", "0.005"}
     run.main(command)
     results = json.loads((tmp_path / "results.json").read_text())
@@ -371,10 +366,10 @@ def test_tuning_from_the_command_line_is_used_and_said(tmp_path, monkeypatch):
 def test_a_whole_benchmark_on_text_and_again(tmp_path, monkeypatch, capsys):
     broken = replace(TINY_TASK, maker=f"{HERE}:fail_to_make")
     bad = replace(TEXT_ENTRIES["raft"], arguments={"kl_coef": -1.0}, label="bad")
-    monkeypatch.setitem(text_run.TEXT_TASKS, "reasoning", TINY_TASK)
-    monkeypatch.setitem(text_run.TEXT_ENTRIES, "raft", bad)
+    monkeypatch.setitem(text_plan.TEXT_TASKS, "reasoning", TINY_TASK)
+    monkeypatch.setitem(text_plan.TEXT_ENTRIES, "raft", bad)
     monkeypatch.setattr(TextBudget, "quick", lambda self: TINY_BUDGET)
-    monkeypatch.setattr(text_run, "quick_task", lambda name: TEXT_TASKS[name])
+    monkeypatch.setattr(text_plan, "quick_task", lambda name: TEXT_TASKS[name])
     arguments = ["--quick", "--only", "reasoning", "--algorithms", "rloo_4", "raft"]
     run.main([*arguments, "--output", str(tmp_path)])
     results = json.loads((tmp_path / "results.json").read_text())
@@ -400,12 +395,12 @@ def test_a_whole_benchmark_on_text_and_again(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="with other settings"):
         run.main([*again, "--tokens", "256", "--output", str(tmp_path)])
     changed = replace(TINY_TASK, maker_steps=3)
-    other = text_run.TextPlan({"t": changed}, folders={"t": tmp_path / "models" / "reasoning"})
+    other = text_plan.TextPlan({"t": changed}, folders={"t": tmp_path / "models" / "reasoning"})
     with pytest.raises(OtherRunsError, match="model that was made with other settings"):
-        text_run.make_models(other, 1)
+        text_plan.make_models(other, 1)
 
-    plan = text_run.TextPlan({"t": broken}, {"t": {}}, {"t": tmp_path / "models" / "t"})
-    left = text_run.make_models(plan, 1)  # a model that cannot be made takes its task with it
+    plan = text_plan.TextPlan({"t": broken}, {"t": {}}, {"t": tmp_path / "models" / "t"})
+    left = text_plan.make_models(plan, 1)  # a model that cannot be made takes its task with it
     assert (left.tasks, left.crashed) == (
         {},
         [{"key": "model/t", "error": "RuntimeError: no model today"}],

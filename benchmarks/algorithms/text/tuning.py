@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.algorithms.text_run import TextPlan, model_settings, text_job
-from benchmarks.algorithms.text_settings import TEXT_LEARNING_RATES, TextTask
+from benchmarks.algorithms.text.plan import TextPlan, model_settings, text_job
+from benchmarks.algorithms.text.settings import TEXT_LEARNING_RATES, TextTask
 
 TUNING_SEED = 1000
 """The first seed of tuning, far from those that are reported."""
@@ -61,24 +61,26 @@ def choose_rates(runs: list[dict[str, Any]], plan: TextPlan) -> dict[str, Tuning
 
     Args:
         runs: Runs of tuning, finished ones and others.
-        plan: What was asked for.
+        plan: What was to be run.
 
     Returns:
         By task: `chosen` and `mean_objective` by algorithm, and `how` they were found.
     """
-    found: dict[str, Tuning] = {}
+    tunings: dict[str, Tuning] = {}
     for task_name in plan.tasks:
         table: dict[str, dict[str, float]] = {}
         for name in plan.entries[task_name]:
             ends: dict[float, list[float]] = {}
             for run in runs:
-                mine = (run["task"], run["algorithm"], run["status"]) == (task_name, name, "done")
-                if mine:
+                if (run["task"], run["algorithm"], run["status"]) == (task_name, name, "done"):
                     ends.setdefault(run["learning_rate"], []).append(run["end"]["objective"])
             if ends:
-                table[name] = {str(rate): float(np.mean(one)) for rate, one in ends.items()}
-        found[task_name] = {
-            "chosen": {name: float(max(one, key=lambda r: one[r])) for name, one in table.items()},
+                table[name] = {str(rate): float(np.mean(values)) for rate, values in ends.items()}
+        tunings[task_name] = {
+            "chosen": {
+                name: float(max(means, key=lambda rate: means[rate]))
+                for name, means in table.items()
+            },
             "mean_objective": table,
             "how": {
                 "learning_rates": list(TEXT_LEARNING_RATES[task_name]),
@@ -88,7 +90,7 @@ def choose_rates(runs: list[dict[str, Any]], plan: TextPlan) -> dict[str, Tuning
                 "prompts": "of training",
             },
         }
-    return found
+    return tunings
 
 
 def merged(before: dict[str, Tuning], now: dict[str, Tuning]) -> dict[str, Tuning]:
@@ -105,8 +107,8 @@ def merged(before: dict[str, Tuning], now: dict[str, Tuning]) -> dict[str, Tunin
 
 def tuned_text(plan: TextPlan, path: Path) -> TextPlan:
     """The plan with the learning rates of a file of tunings, where there is one."""
-    there = json.loads(path.read_text(encoding="utf-8")).get("text", {}) if path.exists() else {}
-    tuning = {name: one for name, one in there.items() if name in plan.tasks}
+    tunings = json.loads(path.read_text(encoding="utf-8")).get("text", {}) if path.exists() else {}
+    tuning = {name: tunings[name] for name in tunings if name in plan.tasks}
     entries = {}
     for task, of_task in plan.entries.items():
         rates = tuning[task]["chosen"] if task in tuning else {}

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from llm_gym_known_optimum import AnswerTree, KnownOptimum, make_reference
 
-from benchmarks.algorithms.settings import Budget
-from benchmarks.algorithms.training import Watch, make_algorithm
+from benchmarks.algorithms.known_optimum.settings import Budget
+from benchmarks.algorithms.known_optimum.training import Watch, make_algorithm
 
 WORDS, LENGTH = 4, 6
 _LEARNING_RATE = 0.03  # so that wrong answers do not vanish at once

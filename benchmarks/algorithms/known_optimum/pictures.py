@@ -31,7 +31,7 @@ def draw(results: dict[str, Any], runs: list[dict[str, Any]], output: Path) -> l
     import matplotlib
 
     matplotlib.use("Agg")
-    labels = {name: one["label"] for name, one in results["algorithms"].items()}
+    labels = {name: entry["label"] for name, entry in results["algorithms"].items()}
     return [
         _curves(runs, labels, "episodes", "sampled answers", output / "samples.png"),
         _curves(runs, labels, "cpu_seconds", "CPU seconds", output / "seconds.png"),
@@ -54,7 +54,7 @@ def _curves(
         1, len(curves), figsize=(3.2 * len(curves), 3.6), sharey=True, squeeze=False
     )
     for axis, (task, by_algorithm) in zip(axes[0], sorted(curves.items()), strict=True):
-        for index, algorithm in enumerate(one for one in SHOWN if one in labels):
+        for index, algorithm in enumerate(name for name in SHOWN if name in labels):
             if algorithm not in by_algorithm:
                 continue
             count = min(len(points) for points in by_algorithm[algorithm])
@@ -81,13 +81,13 @@ def _curves(
 def _intervals(results: dict[str, Any], labels: dict[str, str], path: Path) -> Path:
     import matplotlib.pyplot as plt
 
-    found = results["interquartile_mean"]["j_over_jstar"]
-    order = sorted(found, key=lambda name: found[name]["iqm"])
+    means = results["interquartile_mean"]["j_over_jstar"]
+    order = sorted(means, key=lambda name: means[name]["iqm"])
     figure, axis = plt.subplots(figsize=(6, 0.3 * len(order) + 1))
     for place, name in enumerate(order):
-        one = found[name]
-        axis.plot([one["low"], one["high"]], [place, place], color="C0")
-        axis.plot(one["iqm"], place, "o", color="C0")
+        mean = means[name]
+        axis.plot([mean["low"], mean["high"]], [place, place], color="C0")
+        axis.plot(mean["iqm"], place, "o", color="C0")
     axis.set_yticks(range(len(order)), [labels[name] for name in order])
     axis.axvline(0.99, color="black", linewidth=0.7, linestyle=":")
     axis.set(xlabel="J / J*, interquartile mean with 95 % interval")
@@ -101,7 +101,7 @@ def _profiles(results: dict[str, Any], labels: dict[str, str], path: Path) -> Pa
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(6.5, 4))
-    for index, name in enumerate(one for one in SHOWN if one in results["profiles"]):
+    for index, name in enumerate(name for name in SHOWN if name in results["profiles"]):
         axis.plot(DISTANCES, results["profiles"][name], label=labels[name], color=f"C{index}")
     axis.set(
         xlabel="share of the way from the reference to the optimum that is left",

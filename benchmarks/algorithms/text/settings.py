@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.algorithms.settings import ENTRIES, Entry
 
-_MODELS = "benchmarks.algorithms.text_models"
+_MODELS = "benchmarks.algorithms.text.models"
 
 
 @dataclass(frozen=True)

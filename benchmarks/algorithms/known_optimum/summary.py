@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from llm_gym_known_optimum import EstimatorFigures, KnownOptimum
 
-from benchmarks.algorithms import claims, statistics
-from benchmarks.algorithms.settings import Budget, Entry, Task
-from benchmarks.algorithms.training import make_problem
+from benchmarks.algorithms import statistics
+from benchmarks.algorithms.known_optimum import claims
+from benchmarks.algorithms.known_optimum.plan import KnownPlan
+from benchmarks.algorithms.known_optimum.settings import Budget, Task
+from benchmarks.algorithms.known_optimum.training import make_problem
+from benchmarks.algorithms.settings import Entry
 
 Run = dict[str, Any]
 
@@ -18,27 +21,24 @@ REACH = ("ppo", "rloo", "dr_grpo")
 """Algorithms that are to come within a hundredth of the optimum on every run."""
 
 
-def summarise(
-    runs: list[Run], entries: dict[str, Entry], tasks: dict[str, Task], budget: Budget
-) -> dict[str, Any]:
+def summarise(runs: list[Run], plan: KnownPlan) -> dict[str, Any]:
     """Everything that is reported.
 
     Args:
         runs: Finished and crashed ones, of every kind.
-        entries: By name.
-        tasks: By name.
-        budget: What was asked for.
+        plan: What was to be run.
     """
+    entries, tasks, budget = plan.entries, plan.tasks, plan.budget
     done = [run for run in runs if run["status"] == "done"]
     training = [run for run in done if run["kind"] == "train"]
     names = list(tasks)
     scores: dict[str, dict[str, Any]] = {"j_over_jstar": {}, "gain": {}}
     for name in entries:
-        mine = [run for run in training if run["algorithm"] == name]
-        for figure, found in scores.items():
-            matrix = statistics.score_matrix(mine, names, figure)
+        runs_of_entry = [run for run in training if run["algorithm"] == name]
+        for figure, matrices in scores.items():
+            matrix = statistics.score_matrix(runs_of_entry, names, figure)
             if len(matrix):
-                found[name] = matrix
+                matrices[name] = matrix
     ratio, gain = scores["j_over_jstar"], scores["gain"]
     means = {
         figure: statistics.interquartile_means(matrices) if matrices else {}
@@ -86,17 +86,6 @@ def summarise(
     }
 
 
-def of_all_runs(runs: list[Run]) -> dict[str, Any]:
-    """What is reported of runs of every kind alike: crashes, commits, CPU seconds."""
-    return {
-        "crashed": [
-            {"key": run["key"], "error": run["error"]} for run in runs if run["status"] != "done"
-        ],
-        "commits": sorted({str(run["commit"]) for run in runs}),
-        "cpu_seconds": sum(run.get("total_cpu_seconds", 0.0) for run in runs),
-    }
-
-
 def _by_task(training: list[Run], name: str, tasks: list[str], figure: str) -> dict[str, float]:
     return {
         task: float(
@@ -110,38 +99,38 @@ def _by_task(training: list[Run], name: str, tasks: list[str], figure: str) -> d
 
 def _gradients(runs: list[Run], entries: dict[str, Entry]) -> dict[str, dict[str, float]]:
     """Means over tasks and problems."""
-    found = {}
+    means = {}
     for name in entries:
-        mine = [run["gradient"] for run in runs if run["algorithm"] == name]
-        if mine:
+        rows = [run["gradient"] for run in runs if run["algorithm"] == name]
+        if rows:
             fields = EstimatorFigures.__dataclass_fields__
-            found[name] = {field: float(np.mean([one[field] for one in mine])) for field in fields}
-            errors = [one["direction_bias_error"] for one in mine]
-            found[name]["direction_bias_error"] = float(np.linalg.norm(errors) / len(errors))
-    return found
+            means[name] = {field: float(np.mean([row[field] for row in rows])) for field in fields}
+            errors = [row["direction_bias_error"] for row in rows]
+            means[name]["direction_bias_error"] = float(np.linalg.norm(errors) / len(errors))
+    return means
 
 
 def _best_of_n(tasks: dict[str, Task], budget: Budget) -> dict[str, dict[str, list[float]]]:
     """J/J* and KL to the optimum of best-of-n, exactly: what no training buys."""
-    found: dict[str, dict[str, list[float]]] = {str(n): {} for n in (1, 4, 16)}
+    by_n: dict[str, dict[str, list[float]]] = {str(n): {} for n in (1, 4, 16)}
     for task_name, task in tasks.items():
         seeds = range(budget.first_seed, budget.first_seed + min(budget.seeds, 3))
         problems = [make_problem(task, seed) for seed in seeds]
-        for n, one in found.items():
+        for n, by_task in by_n.items():
             figures = [best_of_n_figures(problem, int(n)) for problem in problems]
-            one[task_name] = np.mean(figures, axis=0).tolist()
-    return found
+            by_task[task_name] = np.mean(figures, axis=0).tolist()
+    return by_n
 
 
 def best_of_n_figures(problem: KnownOptimum, n: int) -> tuple[float, float]:
     """J/J* and KL to the optimum of best-of-n of the reference model."""
     objectives, kls = [], []
-    for prompt, one in enumerate(problem.best_of_n(n)):
-        p = one.probabilities
-        objectives.append(one.expectation(problem.rewards[prompt]) - problem.beta * one.kl)
-        there = p > 0
-        ratio = np.log(p[there]) - np.log(problem.optimal_answers[prompt][there])
-        kls.append(p[there] @ ratio)
+    for prompt, best in enumerate(problem.best_of_n(n)):
+        p = best.probabilities
+        objectives.append(best.expectation(problem.rewards[prompt]) - problem.beta * best.kl)
+        possible = p > 0
+        ratio = np.log(p[possible]) - np.log(problem.optimal_answers[prompt][possible])
+        kls.append(p[possible] @ ratio)
     return float(np.mean(objectives)) / problem.optimal_objective, float(np.mean(kls))
 
 
@@ -167,7 +156,7 @@ def _figures(
             }
         )
     for task in tasks:
-        least = min(((one[task], name) for name, one in kls.items()), default=None)
+        least = min(((by_task[task], name) for name, by_task in kls.items()), default=None)
         if least is not None:
             figures.append(
                 {

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.algorithms import statistics
-from benchmarks.algorithms.text_run import TextPlan
+from benchmarks.algorithms.text.plan import TextPlan
 from benchmarks.common import mean_with_interval
 
 Run = dict[str, Any]
-
 
 CRITICS = ("ppo", "ppo_separate", "ppo_detached", "ppo_zero_start")
 """PPO with different critics; all else is the same."""
@@ -24,7 +23,7 @@ def summarise_text(runs: list[Run], plan: TextPlan) -> dict[str, Any]:
 
     Args:
         runs: Finished and crashed ones, of every kind.
-        plan: What was asked for.
+        plan: What was to be run.
 
     Returns:
         `held_out` by task and algorithm, and `text`: differences between critics by task, and
@@ -32,14 +31,14 @@ def summarise_text(runs: list[Run], plan: TextPlan) -> dict[str, Any]:
     """
     done = [run for run in runs if run["kind"] == "text" and run["status"] == "done"]
     names = list(plan.tasks)
-    entries = {name: entry for one in plan.entries.values() for name, entry in one.items()}
+    entries = {name: entry for able in plan.entries.values() for name, entry in able.items()}
     held_out: dict[str, dict[str, Any]] = {}
     for task in names:
         for name in plan.entries[task]:
-            mine = [run for run in done if (run["task"], run["algorithm"]) == (task, name)]
-            if mine:
+            of_entry = [run for run in done if (run["task"], run["algorithm"]) == (task, name)]
+            if of_entry:
                 rate = plan.entries[task][name].learning_rate
-                held_out.setdefault(task, {})[name] = {**_of_one(mine), "learning_rate": rate}
+                held_out.setdefault(task, {})[name] = {**_of_entry(of_entry), "learning_rate": rate}
     matrices = {
         name: statistics.score_matrix(
             [run for run in done if run["algorithm"] == name], names, "score"
@@ -80,19 +79,19 @@ def critics(runs: list[Run]) -> list[dict[str, Any]]:
     for run in runs:
         if run["algorithm"] in scores:
             scores[run["algorithm"]][run["seed"]] = run["end"]["score"]
-    found = []
+    differences = []
     for pair in combinations(CRITICS, 2):
-        one, other = (scores[name] for name in pair)
-        gaps = [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
+        first, second = (scores[name] for name in pair)
+        gaps = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
         if gaps:
             better, worse = pair if np.mean(gaps) >= 0 else pair[::-1]
             sign = 1 if better == pair[0] else -1
             interval = mean_with_interval([sign * gap for gap in gaps])
-            found.append({"better": better, "worse": worse, "seeds": len(gaps), **interval})
-    return found
+            differences.append({"better": better, "worse": worse, "seeds": len(gaps), **interval})
+    return differences
 
 
-def _of_one(runs: list[Run]) -> dict[str, Any]:
+def _of_entry(runs: list[Run]) -> dict[str, Any]:
     """An algorithm on a task: means over seeds, with intervals for scores."""
     mean = {
         name: float(np.mean([run["end"][name] for run in runs]))

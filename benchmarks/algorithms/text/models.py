@@ -24,14 +24,14 @@ def make_model(job: dict[str, Any]) -> dict[str, Any]:
     Returns:
         What the maker has to say.
     """
-    from benchmarks.algorithms.training import named
+    from benchmarks.algorithms.building import named
 
     folder: Path = job["folder"]
     folder.mkdir(parents=True, exist_ok=True)
     metrics = named(job["task"].maker)(folder, job["data"], job["task"].maker_steps)
-    found = json.loads(json.dumps(metrics, default=str))
-    atomic.write_json(folder / MADE, {"settings": job["settings"], "metrics": found})
-    return {"metrics": found}
+    plain = json.loads(json.dumps(metrics, default=str))
+    atomic.write_json(folder / MADE, {"settings": job["settings"], "metrics": plain})
+    return {"metrics": plain}
 
 
 def made_with(folder: Path) -> str | None:

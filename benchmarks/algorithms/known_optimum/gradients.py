@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from llm_gym_known_optimum import EstimatorFigures, KnownOptimum, estimator_figures, sequence_kl
 
+from benchmarks.algorithms.known_optimum.training import make_algorithm, make_problem
 from benchmarks.algorithms.settings import BETA, Entry
-from benchmarks.algorithms.training import make_algorithm, make_problem
 
 if TYPE_CHECKING:
     from llm_gym_known_optimum.tree import Layers
@@ -80,11 +80,11 @@ def sampled_gradients(
         rows_of_prompts = [layer[k] for k in range(problem.n_prompts) for layer in place]
         model.policy.model.lm_head.weight.copy_(torch.cat(rows_of_prompts).T)
     parameters = list(model.policy.model.parameters())
-    found: list[torch.Tensor] = []
+    taken: list[torch.Tensor] = []
 
     def take_away(*_: Any) -> None:
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        found.append(-torch.cat([g.flatten() for g in gradients]).double())
+        taken.append(-torch.cat([g.flatten() for g in gradients]).double())
         for parameter in parameters:
             parameter.grad = None
 
@@ -94,7 +94,7 @@ def sampled_gradients(
         policy = problem.policy(model.policy.model)
         value = problem.objective(policy) if objective is None else objective(problem, policy)
     exact = torch.cat([g.flatten().double() for g in torch.autograd.grad(value, parameters)])
-    return torch.stack(found[-rollouts:]), exact
+    return torch.stack(taken[-rollouts:]), exact
 
 
 def half_way(problem: KnownOptimum) -> Layers:

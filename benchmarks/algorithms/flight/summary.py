@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.algorithms import statistics
-from benchmarks.algorithms.flight_run import FlightPlan
-from benchmarks.algorithms.flight_settings import TUNING
-from benchmarks.algorithms.flight_training import MEASURES
+from benchmarks.algorithms.flight.plan import FlightPlan
+from benchmarks.algorithms.flight.settings import TUNING
+from benchmarks.algorithms.flight.training import MEASURES
 from benchmarks.autopilot.entries import LEVELS
 from benchmarks.autopilot.entries import PILOTS as LABELS
 from benchmarks.common import mean_with_interval
@@ -26,7 +26,7 @@ def summarise_flights(runs: list[Run], plan: FlightPlan) -> dict[str, Any]:
 
     Args:
         runs: Finished and crashed ones, of every kind.
-        plan: What was asked for.
+        plan: What was to be run.
 
     Returns:
         `flights`: by algorithm, means over seeds and levels of turbulence with 95 % intervals
@@ -34,8 +34,8 @@ def summarise_flights(runs: list[Run], plan: FlightPlan) -> dict[str, Any]:
     """
     done = [run for run in runs if run["kind"] == "flight" and run["status"] == "done"]
     by_name = {name: [run for run in done if run["algorithm"] == name] for name in plan.entries}
-    by_name = {name: mine for name, mine in by_name.items() if mine}
-    scores = {name: returns_of(mine) for name, mine in by_name.items()}
+    by_name = {name: flown for name, flown in by_name.items() if flown}
+    scores = {name: returns_of(flown) for name, flown in by_name.items()}
     pairs = [(name, "sb3_ppo") for name in scores if name != "sb3_ppo" and "sb3_ppo" in scores]
     return {
         "flights": {
@@ -43,7 +43,7 @@ def summarise_flights(runs: list[Run], plan: FlightPlan) -> dict[str, Any]:
             "budget": asdict(plan.budget),
             "algorithms": {name: asdict(entry) for name, entry in plan.entries.items()},
             "tuning": TUNING,
-            "learnt": {name: _of_one(mine) for name, mine in by_name.items()},
+            "learnt": {name: _of_entry(flown) for name, flown in by_name.items()},
             "interquartile_mean": statistics.interquartile_means(scores) if scores else {},
             "improvement_over_ppo": statistics.improvement(scores, pairs),
             "pilots": by_hand(plan.budget.flights) if scores else {},
@@ -57,7 +57,7 @@ def returns_of(runs: list[Run]) -> statistics.Floats:
     return np.array([[end[f"return/{level}"] for level in LEVELS] for end in ends])
 
 
-def _of_one(runs: list[Run]) -> dict[str, Any]:
+def _of_entry(runs: list[Run]) -> dict[str, Any]:
     """An algorithm: means over seeds, and the intervals of return and success."""
     ends = [run["end"] for run in runs]
     names = [f"{measure}/{level}" for measure in MEASURES for level in LEVELS]
@@ -81,7 +81,7 @@ def by_hand(flights: int) -> dict[str, dict[str, Any]]:
     """
     from benchmarks.autopilot.pilots import fly_levels
 
-    found: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     for name in PILOTS:
         flown = fly_levels(name, flights)
         measured = {
@@ -89,11 +89,16 @@ def by_hand(flights: int) -> dict[str, dict[str, Any]]:
             "success": {level: flown[level].success_rate for level in LEVELS},
             "stick": {level: flown[level].means["elevator_deg_per_step"].mean for level in LEVELS},
         }
-        found[name] = {
+        figures[name] = {
             "label": LABELS[name],
-            **{measure: float(np.mean(list(one.values()))) for measure, one in measured.items()},
             **{
-                f"{m}/{level}": value for m, one in measured.items() for level, value in one.items()
+                measure: float(np.mean(list(by_level.values())))
+                for measure, by_level in measured.items()
+            },
+            **{
+                f"{measure}/{level}": value
+                for measure, by_level in measured.items()
+                for level, value in by_level.items()
             },
         }
-    return found
+    return figures

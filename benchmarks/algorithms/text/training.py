@@ -13,9 +13,9 @@ import gymnasium as gym
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
+from benchmarks.algorithms.building import build, named
 from benchmarks.algorithms.settings import Entry
-from benchmarks.algorithms.text_settings import TextBudget, TextEntry, TextTask
-from benchmarks.algorithms.training import build, named
+from benchmarks.algorithms.text.settings import TextBudget, TextEntry, TextTask
 from llm_gym.language_models.loading import load_causal_lm
 from llm_gym.runs.callbacks import CriticStart
 from llm_gym.runs.evaluation import evaluate
@@ -25,7 +25,7 @@ from llm_gym.stages.names import environment_kwargs
 
 def why_left_out(name: str, task: TextTask, data: Path | None) -> str | None:
     """Why a task cannot be run at all; None if it can."""
-    missing = [each for each in task.needs if importlib.util.find_spec(each) is None]
+    missing = [package for package in task.needs if importlib.util.find_spec(package) is None]
     if missing:
         return f"{name} is left out: {', '.join(missing)} is not installed (envs/reasoning)"
     if task.needs_data and data is None:
@@ -104,7 +104,7 @@ class HeldOut(BaseCallback):
         paused = time.process_time()
         policy: Any = self.model.policy
         policy.set_training_mode(False)
-        found = evaluate(
+        evaluation = evaluate(
             self.model,
             self.task.env,
             env_kwargs=self.measuring,
@@ -112,16 +112,16 @@ class HeldOut(BaseCallback):
             seed=self.seed,
         )
         with torch.no_grad():
-            kl = sequence_kl(policy.model, self.reference, found.rows)
+            kl = sequence_kl(policy.model, self.reference, evaluation.rows)
         self.points.append(
             {
                 "tokens": int(self.model.num_timesteps),
                 "cpu_seconds": paused - self.started - self.idle,
-                "score": found.mean_score,
+                "score": evaluation.mean_score,
                 "kl_to_reference": kl,
-                "objective": found.mean_score - self.task.beta * kl,
-                "length": found.mean_length,
-                "share_ended": found.share_ended,
+                "objective": evaluation.mean_score - self.task.beta * kl,
+                "length": evaluation.mean_length,
+                "share_ended": evaluation.share_ended,
             }
         )
         self.idle += time.process_time() - paused

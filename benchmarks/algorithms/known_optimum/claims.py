@@ -37,7 +37,7 @@ def judge(
         claims["lambda"] = ranking(
             "lambda = 1 is best for language, where the reward comes at the end (2402.14740)",
             scores,
-            [("ppo_lambda_1", other) for other in lambdas],
+            [("ppo_lambda_1", name) for name in lambdas],
         )
     if {run["algorithm"] for run in lengths} >= {"grpo", "dr_grpo"}:
         claims["length"] = wrong_answers(lengths)
@@ -55,14 +55,14 @@ def judge(
 
 def ranking(claim: str, scores: dict[str, Floats], pairs: list[tuple[str, str]]) -> dict[str, Any]:
     """A claim that X is at least as good as Y: by the probability that a run of X is better."""
-    found = improvement(scores, pairs)
+    improvements = improvement(scores, pairs)
     means = {name: float(scores[name].mean()) for pair in pairs for name in pair}
-    if any(one["high"] < 0.5 for one in found.values()):
+    if any(interval["high"] < 0.5 for interval in improvements.values()):
         verdict = CONTRADICTED
     else:
-        sure = all(one["low"] > 0.5 for one in found.values())
+        sure = all(interval["low"] > 0.5 for interval in improvements.values())
         verdict = CONFIRMED if sure else CONSISTENT
-    return {"claim": claim, "verdict": verdict, "pairs": found, "mean_gain": means}
+    return {"claim": claim, "verdict": verdict, "pairs": improvements, "mean_gain": means}
 
 
 def wrong_answers(runs: list[Run]) -> dict[str, Any]:
@@ -88,13 +88,13 @@ def wrong_answers(runs: list[Run]) -> dict[str, Any]:
 
 def clipping(fractions: list[float]) -> dict[str, Any]:
     """PPO's clip does something to less than a twentieth of the tokens."""
-    found = mean_with_interval(fractions)
+    fraction = mean_with_interval(fractions)
     return {
         "claim": "the clip is active in under 5 % of PPO's tokens (2402.14740)",
         "verdict": CONFIRMED
-        if found["high"] < 0.05
-        else (CONTRADICTED if found["low"] > 0.05 else CONSISTENT),
-        "clip_fraction": {**found, "most": float(np.max(fractions))},
+        if fraction["high"] < 0.05
+        else (CONTRADICTED if fraction["low"] > 0.05 else CONSISTENT),
+        "clip_fraction": {**fraction, "most": float(np.max(fractions))},
     }
 
 
@@ -102,16 +102,15 @@ def penalty_gradients(runs: list[Run]) -> dict[str, Any]:
     """k1 in the loss has no expected gradient; of the others, how much of the right one."""
     scales: dict[str, dict[str, float]] = {}
     for variant in dict.fromkeys(run["variant"] for run in runs):
-        mine = [run for run in runs if run["variant"] == variant]
-        error = np.sqrt(np.sum([run["scale_error"] ** 2 for run in mine])) / len(mine)
+        of_variant = [run for run in runs if run["variant"] == variant]
+        error = np.sqrt(np.sum([run["scale_error"] ** 2 for run in of_variant])) / len(of_variant)
         scales[variant] = {
-            "scale": float(np.mean([run["gradient"]["scale"] for run in mine])),
+            "scale": float(np.mean([run["gradient"]["scale"] for run in of_variant])),
             "error": float(error),
-            "direction_bias": float(np.mean([run["gradient"]["direction_bias"] for run in mine]))
-            if variant != "k1 in the loss"
-            else float("nan"),
         }
-    del scales["k1 in the loss"]["direction_bias"]  # there is no direction
+        if variant != "k1 in the loss":  # which has no direction
+            biases = [run["gradient"]["direction_bias"] for run in of_variant]
+            scales[variant]["direction_bias"] = float(np.mean(biases))
     zero = scales["k1 in the loss"]
     nothing = abs(zero["scale"]) < max(3 * zero["error"], 0.01) and zero["error"] < 0.2
     return {

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.algorithms.flight_settings import FLIGHT
 from benchmarks.algorithms.jobs import run_jobs
-from benchmarks.algorithms.settings import Budget, Entry, fingerprint
+from benchmarks.algorithms.settings import Entry, fingerprint
 from benchmarks.algorithms.store import OtherRunsError
-from benchmarks.algorithms.text_settings import (
+from benchmarks.algorithms.text.settings import (
+    QUICK_ALGORITHMS,
     TEXT_ENTRIES,
     TEXT_TASKS,
     TextBudget,
@@ -20,10 +20,6 @@ from benchmarks.algorithms.text_settings import (
     of_a_text_run,
     quick_task,
 )
-
-KNOWN = "known-optimum"
-KINDS = (KNOWN, *TEXT_TASKS, FLIGHT)
-"""What `--only` takes."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class TextPlan:
         entries: Those that can run, by task and name.
         folders: Where the models that have to be made are, by task.
         data: The file of `--data`.
-        budget: What was asked for.
+        budget: How much of everything.
         cannot_run: What cannot run, and why.
         crashed: Models that could not be made, as `key` and `error`.
         tuning: How the learning rates of tasks were chosen, of those that were.
@@ -50,33 +46,57 @@ class TextPlan:
     crashed: list[dict[str, str]] = field(default_factory=list)
     tuning: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    def jobs(self) -> list[dict[str, Any]]:
+        """See `text_jobs`."""
+        return text_jobs(self)
 
-def plan_text(given: argparse.Namespace) -> TextPlan:
+    def summarise(self, runs: list[dict[str, Any]]) -> dict[str, Any]:
+        """See `summarise_text`; nothing where there are no tasks."""
+        from benchmarks.algorithms.text.summary import summarise_text
+
+        return summarise_text(runs, self) if self.entries else {}
+
+    def draw(self, results: dict[str, Any], runs: list[dict[str, Any]], output: Path) -> list[Path]:
+        """Writes the picture of finished runs, if there are any."""
+        from benchmarks.algorithms.text.pictures import draw_text
+
+        if not results.get("held_out"):
+            return []
+        on_text = [run for run in runs if run["kind"] == "text"]
+        return [draw_text(results, on_text, output / "held_out.png")]
+
+
+def text_entries(options: argparse.Namespace) -> dict[str, Entry]:
+    """The algorithms of `--algorithms`, or those that run by default."""
+    names = options.algorithms or (QUICK_ALGORITHMS if options.quick else TEXT_ENTRIES)
+    return {name: TEXT_ENTRIES[name] for name in names if name in TEXT_ENTRIES}
+
+
+def plan_text(options: argparse.Namespace) -> TextPlan:
     """What can run on text and what cannot, known before anything starts.
 
     Args:
-        given: The command line, as `benchmarks.algorithms.run.parse` returns it.
+        options: The command line, as `benchmarks.algorithms.run.parse` returns it.
     """
-    tasks = {name: TEXT_TASKS[name] for name in given.kinds if name in TEXT_TASKS}
-    if given.quick:
+    tasks = {name: TEXT_TASKS[name] for name in options.kinds if name in TEXT_TASKS}
+    if options.quick:
         tasks = {name: quick_task(name) for name in tasks}
-    if given.tokens is not None:
-        tasks = {name: replace(task, tokens=given.tokens) for name, task in tasks.items()}
-    budget = TextBudget().quick() if given.quick else TextBudget()
-    if given.seeds is not None:
-        budget = replace(budget, seeds=given.seeds)
-    chosen = {name: TEXT_ENTRIES[name] for name in given.text_algorithms}
-    plan = select(tasks, chosen, given.data)
+    if options.tokens is not None:
+        tasks = {name: replace(task, tokens=options.tokens) for name, task in tasks.items()}
+    budget = TextBudget().quick() if options.quick else TextBudget()
+    if options.seeds is not None:
+        budget = replace(budget, seeds=options.seeds)
+    plan = select(tasks, text_entries(options), options.data)
     folders = {
-        name: given.output / "models" / name for name, task in plan.tasks.items() if task.maker
+        name: options.output / "models" / name for name, task in plan.tasks.items() if task.maker
     }
-    return replace(plan, folders=folders, data=given.data, budget=budget)
+    return replace(plan, folders=folders, data=options.data, budget=budget)
 
 
 def select(tasks: dict[str, TextTask], entries: dict[str, Entry], data: Path | None) -> TextPlan:
     """The tasks that are there, the entries that can run on them, and why others cannot."""
-    from benchmarks.algorithms.text_training import why_left_out, why_not_on_text
-    from benchmarks.algorithms.training import why_not
+    from benchmarks.algorithms.building import why_absent
+    from benchmarks.algorithms.text.training import why_left_out, why_not_on_text
 
     plan = TextPlan()
     for task_name, task in tasks.items():
@@ -84,17 +104,16 @@ def select(tasks: dict[str, TextTask], entries: dict[str, Entry], data: Path | N
         if reason is not None:
             plan.cannot_run.append(reason)
             continue
-        good = {}
+        able = {}
         for name, entry in entries.items():
-            # The rows of a task of text are its own.
-            reason = why_not(replace(entry, group_size=1), Budget())
+            reason = why_absent(entry.label, entry.algorithm, entry.needs)
             reason = reason or why_not_on_text(entry, task_name, task)
             if reason is None:
-                good[name] = entry
+                able[name] = entry
             elif reason not in plan.cannot_run:
                 plan.cannot_run.append(reason)
-        if good:
-            plan.tasks[task_name], plan.entries[task_name] = task, good
+        if able:
+            plan.tasks[task_name], plan.entries[task_name] = task, able
     return plan
 
 
@@ -104,13 +123,13 @@ def make_models(plan: TextPlan, workers: int) -> TextPlan:
     Raises:
         OtherRunsError: One is there that was made with other settings.
     """
-    from benchmarks.algorithms.text_models import made_with
-    from benchmarks.algorithms.works import dispatch
+    from benchmarks.algorithms.dispatch import dispatch
+    from benchmarks.algorithms.text.models import made_with
 
     jobs = []
     for name, folder in plan.folders.items():
-        wanted, there = model_settings(plan, name), made_with(folder)
-        if there is None:
+        settings, settings_there = model_settings(plan, name), made_with(folder)
+        if settings_there is None:
             task = plan.tasks[name]
             print(f"making the model of {name}", flush=True)
             jobs.append(
@@ -121,10 +140,10 @@ def make_models(plan: TextPlan, workers: int) -> TextPlan:
                     "task": task,
                     "folder": folder,
                     "data": plan.data,
-                    "settings": wanted,
+                    "settings": settings,
                 }
             )
-        elif there != wanted:
+        elif settings_there != settings:
             raise OtherRunsError(
                 f"{folder} holds a model that was made with other settings; choose another --output"
             )
@@ -133,11 +152,11 @@ def make_models(plan: TextPlan, workers: int) -> TextPlan:
         if result["status"] != "done":
             print(f"{job['key']}: CRASHED: {result['error']}", flush=True)
             crashed.append({"key": job["key"], "error": result["error"]})
-    lost = {one["key"].removeprefix("model/") for one in crashed}
+    lost = {crash["key"].removeprefix("model/") for crash in crashed}
     return replace(
         plan,
         tasks={name: task for name, task in plan.tasks.items() if name not in lost},
-        entries={name: one for name, one in plan.entries.items() if name not in lost},
+        entries={name: able for name, able in plan.entries.items() if name not in lost},
         crashed=crashed,
     )
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
 
-from benchmarks.algorithms.flight_settings import FlightBudget, FlightEntry
-from benchmarks.algorithms.training import named
+from benchmarks.algorithms.building import named
+from benchmarks.algorithms.flight.settings import FlightBudget, FlightEntry
 from benchmarks.autopilot.entries import LEVELS
 from llm_gym.runs.callbacks import History
 
@@ -58,15 +58,19 @@ def point_of(row: dict[str, float]) -> dict[str, float]:
         ValueError: A figure is missing, as it is where it was not finite.
     """
     names = {measure: [f"{measure}/{level}" for level in LEVELS] for measure in MEASURES}
-    wanted = ["time/cpu_seconds", *(name for one in names.values() for name in one)]
-    missing = [name for name in wanted if not math.isfinite(row.get(name, math.nan))]
+    by_level = [name for of_measure in names.values() for name in of_measure]
+    required = ["time/cpu_seconds", *by_level]
+    missing = [name for name in required if not math.isfinite(row.get(name, math.nan))]
     if missing:
         raise ValueError(f"figures that are not finite after {row['step']} steps: {missing}")
     return {
         "steps": int(row["step"]),
         "cpu_seconds": row["time/cpu_seconds"],
-        **{measure: float(np.mean([row[n] for n in one])) for measure, one in names.items()},
-        **{name: row[name] for one in names.values() for name in one},
+        **{
+            measure: float(np.mean([row[name] for name in of_measure]))
+            for measure, of_measure in names.items()
+        },
+        **{name: row[name] for name in by_level},
     }
 
 

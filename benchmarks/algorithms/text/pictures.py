@@ -61,14 +61,14 @@ def draw_text(results: dict[str, Any], runs: list[dict[str, Any]], path: Path) -
     import matplotlib.pyplot as plt
 
     held_out = results["held_out"]
-    labels = {name: one["label"] for name, one in results["text"]["algorithms"].items()}
+    labels = {name: entry["label"] for name, entry in results["text"]["algorithms"].items()}
     most = max(map(len, held_out.values()))
     size = (15, len(held_out) * max(3.2, 0.24 * most + 1.2))
     figure, axes = plt.subplots(len(held_out), 3, figsize=size, squeeze=False)
-    for row, (task, found) in zip(axes, held_out.items(), strict=True):
-        _curves(row[0], [run for run in runs if run["task"] == task], found, labels)
-        _ends(row[1], found, labels)
-        _prices(row[2], found, labels)
+    for row, (task, by_name) in zip(axes, held_out.items(), strict=True):
+        _curves(row[0], [run for run in runs if run["task"] == task], by_name, labels)
+        _ends(row[1], by_name, labels)
+        _prices(row[2], by_name, labels)
         row[0].set_ylabel(f"{task}: held-out score")
     axes[-1, 0].set_xlabel("sampled tokens")
     axes[-1, 1].set_xlabel("held-out score at the end, 95 % interval over seeds")
@@ -82,11 +82,11 @@ def draw_text(results: dict[str, Any], runs: list[dict[str, Any]], path: Path) -
     return path
 
 
-def _curves(axis: Any, runs: list[dict[str, Any]], found: Any, labels: dict[str, str]) -> None:
+def _curves(axis: Any, runs: list[dict[str, Any]], by_name: Any, labels: dict[str, str]) -> None:
     """Means over seeds."""
     for name, style in _CURVES.items():
         curves = [run["points"] for run in runs if run["algorithm"] == name]
-        if name in found and curves:
+        if name in by_name and curves:
             count = min(map(len, curves))
             table = np.array([[(p["tokens"], p["score"]) for p in c[:count]] for c in curves])
             colour = family_of(name)[1]
@@ -95,22 +95,22 @@ def _curves(axis: Any, runs: list[dict[str, Any]], found: Any, labels: dict[str,
     axis.grid(alpha=0.3)
 
 
-def _ends(axis: Any, found: dict[str, Any], labels: dict[str, str]) -> None:
-    order = sorted(found, key=lambda name: found[name]["after"]["mean"])
+def _ends(axis: Any, by_name: dict[str, Any], labels: dict[str, str]) -> None:
+    order = sorted(by_name, key=lambda name: by_name[name]["after"]["mean"])
     shown: set[str] = set()
     for place, name in enumerate(order):
-        one, (family, colour) = found[name]["after"], family_of(name)
+        after, (family, colour) = by_name[name]["after"], family_of(name)
         label = None if family in shown else family
         shown.add(family)
-        axis.plot([one["low"], one["high"]], [place, place], color=colour, linewidth=2)
-        axis.plot(one["mean"], place, "o", color=colour, label=label)
+        axis.plot([after["low"], after["high"]], [place, place], color=colour, linewidth=2)
+        axis.plot(after["mean"], place, "o", color=colour, label=label)
     axis.set_yticks(range(len(order)), [labels[name] for name in order])
     axis.grid(axis="x", alpha=0.3)
 
 
-def _prices(axis: Any, found: dict[str, Any], labels: dict[str, str]) -> None:
+def _prices(axis: Any, by_name: dict[str, Any], labels: dict[str, str]) -> None:
     """A point an algorithm; its name stands at the side, in the order of the scores."""
-    ends = {name: (one["kl_to_reference"], one["after"]["mean"]) for name, one in found.items()}
+    ends = {name: (row["kl_to_reference"], row["after"]["mean"]) for name, row in by_name.items()}
     for place, name in enumerate(sorted(ends, key=lambda name: ends[name][1])):
         colour = family_of(name)[1]
         axis.plot(*ends[name], "o", color=colour)
