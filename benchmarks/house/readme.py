@@ -23,7 +23,7 @@ FENCED_CODE = re.compile(r"^(```|~~~).*?^\1\s*?$", re.MULTILINE | re.DOTALL)
 NO_NUMERALS = re.compile(r"Stable-Baselines3|(?<=-)v[0-9]+(?=[^`\n]*`)")
 PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
 LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
-# Where prose stops without a full stop: an empty line, a heading, an item, a row or cell of a table.
+# Where prose stops without a full stop: an empty line, a heading, an item, a cell of a table.
 BREAK = re.compile(r"\n\s*\n|^\s*(?:#+|[-*]|\d+\.)\s|\|", re.MULTILINE)
 SENTENCE_END = re.compile(r"(?<=[.!?])[*_\"')]*\s+(?=[^a-z])")
 
