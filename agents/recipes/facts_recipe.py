@@ -232,13 +232,10 @@ def _pretrain(
 
 def _encoded(tokenizer: PreTrainedTokenizerFast, text: Sequence[str]) -> torch.Tensor:
     """Token ids with EOS, padded on the right with `IGNORED`: int64 `(D, T)`."""
-    import torch
-
-    from llm_gym.supervised.loop import IGNORED
+    from llm_gym.language_models.packing import IGNORED, pad
 
     rows = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(list(text))["input_ids"]]
-    longest = max(map(len, rows))
-    return torch.tensor([row + [IGNORED] * (longest - len(row)) for row in rows])
+    return pad(rows, IGNORED)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -155,7 +155,7 @@ def compare(
 ) -> dict[str, dict[str, float]]:
     """Score before, after and their difference by prompt, with intervals; perplexity and KL."""
     from llm_gym.language_models.loading import load_causal_lm
-    from llm_gym.runs.likelihood import perplexity_under, sequence_kl
+    from llm_gym.runs.evaluation import perplexity_under, sequence_kl
 
     start = load_causal_lm(model).to(algorithm.device)
     scores = [[row.score for row in evaluation.rows] for evaluation in (before, after)]

@@ -104,3 +104,16 @@ def log_prob_and_entropy(
     """
     log_prob, entropy = _LogProbAndEntropy.apply(logits, actions)
     return log_prob, entropy
+
+
+def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Log-probability of tokens under `softmax(logits)`, differentiable any number of times.
+
+    Args:
+        logits: float `(A, V)`.
+        tokens: int64 `(A,)`.
+
+    Returns:
+        float `(A,)`, in nats.
+    """
+    return logits.log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from llm_gym.runs.answering import (
-    AnswerRow,
-    answer_prompts,
-    make_answering_env,
-    number_of_prompts,
-    policy_of,
-    sampling_from,
-)
 from llm_gym.runs.evaluation import Evaluation
+from llm_gym.runs.playing import (
+    make_playing_env,
+    number_of_prompts,
+    play_prompts,
+    policy_of,
+    seeded_sampling,
+)
 from llm_gym.statistics.best_of_n import BestOfNEstimate, estimate_best_of_n, kl_bound
+from llm_gym.text.answer import Answer, scores_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from llm_gym.policy import TransformerActorCriticPolicy
 
-__all__ = ["BestOfNAnswers", "best_row", "sample_best_of_n"]
+__all__ = ["BestOfNAnswers", "best_answer", "sample_best_of_n"]
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class BestOfNAnswers:
 
     n: int
     best: Evaluation
-    candidates: tuple[tuple[AnswerRow, ...], ...]
+    candidates: tuple[tuple[Answer, ...], ...]
     kl_bound: float
 
     @property
     def scores(self) -> NDArray[np.float64]:
         """Scores of the candidates, float64 `(prompts, n)`."""
-        return np.array([[row.score for row in rows] for rows in self.candidates])
+        return np.array([scores_of(answers) for answers in self.candidates])
 
     def curve(self, n: Sequence[int] | None = None) -> BestOfNEstimate:
         """Expected score of best-of-m for every m up to n, from the same answers.
@@ -75,7 +75,7 @@ class BestOfNAnswers:
         curve = self.curve()
         points = zip(
             curve.n.tolist(),
-            *(each["score"].tolist() for each in (curve.mean, curve.low, curve.high)),
+            *(bound["score"].tolist() for bound in (curve.mean, curve.low, curve.high)),
             strict=True,
         )
         return {
@@ -122,40 +122,40 @@ def sample_best_of_n(
     """
     if operator.index(n) < 1:
         raise ValueError(f"n={n} must be at least 1 answer to each prompt")
-    vector_env = make_answering_env(env, env_kwargs, num_envs=num_envs)
+    vector_env = make_playing_env(env, env_kwargs, num_envs=num_envs)
     try:
         text_env: Any = vector_env.unwrapped
         if max_prompts is not None and max_prompts < 1:
             raise ValueError(f"max_prompts must be at least 1 or None, got {max_prompts}")
         indices = np.repeat(np.arange(number_of_prompts(text_env, max_prompts)), n)
         policy = policy_of(model, text_env, policy_kwargs, device)
-        by_prompt: dict[int, list[AnswerRow]] = {}
-        with sampling_from(policy, seed), torch.no_grad():
-            for row in answer_prompts(policy, vector_env, indices.tolist()):
-                by_prompt.setdefault(row.prompt_index, []).append(row)
+        by_prompt: dict[int, list[Answer]] = {}
+        with seeded_sampling(policy, seed), torch.no_grad():
+            for answer in play_prompts(policy, vector_env, indices.tolist()):
+                by_prompt.setdefault(answer.prompt_index, []).append(answer)
     finally:
         vector_env.close()
     # Answers arrive in the order of their lengths; sorted by their tokens, that order is forgotten.
     candidates = tuple(
-        tuple(sorted(by_prompt[index], key=lambda row: row.completion_ids))
+        tuple(sorted(by_prompt[index], key=lambda answer: answer.completion_ids))
         for index in sorted(by_prompt)
     )
     rng = np.random.default_rng(seed)
     return BestOfNAnswers(
         n=n,
-        best=Evaluation.of([best_row(rows, rng) for rows in candidates]),
+        best=Evaluation.of([best_answer(answers, rng) for answers in candidates]),
         candidates=candidates,
         kl_bound=float(kl_bound(n)),
     )
 
 
-def best_row(rows: Sequence[AnswerRow], rng: np.random.Generator) -> AnswerRow:
-    """The row of the best score; a tie is broken by lot, as theory has it.
+def best_answer(answers: Sequence[Answer], rng: np.random.Generator) -> Answer:
+    """The answer of the best score; a tie is broken by lot, as theory has it.
 
     Args:
-        rows: Answers to one prompt, at least one.
+        answers: Scored answers to one prompt, at least one.
         rng: Rng of the lot.
     """
-    best = max(row.score for row in rows)
-    tied = [row for row in rows if row.score == best]
-    return tied[int(rng.integers(len(tied)))]
+    scores = scores_of(answers)
+    tied = np.flatnonzero(scores == scores.max())
+    return answers[int(tied[rng.integers(len(tied))])]

@@ -6,7 +6,7 @@ model (perplexity, KL), which tells improvement from exploitation of the scorer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,25 +14,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from llm_gym.runs.answering import (
-    AnswerRow,
-    answer_prompts,
-    make_answering_env,
+from llm_gym.policy.sampling import token_log_probs
+from llm_gym.runs.playing import (
+    make_playing_env,
     number_of_prompts,
+    play_prompts,
     policy_of,
-    sampling_from,
+    seeded_sampling,
 )
 from llm_gym.statistics.resampling import bootstrap_interval
 from llm_gym.text import TextGenerationVectorEnv
+from llm_gym.text.answer import Answer, pack_answers, scores_of
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
+    from transformers import PreTrainedModel
 
+    from llm_gym.language_models.packing import TokenBatch
     from llm_gym.policy import TransformerActorCriticPolicy
 
 __all__ = [
     "Evaluation",
     "evaluate",
+    "perplexity_under",
+    "sequence_kl",
 ]
 
 
@@ -46,7 +51,7 @@ class Evaluation:
         high: Upper end.
         mean_length: Mean number of tokens of an answer.
         share_ended: Share of answers that ended by themselves (EOS or stop string).
-        rows: One row a prompt, in the order of the prompts.
+        rows: One answer a prompt, in the order of the prompts.
     """
 
     mean_score: float
@@ -54,12 +59,12 @@ class Evaluation:
     high: float
     mean_length: float
     share_ended: float
-    rows: tuple[AnswerRow, ...]
+    rows: tuple[Answer, ...]
 
     @classmethod
-    def of(cls, rows: Sequence[AnswerRow]) -> Evaluation:
-        """Summarises rows, of which there must be at least one."""
-        scores = np.array([row.score for row in rows])
+    def of(cls, rows: Sequence[Answer]) -> Evaluation:
+        """Summarises scored answers, of which there must be at least one."""
+        scores = scores_of(rows)
         low, high = bootstrap_interval(scores)
         return cls(
             mean_score=float(scores.mean()),
@@ -122,14 +127,91 @@ def evaluate(
     Raises:
         ValueError: The prompts are a stream, or an argument does not fit.
     """
-    vector_env = make_answering_env(env, env_kwargs, num_envs=num_envs, max_prompts=max_prompts)
+    vector_env = make_playing_env(env, env_kwargs, num_envs=num_envs, max_prompts=max_prompts)
     try:
         text_env = vector_env.unwrapped
         assert isinstance(text_env, TextGenerationVectorEnv)
         indices = range(number_of_prompts(text_env, max_prompts))
         policy = policy_of(model, text_env, policy_kwargs, device)
-        with sampling_from(policy, seed), torch.no_grad():
-            rows = sorted(answer_prompts(policy, vector_env, indices, deterministic=deterministic))
+        with seeded_sampling(policy, seed), torch.no_grad():
+            answers = list(play_prompts(policy, vector_env, indices, deterministic=deterministic))
     finally:
         vector_env.close()
-    return Evaluation.of(rows)
+    return Evaluation.of(sorted(answers, key=lambda answer: answer.prompt_index))
+
+
+def perplexity_under(
+    model: PreTrainedModel, answers: Sequence[Answer], *, batch_size: int = 16
+) -> float:
+    """Perplexity of answers, given their prompts, under a model.
+
+    Args:
+        model: A causal language model in evaluation mode; gives logits at temperature 1.
+        answers: Answers, of whatever model.
+        batch_size: Answers per forward pass.
+
+    Returns:
+        exp of the mean negative log-likelihood of the answers' tokens, the ending one included.
+
+    Raises:
+        ValueError: If there are no answers.
+    """
+    total, count = 0.0, 0
+    for batch in _batches(answers, batch_size, model.device):
+        log_probs = token_log_probs(_answer_logits(model, batch), batch.answer_ids)  # (A,)
+        total += float(log_probs.double().sum())
+        count += len(log_probs)
+    return float(np.exp(-total / count))
+
+
+def sequence_kl(
+    model: PreTrainedModel,
+    reference: PreTrainedModel,
+    answers: Sequence[Answer],
+    *,
+    temperature: float = 1.0,
+    batch_size: int = 16,
+) -> float:
+    """KL(model || reference) of whole answers, in nats, estimated on answers that `model` sampled.
+
+    At every token the divergence of the two distributions is computed exactly and summed over the
+    answer. That has the same mean as the log-ratio of the sampled tokens, and less variance.
+
+    Args:
+        model: The model that sampled the answers.
+        reference: The model it started from; same vocabulary, same device.
+        answers: Sampled answers (not greedy ones).
+        temperature: At which they were sampled.
+        batch_size: Answers per forward pass.
+
+    Returns:
+        Mean over answers.
+
+    Raises:
+        ValueError: If there are no answers.
+    """
+    total = 0.0
+    for batch in _batches(answers, batch_size, model.device):
+        log_probs, reference_log_probs = (
+            (_answer_logits(network, batch) / temperature).log_softmax(-1)  # (A, V)
+            for network in (model, reference)
+        )
+        divergence = (log_probs.exp() * (log_probs - reference_log_probs)).sum(-1)  # (A,)
+        total += float(divergence.double().sum())
+    return total / len(answers)
+
+
+def _batches(
+    answers: Sequence[Answer], batch_size: int, device: torch.device
+) -> Iterator[TokenBatch]:
+    if not answers:
+        raise ValueError("answers is empty: there are no answers to look at")
+    for start in range(0, len(answers), batch_size):
+        yield pack_answers(answers[start : start + batch_size], device=device)
+
+
+@torch.no_grad()
+def _answer_logits(model: PreTrainedModel, batch: TokenBatch) -> torch.Tensor:
+    """Logits that predict the answers' tokens: float32 `(A, V)`."""
+    logits = model(input_ids=batch.input_ids, use_cache=False).logits  # (B, S, V)
+    return logits[batch.answer_rows, batch.answer_slots - 1].float()

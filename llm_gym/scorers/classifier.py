@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llm_gym.language_models.packing import pad_inputs
 from llm_gym.scorers.protocol import Columns, Scorer
 
 if TYPE_CHECKING:
@@ -107,17 +108,9 @@ class SequenceClassifierScorer(Scorer):
     def _classify(self, rows: list[Row]) -> np.ndarray:
         import torch
 
-        width = max(len(row["input_ids"]) for row in rows)
-        # Padded here and not by the tokenizer: the model looks for the end of a text by the pad
-        # token of its own configuration, which may be another one.
-        padding = {"input_ids": self.pad_token_id or 0}
-        tensors = {}
-        for key in rows[0]:
-            fill = padding.get(key, 0)
-            table = [row[key] + [fill] * (width - len(row[key])) for row in rows]
-            tensors[key] = torch.tensor(table, device=self.model.device)  # (B, width)
+        inputs = pad_inputs(rows, self.pad_token_id or 0, device=self.model.device)
         with torch.inference_mode():
-            logits = self.model(**tensors).logits.float()  # (B, labels)
+            logits = self.model(**inputs).logits.float()  # (B, labels)
         return self._figure(logits).cpu().numpy()
 
     def _figure(self, logits: torch.Tensor) -> torch.Tensor:

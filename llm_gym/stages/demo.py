@@ -153,7 +153,7 @@ def _summary(
 ) -> dict[str, Any]:
     from llm_gym.files.provenance import commit, machine, versions
     from llm_gym.language_models import load_causal_lm
-    from llm_gym.runs.likelihood import perplexity_under, sequence_kl
+    from llm_gym.runs.evaluation import perplexity_under, sequence_kl
 
     base, before, after = stages
     fine_tuned = load_causal_lm(settings.model)

@@ -1,8 +1,7 @@
-"""Instruction/answer pairs: reading, splitting, encoding and padding them.
+"""Instruction/answer pairs: reading, splitting and encoding them.
 
 Prompt and answer are encoded separately, so that the boundary between them is the one the
-environment has at generation time. What is padding is known from lengths, never from ids, so a
-tokenizer whose pad token is its EOS token works too.
+environment has at generation time.
 """
 
 from __future__ import annotations
@@ -11,19 +10,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from llm_gym.supervised.loop import IGNORED, read_jsonl
+from llm_gym.supervised.loop import read_jsonl
+from llm_gym.text.answer import Answer
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
-    "AnswerBatch",
-    "EncodedPair",
     "InstructionPair",
-    "collate",
     "encode_pair",
     "encode_pairs",
     "read_pairs",
@@ -42,32 +38,6 @@ class InstructionPair:
 
     prompt: str
     completion: str
-
-
-class EncodedPair(NamedTuple):
-    """Token ids of prompt, answer and EOS, and the same with the prompt masked out.
-
-    Attributes:
-        input_ids: All tokens.
-        labels: The same length; `IGNORED` on the prompt.
-    """
-
-    input_ids: list[int]
-    labels: list[int]
-
-
-class AnswerBatch(NamedTuple):
-    """A right-padded batch.
-
-    Attributes:
-        input_ids: int64 (B, T).
-        attention_mask: int64 (B, T), 1 on tokens, 0 on padding.
-        labels: int64 (B, T), `IGNORED` on prompts and padding.
-    """
-
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor
-    labels: torch.Tensor
 
 
 def read_pairs(path: str | Path) -> list[InstructionPair]:
@@ -111,8 +81,8 @@ def split_pairs(
 
 def encode_pair(
     tokenizer: PreTrainedTokenizerBase, pair: InstructionPair, prompt_template: str
-) -> EncodedPair:
-    """Encodes prompt and answer separately; the prompt is no target, the EOS is one.
+) -> Answer:
+    """Encodes prompt and answer separately; an EOS token ends the answer.
 
     Args:
         tokenizer: Adds its own special tokens (a BOS, say) to the prompt only.
@@ -124,31 +94,14 @@ def encode_pair(
     """
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no EOS token, so a model cannot learn to stop")
-    prompt = tokenizer(prompt_template.format(prompt=pair.prompt))["input_ids"]
-    answer = tokenizer(pair.completion, add_special_tokens=False)["input_ids"]
-    answer = [*answer, tokenizer.eos_token_id]
-    return EncodedPair([*prompt, *answer], [IGNORED] * len(prompt) + answer)
-
-
-def collate(pairs: Sequence[EncodedPair], pad_token_id: int) -> AnswerBatch:
-    """Pads on the right to the longest pair.
-
-    Args:
-        pairs: B pairs.
-        pad_token_id: Fills `input_ids`; which id it is does not matter.
-    """
-    import torch
-
-    longest = max(len(pair.input_ids) for pair in pairs)
-    input_ids = torch.full((len(pairs), longest), pad_token_id)
-    attention_mask = torch.zeros_like(input_ids)
-    labels = torch.full_like(input_ids, IGNORED)
-    for row, pair in enumerate(pairs):
-        length = len(pair.input_ids)
-        input_ids[row, :length] = torch.tensor(pair.input_ids)
-        attention_mask[row, :length] = 1
-        labels[row, :length] = torch.tensor(pair.labels)
-    return AnswerBatch(input_ids, attention_mask, labels)
+    prompt_ids = tokenizer(prompt_template.format(prompt=pair.prompt))["input_ids"]
+    completion_ids = tokenizer(pair.completion, add_special_tokens=False)["input_ids"]
+    return Answer(
+        prompt=pair.prompt,
+        completion=pair.completion,
+        prompt_ids=tuple(prompt_ids),
+        completion_ids=(*completion_ids, tokenizer.eos_token_id),
+    )
 
 
 def encode_pairs(
@@ -156,8 +109,8 @@ def encode_pairs(
     pairs: Sequence[InstructionPair],
     prompt_template: str,
     context: int | None,
-) -> list[EncodedPair]:
-    """Encodes pairs and check that the model can read them.
+) -> list[Answer]:
+    """Encodes pairs and checks that the model can read them.
 
     Args:
         tokenizer: See `encode_pair`.
@@ -169,10 +122,10 @@ def encode_pairs(
         ValueError: If a pair is longer than that, or the tokenizer has no EOS token.
     """
     encoded = [encode_pair(tokenizer, pair, prompt_template) for pair in pairs]
-    for index, pair in enumerate(encoded):
-        if context is not None and len(pair.input_ids) > context:
+    for index, answer in enumerate(encoded):
+        if context is not None and len(answer.ids) > context:
             raise ValueError(
-                f"pairs[{index}] has {len(pair.input_ids)} tokens, more than the model's context "
+                f"pairs[{index}] has {len(answer.ids)} tokens, more than the model's context "
                 f"of {context}; shorten it or leave it out"
             )
     return encoded

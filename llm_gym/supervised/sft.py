@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.files.atomic import replace_directory, write_json
 from llm_gym.language_models import PROMPT_TEMPLATE, load_causal_lm, load_tokenizer
 from llm_gym.supervised.loop import (
-    IGNORED,
     adamw,
     cosine_learning_rate,
     next_token_loss,
@@ -26,13 +25,11 @@ from llm_gym.supervised.loop import (
     training_step,
 )
 from llm_gym.supervised.pairs import (
-    AnswerBatch,
-    EncodedPair,
-    collate,
     encode_pairs,
     read_pairs,
     split_pairs,
 )
+from llm_gym.text.answer import Answer, pack_answers
 
 if TYPE_CHECKING:
     import torch
@@ -134,7 +131,7 @@ def fine_tune(
         "held_out_answer_perplexity_before": before,
         "held_out_answer_perplexity": after,
         "pairs": len(pairs),
-        "answer_tokens": sum(_targets(pair) for pair in encoded),
+        "answer_tokens": sum(len(pair.completion_ids) for pair in encoded),
         "seconds": time.perf_counter() - started,
         "loss": losses,
         "config": asdict(config),
@@ -146,7 +143,7 @@ def fine_tune(
 
 
 def answer_perplexity(
-    model: PreTrainedModel, pairs: Sequence[EncodedPair], batch_size: int = 32
+    model: PreTrainedModel, pairs: Sequence[Answer], batch_size: int = 32
 ) -> float:
     """Perplexity per answer token (EOS included), given the prompts.
 
@@ -162,23 +159,19 @@ def answer_perplexity(
     with torch.no_grad():
         for start in range(0, len(pairs), batch_size):
             rows = pairs[start : start + batch_size]
-            total += _loss(model, rows).item() * sum(_targets(pair) for pair in rows)
-    return math.exp(total / sum(_targets(pair) for pair in pairs))
+            total += _loss(model, rows).item() * sum(len(pair.completion_ids) for pair in rows)
+    return math.exp(total / sum(len(pair.completion_ids) for pair in pairs))
 
 
-def _loss(model: PreTrainedModel, pairs: Sequence[EncodedPair]) -> torch.Tensor:
+def _loss(model: PreTrainedModel, pairs: Sequence[Answer]) -> torch.Tensor:
     """Mean negative log-likelihood of all answer tokens of the batch."""
-    batch = AnswerBatch(*(part.to(model.device) for part in collate(pairs, pad_token_id=0)))
+    batch = pack_answers(pairs, device=model.device)
     logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     return next_token_loss(logits, batch.labels)
 
 
-def _targets(pair: EncodedPair) -> int:
-    return sum(label != IGNORED for label in pair.labels)
-
-
 def _train(
-    model: PreTrainedModel, pairs: list[EncodedPair], config: SFTConfig, *, quiet: bool
+    model: PreTrainedModel, pairs: list[Answer], config: SFTConfig, *, quiet: bool
 ) -> list[float]:
     """Minimises the loss on the answers; returns the loss curve."""
     import torch
@@ -186,7 +179,7 @@ def _train(
     generator = torch.Generator().manual_seed(config.seed)
     optimizer = adamw(model, config.weight_decay)
     parameters = list(model.parameters())
-    lengths = [len(pair.input_ids) for pair in pairs]
+    lengths = [len(pair.ids) for pair in pairs]
     batches = [
         batch
         for _ in range(config.epochs)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from llm_gym.runs.answering import AnswerRow
 from llm_gym.runs.evaluation import Evaluation, evaluate
 from llm_gym.statistics.resampling import bootstrap_interval
 from llm_gym.testing.tiny import tiny_model
+from llm_gym.text.answer import Answer
 from tests.tiny_runs import PROMPTS, ROLLOUT, count_w1, tiny_ppo
 
 
@@ -126,7 +126,9 @@ def test_bootstrap_interval_of_known_data():
 
 
 def test_evaluation_of_one_row_has_no_width():
-    found = Evaluation.of([AnswerRow(0, "", "", 0.0, "eos", (4,), (5, 1))])
+    found = Evaluation.of(
+        [Answer(score=0.0, stop_reason="eos", prompt_ids=(4,), completion_ids=(5, 1))]
+    )
     assert (found.low, found.mean_score, found.high) == (0.0, 0.0, 0.0)
     assert found.mean_length == 2.0
     assert found.share_ended == 1.0

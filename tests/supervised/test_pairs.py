@@ -1,4 +1,4 @@
-"""Instruction/answer pairs: labels, padding, and where the gradient goes."""
+"""Instruction/answer pairs: encoding, and where the gradient goes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from llm_gym.language_models import load_tokenizer
-from llm_gym.supervised.loop import IGNORED, next_token_loss
-from llm_gym.supervised.pairs import EncodedPair, InstructionPair, collate, encode_pair, read_pairs
+from llm_gym.supervised.loop import next_token_loss
+from llm_gym.supervised.pairs import InstructionPair, encode_pair, read_pairs
+from llm_gym.text.answer import pack_answers
 
 PLAIN = "{prompt}"
 
@@ -17,22 +18,22 @@ def tokenizer(tiny_dir):
     return load_tokenizer(tiny_dir("gpt2"))
 
 
-def test_a_pair_is_prompt_answer_and_eos_with_labels_on_the_last_two(tokenizer):
-    pair = encode_pair(tokenizer, InstructionPair("w0 w1", "w2 w3"), "{prompt} w9")
+def test_a_pair_is_prompt_answer_and_eos_encoded_apart(tokenizer):
+    encoded = encode_pair(tokenizer, InstructionPair("w0 w1", "w2 w3"), "{prompt} w9")
     prompt = tokenizer("w0 w1 w9")["input_ids"]
     answer = [*tokenizer("w2 w3")["input_ids"], tokenizer.eos_token_id]
-    assert pair.input_ids == prompt + answer
-    assert pair.labels == [IGNORED] * len(prompt) + answer
+    assert list(encoded.prompt_ids) == prompt
+    assert list(encoded.completion_ids) == answer
 
 
 @pytest.mark.parametrize("pad", [0, 1, 5])
 def test_the_gradient_on_logits_is_zero_exactly_outside_the_answers(tokenizer, pad):
     """Whatever id pads: EOS (1) as pad masks no real EOS, and a word (5) as pad is no target."""
-    pairs = [
+    answers = [
         encode_pair(tokenizer, InstructionPair("w0 w1 w2", "w3"), PLAIN),
         encode_pair(tokenizer, InstructionPair("w2", "w2 w2 w2 w3 w4"), PLAIN),
     ]
-    batch = collate(pairs, pad_token_id=pad)
+    batch = pack_answers(answers, pad_token_id=pad)
     logits = torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(0), requires_grad=True)
     next_token_loss(logits, batch.labels).backward()
     predicts_answer = torch.tensor([[0, 0, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1, 0]], dtype=torch.bool)
@@ -40,12 +41,6 @@ def test_the_gradient_on_logits_is_zero_exactly_outside_the_answers(tokenizer, p
     assert torch.equal(touched, predicts_answer)
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1, 0, 0], [1] * 7]
     assert batch.input_ids[0, -2:].tolist() == [pad, pad]
-
-
-def test_padding_is_as_short_as_it_can_be():
-    batch = collate([EncodedPair([3], [3]), EncodedPair([3, 4], [IGNORED, 4])], pad_token_id=9)
-    assert batch.input_ids.tolist() == [[3, 9], [3, 4]]
-    assert batch.labels.tolist() == [[3, IGNORED], [IGNORED, 4]]
 
 
 def test_a_line_separator_inside_a_text_is_text(tmp_path):

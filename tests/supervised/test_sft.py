@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from llm_gym.language_models import load_tokenizer
-from llm_gym.supervised.loop import IGNORED
 from llm_gym.supervised.pairs import InstructionPair, encode_pair
 from llm_gym.supervised.sft import SFTConfig, answer_perplexity, fine_tune, read_pairs
 
@@ -27,17 +26,16 @@ def tokenizer(tiny_dir):
 def test_perplexity_is_that_of_each_answer_alone(tiny_dir, tokenizer):
     """Against a loop over answers and positions, whatever is padded together."""
     model = AutoModelForCausalLM.from_pretrained(tiny_dir("gpt2"))
-    pairs = [encode_pair(tokenizer, pair, PLAIN) for pair in PAIRS[:5]]
-    pairs.append(encode_pair(tokenizer, InstructionPair("w1", "w2 w3 w4 w5 w6 w7"), PLAIN))
+    answers = [encode_pair(tokenizer, pair, PLAIN) for pair in PAIRS[:5]]
+    answers.append(encode_pair(tokenizer, InstructionPair("w1", "w2 w3 w4 w5 w6 w7"), PLAIN))
     total, count = 0.0, 0
-    for pair in pairs:
-        start = pair.labels.count(IGNORED)
-        log_probs = model(torch.tensor([pair.input_ids])).logits[0].log_softmax(-1)
-        for t in range(start, len(pair.input_ids)):
-            total -= log_probs[t - 1, pair.input_ids[t]].item()
+    for answer in answers:
+        log_probs = model(torch.tensor([answer.ids])).logits[0].log_softmax(-1)
+        for t in range(len(answer.prompt_ids), len(answer.ids)):
+            total -= log_probs[t - 1, answer.ids[t]].item()
             count += 1
     for batch_size in (1, 4, 6):
-        assert answer_perplexity(model, pairs, batch_size) == pytest.approx(
+        assert answer_perplexity(model, answers, batch_size) == pytest.approx(
             math.exp(total / count), rel=1e-5
         )
 

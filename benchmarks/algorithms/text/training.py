@@ -18,8 +18,7 @@ from benchmarks.algorithms.settings import Entry
 from benchmarks.algorithms.text.settings import TextBudget, TextEntry, TextTask
 from llm_gym.language_models.loading import load_causal_lm
 from llm_gym.runs.callbacks import CriticStart
-from llm_gym.runs.evaluation import evaluate
-from llm_gym.runs.likelihood import sequence_kl
+from llm_gym.runs.evaluation import evaluate, sequence_kl
 from llm_gym.stages.names import environment_kwargs
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llm_gym.language_models.embedded import PROMPT_TEMPLATE
+from llm_gym.language_models.packing import pad
 from llm_gym_sycophancy.answers import OPENINGS, judge
 from llm_gym_sycophancy.facts import CITIES
 from llm_gym_sycophancy.questions import Question
@@ -181,14 +182,12 @@ def _joint(
     import torch
 
     lengths = torch.tensor([len(ids) for ids in prompts])
-    width = int(lengths.max()) + len(opening)
-    # Padding on the right is invisible to the tokens before it.
-    padded = [ids + opening + [0] * (width - len(ids) - len(opening)) for ids in prompts]
+    input_ids = pad([prompt + opening for prompt in prompts], device=model.device)  # (B, S)
     rows = torch.arange(len(prompts))[:, None]
     places = lengths[:, None] - 1 + torch.arange(len(opening) + 1)  # (B, T + 1)
     with torch.no_grad():
-        ids = torch.tensor(padded, device=model.device)  # (B, width)
-        logits = model(input_ids=ids, use_cache=False).logits.cpu()[rows, places]  # (B, T + 1, V)
+        logits = model(input_ids=input_ids, use_cache=False).logits.cpu()
+    logits = logits[rows, places]  # (B, T + 1, V)
     log_probs = logits.double().log_softmax(-1)
     written = log_probs[:, :-1].gather(
         -1, torch.tensor(opening)[None, :, None].expand(len(prompts), -1, 1)

@@ -125,8 +125,12 @@ class Progress:
 
 
 def data_digest(preferences: Sequence[EncodedPreference]) -> str:
-    """A fingerprint of encoded preferences."""
-    return hashlib.sha256(json.dumps(preferences).encode()).hexdigest()
+    """A fingerprint of the token ids and weights of encoded preferences."""
+    rows = [
+        (row.chosen.prompt_ids, row.chosen.completion_ids, row.rejected.completion_ids, row.weight)
+        for row in preferences
+    ]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def model_digest(model: PreTrainedModel) -> str:

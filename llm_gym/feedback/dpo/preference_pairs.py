@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_gym.feedback.preferences import Preference, PreferenceStore, read_preferences
-from llm_gym.supervised.loop import IGNORED
-from llm_gym.supervised.pairs import EncodedPair, InstructionPair, collate, encode_pair
+from llm_gym.supervised.pairs import InstructionPair, encode_pair
+from llm_gym.text.answer import Answer, pack_answers
 
 if TYPE_CHECKING:
     import torch
@@ -31,19 +31,19 @@ class EncodedPreference(NamedTuple):
     """Token ids of a preferred and of another answer, each with its prompt and an EOS.
 
     Attributes:
-        chosen: The preferred answer; the prompt is masked out of the labels.
+        chosen: The preferred answer.
         rejected: The other one.
         weight: 1, or 1/2 for each of the two rows of a tie.
     """
 
-    chosen: EncodedPair
-    rejected: EncodedPair
+    chosen: Answer
+    rejected: Answer
     weight: float
 
     @property
     def length(self) -> int:
         """Tokens of the longer of the two."""
-        return max(len(self.chosen.input_ids), len(self.rejected.input_ids))
+        return max(len(self.chosen.ids), len(self.rejected.ids))
 
 
 def preferences_from(
@@ -118,12 +118,12 @@ def encode_preferences(
                 f"more than the model's context of {context}; shorten it, or leave such rows out "
                 "with too_long='drop'"
             )
-        if chosen.labels[0] != IGNORED:
+        if not chosen.prompt_ids:
             raise ValueError(
                 f"preferences[{index}]: prompt_template={prompt_template!r} and the prompt "
                 f"{row.prompt!r:.60} become no token, so nothing predicts the answer's first one"
             )
-        if chosen.input_ids == rejected.input_ids:
+        if chosen.ids == rejected.ids:
             raise ValueError(
                 f"preferences[{index}]: the two answers become the same tokens; they differ only "
                 "in what the tokenizer cannot read. Leave the row out"
@@ -136,28 +136,27 @@ def encode_preferences(
     return encoded
 
 
-def answer_log_probs(model: PreTrainedModel, pairs: Sequence[EncodedPair]) -> torch.Tensor:
+def answer_log_probs(model: PreTrainedModel, answers: Sequence[Answer]) -> torch.Tensor:
     """Log-probabilities of answers given their prompts, EOS included.
 
     Args:
         model: A causal language model.
-        pairs: B encoded answers.
+        answers: B encoded answers.
 
     Returns:
         float32 `(B,)` in nats, with gradients: the sums over each answer's tokens.
     """
-    import torch
+    from llm_gym.learning.ratios import answer_sums
+    from llm_gym.policy.sampling import token_log_probs
 
-    batch = collate(pairs, pad_token_id=0)
-    input_ids = batch.input_ids.to(model.device)
-    mask = batch.attention_mask.to(model.device)
-    labels = batch.labels.to(model.device)[:, 1:]  # (B, T - 1)
-    logits = model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits[:, :-1]
-    rows, slots = (labels != IGNORED).nonzero(as_tuple=True)  # (A,)
+    batch = pack_answers(answers, device=model.device)
+    logits = model(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+    ).logits  # (B, S, V)
     # Only where an answer's token is predicted: prompts would double the work for nothing.
-    log_probs = logits[rows, slots].float().log_softmax(-1)  # (A, V)
-    chosen = log_probs.gather(-1, labels[rows, slots][:, None]).squeeze(-1)
-    return torch.zeros(len(pairs), device=model.device).index_add(0, rows, chosen)
+    answer_logits = logits[batch.answer_rows, batch.answer_slots - 1].float()  # (A, V)
+    log_probs = token_log_probs(answer_logits, batch.answer_ids)  # (A,)
+    return answer_sums(log_probs, batch.answer_rows)
 
 
 def reference_log_probs(
@@ -190,5 +189,5 @@ def by_length(preferences: Sequence[EncodedPreference], batch_size: int) -> Iter
         yield order[start : start + batch_size]
 
 
-def _sides(preferences: Sequence[EncodedPreference]) -> list[EncodedPair]:
+def _sides(preferences: Sequence[EncodedPreference]) -> list[Answer]:
     return [row.chosen for row in preferences] + [row.rejected for row in preferences]

@@ -1,4 +1,4 @@
-"""Rows of token ids: padding, and rewards of many rows."""
+"""Rewards of rows of token ids, and which rows have none."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llm_gym.language_models.packing import pad_inputs
+
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
@@ -14,28 +16,7 @@ if TYPE_CHECKING:
 
     from llm_gym.scorers.classifier import Row
 
-__all__ = ["check_last_tokens", "pad_rows", "rewards", "rewards_of"]
-
-
-def pad_rows(rows: Sequence[Row], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Pads on the right to the longest row.
-
-    Args:
-        rows: B rows of the same keys.
-        pad_token_id: Fills `input_ids`; everything else is filled with 0.
-
-    Returns:
-        For each key int64 `(B, T)`.
-    """
-    import torch
-
-    longest = max(len(row["input_ids"]) for row in rows)
-    padded = {}
-    for key in rows[0]:
-        fill = pad_token_id if key == "input_ids" else 0
-        table = [row[key] + [fill] * (longest - len(row[key])) for row in rows]
-        padded[key] = torch.tensor(table)  # (B, T)
-    return padded
+__all__ = ["check_last_tokens", "rewards", "rewards_of"]
 
 
 def rewards(model: PreTrainedModel, rows: Sequence[Row]) -> torch.Tensor:
@@ -48,8 +29,7 @@ def rewards(model: PreTrainedModel, rows: Sequence[Row]) -> torch.Tensor:
     Returns:
         float32 `(B,)`.
     """
-    inputs = pad_rows(rows, model.config.pad_token_id)
-    inputs = {key: ids.to(model.device) for key, ids in inputs.items()}
+    inputs = pad_inputs(rows, model.config.pad_token_id, device=model.device)
     return model(**inputs).logits[:, 0].float()
 
 

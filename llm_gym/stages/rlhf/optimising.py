@@ -32,7 +32,7 @@ def optimise(settings: RLHFConfig, places: Places, *, quiet: bool = False) -> di
 
     from llm_gym.language_models import load_causal_lm
     from llm_gym.runs.checkpoint import latest_checkpoint, load_checkpoint, save_model
-    from llm_gym.runs.likelihood import perplexity_under, sequence_kl
+    from llm_gym.runs.evaluation import perplexity_under, sequence_kl
 
     training = settings.training(str(places.sft), str(places.reward_model), places.prompts("train"))
     algorithm = build_ppo(training)

@@ -95,7 +95,7 @@ def fine_tune_stage(
 
     def work(places: Places) -> dict[str, Any]:
         from llm_gym.language_models import load_causal_lm
-        from llm_gym.runs.likelihood import perplexity_under
+        from llm_gym.runs.evaluation import perplexity_under
 
         pairs = pairs_of(settings, prompts_of(settings).held_out)
         recover_directory(places.sft)

@@ -94,14 +94,16 @@ def test_log_probabilities_equal_those_of_transformers_own_loss(tiny_dir):
         tokenizer = load_tokenizer(tiny_dir(architecture))
         preferences = [Preference("w1 w2", "w3", "w4 w5 w6"), Preference("w9", "w3 w3", "w4")]
         encoded = encode_preferences(tokenizer, preferences, TEMPLATE, 64)
-        assert encoded[0].chosen.input_ids[-1] == tokenizer.eos_token_id
-        assert encoded[0].chosen.labels == [-100, -100, -100, 6, 1]
-        found = answer_log_probs(model, [one for row in encoded for one in row[:2]])
+        assert encoded[0].chosen.completion_ids == (6, tokenizer.eos_token_id)
+        assert len(encoded[0].chosen.prompt_ids) == 3
+        answers = [answer for row in encoded for answer in row[:2]]
+        log_probs = answer_log_probs(model, answers)
         with torch.no_grad():
-            for value, pair in zip(found, [one for row in encoded for one in row[:2]], strict=True):
-                ids, labels = torch.tensor([pair.input_ids]), torch.tensor([pair.labels])
-                tokens = int((labels != -100).sum())
-                expected = -float(model(ids, labels=labels).loss) * tokens
+            for value, answer in zip(log_probs, answers, strict=True):
+                ids = torch.tensor([answer.ids])
+                labels = ids.clone()
+                labels[:, : len(answer.prompt_ids)] = -100
+                expected = -float(model(ids, labels=labels).loss) * len(answer.completion_ids)
                 assert float(value) == pytest.approx(expected, rel=1e-4)
 
 

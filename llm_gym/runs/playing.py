@@ -1,4 +1,4 @@
-"""A model answers the prompts of a text environment, each as often as it is asked to.
+"""A model plays the prompts of a text environment, each as often as it is asked to.
 
 What `llm_gym.evaluate` and `llm_gym.sample_best_of_n` share: the environment whose rows are reset
 by hand, the policy of whatever was given as a model, its sampling for a while from a seed, and the
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -21,6 +21,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.text import TextGenerationVectorEnv
+from llm_gym.text.answer import Answer
 from llm_gym.text.tasks import make_text_vector_env
 
 if TYPE_CHECKING:
@@ -28,45 +29,22 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
 __all__ = [
-    "AnswerRow",
-    "answer_prompts",
-    "make_answering_env",
+    "make_playing_env",
     "number_of_prompts",
+    "play_prompts",
     "policy_of",
-    "sampling_from",
+    "seeded_sampling",
 ]
 
 
-class AnswerRow(NamedTuple):
-    """One answer to one prompt.
-
-    Attributes:
-        prompt_index: Place of the prompt in the environment's list.
-        prompt: As text.
-        completion: As text, without special tokens and stop string.
-        score: The episode's reward: the scorer's value, or the penalty of an unscored episode.
-        stop_reason: `eos`, `stop_string` or `length`.
-        prompt_ids: Token ids the model was given.
-        completion_ids: Token ids it chose, the one that ended the episode included.
-    """
-
-    prompt_index: int
-    prompt: str
-    completion: str
-    score: float
-    stop_reason: str
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[int, ...]
-
-
-def make_answering_env(
+def make_playing_env(
     env: str | Mapping[str, Any],
     env_kwargs: Mapping[str, Any] | None = None,
     *,
     num_envs: int,
     max_prompts: int | None = None,
 ) -> gym.vector.VectorEnv:
-    """A vector environment for `answer_prompts`: nothing resets a row but the caller.
+    """A vector environment for `play_prompts`: nothing resets a row but the caller.
 
     Args:
         env: Id of a registered text environment, or the arguments of `TextGenerationVectorEnv`. A
@@ -163,28 +141,28 @@ def policy_of(
 
 
 @contextmanager
-def sampling_from(policy: TransformerActorCriticPolicy, seed: int) -> Iterator[None]:
+def seeded_sampling(policy: TransformerActorCriticPolicy, seed: int) -> Iterator[None]:
     """Seeds the policy's sampling for the block, then gives it its own generator back.
 
     Args:
         policy: Whose sampling.
         seed: The same seed draws the same answers.
     """
-    own = policy.generator
-    policy.generator = torch.Generator(own.device).manual_seed(seed)
+    generator = policy.generator
+    policy.generator = torch.Generator(generator.device).manual_seed(seed)
     try:
         yield
     finally:
-        policy.generator = own
+        policy.generator = generator
 
 
-def answer_prompts(
+def play_prompts(
     policy: TransformerActorCriticPolicy,
     env: gym.vector.VectorEnv,
     indices: Sequence[int],
     *,
     deterministic: bool = False,
-) -> Iterator[AnswerRow]:
+) -> Iterator[Answer]:
     """Plays one episode for each prompt index, as many at a time as the environment has rows.
 
     When no prompt is left, rows that are done repeat one until the last is finished, because a
@@ -192,7 +170,7 @@ def answer_prompts(
 
     Args:
         policy: Who answers.
-        env: From `make_answering_env`.
+        env: From `make_playing_env`.
         indices: Places of the prompts in the environment's list; one that occurs n times is
             answered n times.
         deterministic: Take the most probable token instead of sampling.
@@ -221,30 +199,30 @@ def answer_prompts(
         for row in np.flatnonzero(ended).tolist():
             if current[row] >= 0:
                 remaining -= 1
-                yield _row(int(current[row]), prompts[row], obs, infos, row, float(rewards[row]))
+                yield _answer(int(current[row]), prompts[row], obs, infos, row, float(rewards[row]))
         options = {"reset_mask": ended, "prompt_index": assign(np.flatnonzero(ended))}
         obs, infos = env.reset(options=options)
         for row in np.flatnonzero(ended).tolist():
             prompts[row] = infos["prompt"][row]
 
 
-def _row(
+def _answer(
     index: int,
     prompt: str,
     obs: Mapping[str, NDArray[Any]],
     infos: Mapping[str, Any],
     row: int,
     score: float,
-) -> AnswerRow:
+) -> Answer:
     ids = obs["input_ids"][row]
     is_token = obs["attention_mask"][row].astype(bool)
     is_action = obs["completion_mask"][row].astype(bool)
-    return AnswerRow(
+    return Answer(
         prompt_index=index,
         prompt=str(prompt),
         completion=str(infos["completion"][row]),
         score=score,
-        stop_reason=str(infos["stop_reason"][row]),
+        stop_reason=infos["stop_reason"][row],
         prompt_ids=tuple(ids[is_token & ~is_action].tolist()),
         completion_ids=tuple(ids[is_action].tolist()),
     )
