@@ -121,7 +121,7 @@ def run_generate(
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.runs.evaluation import evaluate
     from llm_gym.stages.names import TEXT_GENERATION, environment_kwargs
-    from llm_gym.text.prompt_rows import read_prompts
+    from llm_gym.text.prompts import read_prompts
 
     quiet_libraries()
     if samples < 1:

@@ -183,7 +183,7 @@ def _generate(
 ) -> None:
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.stages.sampling import sample_comparisons
-    from llm_gym.text.prompt_rows import PromptRow, read_prompts
+    from llm_gym.text.prompts import PromptRow, read_prompts
 
     quiet_libraries()
     if path is None:

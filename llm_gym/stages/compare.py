@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llm_gym.feedback.preferences import PreferenceStore, SimulatedRater
-    from llm_gym.text.prompt_rows import PromptRow
+    from llm_gym.text.prompts import PromptRow
 
 __all__ = [
     "CompareConfig",
@@ -233,7 +233,7 @@ def how_to_label(store: str | Path, votes_per_comparison: int) -> str:
 
 def _prompts(settings: CompareConfig) -> list[PromptRow]:
     from llm_gym.polite_email import email_prompts
-    from llm_gym.text.prompt_rows import PromptRow, read_prompts
+    from llm_gym.text.prompts import PromptRow, read_prompts
 
     if settings.prompts is None:
         return [PromptRow(text, {}) for text in email_prompts("train", settings.max_prompts)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_gym.feedback.preferences.records import Comparison
-from llm_gym.text.prompt_rows import PromptRow
+from llm_gym.text.prompts import PromptRow
 
 __all__ = ["sample_comparisons"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Answer:
         score: What it is worth; None if nobody has judged it.
         stop_reason: What ended it; None if that is not known.
         prompt_index: Place of the prompt in the environment's list; -1 if it is in none.
+        columns: The prompt's further columns, which go to the scorer by name.
     """
 
     prompt: str = ""
@@ -40,6 +41,7 @@ class Answer:
     score: float | None = None
     stop_reason: StopReason | None = None
     prompt_index: int = -1
+    columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def ids(self) -> tuple[int, ...]:

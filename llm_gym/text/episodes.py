@@ -13,7 +13,8 @@ from gymnasium.error import ResetNeeded
 
 from llm_gym.text.answer import StopReason
 from llm_gym.text.mdp import TextMDP
-from llm_gym.text.prompt_encoding import Prompt
+from llm_gym.text.prompt_sources import ListCursor, StreamCursor
+from llm_gym.text.prompts import Prompt
 from llm_gym.text.scoring import Outcome
 
 Observation = dict[str, np.ndarray]
@@ -60,7 +61,9 @@ class Episodes:
         self._all_rows = np.arange(num_rows)
         self._prompts: list[Prompt | None] = [None] * num_rows
         self.outcomes: list[Outcome | None] = [None] * num_rows  # of rows at rest, for rendering
-        self._cursors = mdp.source.cursors(num_rows, group_size)
+        self._cursors: Sequence[ListCursor | StreamCursor] = mdp.source.cursors(
+            num_rows, group_size
+        )
         self._masks: np.ndarray | None = None  # int8 (N, V), if any action is ever masked
 
     def observation(self) -> Observation:
@@ -197,11 +200,11 @@ class Episodes:
         """Ends the rows' episodes and writes their outcomes into `step`."""
         for row in reasons:
             self.running[row] = False
-        finished = [
-            self.mdp.finished(self.prompt(row), self.completion_ids(row), reason)
+        answers = [
+            self.mdp.answer(self.prompt(row), self.completion_ids(row), reason)
             for row, reason in reasons.items()
         ]
-        for row, outcome in zip(reasons, self.mdp.scoring.outcomes(finished), strict=True):
+        for row, outcome in zip(reasons, self.mdp.scoring.outcomes(answers), strict=True):
             step.rewards[row] = outcome.reward
             step.terminated[row] = outcome.terminated
             step.truncated[row] = outcome.truncated

@@ -9,13 +9,12 @@ import numpy as np
 from gymnasium import spaces
 
 from llm_gym.scorers.protocol import as_scorer
-from llm_gym.text.answer import StopReason
+from llm_gym.text.answer import Answer, StopReason
 from llm_gym.text.masking import ActionMasks
 from llm_gym.text.options import TextOptions
-from llm_gym.text.prompt_encoding import Prompt, PromptEncoder
-from llm_gym.text.prompt_rows import as_row
-from llm_gym.text.prompts import make_source
-from llm_gym.text.scoring import EpisodeScoring, FinishedEpisode
+from llm_gym.text.prompt_sources import make_source
+from llm_gym.text.prompts import Prompt, PromptEncoder, as_row
+from llm_gym.text.scoring import EpisodeScoring
 from llm_gym.text.stopping import StopStrings
 from llm_gym.text.vocabulary import Vocabulary
 
@@ -55,8 +54,7 @@ class TextMDP:
         self.stop_strings = StopStrings(self.vocabulary, options.stop_strings)
         self.masks = ActionMasks(self.vocabulary, options)
         self.scoring = EpisodeScoring(checked_scorer, self.source.column_names, options)
-        assert self._encoder.max_tokens is not None
-        self.length = self._encoder.max_tokens + options.max_new_tokens
+        self.length = self.source.max_tokens + options.max_new_tokens
         self.observation_space = self._observation_space()
         self.action_space = spaces.Discrete(self.vocabulary.size)
 
@@ -71,11 +69,11 @@ class TextMDP:
             }
         )
 
-    def given_prompt(self, given: Any) -> Prompt:
-        """Encodes a prompt that was given at reset.
+    def prompt_at_reset(self, item: Any) -> Prompt:
+        """Encodes a prompt that was passed to `reset`.
 
         Args:
-            given: A str, or a mapping with a "prompt" key and further columns.
+            item: A str, or a mapping with a "prompt" key and further columns.
 
         Returns:
             The prompt, its index -1.
@@ -85,13 +83,11 @@ class TextMDP:
             ValueError: Empty or too long.
         """
         where = "options['prompt']"
-        row = as_row(given, where)
-        return Prompt(-1, row, self._encoder.encode([row], [where])[0])
+        row = as_row(item, where)
+        return Prompt(-1, row, self._encoder.encode([row], [where], self.source.max_tokens)[0])
 
-    def finished(
-        self, prompt: Prompt, completion_ids: np.ndarray, reason: StopReason
-    ) -> FinishedEpisode:
-        """Describes a finished episode to people and to the scorer.
+    def answer(self, prompt: Prompt, completion_ids: np.ndarray, reason: StopReason) -> Answer:
+        """The answer of a finished episode as people and the scorer see it.
 
         Args:
             prompt: The prompt.
@@ -99,7 +95,8 @@ class TextMDP:
             reason: What ended it.
 
         Returns:
-            The episode; its text is without the EOS token, special tokens and the stop string.
+            The answer, not yet scored and without token ids; its text is without the EOS token,
+            special tokens and the stop string.
         """
         if reason == "stop_string":
             text = self.stop_strings.strip(completion_ids)
@@ -107,7 +104,13 @@ class TextMDP:
             # The id that ended the episode need not be a special token of the tokenizer.
             ids = completion_ids[:-1] if reason == "eos" else completion_ids
             text = self.vocabulary.decode(ids, skip_special_tokens=True)
-        return FinishedEpisode(prompt.row, text, reason)
+        return Answer(
+            prompt=prompt.row.text,
+            completion=text,
+            stop_reason=reason,
+            prompt_index=prompt.index,
+            columns=prompt.row.columns,
+        )
 
 
 class TextProperties:

@@ -1,155 +1,210 @@
-"""Where episodes start: the prompts, and the order in which each row walks them."""
+"""Prompts: read from what users pass (lists, files, data sets, streams) and encoded."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from llm_gym.text.prompt_encoding import Prompt, PromptEncoder, prompt_from_state, prompt_to_state
-from llm_gym.text.prompt_rows import PromptRow, read_prompts
-from llm_gym.text.prompt_source import PromptCursor, PromptSource
-from llm_gym.text.prompt_stream import PromptStream
-
 if TYPE_CHECKING:
     from llm_gym.text.options import TextOptions
+    from llm_gym.text.vocabulary import Vocabulary
+
+RESERVED_COLUMNS = ("prompts", "completions", "completion")
 
 
-def make_source(prompts: Any, encoder: PromptEncoder, options: TextOptions) -> PromptSource:
-    """Reads and encode the `prompts` argument; sets the encoder's limit if it has none.
+class PromptRow(NamedTuple):
+    """A prompt as the user gave it, with its further columns, which go to the scorer by name."""
+
+    text: str
+    columns: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """An encoded prompt.
+
+    Attributes:
+        index: Place in the list, or number in the stream, from 0; -1 for a prompt given at reset.
+        row: The prompt as the user gave it.
+        ids: int64 `(P,)`.
+    """
+
+    index: int
+    row: PromptRow
+    ids: np.ndarray
+
+
+def read_prompts(prompts: Any) -> list[PromptRow] | Iterator[Any]:
+    """Reads the `prompts` argument of an environment.
 
     Args:
-        prompts: See `read_prompts`.
-        encoder: Encoder of the environment.
-        options: Options of the environment.
+        prompts: Sequence of str or of dict rows with a "prompt" key, path to a `.txt` file (one
+            prompt a line, blank lines skipped) or a `.jsonl` file, or an iterator.
 
     Returns:
-        The source.
+        A non-empty list for anything of known length; an iterator over raw items for a stream.
 
     Raises:
-        ValueError: As `read_prompts` and `PromptEncoder.encode`; or a stream without a limit.
+        TypeError: Not something prompts can be read from.
+        ValueError: No prompts, or one of them is malformed; the message names the index or line.
+        FileNotFoundError: The file does not exist.
     """
-    rows = read_prompts(prompts)
-    if isinstance(rows, list):
-        return PromptList(rows, encoder, options)
-    if encoder.max_tokens is None:
-        raise ValueError(
-            "prompts is a stream, so its longest prompt is unknown: pass max_prompt_tokens="
+    if isinstance(prompts, (str, PathLike)):
+        return _read_file(prompts)
+    if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
+        raise TypeError(
+            "prompts must be a sequence of str or dict, a path to a .txt or .jsonl file, or an "
+            f"iterator, got {type(prompts).__name__}"
         )
-    return PromptStream(rows, encoder)
+    if not hasattr(prompts, "__len__"):
+        return iter(prompts)
+    rows = [as_row(item, f"prompts[{index}]") for index, item in enumerate(prompts)]
+    if not rows:
+        raise ValueError("prompts is empty: pass at least one prompt")
+    return rows
 
 
-class PromptList:
-    """A finite list of prompts, encoded once."""
+def as_row(item: Any, where: str) -> PromptRow:
+    """Checks one prompt.
 
-    def __init__(
-        self, rows: Sequence[PromptRow], encoder: PromptEncoder, options: TextOptions
-    ) -> None:
-        encoded = encoder.encode(rows, [f"prompts[{index}]" for index in range(len(rows))])
-        self._prompts = [
-            Prompt(index, row, ids)
-            for index, (row, ids) in enumerate(zip(rows, encoded, strict=True))
+    Args:
+        item: A str, or a mapping with a "prompt" key and further columns.
+        where: Where it came from, for the message.
+
+    Returns:
+        The row.
+
+    Raises:
+        TypeError: Neither a str nor a mapping.
+        ValueError: The prompt is missing or empty, or a column's name is taken.
+    """
+    if isinstance(item, Mapping):
+        if "prompt" not in item:
+            raise ValueError(f'{where} has no "prompt" key, only {sorted(map(str, item))}')
+        text = item["prompt"]
+        columns = {str(name): value for name, value in item.items() if name != "prompt"}
+        for name in RESERVED_COLUMNS:
+            if name in columns:
+                raise ValueError(
+                    f"{where} has a column {name!r}, a name the scorer's own arguments use; "
+                    "rename it"
+                )
+    else:
+        text, columns = item, {}
+    if not isinstance(text, str):
+        raise TypeError(f"{where} must be a str, got {type(text).__name__}")
+    if not text:
+        raise ValueError(f"{where} is empty: a prompt needs at least one character")
+    return PromptRow(text, columns)
+
+
+def _read_file(path: str | PathLike[str]) -> list[PromptRow]:
+    file = Path(fspath(path))
+    if file.suffix not in (".txt", ".jsonl"):
+        raise ValueError(
+            f"prompts={str(path)!r} is taken as a path, which must end in .txt or .jsonl; "
+            "for a single prompt pass a list with one string"
+        )
+    if not file.is_file():
+        raise FileNotFoundError(f"prompts={str(path)!r}: there is no such file")
+    # utf-8-sig: files written on Windows often begin with a byte order mark.
+    lines = file.read_text(encoding="utf-8-sig").split("\n")
+    parse = _parse_json if file.suffix == ".jsonl" else as_row
+    rows = [
+        parse(line.rstrip("\r"), f"{path}, line {number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+    if not rows:
+        raise ValueError(f"prompts={str(path)!r} holds no prompts")
+    return rows
+
+
+def _parse_json(line: str, where: str) -> PromptRow:
+    try:
+        item = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from error
+    return as_row(item, where)
+
+
+class PromptEncoder:
+    """Turns prompt rows into token ids and holds them to a length limit.
+
+    Args:
+        vocabulary: Vocabulary of the environment.
+        options: `prompt_template` and `truncate_prompts` are used.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, options: TextOptions) -> None:
+        self._vocabulary = vocabulary
+        self._template = options.prompt_template
+        self._truncate = options.truncate_prompts
+
+    def encode(
+        self, rows: Sequence[PromptRow], names: Sequence[str], max_tokens: int | None
+    ) -> list[np.ndarray]:
+        """Encodes rows.
+
+        Args:
+            rows: B prompts.
+            names: B names for messages, such as "prompts[3]".
+            max_tokens: The most tokens a prompt may have; None if there is no limit.
+
+        Returns:
+            B int64 arrays `(P,)`, 1 <= P <= max_tokens.
+
+        Raises:
+            ValueError: A prompt is too long, has no tokens or needs ids outside the vocabulary, or
+                the template asks for a column that is not there.
+        """
+        texts = [self._fill(row, name) for row, name in zip(rows, names, strict=True)]
+        encoded = self._vocabulary.encode(texts)
+        return [
+            self._checked(ids, name, max_tokens) for ids, name in zip(encoded, names, strict=True)
         ]
-        if encoder.max_tokens is None:
-            encoder.max_tokens = max(len(ids) for ids in encoded)
-        self.column_names = frozenset(name for row in rows for name in row.columns)
-        self.num_prompts: int | None = len(rows)
-        self._options = options
 
-    def __len__(self) -> int:
-        return len(self._prompts)
-
-    def get(self, index: int) -> Prompt:
-        """The prompt at `index`; `ValueError` if there is none."""
-        if not 0 <= index < len(self._prompts):
+    def _fill(self, row: PromptRow, name: str) -> str:
+        fields = {**row.columns, "prompt": row.text}
+        try:
+            return self._template.format(**fields)
+        except (KeyError, IndexError, ValueError, AttributeError) as error:
             raise ValueError(
-                f"prompt_index={index} is outside the list of {len(self._prompts)} prompts"
-            )
-        return self._prompts[index]
+                f"prompt_template={self._template!r} cannot be filled from {name}, which has the "
+                f"fields {sorted(fields)}: {type(error).__name__} {error}"
+            ) from error
 
-    def cursors(self, num_rows: int, group_size: int) -> list[PromptCursor]:
-        """One cursor a row. In sequential order, groups share the list out among themselves."""
-        shard, num_shards = self._options.shard
-        shuffled = self._options.prompt_order == "shuffled"
-        groups = num_rows // group_size
-        cursors: list[PromptCursor] = []
-        for row in range(num_rows):
-            start, stride = shard, num_shards
-            if not shuffled:
-                start, stride = shard * groups + row // group_size, num_shards * groups
-            cursors.append(ListCursor(self._prompts, start, stride, shuffled))
-        return cursors
-
-    def save(self, prompt: Prompt) -> dict[str, Any]:
-        """A prompt of the list is known by its index."""
-        return prompt_to_state(prompt) if prompt.index < 0 else {"index": prompt.index}
-
-    def load(self, saved: Mapping[str, Any]) -> Prompt:
-        """The inverse of `save`."""
-        return prompt_from_state(saved) if saved["index"] < 0 else self.get(saved["index"])
-
-    def get_state(self) -> dict[str, Any]:
-        """Number and checksum of the prompts, to recognise another list."""
-        texts = "\0".join(prompt.row.text for prompt in self._prompts)
-        checksum = zlib.crc32(texts.encode("utf-8", "surrogatepass"))
-        return {"num_prompts": len(self._prompts), "checksum": checksum}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Checks that the list is the one the state was taken with."""
-        if dict(state) != self.get_state():
-            raise ValueError(
-                f"the state was saved with other prompts ({state.get('num_prompts')} of them, here "
-                f"are {len(self._prompts)}); make the environment with the same prompts"
-            )
+    def _checked(self, ids: Sequence[int], name: str, max_tokens: int | None) -> np.ndarray:
+        if not len(ids):
+            raise ValueError(f"{name} is empty: the tokenizer made no tokens of it")
+        if max_tokens is not None and len(ids) > max_tokens:
+            if not self._truncate:
+                raise ValueError(
+                    f"{name} has {len(ids)} tokens, more than max_prompt_tokens="
+                    f"{max_tokens}; raise the limit, shorten the prompt, or pass "
+                    "truncate_prompts=True to keep the last tokens"
+                )
+            ids = ids[-max_tokens:]
+        return self._vocabulary.checked_ids(f"the encoding of {name}", ids)
 
 
-class ListCursor:
-    """Walks prompts `start, start + stride, ...` over and over, each pass newly shuffled or not."""
-
-    def __init__(self, prompts: Sequence[Prompt], start: int, stride: int, shuffled: bool) -> None:
-        self._prompts = prompts
-        # More shards than prompts: rows then share prompts rather than have none.
-        self._indices = range(start % len(prompts), len(prompts), stride)
-        self._shuffled = shuffled
-        self.restart()
-
-    def restart(self) -> None:
-        """Begins a new pass at the next prompt."""
-        self._position = 0
-        self._pass_rng_state: Mapping[str, Any] | None = None
-        self._permutation: np.ndarray | None = None
-
-    def next(self, rng: np.random.Generator) -> Prompt:
-        """The next prompt; `rng` shuffles when a pass begins."""
-        if self._position == len(self._indices):
-            self.restart()
-        if self._shuffled and self._permutation is None:
-            self._pass_rng_state = rng.bit_generator.state
-            self._permutation = self._shuffle(rng)
-        place = self._position if self._permutation is None else self._permutation[self._position]
-        self._position += 1
-        return self._prompts[self._indices[place]]
-
-    def _shuffle(self, rng: np.random.Generator) -> np.ndarray:
-        return rng.permutation(len(self._indices)).astype(np.int32)
-
-    def get_state(self) -> dict[str, Any]:
-        """Position, and the generator's state from which the pass was shuffled."""
-        return {"position": self._position, "pass_rng": self._pass_rng_state}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continues a walk: the same pass is shuffled again from the saved generator."""
-        self.restart()
-        self._position = int(state["position"])
-        self._pass_rng_state = state["pass_rng"]
-        if self._pass_rng_state is not None:
-            self._permutation = self._shuffle(generator_from(self._pass_rng_state))
+def prompt_to_state(prompt: Prompt) -> dict[str, Any]:
+    """A prompt in full as JSON-able values, as far as its columns are."""
+    return {
+        "index": prompt.index,
+        "prompt": prompt.row.text,
+        "columns": dict(prompt.row.columns),
+        "ids": prompt.ids.tolist(),
+    }
 
 
-def generator_from(state: Mapping[str, Any]) -> np.random.Generator:
-    """A generator in a saved state, as `generator.bit_generator.state` gives it."""
-    bit_generator = getattr(np.random, state["bit_generator"])()
-    bit_generator.state = state
-    return np.random.Generator(bit_generator)
+def prompt_from_state(state: Mapping[str, Any]) -> Prompt:
+    """The inverse of `prompt_to_state`."""
+    row = PromptRow(state["prompt"], dict(state["columns"]))
+    return Prompt(int(state["index"]), row, np.array(state["ids"], dtype=np.int64))

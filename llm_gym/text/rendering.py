@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 
 import numpy as np
 
+from llm_gym.files.untrusted import printable
 from llm_gym.text.episodes import Episodes
 from llm_gym.text.scoring import Outcome
 
@@ -32,7 +32,7 @@ def render_row(episodes: Episodes, row: int) -> str:
     """
     prompt = episodes.prompt(row)
     lines = [
-        _field("prompt", escape(prompt.row.text)),
+        _field("prompt", printable(prompt.row.text)),
         _field("completion", _marked_completion(episodes, episodes.completion_ids(row))),
     ]
     outcome = episodes.outcomes[row]
@@ -48,31 +48,11 @@ def show(frame: str) -> None:
     """Prints a frame; what the terminal's encoding lacks is spelt out.
 
     Args:
-        frame: text.
+        frame: Text of one or more lines.
     """
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(frame.encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()
-
-
-def escape(text: str) -> str:
-    r"""Makes text safe to print: all but line breaks and visible characters written as `\x1b`.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The text with control and format characters (escape sequences, bells, right-to-left
-        overrides) and lone surrogates spelt out.
-    """
-    return "".join(
-        c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else _spelt(c)
-        for c in text
-    )
-
-
-def _spelt(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def _field(name: str, text: str) -> str:
@@ -87,7 +67,7 @@ def _marked_completion(episodes: Episodes, ids: np.ndarray) -> str:
     text = vocabulary.decode(ids, skip_special_tokens=False)
     # A token may complete a character begun by the one before: then the text changes further back.
     start = _shared_length(before, text)
-    return f"{escape(text[:start])}«{escape(text[start:])}»"
+    return f"{printable(text[:start])}«{printable(text[start:])}»"
 
 
 def _shared_length(first: str, second: str) -> int:
@@ -107,7 +87,7 @@ def _verdict(outcome: Outcome, num_tokens: int) -> str:
         )
         text += f" ({parts})"
     if "scorer_error" in info:
-        text += f", reward {outcome.reward:.4g}: {escape(info['scorer_error'])}"
+        text += f", reward {outcome.reward:.4g}: {printable(info['scorer_error'])}"
     elif "score" not in info:
         flag = "truncated" if outcome.truncated else "terminated"
         text += f", {flag} unscored, reward {outcome.reward:.4g}"

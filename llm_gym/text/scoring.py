@@ -6,19 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_gym.scorers.protocol import Scorer, ScorerError, Scores
-from llm_gym.text.answer import StopReason
-from llm_gym.text.prompt_rows import PromptRow
+from llm_gym.text.answer import Answer
 
 if TYPE_CHECKING:
     from llm_gym.text.options import TextOptions
-
-
-class FinishedEpisode(NamedTuple):
-    """An episode that has come to its end."""
-
-    row: PromptRow
-    completion: str
-    stop_reason: StopReason
 
 
 class Outcome(NamedTuple):
@@ -28,6 +19,13 @@ class Outcome(NamedTuple):
     terminated: bool
     truncated: bool
     info: dict[str, Any]
+
+
+class Verdict(NamedTuple):
+    """What the scorer says of one answer: its value, and that of each named part."""
+
+    value: float
+    parts: dict[str, float]
 
 
 class EpisodeScoring:
@@ -44,11 +42,11 @@ class EpisodeScoring:
         self._column_names = column_names
         self._options = options
 
-    def outcomes(self, episodes: Sequence[FinishedEpisode]) -> list[Outcome]:
+    def outcomes(self, answers: Sequence[Answer]) -> list[Outcome]:
         """Judges the episodes that ended in one step.
 
         Args:
-            episodes: B finished episodes.
+            answers: B answers, one of each episode.
 
         Returns:
             B outcomes. An episode is scored and terminated, or truncated, or penalised and
@@ -57,61 +55,56 @@ class EpisodeScoring:
         Raises:
             ScorerError: The scorer failed and `on_scorer_error` is "raise".
         """
-        scored = [episode for episode in episodes if self._is_scored(episode)]
-        verdicts = iter(self._score(scored) if scored else [])
+        scored = [answer for answer in answers if self._is_scored(answer)]
+        verdicts = iter(self._verdicts(scored) if scored else [])
         return [
-            self._scored(episode, next(verdicts))
-            if self._is_scored(episode)
-            else self._unscored(episode)
-            for episode in episodes
+            self._scored(answer, next(verdicts))
+            if self._is_scored(answer)
+            else self._unscored(answer)
+            for answer in answers
         ]
 
-    def _is_scored(self, episode: FinishedEpisode) -> bool:
-        return episode.stop_reason != "length" or self._options.on_max_length == "terminate"
+    def _is_scored(self, answer: Answer) -> bool:
+        return answer.stop_reason != "length" or self._options.on_max_length == "terminate"
 
-    def _unscored(self, episode: FinishedEpisode) -> Outcome:
+    def _unscored(self, answer: Answer) -> Outcome:
         if self._options.on_max_length == "truncate":
-            return Outcome(0.0, False, True, _text_info(episode))
-        return Outcome(float(self._options.missing_eos_penalty), True, False, _text_info(episode))
+            return Outcome(0.0, False, True, _text_info(answer))
+        return Outcome(float(self._options.missing_eos_penalty), True, False, _text_info(answer))
 
-    def _scored(self, episode: FinishedEpisode, verdict: Scores | ScorerError) -> Outcome:
-        info = _text_info(episode)
+    def _scored(self, answer: Answer, verdict: Verdict | ScorerError) -> Outcome:
+        info = _text_info(answer)
         if isinstance(verdict, ScorerError):
             info["scorer_error"] = str(verdict)
             return Outcome(float(self._options.scorer_error_penalty), True, False, info)
-        score = float(verdict.values[0])
-        info["score"] = score
+        info["score"] = verdict.value
         if verdict.parts:
-            info["score_parts"] = {name: float(part[0]) for name, part in verdict.parts.items()}
-        return Outcome(score, True, False, info)
+            info["score_parts"] = verdict.parts
+        return Outcome(verdict.value, True, False, info)
 
-    def _score(self, episodes: Sequence[FinishedEpisode]) -> list[Scores | ScorerError]:
-        """One verdict an episode, each `Scores` of a batch of one."""
+    def _verdicts(self, answers: Sequence[Answer]) -> list[Verdict | ScorerError]:
         try:
-            scores = self._call(episodes)
+            scores = self._call(answers)
         except ScorerError as error:
             if self._options.on_scorer_error == "raise":
                 raise
-            if len(episodes) == 1:
+            if len(answers) == 1:
                 return [error]
             # One by one, so that only the episodes at fault are penalised.
-            return [verdict for episode in episodes for verdict in self._score([episode])]
+            return [verdict for answer in answers for verdict in self._verdicts([answer])]
         return [
-            Scores(
-                scores.values[i : i + 1],
-                {name: part[i : i + 1] for name, part in scores.parts.items()},
-            )
-            for i in range(len(episodes))
+            Verdict(float(value), {name: float(part[i]) for name, part in scores.parts.items()})
+            for i, value in enumerate(scores.values)
         ]
 
-    def _call(self, episodes: Sequence[FinishedEpisode]) -> Scores:
-        names = self._column_names.union(*(episode.row.columns for episode in episodes))
+    def _call(self, answers: Sequence[Answer]) -> Scores:
+        names = self._column_names.union(*(answer.columns for answer in answers))
         return self._scorer.score(
-            [episode.row.text for episode in episodes],
-            [episode.completion for episode in episodes],
-            {name: [e.row.columns.get(name) for e in episodes] for name in sorted(names)},
+            [answer.prompt for answer in answers],
+            [answer.completion for answer in answers],
+            {name: [answer.columns.get(name) for answer in answers] for name in sorted(names)},
         )
 
 
-def _text_info(episode: FinishedEpisode) -> dict[str, Any]:
-    return {"completion": episode.completion, "stop_reason": episode.stop_reason}
+def _text_info(answer: Answer) -> dict[str, Any]:
+    return {"completion": answer.completion, "stop_reason": answer.stop_reason}

@@ -13,8 +13,8 @@ from gymnasium.error import ResetNeeded
 
 from llm_gym.text.episodes import Episodes, Observation
 from llm_gym.text.mdp import TextMDP, TextProperties, check_reset_options
-from llm_gym.text.prompt_encoding import Prompt
-from llm_gym.text.prompts import generator_from
+from llm_gym.text.prompt_sources import generator_from
+from llm_gym.text.prompts import Prompt
 from llm_gym.text.rendering import RENDER_MODES, check_render_mode, render_row, show
 
 if TYPE_CHECKING:
@@ -142,11 +142,6 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
         self.observation_space = self._mdp.observation_space  # type: ignore[assignment]
         self.action_space = self._mdp.action_space
 
-    @property
-    def max_new_tokens(self) -> int:
-        """Length budget of a completion."""
-        return self._mdp.options.max_new_tokens
-
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -174,7 +169,7 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     def _chosen_prompt(self, options: Mapping[str, Any] | None) -> Prompt | None:
         options = check_reset_options(options, ("prompt", "prompt_index"))
         if "prompt" in options:
-            return self._mdp.given_prompt(options["prompt"])
+            return self._mdp.prompt_at_reset(options["prompt"])
         if "prompt_index" in options:
             return self._mdp.source.get(operator.index(options["prompt_index"]))
         return None

@@ -15,8 +15,8 @@ from gymnasium.vector.utils import batch_space
 
 from llm_gym.text.episodes import Episodes, Observation
 from llm_gym.text.mdp import TextMDP, TextProperties, check_reset_options
-from llm_gym.text.prompt_encoding import Prompt
-from llm_gym.text.prompts import generator_from
+from llm_gym.text.prompt_sources import generator_from
+from llm_gym.text.prompts import Prompt
 from llm_gym.text.rendering import RENDER_MODES, check_render_mode, render_row, show
 from llm_gym.text.scoring import Outcome
 
@@ -92,11 +92,6 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
         self.single_action_space = self._mdp.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-
-    @property
-    def max_new_tokens(self) -> int:
-        """Length budget of a completion."""
-        return self._mdp.options.max_new_tokens
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
@@ -175,7 +170,7 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
 
     def _chosen_prompt(self, options: Mapping[str, Any], row: int) -> Prompt | None:
         if "prompt" in options:
-            return self._mdp.given_prompt(self._of_row("prompt", options["prompt"], row))
+            return self._mdp.prompt_at_reset(self._of_row("prompt", options["prompt"], row))
         if "prompt_index" in options:
             index = self._of_row("prompt_index", options["prompt_index"], row)
             return self._mdp.source.get(operator.index(index))

@@ -8,7 +8,7 @@ from llm_gym.feedback.preferences import Comparison, PreferenceStore
 from llm_gym.stages import compare as module
 from llm_gym.stages import sampling as labelling
 from llm_gym.stages.compare import CompareConfig, compare, simulated_raters
-from llm_gym.text.prompt_rows import PromptRow
+from llm_gym.text.prompts import PromptRow
 from tests.tiny_runs import PROMPTS
 
 ROWS = [PromptRow(text, {}) for text in PROMPTS]

@@ -6,7 +6,7 @@ import pytest
 
 from llm_gym.feedback.preferences.files import read_comparisons
 from llm_gym.stages.sampling import sample_comparisons
-from llm_gym.text.prompt_rows import PromptRow
+from llm_gym.text.prompts import PromptRow
 
 
 def write(path, *rows):

@@ -59,13 +59,13 @@ def test_control_characters_are_escaped_and_lines_indented():
     """What a model writes cannot steer the reader's terminal."""
     tokenizer = byte_tokenizer()
     env = TextGenerationEnv(
-        tokenizer, ["a\x1b[2J\u202eb\nc"], Recorder(), max_new_tokens=9, render_mode="ansi"
+        tokenizer, ["a\x1b[2J\u202eb\u2028\nc"], Recorder(), max_new_tokens=9, render_mode="ansi"
     )
     env.reset()
     for token in tokenizer.encode("\x07\n\té"):
         env.step(token)
     assert env.render() == (
-        "prompt    | a\\x1b[2J\\u202eb\n          | c\n"
+        "prompt    | a\\x1b[2J\\u202eb\\u2028\n          | c\n"
         "completion| \\x07\n          | \\t«é»\n"
         "tokens    | 5 of 9\n"
     )

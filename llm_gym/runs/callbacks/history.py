@@ -1,19 +1,21 @@
-"""The logged figures of a run, kept in memory and, if wished, as JSON lines in a file."""
+"""The logged figures of a run, kept in memory and as JSON lines in a file; tokens per second."""
 
 from __future__ import annotations
 
 import json
 import math
 import numbers
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
 
 from llm_gym.files import atomic
 
-__all__ = ["History"]
+__all__ = ["History", "ThroughputCallback"]
 
 Row = dict[str, float]
 
@@ -93,3 +95,31 @@ def read_rows(path: str | Path) -> list[Row]:
                 break
             raise ValueError(f"{path}: line {number} is not JSON: {error}") from error
     return rows
+
+
+class ThroughputCallback(BaseCallback):
+    """Records `time/tokens_per_second`: tokens of an iteration over its whole wall time.
+
+    An iteration runs from the start of one rollout to the start of the next, so the time of the
+    gradient steps counts. Stable-Baselines3's own `time/fps` is the mean since the run began; this
+    one shows a slowdown as it happens.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mark: tuple[float, int] | None = None
+
+    def _on_training_start(self) -> None:
+        self._mark = None
+
+    def _on_rollout_start(self) -> None:
+        now, tokens = time.perf_counter(), self.model.num_timesteps
+        if self._mark is not None:
+            elapsed = now - self._mark[0]
+            if elapsed > 0:
+                rate = (tokens - self._mark[1]) / elapsed
+                self.logger.record("time/tokens_per_second", rate)
+        self._mark = now, tokens
+
+    def _on_step(self) -> bool:
+        return True

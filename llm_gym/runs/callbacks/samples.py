@@ -5,30 +5,15 @@ from __future__ import annotations
 import json
 from collections import deque
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from llm_gym.files.untrusted import as_markdown
+from llm_gym.text.answer import Answer
 
-__all__ = ["Sample", "SampleCallback"]
-
-
-class Sample(NamedTuple):
-    """One finished episode.
-
-    Attributes:
-        prompt: As the model read it, template included, without special tokens.
-        completion: What the model wrote.
-        score: The scorer's value; None if the episode was not scored.
-        stop_reason: `eos`, `stop_string` or `length`.
-    """
-
-    prompt: str
-    completion: str
-    score: float | None
-    stop_reason: str
+__all__ = ["SampleCallback"]
 
 
 class SampleCallback(BaseCallback):
@@ -40,6 +25,10 @@ class SampleCallback(BaseCallback):
     Args:
         per_rollout: How many episodes to keep of each rollout.
         path: Append the samples to this file, one JSON object a line.
+
+    Attributes:
+        latest: The last answers of this rollout; a prompt is as the model read it, template
+            included, without special tokens.
     """
 
     def __init__(self, per_rollout: int = 4, path: str | Path | None = None) -> None:
@@ -47,7 +36,7 @@ class SampleCallback(BaseCallback):
         if per_rollout < 1:
             raise ValueError(f"per_rollout must be at least 1, got {per_rollout}")
         self.path = None if path is None else Path(path)
-        self.latest: deque[Sample] = deque(maxlen=per_rollout)
+        self.latest: deque[Answer] = deque(maxlen=per_rollout)
 
     def _on_training_start(self) -> None:
         self._tokenizer = self.training_env.get_attr("tokenizer")[0]
@@ -65,12 +54,12 @@ class SampleCallback(BaseCallback):
                     self.latest.append(self._sample(infos[row]))
         return True
 
-    def _sample(self, info: dict[str, Any]) -> Sample:
+    def _sample(self, info: dict[str, Any]) -> Answer:
         # The row has begun its next episode; what is left of this one is its last observation.
         last = info["terminal_observation"]
         is_prompt = (last["attention_mask"] == 1) & (last["completion_mask"] == 0)
         score = info.get("score")
-        return Sample(
+        return Answer(
             prompt=self._tokenizer.decode(last["input_ids"][is_prompt], skip_special_tokens=True),
             completion=info["completion"],
             score=None if score is None else float(score),
@@ -86,11 +75,20 @@ class SampleCallback(BaseCallback):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a", encoding="utf-8") as file:
                 for sample in self.latest:
-                    row = {"step": self.model.num_timesteps, **sample._asdict()}
+                    row = {"step": self.model.num_timesteps, **_json_row(sample)}
                     file.write(json.dumps(row) + "\n")
 
 
-def _markdown(sample: Sample) -> str:
+def _json_row(sample: Answer) -> dict[str, Any]:
+    return {
+        "prompt": sample.prompt,
+        "completion": sample.completion,
+        "score": sample.score,
+        "stop_reason": sample.stop_reason,
+    }
+
+
+def _markdown(sample: Answer) -> str:
     score = "not scored" if sample.score is None else f"score {sample.score:.4g}"
     return "\n\n".join(
         [

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from llm_gym.stages.rlhf.records import Places
     from llm_gym.stages.rlhf.settings import RLHFConfig
     from llm_gym.supervised.pairs import InstructionPair
-    from llm_gym.text.prompt_rows import PromptRow
+    from llm_gym.text.prompts import PromptRow
 
 __all__ = ["Pairs", "Prompts", "pairs_of", "prompts_of", "write_prompts"]
 
@@ -53,7 +53,7 @@ def prompts_of(settings: RLHFConfig) -> Prompts:
     """
     from llm_gym.polite_email import email_prompts
     from llm_gym.supervised.pairs import read_pairs
-    from llm_gym.text.prompt_rows import PromptRow, read_prompts
+    from llm_gym.text.prompts import PromptRow, read_prompts
 
     if settings.prompts is not None:
         rows = read_prompts(settings.prompts)

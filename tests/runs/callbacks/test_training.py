@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -109,8 +110,8 @@ def test_progress_in_a_terminal_shows_hostile_samples_literally(tiny_dir):
     with ProgressCallback(samples, console) as progress:
         algorithm = tiny_ppo(tiny_dir())
         learn(algorithm, [samples, progress], 2)
-        samples.latest[-1] = samples.latest[-1]._replace(
-            prompt="[bold]p[/bold]", completion="[red]x[/red] \x1b]0;title\x07"
+        samples.latest[-1] = replace(
+            samples.latest[-1], prompt="[bold]p[/bold]", completion="[red]x[/red] \x1b]0;title\x07"
         )
         progress.note("a note")
         console.print(progress._render())
