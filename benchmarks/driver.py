@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import ROOT
-from benchmarks.throughput.install_peers import is_installed, peer_python
+from benchmarks.peers import is_installed, peer_python
 from benchmarks.workload import Workload
 
 

@@ -27,10 +27,10 @@ from safetensors.torch import load_file
 
 from benchmarks.common import ROOT, columns, record, write_json
 from benchmarks.driver import worker_environment
+from benchmarks.peers import peer_python
 from benchmarks.side_by_side.settings import COMPARISONS, SYSTEMS, TASKS
 from benchmarks.systems import ours_groups
 from benchmarks.tasks import Task, build_task
-from benchmarks.throughput.install_peers import peer_python
 from benchmarks.workload import Workload
 from llm_gym import PolicyGradient
 from llm_gym.learning.buffer import EpisodeBuffer

@@ -18,22 +18,9 @@ import sys
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-VENVS = ROOT / ".benchmark-venvs"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-# PPO left TRL after its last releases with `trl.experimental.ppo`; GRPO and RLOO went on.
-PEERS = {"trl-ppo": "trl==1.12.*", "trl-group": "trl==1.16.*"}
-
-
-def peer_python(peer: str) -> Path:
-    """Path of the interpreter of `peer`; it exists once the peer is installed."""
-    folder, name = ("Scripts", "python.exe") if sys.platform == "win32" else ("bin", "python")
-    return VENVS / peer / folder / name
-
-
-def is_installed(peer: str) -> bool:
-    """Whether `peer` was installed to the end (a half-made environment does not count)."""
-    return (VENVS / peer / "installed.txt").is_file() and peer_python(peer).is_file()
+from benchmarks.peers import PEERS, VENVS, is_installed, peer_python
 
 
 def install(peer: str, pip_arguments: list[str]) -> None:

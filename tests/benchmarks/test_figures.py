@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import common
+from benchmarks import common, peers
 from benchmarks.driver import Entry
 from benchmarks.learning import figures as learning
 from benchmarks.learning import run as learning_run
 from benchmarks.throughput import figures as throughput
-from benchmarks.throughput import install_peers, measuring
+from benchmarks.throughput import measuring
 from benchmarks.throughput import run as throughput_run
 from benchmarks.throughput.entries import ENTRIES, RATIOS
 
@@ -56,7 +56,7 @@ def test_every_ratio_is_between_systems_that_measure_it():
 
 
 def test_a_system_that_is_not_installed_is_named_as_skipped(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(install_peers, "VENVS", tmp_path)
+    monkeypatch.setattr(peers, "VENVS", tmp_path)
     settings, _ = throughput_run.parse(["--output", str(tmp_path), "--systems", "trl_ppo"])
     systems = measuring.measure(settings, tmp_path, print)
     assert systems["trl_ppo"]["status"] == "skipped"

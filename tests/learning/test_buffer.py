@@ -57,7 +57,7 @@ def one_update(algorithm) -> dict[str, torch.Tensor]:
 def test_update_equals_that_on_the_per_transition_buffer(
     tiny_dir, algorithm, on_max_length, architecture, tolerance
 ):
-    """Stable-Baselines3's own train(), one SGD step in float64: same weights (trap 36).
+    """Stable-Baselines3's own train(), one SGD step in float64: same weights.
 
     To 1e-8 for GPT-2; LLaMA's normalisation rounds to float32 inside, whatever the weights are.
     """
@@ -126,7 +126,7 @@ def test_an_episode_cut_by_the_rollout_goes_on_in_the_next(tiny_dir):
 
 
 def test_first_ratio_is_one(tiny_dir):
-    """Rollout and update agree before the first step (trap 7)."""
+    """Rollout and update agree before the first step: every ratio is 1."""
     model = filled(tiny_dir, learning_rate=0.0)
     for samples in model.rollout_buffer.get(16):
         values, log_prob, _ = model.policy.evaluate_actions(samples.observations, samples.actions)
@@ -157,7 +157,7 @@ def test_minibatch_order_is_the_seeds(tiny_dir):
 
 @pytest.mark.parametrize("options", [{"top_k": 4}, {"top_p": 0.7, "temperature": 0.8}])
 def test_truncated_sampling_keeps_its_support_through_the_buffer(tiny_dir, options):
-    """Ratio 1 under top-k and top-p with stock PPO (trap 6)."""
+    """Ratio 1 under top-k and top-p with stock PPO, which knows of neither."""
     model = filled(tiny_dir, learning_rate=0.0, policy_kwargs=options)
     for samples in model.rollout_buffer.get(16):
         log_prob = model.policy.evaluate_actions(samples.observations, samples.actions)[1]
@@ -166,7 +166,7 @@ def test_truncated_sampling_keeps_its_support_through_the_buffer(tiny_dir, optio
 
 
 def test_truncated_episodes_bootstrap_and_terminated_do_not(tiny_dir):
-    """With a critic that says 2 everywhere: the last reward gains 2 or nothing (trap 14)."""
+    """With a critic that says 2 everywhere: the last reward gains 2 or nothing."""
     last_rewards = {}
     for mode in ("truncate", "terminate"):
         model = make_ppo(

@@ -14,7 +14,7 @@ from llm_gym.learning.kl import (
 
 @pytest.mark.parametrize("mu", [0.1, 1.0])
 def test_estimators_have_schulmans_moments(mu):
-    """q = N(0, 1) samples, p = N(mu, 1): KL = mu^2 / 2, std(k1) / KL = 2 / mu (trap 45)."""
+    """q = N(0, 1) samples, p = N(mu, 1): KL = mu^2 / 2, std(k1) / KL = 2 / mu."""
     x = np.random.default_rng(0).normal(size=2_000_000)
     log_ratio = (-(x**2) + (x - mu) ** 2) / 2  # log q - log p
     kl = mu**2 / 2
@@ -39,7 +39,7 @@ def test_unknown_estimator_is_named():
 
 
 def test_adaptive_controller_golden_values():
-    """Ziegler et al.: init 0.15, target 6, horizon 10,000, batches of 512 episodes (trap 20)."""
+    """Ziegler et al.: init 0.15, target 6, horizon 10,000, batches of 512 episodes."""
     controller = AdaptiveKLController(0.15, 6.0, 10_000)
     controller.update(12.0, 512)  # error clipped to +0.2
     np.testing.assert_allclose(controller.coef, 0.15 * (1 + 0.2 * 512 / 10_000))

@@ -71,7 +71,7 @@ def cosine(one, other):
     ],
 )
 def test_unbiased_estimators_give_the_exact_gradient(advantage, share, clipped, seed):
-    """Up to the known factor: the aggregation's constant, and own share in the mean (trap 43)."""
+    """Up to the known factor: the aggregation's constant, and an answer's share in the mean."""
     table, scores = lm.logits(seed), rewards(seed)
     found = expected_gradient(table, scores, advantage, "constant", clipped=clipped)
     torch.testing.assert_close(found * T, share * exact_gradient(table, scores))

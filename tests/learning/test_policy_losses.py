@@ -45,7 +45,7 @@ def test_clipped_surrogate_golden_values(ratio, advantage, loss, moves):
 
 
 def test_clipped_surrogate_starts_as_the_policy_gradient():
-    """At ratio 1 both have the same gradient: one epoch of PPO is A2C (trap 41)."""
+    """At ratio 1 both have the same gradient: one epoch of PPO is A2C."""
     generator = torch.Generator().manual_seed(0)
     old, advantages = torch.randn(2, 20, generator=generator, dtype=torch.float64)
     one, two = old.clone().requires_grad_(), old.clone().requires_grad_()
@@ -80,7 +80,7 @@ def test_exact_kl_equals_the_distributions_own_and_knows_cut_tokens():
     assert torch.isfinite(grad).all()
 
 
-# ------------------------------------------------------------- gradients of KL losses (trap 44)
+# ------------------------------------------------------------- gradients of KL losses
 
 
 def expected_gradient(loss_of_answer, table):

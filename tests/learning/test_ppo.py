@@ -81,7 +81,7 @@ def test_single_environments_and_ids_work_too(tiny_dir):
 
 @pytest.mark.parametrize("recompute", [False, True])
 def test_divergence_from_oneself_is_zero(tiny_dir, recompute):
-    """KL(pi || pi) = 0 before the first update, at any temperature and truncation (traps 5, 6)."""
+    """KL(pi || pi) = 0 before the first update, at any temperature and truncation."""
     for options in ({}, {"temperature": 0.7}, {"top_p": 0.8}, {"top_k": 4, "temperature": 1.3}):
         model = rollouts(make_ppo(tiny_dir, policy_kwargs=options, recompute_log_probs=recompute))
         assert abs(model.rollout_statistics["kl_per_sequence"]) < 1e-4
@@ -89,7 +89,7 @@ def test_divergence_from_oneself_is_zero(tiny_dir, recompute):
 
 
 def test_penalty_is_subtracted_per_token_with_the_right_sign(tiny_dir):
-    """A token more probable than the reference finds it loses reward (trap 18)."""
+    """A token more probable than the reference finds it loses reward."""
     model = make_ppo(tiny_dir, kl_coef=0.3, reward_scaling=False)
     with torch.no_grad():
         for parameter in model.policy.model.parameters():
@@ -114,7 +114,7 @@ def test_penalty_is_subtracted_per_token_with_the_right_sign(tiny_dir):
 
 
 def test_penalty_holds_the_policy_near_the_reference(tiny_dir):
-    """The optimisation test in which a flipped sign would diverge (trap 18)."""
+    """The optimisation test in which a flipped sign would diverge."""
 
     def final_kl(coef: float) -> float:
         env = make_vec(16, scorer=lambda prompts, completions: [0.0] * len(prompts))

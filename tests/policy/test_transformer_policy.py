@@ -37,7 +37,7 @@ def play(seed: int, n_rows: int = 4, n_steps: int = 40):
 
 @every_architecture
 def test_cached_decoding_equals_the_plain_forward_pass(make_policy, architecture):
-    """Rows of different lengths, growing and starting anew, to 1e-5 (traps 2, 8)."""
+    """Rows of different lengths, growing and starting anew, to 1e-5."""
     policy = make_policy(architecture)
     plain = tiny_model(architecture)
     for rows in play(seed=1):
@@ -51,7 +51,7 @@ def test_cached_decoding_equals_the_plain_forward_pass(make_policy, architecture
 
 @every_architecture
 def test_whole_episodes_equal_single_prefixes(make_policy, architecture):
-    """One pass over an episode gives every step what its own prefix gives (trap 1)."""
+    """One pass over an episode gives every step what its own prefix gives."""
     policy = make_policy(architecture)
     episodes, prompts = [[5, 6, 7, 8, 9, 10, 11], [3, 4, 5]], [3, 1]
     rows = torch.tensor([0, 0, 0, 0, 1, 1])
@@ -69,7 +69,7 @@ def test_whole_episodes_equal_single_prefixes(make_policy, architecture):
 
 @every_architecture
 def test_padding_changes_nothing(make_policy, architecture):
-    """Neither the pad token, nor its amount, nor the neighbours in the batch (traps 2, 3)."""
+    """Neither the pad token, nor its amount, nor the neighbours in the batch."""
     rows = [[4, 9, 1, 7], [3], [8, 8, 2, 2, 2, 1]]
     actions = torch.tensor([5, 6, 1])
     reference = make_policy(architecture).evaluate_actions(observe(rows), actions)
@@ -87,7 +87,7 @@ def test_padding_changes_nothing(make_policy, architecture):
 
 @every_architecture
 def test_pretrained_weights_are_untouched(make_policy, architecture, tiny_dir):
-    """SB3's orthogonal initialisation must not reach them (trap 31)."""
+    """SB3's orthogonal initialisation must not reach them."""
     policy = make_policy(architecture)
     loaded = AutoModelForCausalLM.from_pretrained(tiny_dir(architecture)).state_dict()
     assert loaded.keys() == policy.model.state_dict().keys()
@@ -182,7 +182,7 @@ def test_value_of_a_final_observation_leaves_the_cache_alone(make_policy, monkey
 
 
 def test_dropout_is_off_in_rollouts_and_updates(make_policy):
-    """A checkpoint with dropout 0.5 still gives the same log-probability twice (trap 9)."""
+    """A checkpoint with dropout 0.5 still gives the same log-probability twice."""
     config = {"resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5}
     policy = make_policy(config=config)
     with torch.no_grad():
@@ -201,7 +201,7 @@ def test_dropout_is_off_in_rollouts_and_updates(make_policy):
     "options", [{"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.8}, {"top_k": 9, "top_p": 0.9}]
 )
 def test_reported_log_probs_are_those_of_the_samples(make_policy, options):
-    """Temperature and truncation are part of the policy: frequencies agree (traps 5, 6)."""
+    """Temperature and truncation are part of the policy: frequencies agree."""
     policy = make_policy(**options)
     rows = [[3, 4, 5]] * 4000
     with torch.no_grad():
@@ -242,7 +242,7 @@ def test_truncation_without_stored_support_is_refused(make_policy):
 
 
 def test_gradient_stays_off_prompt_positions(make_policy):
-    """No token of a prompt is trained on (trap 10): its logits get no gradient at all."""
+    """No token of a prompt is trained on: its logits get no gradient at all."""
     policy = make_policy(zero_value=True)
     logits_at: list[torch.Tensor] = []
     head = policy.head.linear
@@ -260,7 +260,7 @@ def test_gradient_stays_off_prompt_positions(make_policy):
 
 
 def test_vf_coef_zero_leaves_the_policy_gradient_alone(make_policy):
-    """And detach_value does so for any coefficient (trap 28)."""
+    """And detach_value does so for any coefficient."""
     batch = EpisodeBatch(
         torch.tensor([[5, 6, 7, 8, 9]]), torch.tensor([0, 0]), torch.tensor([3, 4])
     )

@@ -51,7 +51,7 @@ def test_a_language_model_gets_one_output_above_the_same_trunk(architecture, tin
 
 
 def test_the_head_starts_as_stiennon_draws_it(tiny_dir):
-    """Trap 27: N(0, 1 / (d + 1)), here for d = 32, over 40 seeds."""
+    """Not a linear layer's default: N(0, 1 / (d + 1)), here for d = 32, over 40 seeds."""
     heads = [final_linear(load_backbone(tiny_dir(), seed=seed)[0]) for seed in range(40)]
     weights = torch.cat([head.weight.flatten() for head in heads])
     assert len(weights) == 40 * 32
@@ -87,7 +87,7 @@ def test_a_reward_model_keeps_its_head(tmp_path):
 
 @pytest.mark.parametrize("pad", ["<eos>", None])
 def test_a_pad_token_that_may_close_a_text_is_replaced(pad, tmp_path):
-    """Trap 3: else a decoder's score would be read before the EOS that ends a text."""
+    """Else a decoder's score would be read before the EOS that ends a text."""
     path = save_with_pad_as_eos(tmp_path)
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     settings["pad_token"] = pad
@@ -157,7 +157,7 @@ def test_rewards_are_scaled(kind, tiny_dir, tmp_path):
     torch.testing.assert_close(rewards(model), -3 * before)
 
 
-# ------------------------------------------------------------------ trap 25
+# ------------------------------------------------------------------ the scale of rewards
 
 
 def test_gain_and_bias_are_those_of_the_formula():

@@ -53,7 +53,7 @@ def test_it_learns_what_is_preferred(trained):
 
 
 def test_swapping_chosen_and_rejected_turns_the_preference_around(trained, tiny_dir):
-    """Trap 48."""
+    """Trained on the swapped rows it prefers what it rejected: nothing else tells them apart."""
     directory, _ = trained
     config = replace(QUICK, model=tiny_dir())
     scorer, metrics = fit_reward_model(swapped(TRAIN), config, held_out=HELD_OUT, quiet=True)
@@ -63,7 +63,7 @@ def test_swapping_chosen_and_rejected_turns_the_preference_around(trained, tiny_
 
 
 def test_before_training_the_accuracy_is_one_half(tiny_dir):
-    """Trap 48: over 12 heads and 80 comparisons; swapped rows have the complement exactly."""
+    """Over 12 heads and 80 comparisons; swapped rows have the complement exactly."""
     measured = []
     for seed in range(12):
         config = replace(UNTRAINED, model=tiny_dir(), seed=seed)

@@ -1,4 +1,4 @@
-"""The losses against numbers computed by hand, and trap 48's swap."""
+"""The losses against numbers computed by hand, and with chosen and rejected swapped."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_gradient_is_the_probability_of_being_wrong():
 
 
 def test_swapping_chosen_and_rejected_turns_the_gradient_around():
-    """Trap 48: a loss that does not see which is which would pass any test of its size at init."""
+    """A loss that does not see which is which would pass any test of its size at init."""
     rewards = torch.tensor([0.7, -0.2], requires_grad=True)
     gradients = [
         torch.autograd.grad(bradley_terry_loss(rewards[a : a + 1], rewards[b : b + 1]), rewards)[0]

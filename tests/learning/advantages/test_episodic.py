@@ -37,7 +37,7 @@ def test_rloo_of_the_published_example():
 
 @pytest.mark.parametrize("group_size", [2, 3, 8])
 def test_rloo_identity(group_size):
-    """r_i - mean of the others = G / (G - 1) (r_i - mean); a group sums to zero (trap 42)."""
+    """r_i - mean of the others = G / (G - 1) (r_i - mean); a group sums to zero."""
     scores = np.random.default_rng(group_size).normal(size=(5, group_size))
     others = [[row[i] - np.delete(row, i).mean() for i in range(group_size)] for row in scores]
     np.testing.assert_allclose(rloo(scores), others, atol=1e-12)

@@ -19,7 +19,7 @@ def random_rollout(seed: int, n_steps: int = 12, n_envs: int = 3):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("gamma", "gae_lambda"), [(1.0, 1.0), (1.0, 0.95), (0.9, 0.5), (0.9, 0.0)])
 def test_gae_equals_the_sum_that_defines_it(seed, gamma, gae_lambda):
-    """Against the O(T^2) definition on random episode borders (trap 22)."""
+    """Against the O(T^2) definition on random episode borders."""
     rewards, values, starts, last_values, last_dones = random_rollout(seed)
     n_steps, n_envs = rewards.shape
     ends = np.vstack([starts[1:], last_dones[None]])
@@ -51,7 +51,7 @@ def test_gae_equals_stable_baselines3():
 
 
 def test_whiten_golden_values():
-    """Biased variance; rewards keep their mean, advantages do not (trap 23)."""
+    """Biased variance; rewards keep their mean, advantages do not."""
     values = np.array([1.0, 2.0, 3.0, 4.0])
     np.testing.assert_allclose(
         whiten(values), np.array([-1.5, -0.5, 0.5, 1.5]) / np.sqrt(1.25), atol=1e-7
