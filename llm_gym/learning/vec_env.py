@@ -21,7 +21,7 @@ _FINAL_KEYS = ("final_obs", "final_info")
 
 
 class _NoInfo(dict[str, Any]):
-    """The empty info of all rows that have nothing to say; shared, so it must stay empty."""
+    """The empty info of a row that has nothing to say; every step's, so it must stay empty."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError("this info is shared by steps that have none: copy it to add keys")
@@ -38,7 +38,7 @@ class GymVecEnv(VecEnv):
 
     Infos of rows whose episode ended: the episode's last info, `terminal_observation`,
     `TimeLimit.truncated` and `episode` (return "r", length "l", seconds since the start "t").
-    Infos of other rows: what the environment gave them, mostly one shared, empty dict.
+    Infos of other rows: what the environment gave them, mostly an empty dict, which steps share.
 
     Args:
         env: Vector environment that resets rows in the same step.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 __all__ = [
+    "has_checkpoint",
     "latest_checkpoint",
     "load_checkpoint",
     "read_metadata",
@@ -75,7 +76,8 @@ def save_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path
         "shared_tensors": aliases,
     }
     with atomic.replace_directory(directory, marker=METADATA) as temporary:
-        save_file(tensors, temporary / TENSORS)
+        on_cpu = {name: tensor.to("cpu").contiguous() for name, tensor in tensors.items()}
+        save_file(on_cpu, temporary / TENSORS)
         _write_model(algorithm, temporary / MODEL)
         metadata["files"] = _manifest(temporary)
         atomic.write_json(temporary / METADATA, metadata)
@@ -160,14 +162,17 @@ def latest_checkpoint(folder: str | Path) -> Path:
     Raises:
         ValueError: There is none.
     """
-    folder = Path(folder)
-    if (folder / METADATA).is_file():
-        return folder
-    for candidate in (folder, folder / "checkpoints"):
-        found = _numbered(candidate)
-        if found:
-            return found[-1]
-    raise ValueError(f"there is no checkpoint in {folder} (no step-... directory with {METADATA})")
+    checkpoint = _newest(Path(folder))
+    if checkpoint is None:
+        raise ValueError(
+            f"there is no checkpoint in {folder} (no step-... directory with {METADATA})"
+        )
+    return checkpoint
+
+
+def has_checkpoint(folder: str | Path) -> bool:
+    """Whether `latest_checkpoint` finds one below `folder`."""
+    return _newest(Path(folder)) is not None
 
 
 def read_metadata(directory: str | Path) -> dict[str, Any]:
@@ -180,14 +185,14 @@ def read_metadata(directory: str | Path) -> dict[str, Any]:
     atomic.recover_directory(directory)
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
-        found = metadata["format"]
+        written_as = metadata["format"]
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing, so {directory} is not a whole checkpoint") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is corrupt: {type(error).__name__}: {error}") from error
-    if found != FORMAT:
+    if written_as != FORMAT:
         raise ValueError(
-            f"{path} has format {found!r}, this version of llm_gym reads {FORMAT}; "
+            f"{path} has format {written_as!r}, this version of llm_gym reads {FORMAT}; "
             f"it was written by llm_gym {metadata.get('llm_gym')!r}"
         )
     return metadata
@@ -233,14 +238,24 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _newest(folder: Path) -> Path | None:
+    if (folder / METADATA).is_file():
+        return folder
+    for candidate in (folder, folder / "checkpoints"):
+        checkpoints = _numbered(candidate)
+        if checkpoints:
+            return checkpoints[-1]
+    return None
+
+
 def _numbered(folder: Path) -> list[Path]:
     """The whole checkpoints in `folder`, oldest first."""
-    found = [
+    steps = [
         (int(match[1]), path)
         for path in (folder.iterdir() if folder.is_dir() else ())
         if (match := _NUMBERED.fullmatch(path.name)) and (path / METADATA).is_file()
     ]
-    return [path for _, path in sorted(found)]
+    return [path for _, path in sorted(steps)]
 
 
 def _without_aliases(
@@ -248,13 +263,14 @@ def _without_aliases(
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Leaves out tensors that share memory with an earlier one (tied weights).
 
-    safetensors stores no shared memory; the second result maps each left-out name to its twin.
+    safetensors stores no shared memory; the second result maps each left-out name to its twin. The
+    tensors must still be where the algorithm has them: copies on another device share nothing.
     """
     kept: dict[str, torch.Tensor] = {}
     aliases: dict[str, str] = {}
     seen: dict[tuple[Any, ...], str] = {}
     for name, tensor in tensors.items():
-        place = (tensor.data_ptr(), tensor.dtype, tensor.shape)
+        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         if tensor.numel() and place in seen:
             aliases[name] = seen[place]
         else:

@@ -30,7 +30,8 @@ def collect(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors]:
         algorithm: On-policy, its policy with a `generator` (as `TransformerActorCriticPolicy`).
 
     Returns:
-        JSON-able values, and tensors on the CPU by name.
+        JSON-able values, and tensors by name: the algorithm's own memory, on its own device, so
+        that tied weights can still be told from equal ones.
     """
     optimizer, tensors = _optimizer_state(algorithm)
     tensors |= {f"policy.{name}": value for name, value in algorithm.policy.state_dict().items()}
@@ -56,11 +57,7 @@ def collect(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors]:
         "reference_sha256": _reference_digest(algorithm),
     }
     tensors |= random_tensors
-    return _plain(values), {
-        # A copy: views of one storage (tied weights are handled by the caller) stay apart.
-        name: value.detach().to("cpu").contiguous()
-        for name, value in tensors.items()
-    }
+    return _plain(values), {name: value.detach() for name, value in tensors.items()}
 
 
 def misfit(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensors: Tensors) -> str | None:

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
+from safetensors.torch import load_file
 
 import llm_gym
 from llm_gym.runs import checkpoint as module
 from llm_gym.runs.checkpoint import (
+    has_checkpoint,
     latest_checkpoint,
     load_checkpoint,
     read_metadata,
@@ -128,6 +130,31 @@ def test_model_inside_is_one_that_transformers_loads(saved):
     assert tokenizer.decode(tokenizer("w1 w2")["input_ids"]) == "w1 w2"
     again = tiny_ppo(str(directory / "model")).policy
     torch.testing.assert_close(again.value_head.weight, algorithm.policy.value_head.weight)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[
+                pytest.mark.gpu,
+                pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+            ],
+        ),
+    ],
+)
+def test_tied_weights_are_stored_once(device, tiny_dir, tmp_path):
+    algorithm = tiny_ppo(tiny_dir("gpt2"), device=device)
+    algorithm.learn(ROLLOUT)
+    directory = save_checkpoint(algorithm, tmp_path / "c")
+    head, embedding = "policy.model.lm_head.weight", "policy.model.transformer.wte.weight"
+    assert read_metadata(directory)["shared_tensors"][head] == embedding
+    weights = algorithm.policy.state_dict()
+    stored = [n for n in load_file(directory / "training.safetensors") if n.startswith("policy.")]
+    assert len(stored) == len({value.data_ptr() for value in weights.values()})
+    load_checkpoint(tiny_ppo(tiny_dir("gpt2"), device=device), directory)
 
 
 def test_nothing_in_it_is_pickled(saved):
@@ -271,7 +298,9 @@ def test_half_written_directories_are_never_the_latest(saved):
     (folder / ".step-000000999999.abc.tmp").mkdir()
     with pytest.raises(ValueError, match="there is no checkpoint in"):
         latest_checkpoint(folder)
+    assert not has_checkpoint(folder)
     directory.rename(folder / "step-000000000040")
+    assert has_checkpoint(folder)
     assert latest_checkpoint(folder).name == "step-000000000040"
 
 
