@@ -54,6 +54,7 @@ from stable_baselines3.common.logger import Logger
 import llm_gym
 from llm_gym.files import atomic
 from llm_gym.runs.callbacks import History
+from llm_gym.runs.directory import refuse_existing_run
 from llm_gym.stages.settings import field_help
 
 # ---------------------------------------------------------------------------------- settings
@@ -195,8 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     config = parse_config(argv)
     output = Path(config.output)
-    if (output / "model.zip").exists():
-        raise ValueError(f"{output} already holds a run: choose another --output")
+    refuse_existing_run(output, "choose another --output", shown_by="model.zip")
     atomic.write_json(output / "config.json", asdict(config))
     model = train(config, output)
     save(config, model, output)

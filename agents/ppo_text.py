@@ -57,7 +57,8 @@ from llm_gym.runs.callbacks import (
     ThroughputCallback,
     stop_on_signals,
 )
-from llm_gym.runs.checkpoint import latest_checkpoint, load_checkpoint
+from llm_gym.runs.checkpoint import load_checkpoint
+from llm_gym.runs.directory import RunDirectory
 from llm_gym.runs.evaluation import Evaluation, evaluate
 from llm_gym.stages.names import environment_kwargs, make_vector_env
 from llm_gym.stages.settings import field_help
@@ -227,13 +228,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     config = parse_config(argv)
     quiet_libraries()
-    output = Path(config.output)
-    if not config.resume and (output / "checkpoints").exists():
-        raise ValueError(f"{output} already holds a run: add --resume, or choose another --output")
+    directory = RunDirectory(config.output, asdict(config), settings_name="config.json")
+    output = directory.root
+    checkpoint = directory.resume(config.resume, "add --resume, or choose another --output")
     algorithm = make_algorithm(config, make_env(config))
-    if config.resume:
-        load_checkpoint(algorithm, latest_checkpoint(output))
-    atomic.write_json(output / "config.json", asdict(config))
+    if checkpoint is not None:
+        load_checkpoint(algorithm, checkpoint)
+    directory.write_settings()
     print(f"{config.algorithm} on {config.env}: {config.model}, {config.total_tokens:,} tokens")
 
     can_evaluate = config.prompts is None or config.eval_prompts is not None

@@ -125,7 +125,7 @@ def train_by_ppo(
     import gymnasium as gym
 
     import llm_gym
-    from llm_gym.stages.train import run_ppo
+    from llm_gym.stages.train import run
 
     environment = gym.make_vec(
         "llm_gym/TextGeneration-v0",
@@ -144,10 +144,10 @@ def train_by_ppo(
         device=settings.device,
     )
     tokens = settings.iterations * settings.episodes * settings.max_new_tokens
-    run = run_ppo(algorithm, tokens, output, checkpoint_every=settings.iterations, keep_last=1)
-    if run.stopped:
+    training = run(algorithm, tokens, output, checkpoint_every=settings.iterations, keep_last=1)
+    if training.stopped:
         raise SystemExit("interrupted: there is no result; run the same command again")
-    return algorithm, run.history
+    return algorithm, training.history
 
 
 def compare(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files import atomic
-from llm_gym.stages.train import CHECKPOINTS, SETTINGS, TrainConfig, build_ppo, run_ppo
+from llm_gym.runs.directory import RunDirectory
+from llm_gym.stages.train import TrainConfig, build_ppo, run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,7 +91,7 @@ def demo(
 
     output, console = Path(output), console or Console()
     started = time.perf_counter()
-    resume = _prepare(settings, output)
+    resume = _prepare(RunDirectory(output, asdict(settings)))
     algorithm = build_ppo(settings.training())
     if resume:
         load_checkpoint(algorithm, latest_checkpoint(output))
@@ -109,42 +109,38 @@ def demo(
 
     console.print(f"evaluating {settings.base_model} and {settings.model} on held-out prompts ...")
     before = [held_out(settings.base_model), held_out(settings.model)]
-    run = run_ppo(
+    training = run(
         algorithm,
         settings.total_tokens,
         output,
         checkpoint_every=settings.checkpoint_every,
         keep_last=1,
     )
-    if run.stopped:
+    if training.stopped:
         return None
     stages = [*before, held_out(algorithm)]
     save_model(algorithm, output / "model")
     summary = _summary(settings, stages, algorithm, time.perf_counter() - started)
-    _write_results(output, settings, stages, run.history, summary)
+    _write_results(output, settings, stages, training.history, summary)
     _print_results(console, output, settings, stages, summary)
     return summary
 
 
-def _prepare(settings: DemoConfig, output: Path) -> bool:
+def _prepare(directory: RunDirectory) -> bool:
     """Clears the way, and says whether there is an unfinished demo to go on with."""
-    unfinished = (output / CHECKPOINTS).exists() and not (output / SUMMARY).exists()
-    if unfinished:
-        path = output / SETTINGS
-        saved = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        if saved != asdict(settings):
-            raise ValueError(
-                f"{output} holds an unfinished demo with other settings; finish that one, choose "
-                f"another --output, or delete {output / CHECKPOINTS}"
-            )
+    summary = directory.root / SUMMARY
+    if directory.checkpoints.exists() and not summary.exists():
+        directory.go_on(
+            f"finish that one, choose another --output, or delete {directory.checkpoints}"
+        )
         return True
     # Results of a finished demo: the summary goes first, so that a half-cleared directory is not
     # taken for a finished one.
-    (output / SUMMARY).unlink(missing_ok=True)
-    if (output / CHECKPOINTS).exists():
-        shutil.rmtree(output / CHECKPOINTS)
-    (output / "samples.jsonl").unlink(missing_ok=True)
-    atomic.write_json(output / SETTINGS, asdict(settings))
+    summary.unlink(missing_ok=True)
+    if directory.checkpoints.exists():
+        shutil.rmtree(directory.checkpoints)
+    (directory.root / "samples.jsonl").unlink(missing_ok=True)
+    directory.write_settings()
     return False
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from llm_gym.files import atomic
@@ -136,12 +135,15 @@ def held_out_kwargs(options: argparse.Namespace) -> dict[str, Any]:
 def run_text_agent(
     options: argparse.Namespace,
     make_algorithm: Callable[[argparse.Namespace, VectorEnv], OnPolicyAlgorithm],
+    environment_options: Sequence[str] = (),
 ) -> int:
     """Trains, with curves, samples and checkpoints, and evaluates before and after.
 
     Args:
         options: Options of `text_agent_parser`, with the script's own.
         make_algorithm: The algorithm for these options on this environment.
+        environment_options: Names of the script's own options that are arguments of the environment
+            to train on. Evaluation does without them.
 
     Returns:
         The exit code: 0, or 130 if the run was stopped.
@@ -150,15 +152,14 @@ def run_text_agent(
         ValueError: An option does not fit, or the directory already holds a run.
     """
     from llm_gym.language_models.loading import quiet_libraries
-    from llm_gym.runs.checkpoint import latest_checkpoint, load_checkpoint
+    from llm_gym.runs.checkpoint import load_checkpoint
+    from llm_gym.runs.directory import RunDirectory
     from llm_gym.stages.names import environment_kwargs, make_vector_env
-    from llm_gym.stages.train import run_ppo
+    from llm_gym.stages.train import run
 
     quiet_libraries()
-    output = Path(options.output)
-    checkpoint = latest_checkpoint(output) if options.resume else None
-    if checkpoint is None and (output / "checkpoints").exists():
-        raise ValueError(f"{output} already holds a run: add --resume, or choose another --output")
+    directory = RunDirectory(options.output, vars(options), settings_name="config.json")
+    checkpoint = directory.resume(options.resume, "add --resume, or choose another --output")
     kwargs = environment_kwargs(
         options.env,
         options.model,
@@ -167,30 +168,32 @@ def run_text_agent(
         prompts=options.prompts,
         max_new_tokens=options.max_new_tokens,
         group_size=options.group_size,
+        **{name: getattr(options, name) for name in environment_options},
     )
     algorithm: Any = make_algorithm(options, make_vector_env(options.env, options.num_envs, kwargs))
     if checkpoint is not None:
         load_checkpoint(algorithm, checkpoint)
-    atomic.write_json(output / "config.json", vars(options))
+    directory.write_settings()
     evaluates = options.prompts is None or options.eval_prompts is not None
     before = _evaluate(options, options.model) if evaluates else None
-    run = run_ppo(
+    training = run(
         algorithm,
         options.total_tokens,
-        output,
+        directory.root,
         checkpoint_every=options.checkpoint_every,
         keep_last=2,
     )
-    if run.stopped:
-        print(f"stopped with {run.checkpoint}; add --resume to the command to go on")
+    if training.stopped:
+        print(f"stopped with {training.checkpoint}; add --resume to the command to go on")
         return 130
     if before is not None:
         after = _evaluate(options, algorithm)
-        for name, one in (("before", before), ("after", after)):
-            print(f"{name:<7}{one.mean_score:8.2f}   {one.low:.2f} to {one.high:.2f} (95 %)")
-        found = {"before": before.to_dict(), "after": after.to_dict()}
-        atomic.write_json(output / "evaluation.json", found)
-    print(f"model: {run.checkpoint}/model")
+        for name, evaluation in (("before", before), ("after", after)):
+            interval = f"{evaluation.low:.2f} to {evaluation.high:.2f} (95 %)"
+            print(f"{name:<7}{evaluation.mean_score:8.2f}   {interval}")
+        evaluations = {"before": before.to_dict(), "after": after.to_dict()}
+        atomic.write_json(directory.root / "evaluation.json", evaluations)
+    print(f"model: {training.checkpoint}/model")
     return 0
 
 

@@ -8,20 +8,18 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.files import atomic
+from llm_gym.runs.directory import CHECKPOINTS, SETTINGS, RunDirectory
 
 if TYPE_CHECKING:
     from rich.console import Console
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.logger import Logger
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
     from llm_gym.learning.ppo import PPO
     from llm_gym.runs.callbacks import History
 
-__all__ = ["TrainConfig", "TrainingRun", "load_settings", "run_ppo", "train"]
-
-CHECKPOINTS = "checkpoints"
-SETTINGS = "settings.json"
+__all__ = ["TrainConfig", "TrainingRun", "load_settings", "run", "train"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What `run_ppo` leaves behind.
+    """What `run` leaves behind.
 
     Attributes:
         stopped: Whether it was interrupted before its end.
@@ -116,23 +114,20 @@ def train(
         ValueError: A setting does not fit, or the directory already holds a run and `resume` is
             false.
     """
-    from llm_gym.runs.checkpoint import latest_checkpoint, load_checkpoint
+    from llm_gym.runs.checkpoint import load_checkpoint
 
-    output = Path(output)
-    checkpoint = latest_checkpoint(output) if resume else None
-    if checkpoint is None and (output / CHECKPOINTS).exists():
-        raise ValueError(
-            f"{output} already holds a run; continue it with --resume {output}, or choose another "
-            "--output"
-        )
+    directory = RunDirectory(output, asdict(settings))
+    checkpoint = directory.resume(
+        resume, f"continue it with --resume {output}, or choose another --output"
+    )
     algorithm = build_ppo(settings)
     if checkpoint is not None:
         load_checkpoint(algorithm, checkpoint)
-    atomic.write_json(output / SETTINGS, asdict(settings))
-    return run_ppo(
+    directory.write_settings()
+    return run(
         algorithm,
         settings.total_tokens,
-        output,
+        directory.root,
         checkpoint_every=settings.checkpoint_every,
         keep_last=settings.keep_last,
         console=console,
@@ -183,8 +178,8 @@ def build_ppo(settings: TrainConfig) -> PPO:
     )
 
 
-def run_ppo(
-    algorithm: PPO,
+def run(
+    algorithm: OnPolicyAlgorithm,
     total_tokens: int,
     output: Path,
     *,
@@ -199,7 +194,7 @@ def run_ppo(
     a first Ctrl-C that stops after the iteration with a checkpoint.
 
     Args:
-        algorithm: New, or restored from a checkpoint.
+        algorithm: New, or restored from a checkpoint; its policy a `TransformerActorCriticPolicy`.
         total_tokens: Where to stop, counted from the very beginning of the run.
         output: Directory for all of that.
         checkpoint_every: Iterations between checkpoints.

@@ -56,13 +56,9 @@ def test_script_trains_resumes_and_evaluates(name, arguments, tmp_path):
 
 def test_maskable_script_obeys_its_masks(arguments, tmp_path, capsys):
     script = load("maskable_ppo_text")
-    forbidden = [
-        "--forbidden-token-ids",
-        "4",
-        "5",
-        "--min-new-tokens",
-        "2",
-    ]  # the word that pays is token 4
+    (tmp_path / "run").mkdir()  # a directory by itself is no run
+    # The word that pays is token 4.
+    forbidden = ["--forbidden-token-ids", "4", "5", "--min-new-tokens", "2"]
     assert script.main([*arguments, *forbidden, "--total-tokens", "256"]) == 0
     assert "model: " in capsys.readouterr().out
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
@@ -71,6 +67,8 @@ def test_maskable_script_obeys_its_masks(arguments, tmp_path, capsys):
     ]
     assert means
     assert set(means) == {0.0}
+    with pytest.raises(ValueError, match="already holds a run: add --resume"):
+        script.main([*arguments, *forbidden, "--total-tokens", "256"])
 
 
 def test_mistakes_are_named(arguments):

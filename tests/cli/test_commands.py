@@ -244,7 +244,7 @@ def test_train_does_not_write_over_another_run(run, tiny_dir, prompts, scorer, t
     run(*arguments)
     code, _, err = run(*arguments)
     assert code == 2
-    assert "already holds a run; continue it with --resume" in err
+    assert "already holds a run: continue it with --resume" in err
 
 
 def test_resuming_names_a_damaged_file(run, tiny_dir, prompts, scorer, tmp_path):

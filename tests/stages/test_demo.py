@@ -88,16 +88,15 @@ def test_interrupted_demo_goes_on_to_the_same_result(settings, tmp_path, monkeyp
     whole = demo(settings, tmp_path / "whole", console=console)
 
     def stop_early(algorithm, total, *args, **kwargs):
-        run = run_ppo(algorithm, 4 * 6, *args, **kwargs)
-        return replace(run, stopped=True)
+        return replace(run(algorithm, 4 * 6, *args, **kwargs), stopped=True)
 
-    run_ppo = module.run_ppo
-    monkeypatch.setattr(module, "run_ppo", stop_early)
+    run = module.run
+    monkeypatch.setattr(module, "run", stop_early)
     assert demo(settings, tmp_path / "parts", console=console) is None
     assert not (tmp_path / "parts" / "summary.json").exists()
-    with pytest.raises(ValueError, match="unfinished demo with other settings"):
+    with pytest.raises(ValueError, match=r"with other settings: seed=5 \(there: 1\); finish that"):
         demo(replace(settings, seed=5), tmp_path / "parts", console=console)
-    monkeypatch.setattr(module, "run_ppo", run_ppo)
+    monkeypatch.setattr(module, "run", run)
     resumed = demo(settings, tmp_path / "parts", console=console)
     for key in ("score_before", "score_after", "perplexity_ratio", "kl", "tokens"):
         assert resumed[key] == whole[key], key

@@ -261,13 +261,13 @@ def test_ctrl_c_in_ppo_ends_with_a_checkpoint(whole, tmp_path, monkeypatch):
     for path in (output / "summary.json", output / "stages" / "5-ppo.json"):
         path.unlink()
     shutil.rmtree(output / "ppo")
-    real = optimising.run_ppo
+    real = optimising.run
 
     def stop_early(algorithm, total, *args, **kwargs):
         return replace(real(algorithm, total // 3, *args, **kwargs), stopped=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(optimising, "run_ppo", stop_early)
+        patch.setattr(optimising, "run", stop_early)
         stopped = walk(TINY, output)
     assert stopped.summary is None
     assert not stopped.label_command

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from llm_gym.files import atomic
+from llm_gym.runs.directory import read_object, refuse_another_run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -62,18 +63,12 @@ class Progress:
     def _load(self) -> None:
         advice = f"finish that run with its own settings, or delete {self.directory}"
         try:
-            record = json.loads((self.directory / RECORD).read_text(encoding="utf-8"))
+            record = read_object(self.directory / RECORD)
             tensors = load_file(self.directory / TENSORS)
             saved, step, statistics = record["settings"], record["step"], record["statistics"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ValueError(f"{self.directory} is corrupt ({error}); delete it") from error
-        ours = json.loads(json.dumps(self.settings))
-        different = sorted(k for k in {*saved, *ours} if saved.get(k) != ours.get(k))
-        if different:
-            raise ValueError(
-                f"{self.directory} holds an unfinished run that differs in "
-                f"{', '.join(different)}; {advice}"
-            )
+        refuse_another_run(self.directory, saved, self.settings, advice)
         self.step, self.statistics, self.tensors = step, statistics, tensors
 
     def save(

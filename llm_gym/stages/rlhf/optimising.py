@@ -6,8 +6,9 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.runs.directory import CHECKPOINTS
 from llm_gym.stages.rlhf.measuring import answer_held_out, held_out_env
-from llm_gym.stages.train import CHECKPOINTS, build_ppo, run_ppo
+from llm_gym.stages.train import build_ppo, run
 
 if TYPE_CHECKING:
     from llm_gym.feedback.diagnostics import OveroptimisationAlarm
@@ -40,7 +41,7 @@ def optimise(settings: RLHFConfig, places: Places, *, quiet: bool = False) -> di
         load_checkpoint(algorithm, latest_checkpoint(places.ppo))
     else:
         (places.ppo / "samples.jsonl").unlink(missing_ok=True)
-    run = run_ppo(
+    training_run = run(
         algorithm,
         settings.total_tokens,
         places.ppo,
@@ -49,7 +50,7 @@ def optimise(settings: RLHFConfig, places: Places, *, quiet: bool = False) -> di
         console=Console(file=io.StringIO()) if quiet else None,
         callbacks=[_watch(settings, places)],
     )
-    if run.stopped:
+    if training_run.stopped:
         return None
     save_model(algorithm, places.model)
     found, answers = answer_held_out(settings, places, "ppo", algorithm)

@@ -160,9 +160,9 @@ def test_an_unfinished_run_is_not_continued_with_other_settings_or_data(
         with pytest.raises(Stop):
             train_dpo(rows(), tmp_path / "m", config(tiny_dir(), checkpoint_every=2), quiet=True)
     for change, name in (({"beta": 0.3}, "beta"), ({"model": tiny_dir(seed=5)}, "model")):
-        with pytest.raises(ValueError, match=f"differs in .*{name}.*or delete"):
+        with pytest.raises(ValueError, match=f"with other settings: .*{name}=.*or delete"):
             train_dpo(rows(), tmp_path / "m", config(tiny_dir(), **change), quiet=True)
-    with pytest.raises(ValueError, match="differs in preferences"):
+    with pytest.raises(ValueError, match="with other settings: preferences="):
         train_dpo(rows(seed=2), tmp_path / "m", config(tiny_dir()), quiet=True)
     (tmp_path / "m-unfinished" / "progress.safetensors").write_bytes(b"x")
     with pytest.raises(ValueError, match="m-unfinished is corrupt"):

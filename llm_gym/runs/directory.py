@@ -1,0 +1,291 @@
+"""The directory of a run: whether a call begins one, goes on with one, or is refused.
+
+A run writes its settings into its directory, and is held against them when it is called again. Some
+runs are told to go on (`resume`); others go on by themselves when the same call is made again
+(`go_on`). What a run of several steps has finished is recorded step by step: a step is finished
+when its record is there, and the record is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llm_gym.files import atomic
+
+__all__ = [
+    "CHECKPOINTS",
+    "SETTINGS",
+    "Record",
+    "RunDirectory",
+    "digests_of",
+    "read_object",
+    "refuse_another_run",
+    "refuse_existing_run",
+]
+
+SETTINGS = "settings.json"
+CHECKPOINTS = "checkpoints"
+
+
+class Record(NamedTuple):
+    """A finished step of a run.
+
+    Attributes:
+        stage: Name of the step.
+        fingerprint: Fingerprint of the run's settings and files; the same in all records of a run.
+        figures: What was measured, JSON-able.
+        seconds: Wall-clock time since the step was last begun.
+    """
+
+    stage: str
+    fingerprint: str
+    figures: dict[str, Any]
+    seconds: float
+
+
+class RunDirectory:
+    """Where one run keeps what it makes. Nothing is written before a method that says so.
+
+    Args:
+        root: The directory.
+        settings: What the run was asked to do, JSON-able.
+        files: SHA-256 of the files that the run was given, by the setting that names them (see
+            `digests_of`); None for a run whose files are not watched.
+        free: Settings that may change from call to call, because nothing is done again for them.
+        steps: Names of the steps that are recorded, in their order.
+        settings_name: Name of the file of the settings.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        settings: Mapping[str, Any],
+        *,
+        files: Mapping[str, str] | None = None,
+        free: Collection[str] = (),
+        steps: Sequence[str] = (),
+        settings_name: str = SETTINGS,
+    ) -> None:
+        self.root = Path(root)
+        self.settings = settings
+        self.files = files
+        self.free = free
+        self.steps = steps
+        self.settings_path = self.root / settings_name
+        self.checkpoints = self.root / CHECKPOINTS
+        self._records: dict[str, Record] = {}
+
+    # ------------------------------------------------------------------ new, resumed or refused
+
+    def resume(self, wanted: bool, advice: str) -> Path | None:
+        """Finds the checkpoint to go on from, for a run that is told whether to.
+
+        Args:
+            wanted: Whether it shall go on.
+            advice: What to do if the directory holds a run already.
+
+        Returns:
+            The newest checkpoint; None for a new run.
+
+        Raises:
+            ValueError: A new run, and the directory already holds one; or there is no checkpoint.
+        """
+        from llm_gym.runs.checkpoint import latest_checkpoint
+
+        if wanted:
+            return latest_checkpoint(self.root)
+        refuse_existing_run(self.root, advice)
+        return None
+
+    def go_on(self, advice: str) -> None:
+        """Holds the settings against those of the run that is there.
+
+        Args:
+            advice: What to do if they are others.
+
+        Raises:
+            ValueError: The directory holds a run with other settings, or one whose files have
+                changed since it began; or its settings cannot be read.
+        """
+        self._refuse_another(read_object(self.settings_path), advice)
+
+    def begin(self, advice: str) -> None:
+        """Begins the run, or goes on with it if it is there.
+
+        Args:
+            advice: What to do if there is another.
+
+        Raises:
+            ValueError: See `go_on`; or the directory holds something that is no such run.
+        """
+        if self.settings_path.exists():
+            saved = read_object(self.settings_path)
+            self._refuse_another(saved, advice)
+            if saved == self._content:
+                return
+        elif self.root.exists() and any(not p.name.startswith(".") for p in self.root.iterdir()):
+            # A hidden file is what a kill left of the settings while they were written.
+            raise ValueError(
+                f"{self.root} is not empty and holds no run (it has no {self.settings_path.name}); "
+                "choose another output"
+            )
+        self.write_settings()
+
+    def write_settings(self) -> None:
+        """Writes the settings, and with them the digests of the files if they are watched."""
+        atomic.write_json(self.settings_path, self._content)
+
+    @property
+    def _content(self) -> dict[str, Any]:
+        """What the file of the settings holds."""
+        settings = dict(self.settings)
+        return settings if self.files is None else {"settings": settings, "files": self.files}
+
+    def _refuse_another(self, saved: dict[str, Any], advice: str) -> None:
+        settings = saved if self.files is None else saved.get("settings", {})
+        refuse_another_run(self.root, settings, self.settings, advice, free=self.free)
+        for name, digest in (self.files or {}).items():
+            if saved.get("files", {}).get(name) != digest:
+                raise ValueError(
+                    f"the file of {name}={self.settings[name]!r} has changed since the run in "
+                    f"{self.root} began; restore it or choose another output"
+                )
+
+    # ------------------------------------------------------------------ finished steps
+
+    def record_path(self, step: str) -> Path:
+        """The file of a step's record."""
+        return self.root / "stages" / f"{self.steps.index(step) + 1}-{step}.json"
+
+    def record(self, step: str) -> Record | None:
+        """Reads the record of a step, once; None if the step is not finished.
+
+        Raises:
+            ValueError: The record is damaged, or belongs to other settings.
+        """
+        path = self.record_path(step)
+        if step not in self._records and path.exists():
+            self._records[step] = self._read_record(path)
+        return self._records.get(step)
+
+    def finish(self, step: str, figures: dict[str, Any], seconds: float) -> Record:
+        """Writes the record of a step, which is finished by that.
+
+        Args:
+            step: Name of the step.
+            figures: What was measured, JSON-able.
+            seconds: Wall-clock time that it took.
+        """
+        record = Record(step, self.fingerprint, figures, seconds)
+        atomic.write_json(self.record_path(step), record._asdict())
+        self._records[step] = record
+        return record
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that the records depend on."""
+        fixed = {name: value for name, value in self.settings.items() if name not in self.free}
+        content = {"settings": fixed, "files": self.files}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _read_record(self, path: Path) -> Record:
+        try:
+            record = Record(**read_object(path))
+        except TypeError as error:
+            raise ValueError(f"{path} is no record of a stage: {error}") from error
+        if record.fingerprint != self.fingerprint:
+            raise ValueError(
+                f"{path} was written by a run with other settings than {self.settings_path.name} "
+                "has; delete it to do the stage again, or restore the settings"
+            )
+        return record
+
+
+def refuse_existing_run(root: str | Path, advice: str, *, shown_by: str = CHECKPOINTS) -> None:
+    """Keeps a new run out of the directory of another.
+
+    Args:
+        root: The directory.
+        advice: What to do instead.
+        shown_by: Name of the file or directory that every such run leaves.
+
+    Raises:
+        ValueError: The directory holds a run.
+    """
+    if (Path(root) / shown_by).exists():
+        raise ValueError(f"{root} already holds a run: {advice}")
+
+
+def refuse_another_run(
+    root: Path,
+    saved: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    advice: str,
+    *,
+    free: Collection[str] = (),
+) -> None:
+    """Keeps a run from going on with what was begun with other settings.
+
+    Args:
+        root: The directory, for the message.
+        saved: Settings that were written there, as JSON gives them back.
+        settings: Settings of the call, JSON-able.
+        advice: What to do instead.
+        free: Names of settings that may differ.
+
+    Raises:
+        ValueError: They differ; the message has both values of each.
+    """
+    settings = json.loads(json.dumps(settings))
+    different = [
+        name
+        for name in {**settings, **saved}
+        if name not in free and saved.get(name) != settings.get(name)
+    ]
+    if different:
+        named = ", ".join(
+            f"{name}={settings.get(name)!r} (there: {saved.get(name)!r})" for name in different
+        )
+        raise ValueError(f"{root} holds a run with other settings: {named}; {advice}")
+
+
+def digests_of(paths: Mapping[str, str | None]) -> dict[str, str]:
+    """Fingerprints of the files that a run is given.
+
+    Args:
+        paths: Paths by the setting that names them; None is left out.
+
+    Returns:
+        SHA-256 by setting.
+
+    Raises:
+        FileNotFoundError: A file is not there.
+    """
+    digests = {}
+    for name, path in paths.items():
+        if path is None:
+            continue
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{name}={path!r}: there is no such file")
+        digests[name] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return digests
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        ValueError: The file is missing, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no JSON object")
+    return content
