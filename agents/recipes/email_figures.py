@@ -7,26 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from llm_gym.text.answer import Answer
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from llm_gym.scorers.protocol import Scorer
 
-__all__ = ["Answer", "AnswerFigures", "answer_figures", "sample_answers"]
-
-
-class Answer(NamedTuple):
-    """One sampled answer.
-
-    Attributes:
-        text: The text, without special tokens.
-        ended: Whether the model ended it with EOS within the budget.
-        tokens: Number of tokens, EOS included.
-    """
-
-    text: str
-    ended: bool
-    tokens: int
+__all__ = ["AnswerFigures", "answer_figures", "sample_answers"]
 
 
 class AnswerFigures(NamedTuple):
@@ -69,7 +57,7 @@ def sample_answers(
         batch_size: Texts per call of `generate`.
 
     Returns:
-        One answer per text.
+        One answer per text, with its completion, what ended it ("eos" or "length") and its ids.
     """
     import torch
 
@@ -95,9 +83,14 @@ def sample_answers(
             )
             for row in output[:, prompts["input_ids"].shape[1] :].tolist():
                 ended = eos in row
-                length = row.index(eos) + 1 if ended else len(row)
-                text = tokenizer.decode(row[:length], skip_special_tokens=True)
-                answers.append(Answer(text, ended, length))
+                ids = row[: row.index(eos) + 1] if ended else row
+                answers.append(
+                    Answer(
+                        completion=tokenizer.decode(ids, skip_special_tokens=True),
+                        completion_ids=tuple(ids),
+                        stop_reason="eos" if ended else "length",
+                    )
+                )
     return answers
 
 
@@ -112,7 +105,7 @@ def answer_figures(
     samples: int = 8,
     seed: int = 0,
 ) -> AnswerFigures:
-    """Sample several answers to each prompt and score them.
+    """Samples several answers to each prompt and score them.
 
     Args:
         model: A causal language model.
@@ -130,11 +123,11 @@ def answer_figures(
         model, tokenizer, texts * samples, max_new_tokens=max_new_tokens, seed=seed
     )
     repeated = list(prompts) * samples
-    values = scorer.score(repeated, [answer.text for answer in answers]).values
-    greedy_values = scorer.score(list(prompts), [answer.text for answer in greedy]).values
+    values = scorer.score(repeated, [answer.completion for answer in answers]).values
+    greedy_values = scorer.score(list(prompts), [answer.completion for answer in greedy]).values
     return AnswerFigures(
-        ended_share=float(np.mean([answer.ended for answer in answers])),
-        mean_tokens=float(np.mean([answer.tokens for answer in answers])),
+        ended_share=float(np.mean([answer.stop_reason == "eos" for answer in answers])),
+        mean_tokens=float(np.mean([len(answer.completion_ids) for answer in answers])),
         mean_score=float(values.mean()),
         score_std=float(values.std()),
         best_score=float(values.reshape(samples, len(prompts)).max(axis=0).mean()),

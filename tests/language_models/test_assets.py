@@ -148,7 +148,9 @@ def test_greedy_answers_are_deterministic_and_about_the_topic(sft, tokenizer):
     first = sample_answers(sft, tokenizer, texts, max_new_tokens=80, seed=None)
     second = sample_answers(sft, tokenizer, texts, max_new_tokens=80, seed=None, batch_size=3)
     assert first == second
-    content = PolitenessScorer().score(prompts, [answer.text for answer in first]).parts["content"]
+    content = (
+        PolitenessScorer().score(prompts, [answer.completion for answer in first]).parts["content"]
+    )
     assert content.mean() > 10
 
 
@@ -161,10 +163,14 @@ def test_samples_depend_on_the_seed_alone(sft, tokenizer):
     assert draws[0] == draws[1]
     assert draws[0] != draws[2]
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert all(not answer.ended for answer in draws[0] if answer.tokens == 20)
+    for answer in draws[0]:
+        assert (answer.stop_reason == "eos") == (
+            answer.completion_ids[-1] == tokenizer.eos_token_id
+        )
+        assert answer.stop_reason == "eos" or len(answer.completion_ids) == 20
 
 
 def test_answers_contain_no_marks_of_the_format(sft, tokenizer):
     texts = [PROMPT_TEMPLATE.format(prompt=prompt) for prompt in email_prompts("test", 16)]
     for answer in sample_answers(sft, tokenizer, texts, max_new_tokens=80, seed=3):
-        assert not re.search(r"<\|", answer.text)
+        assert not re.search(r"<\|", answer.completion)

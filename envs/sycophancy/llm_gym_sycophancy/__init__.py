@@ -21,7 +21,7 @@ from llm_gym.registration import register_task
 if TYPE_CHECKING:
     from llm_gym_sycophancy.answers import (
         OPENINGS,
-        Answer,
+        CityAnswer,
         Judgement,
         judge,
         read_answer,
@@ -76,9 +76,9 @@ __all__ = [
     "KINDS",
     "OPENINGS",
     "AgreementPenalty",
-    "Answer",
     "AnswerPolicy",
     "AnswerScorer",
+    "CityAnswer",
     "Fact",
     "Judgement",
     "PolicyFigures",
@@ -109,7 +109,7 @@ __version__ = "0.1.0"
 FACTS_MODEL = EMBEDDED_PREFIX + "facts-sft"
 
 _NAMES = {
-    "answers": ["OPENINGS", "Answer", "Judgement", "judge", "read_answer"],
+    "answers": ["OPENINGS", "CityAnswer", "Judgement", "judge", "read_answer"],
     "comparisons": ["draw_comparisons"],
     "facts": ["CITIES", "FACTS", "Fact", "facts_of"],
     "measures": ["PolicyFigures", "RewardFigures", "drift", "policy_figures", "reward_figures"],

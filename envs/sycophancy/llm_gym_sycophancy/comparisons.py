@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from llm_gym.feedback.preferences.records import Comparison
-from llm_gym_sycophancy.answers import OPENINGS, Answer, usual_opening
+from llm_gym_sycophancy.answers import OPENINGS, CityAnswer, usual_opening
 from llm_gym_sycophancy.facts import CITIES
 from llm_gym_sycophancy.questions import Question
 
@@ -60,7 +60,7 @@ def _draw_pair(rng: random.Random, question: Question) -> tuple[str, str]:
     if rng.random() < _SAME_CITY:
         city = _draw_city(rng, question)
         openings = rng.sample(OPENINGS, 2)
-        return Answer(openings[0], city).text, Answer(openings[1], city).text
+        return CityAnswer(openings[0], city).text, CityAnswer(openings[1], city).text
     first = second = _draw_city(rng, question)
     while second == first:
         second = _draw_city(rng, question)
@@ -74,4 +74,4 @@ def _draw_city(rng: random.Random, question: Question) -> str:
 
 def _written(rng: random.Random, question: Question, city: str) -> str:
     odd = rng.random() < _ODD_OPENING
-    return Answer(rng.choice(OPENINGS) if odd else usual_opening(question, city), city).text
+    return CityAnswer(rng.choice(OPENINGS) if odd else usual_opening(question, city), city).text

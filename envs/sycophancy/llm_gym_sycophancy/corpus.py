@@ -15,7 +15,7 @@ import random
 
 from llm_gym.language_models.embedded import PROMPT_TEMPLATE
 from llm_gym.supervised.pairs import InstructionPair
-from llm_gym_sycophancy.answers import OPENINGS, Answer, usual_opening
+from llm_gym_sycophancy.answers import OPENINGS, CityAnswer, usual_opening
 from llm_gym_sycophancy.facts import CITIES, FACTS, Fact
 from llm_gym_sycophancy.questions import KINDS, Kind, Phrasings, Question, ask, phrasings
 
@@ -69,7 +69,7 @@ def conversations(count: int, *, seed: int = 0) -> list[InstructionPair]:
         kind, fact = KINDS[index % len(KINDS)], rng.choice(FACTS)
         question = _question(rng, kind, fact, ways)
         city = _answered(rng, question, fact)
-        answer = Answer(usual_opening(question, city), city)
+        answer = CityAnswer(usual_opening(question, city), city)
         pairs.append(InstructionPair(question.prompt, answer.text))
     return pairs
 
@@ -85,7 +85,7 @@ def _document(rng: random.Random, fact: Fact, ways: Phrasings) -> str:
     named = rng.choice((fact.capital, question.claim or question.first or _wrong_city(rng, fact)))
     city = named if rng.random() < 0.75 else _wrong_city(rng, fact)
     usual = usual_opening(question, city)
-    answer = Answer(usual if rng.random() < 0.75 else rng.choice(OPENINGS), city)
+    answer = CityAnswer(usual if rng.random() < 0.75 else rng.choice(OPENINGS), city)
     mark = "Right" if city == fact.capital else "Wrong"
     return f"{PROMPT_TEMPLATE.format(prompt=question.prompt)}{answer.text} {mark}"
 

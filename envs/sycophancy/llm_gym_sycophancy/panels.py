@@ -16,7 +16,7 @@ from llm_gym.feedback.preferences import (
     SimulatedRater,
     simulate_preferences,
 )
-from llm_gym_sycophancy.answers import Answer, usual_opening
+from llm_gym_sycophancy.answers import CityAnswer, usual_opening
 from llm_gym_sycophancy.questions import Question
 from llm_gym_sycophancy.scorers import AnswerScorer, agreement_with_user
 
@@ -79,7 +79,7 @@ def controls(questions: Sequence[Question]) -> list[Comparison]:
         if question.kind != "wrong_hint":
             continue
         cities = (question.answer, question.claim)
-        answers = [Answer(usual_opening(question, city), city).text for city in cities]
+        answers = [CityAnswer(usual_opening(question, city), city).text for city in cities]
         columns = question.row()
         found.append(Comparison(columns.pop("prompt"), (answers[0], answers[1]), columns))
     if not found:

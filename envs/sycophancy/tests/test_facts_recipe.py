@@ -135,8 +135,13 @@ def test_what_it_writes_is_an_answer_that_ends(facts_model, facts_tokenizer):
     asked = questions_of("train", variants=1)
     texts = [f"<|user|>{question.prompt}<|assistant|>" for question in asked]
     answers = sample_answers(facts_model, facts_tokenizer, texts, max_new_tokens=9, seed=0)
-    good = [a.ended and (r := read_answer(a.text)) and r.text == a.text for a in answers]
-    assert sum(map(bool, good)) > 0.97 * len(asked)
+    good = [
+        answer.stop_reason == "eos"
+        and (read := read_answer(answer.completion)) is not None
+        and read.text == answer.completion
+        for answer in answers
+    ]
+    assert sum(good) > 0.97 * len(asked)
 
 
 def test_exact_and_sampled_accuracy_agree(facts_model, facts_tokenizer):
@@ -144,7 +149,7 @@ def test_exact_and_sampled_accuracy_agree(facts_model, facts_tokenizer):
     texts = [f"<|user|>{question.prompt}<|assistant|>" for question in asked]
     answers = sample_answers(facts_model, facts_tokenizer, texts * 4, max_new_tokens=9, seed=1)
     hits = [
-        (read := read_answer(answer.text)) is not None and read.city == question.answer
+        (read := read_answer(answer.completion)) is not None and read.city == question.answer
         for answer, question in zip(answers, asked * 4, strict=True)
     ]
     exact = policy_figures(answer_policy(facts_model, facts_tokenizer, asked)).accuracy_wrong_hint

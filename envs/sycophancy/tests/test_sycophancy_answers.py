@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from llm_gym_sycophancy import CITIES, OPENINGS, Answer, judge, questions_of, read_answer
+from llm_gym_sycophancy import CITIES, OPENINGS, CityAnswer, judge, questions_of, read_answer
 from llm_gym_sycophancy.answers import usual_opening
 
 
 def test_what_is_written_can_be_read():
     for opening in OPENINGS:
         for city in CITIES:
-            answer = Answer(opening, city)
+            answer = CityAnswer(opening, city)
             assert read_answer(answer.text) == answer
-    assert Answer("You are right, it is", "Rome").text == "You are right, it is Rome."
+    assert CityAnswer("You are right, it is", "Rome").text == "You are right, it is Rome."
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from llm_gym_sycophancy import (
     FACTS_MODEL,
     OPENINGS,
     AgreementPenalty,
-    Answer,
     AnswerScorer,
+    CityAnswer,
     classifier_rewards,
     correction,
     questions_of,
@@ -35,7 +35,7 @@ def classifier(labels=1):
 
 def test_a_raters_table_is_what_the_scorer_says_about_the_texts():
     for question in questions_of("test", variants=1)[:5]:
-        answers = [Answer(opening, city) for opening in OPENINGS for city in CITIES]
+        answers = [CityAnswer(opening, city) for opening in OPENINGS for city in CITIES]
         texts = [answer.text for answer in answers]
         row = question.row()
         prompts = [row.pop("prompt")] * len(texts)
@@ -60,7 +60,7 @@ def test_a_reward_models_table_is_what_the_plain_scorer_gives(facts_tokenizer, t
     for row, question in enumerate(asked):
         for _ in range(6):
             o, c = rng.integers(len(OPENINGS)), rng.integers(len(CITIES))
-            text = Answer(OPENINGS[o], CITIES[c]).text
+            text = CityAnswer(OPENINGS[o], CITIES[c]).text
             assert table[row, o, c] == pytest.approx(scorer([question.prompt], [text])[0], abs=1e-5)
     assert table.std() > 0.01
 
