@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from llm_gym.files.charts import Series, line_chart, scatter_chart
-from llm_gym.files.page import Answer, Chapter, Comparison, Figure, Report, render, write_report
+from llm_gym.files.page import (
+    Chapter,
+    Comparison,
+    Figure,
+    Report,
+    ShownAnswer,
+    render,
+    write_report,
+)
 from llm_gym.files.provenance import commit, machine, versions
 
 __all__ = [
-    "Answer",
     "Chapter",
     "Comparison",
     "Figure",
     "Report",
     "Series",
+    "ShownAnswer",
     "commit",
     "line_chart",
     "machine",

@@ -10,7 +10,7 @@ from llm_gym.files import atomic
 from llm_gym.files.style import STYLE
 from llm_gym.files.untrusted import as_html, printable
 
-__all__ = ["Answer", "Chapter", "Comparison", "Figure", "Report", "render", "write_report"]
+__all__ = ["Chapter", "Comparison", "Figure", "Report", "ShownAnswer", "render", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ShownAnswer:
     """What one model wrote, its score (None: not scored), and a line about it."""
 
     text: str
@@ -42,7 +42,7 @@ class Comparison:
     """The answers of several models to one prompt, in the order of `Report.models`."""
 
     prompt: str
-    answers: tuple[Answer, ...]
+    answers: tuple[ShownAnswer, ...]
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _score(score: float | None, score_range: tuple[float, float]) -> str:
     )
 
 
-def _note(answer: Answer) -> str:
+def _note(answer: ShownAnswer) -> str:
     return f'<p class="small">{as_html(answer.note)}</p>' if answer.note else ""
 
 

@@ -55,7 +55,7 @@ def load_causal_lm(
             f"{_listing(Path(source))}. Save the model with model.save_pretrained(directory)."
         )
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=torch.float32 if dtype is None else dtype,
             use_safetensors=True,
@@ -68,7 +68,7 @@ def load_causal_lm(
         ) from error
     except (OSError, ValueError, RuntimeError) as error:
         raise _explained("language model", name_or_path, source, error) from error
-    absent = sorted(found["missing_keys"])
+    absent = sorted(info["missing_keys"])
     if absent:
         raise ValueError(
             f"the weights of {str(name_or_path)!r} are incomplete: {len(absent)} tensors are "

@@ -196,7 +196,7 @@ def _write_results(
 def _report(
     settings: DemoConfig, stages: list[Evaluation], history: History, summary: dict[str, Any]
 ) -> Any:
-    from llm_gym.files import Answer, Comparison, Figure, Report
+    from llm_gym.files import Comparison, Figure, Report, ShownAnswer
     from llm_gym.files.page import duration
 
     before, after = stages[1], stages[2]
@@ -221,7 +221,9 @@ def _report(
         charts=_charts(before, history),
         models=STAGES,
         comparisons=[
-            Comparison(rows[0].prompt, tuple(Answer(row.completion, row.score) for row in rows))
+            Comparison(
+                rows[0].prompt, tuple(ShownAnswer(row.completion, row.score) for row in rows)
+            )
             for rows in _shown(stages, settings.shown_prompts)
         ],
         sections={

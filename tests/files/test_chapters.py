@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from llm_gym.files import Answer, Chapter, Comparison, Report, Series, render, scatter_chart
+from llm_gym.files import Chapter, Comparison, Report, Series, ShownAnswer, render, scatter_chart
 
 
 def points(chart):
@@ -61,7 +61,7 @@ def test_chapters_stand_between_figures_and_answers_and_are_escaped():
             summary="s",
             chapters=[Chapter("<b>1</b>", "a & b", {"<i>": "<u>"}, ["<figure>chart</figure>"])],
             models=("m",),
-            comparisons=[Comparison("the prompt", (Answer("text", 1.0, "<em>note</em>"),))],
+            comparisons=[Comparison("the prompt", (ShownAnswer("text", 1.0, "<em>note</em>"),))],
         )
     )
     for text in ("&lt;b&gt;1&lt;/b&gt;", "a &amp; b", "&lt;i&gt;", "&lt;u&gt;", "&lt;em&gt;note"):

@@ -6,11 +6,11 @@ from html.parser import HTMLParser
 import pytest
 
 from llm_gym.files import (
-    Answer,
     Comparison,
     Figure,
     Report,
     Series,
+    ShownAnswer,
     line_chart,
     render,
     write_report,
@@ -53,7 +53,7 @@ def report(text="plain"):
         figures=[Figure(text, text, text)],
         charts=[line_chart([Series(text, [0, 1], [1, 2])], title=text, x_label=text, y_label=text)],
         models=(text, "b"),
-        comparisons=[Comparison(text, (Answer(text, 12.34), Answer("", None)))],
+        comparisons=[Comparison(text, (ShownAnswer(text, 12.34), ShownAnswer("", None)))],
         sections={text: {text: text}},
     )
 
@@ -78,7 +78,7 @@ def test_scores_are_shown_with_a_bar_in_the_range():
     assert "12.3" in page
     assert "width:12%" in page
     shown = render(
-        Report("t", "s", models=("m",), comparisons=[Comparison("p", (Answer("a", 250.0),))])
+        Report("t", "s", models=("m",), comparisons=[Comparison("p", (ShownAnswer("a", 250.0),))])
     )
     assert "width:100%" in shown
 
@@ -93,7 +93,7 @@ def test_light_and_dark_use_the_same_variables():
 
 def test_a_comparison_needs_an_answer_of_each_model():
     with pytest.raises(ValueError, match="1 answers, but there are 2 models"):
-        Report("t", "s", models=("a", "b"), comparisons=[Comparison("p", (Answer("x"),))])
+        Report("t", "s", models=("a", "b"), comparisons=[Comparison("p", (ShownAnswer("x"),))])
 
 
 def test_written_file_is_the_page(tmp_path):

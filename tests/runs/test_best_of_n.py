@@ -58,9 +58,9 @@ def test_answers_have_the_exact_distribution_ties_included(world, sampled):
     _, probabilities, scores = world
     [exact] = best_of_n(probabilities, scores, N)
     tokens = [row.completion_ids[0] for row in sampled.best.rows]
-    found = np.bincount(tokens, minlength=32) / REPEATS
+    frequencies = np.bincount(tokens, minlength=32) / REPEATS
     deviation = np.sqrt(exact.probabilities * (1 - exact.probabilities) / REPEATS)
-    assert (np.abs(found - exact.probabilities) < 4.5 * deviation + 1e-9).all()
+    assert (np.abs(frequencies - exact.probabilities) < 4.5 * deviation + 1e-9).all()
 
 
 def test_bound_is_that_of_theory_and_holds(world, sampled):
@@ -70,21 +70,21 @@ def test_bound_is_that_of_theory_and_holds(world, sampled):
 
 def test_every_prompt_gets_n_answers_and_keeps_its_best(world):
     prompts = ["w1", "w2 w3", "w4"]
-    found = sample_best_of_n(world[0], task(world[0], prompts), 5, num_envs=4)
-    assert [row.prompt for row in found.best.rows] == prompts
-    assert found.scores.shape == (3, 5)
-    for best, rows in zip(found.best.rows, found.candidates, strict=True):
+    result = sample_best_of_n(world[0], task(world[0], prompts), 5, num_envs=4)
+    assert [row.prompt for row in result.best.rows] == prompts
+    assert result.scores.shape == (3, 5)
+    for best, rows in zip(result.best.rows, result.candidates, strict=True):
         assert best in rows
         assert best.score == max(row.score for row in rows)
         assert {row.prompt for row in rows} == {best.prompt}
-    json.dumps(found.to_dict(), allow_nan=False)
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 def test_one_answer_is_plain_sampling(world):
     env = task(world[0], ["w3"] * 50)
-    one, plain = sample_best_of_n(world[0], env, 1, seed=3), evaluate(world[0], env, seed=3)
-    assert one.best.rows == plain.rows
-    assert one.kl_bound == 0.0
+    single, plain = sample_best_of_n(world[0], env, 1, seed=3), evaluate(world[0], env, seed=3)
+    assert single.best.rows == plain.rows
+    assert single.kl_bound == 0.0
 
 
 def test_max_prompts_and_wrong_values(world):

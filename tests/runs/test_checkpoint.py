@@ -63,8 +63,8 @@ def everything(algorithm):
     return state, values
 
 
-def assert_same(one, other):
-    (tensors, values), (other_tensors, other_values) = everything(one), everything(other)
+def assert_same(first, second):
+    (tensors, values), (other_tensors, other_values) = everything(first), everything(second)
     assert tensors.keys() == other_tensors.keys()
     different = [k for k in tensors if not torch.equal(tensors[k], other_tensors[k])]
     assert different == []
@@ -92,8 +92,8 @@ def test_saving_does_not_disturb_training(tiny_dir, tmp_path):
     plain.learn(N)
     saving.learn(N)
     save_checkpoint(saving, tmp_path / "c")
-    for one in (plain, saving):
-        one.learn(N, reset_num_timesteps=False)
+    for algorithm in (plain, saving):
+        algorithm.learn(N, reset_num_timesteps=False)
     assert_same(saving, plain)
 
 

@@ -26,10 +26,10 @@ def task(model, **overrides):
 
 @pytest.mark.parametrize("num_envs", [1, 2, 5, 8])
 def test_every_prompt_is_answered_exactly_once_whatever_the_batch(num_envs, tiny_dir):
-    found = evaluate(tiny_dir(), task(tiny_dir()), num_envs=num_envs)
-    assert [row.prompt for row in found.rows] == PROMPTS
-    assert [row.prompt_index for row in found.rows] == list(range(len(PROMPTS)))
-    for row in found.rows:
+    evaluation = evaluate(tiny_dir(), task(tiny_dir()), num_envs=num_envs)
+    assert [row.prompt for row in evaluation.rows] == PROMPTS
+    assert [row.prompt_index for row in evaluation.rows] == list(range(len(PROMPTS)))
+    for row in evaluation.rows:
         assert row.score == len(row.completion.split())
         assert len(row.prompt_ids) == len(row.prompt.split())
         assert 1 <= len(row.completion_ids) <= 6
@@ -47,18 +47,22 @@ def test_greedy_answers_do_not_depend_on_the_batch(tiny_dir):
 
 
 def test_summary_is_that_of_the_rows(tiny_dir):
-    found = evaluate(tiny_dir(), task(tiny_dir()), seed=1)
-    scores = [row.score for row in found.rows]
-    assert found.mean_score == pytest.approx(np.mean(scores))
-    assert found.low <= found.mean_score <= found.high
-    assert found.mean_length == pytest.approx(np.mean([len(r.completion_ids) for r in found.rows]))
-    assert found.share_ended == np.mean([r.stop_reason == "eos" for r in found.rows])
+    evaluation = evaluate(tiny_dir(), task(tiny_dir()), seed=1)
+    scores = [row.score for row in evaluation.rows]
+    assert evaluation.mean_score == pytest.approx(np.mean(scores))
+    assert evaluation.low <= evaluation.mean_score <= evaluation.high
+    assert evaluation.mean_length == pytest.approx(
+        np.mean([len(r.completion_ids) for r in evaluation.rows])
+    )
+    assert evaluation.share_ended == np.mean([r.stop_reason == "eos" for r in evaluation.rows])
 
 
 def test_same_seed_same_answers_and_other_seed_others(tiny_dir):
-    one, again, other = (evaluate(tiny_dir(), task(tiny_dir()), seed=s).rows for s in (1, 1, 2))
-    assert one == again
-    assert one != other
+    first, again, different = (
+        evaluate(tiny_dir(), task(tiny_dir()), seed=s).rows for s in (1, 1, 2)
+    )
+    assert first == again
+    assert first != different
 
 
 def test_a_policy_in_training_is_left_as_it_was(tiny_dir):
@@ -74,23 +78,23 @@ def test_a_policy_in_training_is_left_as_it_was(tiny_dir):
 
 def test_only_the_first_prompts_and_registered_ids(tiny_dir):
     env = "llm_gym/TextGeneration-v0"
-    found = evaluate(tiny_dir(), env, env_kwargs=task(tiny_dir()), max_prompts=2)
-    assert [row.prompt for row in found.rows] == PROMPTS[:2]
+    evaluation = evaluate(tiny_dir(), env, env_kwargs=task(tiny_dir()), max_prompts=2)
+    assert [row.prompt for row in evaluation.rows] == PROMPTS[:2]
 
 
 def test_unscored_answers_count_with_their_penalty(tiny_dir):
     env = task(tiny_dir(), on_max_length="penalise", missing_eos_penalty=-7.0, eos_token_id=())
-    found = evaluate(tiny_dir(), env)
-    assert {row.score for row in found.rows} == {-7.0}
-    assert found.share_ended == 0.0
+    evaluation = evaluate(tiny_dir(), env)
+    assert {row.score for row in evaluation.rows} == {-7.0}
+    assert evaluation.share_ended == 0.0
 
 
 def test_json_form_holds_everything_but_ids(tiny_dir):
-    found = evaluate(tiny_dir(), task(tiny_dir()))
-    written = json.loads(json.dumps(found.to_dict()))
+    evaluation = evaluate(tiny_dir(), task(tiny_dir()))
+    written = json.loads(json.dumps(evaluation.to_dict()))
     assert written["prompts"] == len(PROMPTS)
     assert written["rows"][0]["prompt"] == PROMPTS[0]
-    assert written["rows"][0]["tokens"] == len(found.rows[0].completion_ids)
+    assert written["rows"][0]["tokens"] == len(evaluation.rows[0].completion_ids)
 
 
 @pytest.mark.parametrize(
@@ -126,12 +130,12 @@ def test_bootstrap_interval_of_known_data():
 
 
 def test_evaluation_of_one_row_has_no_width():
-    found = Evaluation.of(
+    evaluation = Evaluation.of(
         [Answer(score=0.0, stop_reason="eos", prompt_ids=(4,), completion_ids=(5, 1))]
     )
-    assert (found.low, found.mean_score, found.high) == (0.0, 0.0, 0.0)
-    assert found.mean_length == 2.0
-    assert found.share_ended == 1.0
+    assert (evaluation.low, evaluation.mean_score, evaluation.high) == (0.0, 0.0, 0.0)
+    assert evaluation.mean_length == 2.0
+    assert evaluation.share_ended == 1.0
 
 
 def test_scorer_sees_the_same_text_as_the_rows(tiny_dir):
@@ -141,5 +145,5 @@ def test_scorer_sees_the_same_text_as_the_rows(tiny_dir):
         seen.extend(zip(prompts, completions, strict=True))
         return count_w1(prompts, completions)
 
-    found = evaluate(tiny_dir(), task(tiny_dir(), scorer=scorer), num_envs=5)
-    assert {(row.prompt, row.completion) for row in found.rows} <= set(seen)
+    evaluation = evaluate(tiny_dir(), task(tiny_dir(), scorer=scorer), num_envs=5)
+    assert {(row.prompt, row.completion) for row in evaluation.rows} <= set(seen)

@@ -19,8 +19,8 @@ def test_shuffled_order_visits_every_prompt_once_a_pass():
     env = TextGenerationEnv(**arguments())
     indices = walk(env, 3 * len(PROMPTS), seed=0)
     passes = [indices[i : i + 5] for i in (0, 5, 10)]
-    assert all(sorted(one) == [0, 1, 2, 3, 4] for one in passes)
-    assert len({tuple(one) for one in passes}) == 3
+    assert all(sorted(order) == [0, 1, 2, 3, 4] for order in passes)
+    assert len({tuple(order) for order in passes}) == 3
 
 
 def test_seed_starts_the_walk_anew():

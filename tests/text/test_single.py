@@ -227,8 +227,8 @@ def test_environment_tells_its_limits(form):
     env = form(**arguments(eos_token_id=[1, 9]))
     assert (env.max_new_tokens, env.max_prompt_tokens, env.num_prompts) == (5, 4, 5)
     assert env.on_max_length == "terminate"
-    other = form(**arguments(on_max_length="penalise"))
-    assert other.on_max_length == "penalise"
+    penalising = form(**arguments(on_max_length="penalise"))
+    assert penalising.on_max_length == "penalise"
     assert (env.pad_token_id, env.eos_token_ids, len(env.tokenizer)) == (PAD, (1, 9), 32)
     stream = form(**arguments(prompts=iter([]), max_prompt_tokens=7))
     assert (stream.max_prompt_tokens, stream.num_prompts) == (7, None)

@@ -39,10 +39,10 @@ def test_single_continues_identically(order, moment):
     list(results(env, ACTIONS[:moment]))
     state = through_json(env.get_state())
     expected = list(results(env, ACTIONS[moment:]))
-    other = TextGenerationEnv(**options)
-    observation = other.set_state(state)
-    assert other.observation_space.contains(observation)
-    assert_same(list(results(other, ACTIONS[moment:])), expected, "continues identically")
+    restored = TextGenerationEnv(**options)
+    observation = restored.set_state(state)
+    assert restored.observation_space.contains(observation)
+    assert_same(list(results(restored, ACTIONS[moment:])), expected, "continues identically")
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
@@ -63,38 +63,38 @@ def test_vector_continues_identically(mode, prompts, moment):
     steps = [env.step(actions) for actions in ACTIONS[:moment]]
     state = through_json(env.get_state())
     expected = [env.step(actions) for actions in ACTIONS[moment:]]
-    other = make()
-    observation = other.set_state(state)
+    restored = make()
+    observation = restored.set_state(state)
     if steps:
         assert_same(observation, steps[-1][0], "the observation at that moment")
-    assert_same([other.step(actions) for actions in ACTIONS[moment:]], expected, "continues")
+    assert_same([restored.step(actions) for actions in ACTIONS[moment:]], expected, "continues")
 
 
 def test_masks_are_enforced_after_set_state():
     env = TextGenerationEnv(**arguments(min_new_tokens=2))
     env.reset(seed=0)
     env.step(word(1))
-    other = TextGenerationEnv(**arguments(min_new_tokens=2))
-    other.set_state(env.get_state())
-    assert_same(other.action_masks(), env.action_masks(), "masks")
+    restored = TextGenerationEnv(**arguments(min_new_tokens=2))
+    restored.set_state(env.get_state())
+    assert_same(restored.action_masks(), env.action_masks(), "masks")
     with pytest.raises(ValueError, match="masked"):
-        other.step(1)
+        restored.step(1)
 
 
 def test_taking_the_state_changes_nothing():
-    env, other = (TextGenerationVectorEnv(**arguments(), num_envs=4) for _ in range(2))
+    env, second = (TextGenerationVectorEnv(**arguments(), num_envs=4) for _ in range(2))
     env.reset(seed=1)
-    other.reset(seed=1)
+    second.reset(seed=1)
     for actions in ACTIONS[:20]:
-        other.get_state()
-        assert_same(other.step(actions), env.step(actions), "same steps")
+        second.get_state()
+        assert_same(second.step(actions), env.step(actions), "same steps")
 
 
 def test_state_may_be_taken_before_the_first_reset():
     env = TextGenerationVectorEnv(**arguments(), num_envs=2)
-    other = TextGenerationVectorEnv(**arguments(), num_envs=2)
-    other.set_state(through_json(env.get_state()))
-    assert_same(other.reset(), env.reset(), "first reset")
+    restored = TextGenerationVectorEnv(**arguments(), num_envs=2)
+    restored.set_state(through_json(env.get_state()))
+    assert_same(restored.reset(), env.reset(), "first reset")
 
 
 def test_stream_cannot_be_rewound():
@@ -135,9 +135,9 @@ def test_state_of_another_environment(overrides, num_envs, message):
     env.reset(options={"prompt_index": 3})
     for _ in range(3):
         env.step(np.array([word(1), word(1)]))
-    other = TextGenerationVectorEnv(**arguments(**overrides), num_envs=num_envs)
+    restored = TextGenerationVectorEnv(**arguments(**overrides), num_envs=num_envs)
     with pytest.raises(ValueError, match=message):
-        other.set_state(env.get_state())
+        restored.set_state(env.get_state())
 
 
 def test_columns_of_a_list_need_not_be_json():
@@ -145,14 +145,14 @@ def test_columns_of_a_list_need_not_be_json():
     options = arguments(prompts=[{"prompt": "w1", "check": word}, "w2"])
     env = TextGenerationEnv(**options)
     env.reset(seed=0)
-    other = TextGenerationEnv(**options)
-    other.set_state(through_json(env.get_state()))
-    assert_same(other.step(word(1)), env.step(word(1)), "continues")
+    restored = TextGenerationEnv(**options)
+    restored.set_state(through_json(env.get_state()))
+    assert_same(restored.step(word(1)), env.step(word(1)), "continues")
 
 
 def test_prompt_given_at_reset_is_part_of_the_state():
-    env, other = (TextGenerationEnv(**arguments()) for _ in range(2))
+    env, restored = (TextGenerationEnv(**arguments()) for _ in range(2))
     env.reset(options={"prompt": {"prompt": "w9", "answer": 4}})
-    other.set_state(through_json(env.get_state()))
-    other.step(1)
-    assert other._mdp.scoring._scorer.batches == [(["w9"], [""], {"answer": [4]})]
+    restored.set_state(through_json(env.get_state()))
+    restored.step(1)
+    assert restored._mdp.scoring._scorer.batches == [(["w9"], [""], {"answer": [4]})]

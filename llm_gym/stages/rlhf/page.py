@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llm_gym.files import Answer, Comparison, Figure, Report, commit, machine, versions
+from llm_gym.files import Comparison, Figure, Report, ShownAnswer, commit, machine, versions
 from llm_gym.stages.rlhf.chapters import chapters_of
 from llm_gym.stages.rlhf.measuring import ANSWERED
 from llm_gym.stages.rlhf.records import STAGES
@@ -89,7 +89,7 @@ def _shown(results: Results, number: int) -> list[Comparison]:
         Comparison(
             stages[0].rows[i]["prompt"],
             tuple(
-                Answer(
+                ShownAnswer(
                     one.rows[i]["completion"],
                     float(one.gold[i]),
                     f"gold {one.gold[i]:.1f}, reward model {one.reward[i]:+.2f}",

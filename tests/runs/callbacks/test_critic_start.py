@@ -43,13 +43,13 @@ def ppo(model, scorer=words, **changes):
 
 def tokens_of_complete_episodes(watch):
     """What is still to come at each token of an episode that begins and ends in the rollout."""
-    found = []
+    totals = []
     for env in range(watch.rewards.shape[1]):
         begins = [int(t) for t in np.flatnonzero(watch.starts[:, env])]
         ends = [*begins[1:], *([len(watch.rewards)] if watch.dones[env] else [])]
         for start, stop in zip(begins, ends, strict=False):
-            found += [watch.rewards[t:stop, env].sum() for t in range(start, stop)]
-    return found
+            totals += [watch.rewards[t:stop, env].sum() for t in range(start, stop)]
+    return totals
 
 
 @pytest.mark.parametrize("critic", [{}, {"separate_critic": True}, {"detach_value": True}])

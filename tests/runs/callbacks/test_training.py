@@ -64,14 +64,14 @@ def test_samples_are_the_episodes_that_ended(tiny_dir, tmp_path):
 def test_logs_hold_what_a_person_wants_to_know(tiny_dir):
     history = History()
     learn(tiny_ppo(tiny_dir()), [ThroughputCallback(), SampleCallback()], 4, history)
-    wanted = {
+    expected = {
         "rollout/ep_rew_mean",
         "rollout/ep_len_mean",
         "rollout/kl_per_sequence",
         "train/explained_variance",
         "time/tokens_per_second",
     }
-    assert wanted <= set().union(*history.rows)
+    assert expected <= set().union(*history.rows)
     assert all(value > 0 for value in history.curve("time/tokens_per_second")[1])
 
 
