@@ -8,7 +8,7 @@ RUNS ?= runs
 # gigabytes of CUDA libraries. Use your own torch by making $(VENV) with it yourself.
 TORCH := torch==2.13.0
 
-.PHONY: demo fly test bench bench-algorithms lint format type check clean
+.PHONY: demo fly test bench bench-algorithms lint format type docs check clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt envs/autopilot/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -18,6 +18,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt envs/autopilot/pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo $(wildcard envs/*/pyproject.toml)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]" --editable "envs/autopilot[jsbsim,render]" --editable envs/known_optimum --editable envs/reasoning --editable envs/sycophancy
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
 
 demo: $(VENV)/.demo
@@ -48,7 +52,11 @@ format: $(VENV)/.dev
 type: $(VENV)/.dev
 	$(BIN)/mypy
 
-check: lint type test
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "the documentation: site/index.html"
+
+check: lint type test docs
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -123,7 +123,7 @@ def aggregate(
         rows: int64 `(A,)`, the answer of each token, numbered from 0 without gaps.
         how: See above.
         constant: Constant of `"constant"`; the longest answer's length, for a scale like the
-        others'.
+            others'.
 
     Returns:
         float scalar.

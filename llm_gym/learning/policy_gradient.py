@@ -64,7 +64,7 @@ class PolicyGradient(WholeEpisodes):
             clipping answers learnt more from each batch (`docs/side_by_side.md`).
         aggregation: See `llm_gym.learning.losses.aggregate`.
         aggregation_constant: Aggregation constant of `"constant"`; `None` is the most tokens an
-        episode has.
+            episode has.
         normalize_advantage: Whiten the advantages of each minibatch, as PPO does.
         baseline_decay: Baseline decay of `"moving_average"`: weight of the average so far.
         ent_coef: Weight of the entropy bonus.
