@@ -102,7 +102,7 @@ ENTRIES: dict[str, Entry] = {
         learning_rate=0.05,
         kl_start=_KL_START,
         penalise=True,
-        policy_class="llm_gym.learning:MaskableTransformerPolicy",
+        policy_class="llm_gym.policy:MaskableTransformerPolicy",
         one_step=_CLIPPED,
         needs=("sb3_contrib",),
     ),

@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llm_gym.learning.buffer import MaskableEpisodeBuffer
     from llm_gym.learning.dpo import DPO
     from llm_gym.learning.expert_iteration import ExpertIteration, SFTOnBest
-    from llm_gym.learning.maskable import MaskableEpisodeBuffer, MaskableTransformerPolicy
     from llm_gym.learning.policy_gradient import PolicyGradient
     from llm_gym.learning.presets import (
         A2C,
@@ -33,7 +33,6 @@ __all__ = [
     "DrGRPO",
     "ExpertIteration",
     "MaskableEpisodeBuffer",
-    "MaskableTransformerPolicy",
     "PolicyGradient",
     "ReMax",
     "ReinforcePlusPlus",
@@ -43,8 +42,7 @@ __all__ = [
 _MODULE_OF = {
     "DPO": "llm_gym.learning.dpo",
     "ExpertIteration": "llm_gym.learning.expert_iteration",
-    "MaskableEpisodeBuffer": "llm_gym.learning.maskable",
-    "MaskableTransformerPolicy": "llm_gym.learning.maskable",
+    "MaskableEpisodeBuffer": "llm_gym.learning.buffer",
     "PolicyGradient": "llm_gym.learning.policy_gradient",
     "SFTOnBest": "llm_gym.learning.expert_iteration",
 }

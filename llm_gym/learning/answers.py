@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from llm_gym.policy.episode_batch import EpisodeBatch, pack_support
+from llm_gym.policy.sampling import EpisodeBatch, pack_support
 
 __all__ = [
     "Answer",

@@ -14,7 +14,8 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from llm_gym.learning.advantages import gae
-from llm_gym.policy.episode_batch import EpisodeBatch
+from llm_gym.policy.sampling import EpisodeBatch
+from llm_gym.policy.variants import register_with_contrib
 
 RewardHook = Callable[["EpisodeBuffer"], None]
 
@@ -286,3 +287,38 @@ class EpisodeBuffer(RolloutBuffer):
                 returns=chosen(self.returns),
             )
             yield self.last_samples
+
+
+class MaskableSamples(NamedTuple):
+    """What MaskablePPO reads of a minibatch; the masks are in the observations."""
+
+    observations: EpisodeBatch
+    actions: torch.Tensor
+    old_values: torch.Tensor
+    old_log_prob: torch.Tensor
+    advantages: torch.Tensor
+    returns: torch.Tensor
+    action_masks: None = None
+
+
+class MaskableEpisodeBuffer(EpisodeBuffer):
+    """An `llm_gym.EpisodeBuffer` that MaskablePPO accepts."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        register_with_contrib("buffers", "MaskableDictRolloutBuffer", MaskableEpisodeBuffer)
+        super().__init__(*args, **kwargs)
+
+    def add(  # type: ignore[override]
+        self,
+        obs: Mapping[str, NDArray[Any]],
+        *args: Any,
+        action_masks: NDArray[Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """As the parent's: the log-probabilities carry the masks already."""
+        super().add(obs, *args, **kwargs)
+
+    def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
+        """As the parent's, with the field MaskablePPO looks for."""
+        for samples in super().get(batch_size):
+            yield MaskableSamples(*samples[:6])  # type: ignore[arg-type]

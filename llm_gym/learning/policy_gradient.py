@@ -26,8 +26,7 @@ from llm_gym.learning.penalised import as_vec_env, episode_length
 from llm_gym.learning.ratios import answer_sums, clipped_answer_loss, ratio_figures
 from llm_gym.learning.whole_episodes import WholeEpisodes
 from llm_gym.policy import TransformerActorCriticPolicy
-from llm_gym.policy.episode_batch import EpisodeBatch
-from llm_gym.policy.sampling import log_prob_and_entropy
+from llm_gym.policy.sampling import EpisodeBatch, log_prob_and_entropy
 
 
 class PolicyGradient(WholeEpisodes):

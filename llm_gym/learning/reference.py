@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from llm_gym.policy.episode_batch import EpisodeBatch, unpack_support
-from llm_gym.policy.head import LanguageModelHead
-from llm_gym.policy.sampling import log_prob_and_entropy
+from llm_gym.policy.sampling import (
+    EpisodeBatch,
+    LanguageModelHead,
+    log_prob_and_entropy,
+    unpack_support,
+)
 from llm_gym.policy.trunk import Trunk
 
 if TYPE_CHECKING:

@@ -1,12 +1,16 @@
 """The transformer as a Stable-Baselines3 policy: actor and critic on one trunk, cached decoding."""
 
-from llm_gym.policy.episode_batch import EpisodeBatch
-from llm_gym.policy.top_p_mask import TopPMaskedPolicy
+from llm_gym.policy.sampling import EpisodeBatch
 from llm_gym.policy.transformer_policy import TransformerActorCriticPolicy
-from llm_gym.policy.twice_differentiable import TwiceDifferentiablePolicy
+from llm_gym.policy.variants import (
+    MaskableTransformerPolicy,
+    TopPMaskedPolicy,
+    TwiceDifferentiablePolicy,
+)
 
 __all__ = [
     "EpisodeBatch",
+    "MaskableTransformerPolicy",
     "TopPMaskedPolicy",
     "TransformerActorCriticPolicy",
     "TwiceDifferentiablePolicy",

@@ -1,10 +1,98 @@
-"""Sampling from, and evaluating, a softmax over a vocabulary: pure functions on logits."""
+"""From hidden states to tokens: the head, drawing from its softmax, evaluating what was drawn."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class EpisodeBatch:
+    """`B` episodes with `A` actions in all, in place of `A` padded prefixes.
+
+    A causal model computes the distribution after *every* prefix of a sequence in one pass, so the
+    observations of all steps of an episode are the episode itself and the places of its actions.
+
+    Attributes:
+        input_ids: int64 `(B, S)`: prompts with their actions, padded on the right.
+        action_rows: int64 `(A,)`: the row of each action.
+        action_slots: int64 `(A,)`: the column of each action's own token; the observation it was
+            chosen in ends one column before.
+        support: uint8 `(A, ceil(V / 8))` or `None`: the tokens that top-k or top-p left to
+            choose from when the action was sampled, packed eight to a byte (see
+            `pack_support`). `None` where nothing was cut.
+    """
+
+    input_ids: torch.Tensor
+    action_rows: torch.Tensor
+    action_slots: torch.Tensor
+    support: torch.Tensor | None = None
+
+    @property
+    def actions(self) -> torch.Tensor:
+        """The action tokens, int64 `(A,)`."""
+        return self.input_ids[self.action_rows, self.action_slots]
+
+    @property
+    def context(self) -> torch.Tensor:
+        """What the model has to read, int64 `(B, S - 1)`: nothing is chosen after the last."""
+        return self.input_ids[:, :-1]
+
+    def to(self, device: torch.device | str) -> EpisodeBatch:
+        """The same batch on another device."""
+        support = None if self.support is None else self.support.to(device)
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            action_rows=self.action_rows.to(device),
+            action_slots=self.action_slots.to(device),
+            support=support,
+        )
+
+
+class LanguageModelHead:
+    """Applies a causal LM's output layer to hidden states of any shape `(..., H)`.
+
+    Models compute logits for whole sequences; a policy needs them where a token was chosen. What
+    some architectures do to logits afterwards (soft-capping in Gemma 2, scaling in Cohere and
+    Granite) is read from the configuration, and checked once against the model's own forward
+    pass, so that a model which does something else is refused instead of being trained wrongly.
+
+    Raises:
+        ValueError: If the logits differ from the model's own.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.linear: nn.Module = model.get_output_embeddings()
+        config = model.config
+        self.soft_cap: float | None = getattr(config, "final_logit_softcapping", None)
+        self.scale: float = getattr(config, "logit_scale", None) or 1.0
+        self.scale /= getattr(config, "logits_scaling", None) or 1.0
+        self._check(model)
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Float `(..., H)` to float32 (or float64) logits `(..., V)`."""
+        logits = self.linear(hidden)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.soft_cap is not None:
+            logits = torch.tanh(logits / self.soft_cap) * self.soft_cap
+        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+    @torch.no_grad()
+    def _check(self, model: Any) -> None:
+        ids = torch.arange(3, device=model.device)[None] % model.config.vocab_size
+        expected = model(input_ids=ids, use_cache=False).logits
+        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        if not torch.allclose(self(hidden), expected.to(self(hidden).dtype), atol=1e-3, rtol=1e-3):
+            raise ValueError(
+                f"the output head of {type(model).__name__} does more than a linear layer, a scale "
+                "and a soft cap, so its logits cannot be computed at single positions; "
+                "this architecture is not supported"
+            )
 
 
 def inverse_cdf_sample(probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
@@ -54,6 +142,21 @@ def truncated_support(logits: torch.Tensor, top_k: int, top_p: float) -> torch.T
         mass_before = ordered.cumsum(-1) - ordered
         support &= torch.zeros_like(support).scatter(-1, order, mass_before < top_p)
     return support
+
+
+def pack_support(support: torch.Tensor) -> torch.Tensor:
+    """Packs bool `(A, V)` into uint8 `(A, ceil(V / 8))`, the lowest bit first."""
+    n_rows, n_tokens = support.shape
+    padded = torch.nn.functional.pad(support, (0, -n_tokens % 8)).view(n_rows, -1, 8)
+    weights = 2 ** torch.arange(8, device=support.device, dtype=torch.uint8)
+    return (padded.to(torch.uint8) * weights).sum(-1, dtype=torch.uint8)
+
+
+def unpack_support(packed: torch.Tensor, n_tokens: int) -> torch.Tensor:
+    """The inverse of `pack_support`: uint8 `(A, ceil(V / 8))` to bool `(A, V)`."""
+    weights = 2 ** torch.arange(8, device=packed.device, dtype=torch.uint8)
+    bits = (packed[..., None] & weights) != 0  # (A, ceil(V / 8), 8)
+    return bits.flatten(1)[:, :n_tokens]
 
 
 class _LogProbAndEntropy(torch.autograd.Function):

@@ -19,9 +19,15 @@ from torch import nn
 
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.loading import load_causal_lm
-from llm_gym.policy.episode_batch import EpisodeBatch, pack_support, unpack_support
-from llm_gym.policy.head import LanguageModelHead
-from llm_gym.policy.sampling import inverse_cdf_sample, log_prob_and_entropy, truncated_support
+from llm_gym.policy.sampling import (
+    EpisodeBatch,
+    LanguageModelHead,
+    inverse_cdf_sample,
+    log_prob_and_entropy,
+    pack_support,
+    truncated_support,
+    unpack_support,
+)
 from llm_gym.policy.trunk import Trunk
 
 VALUE_HEAD_FILE = "value_head.safetensors"

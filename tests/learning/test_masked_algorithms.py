@@ -8,10 +8,9 @@ import torch
 from stable_baselines3.common.utils import obs_as_tensor
 
 import llm_gym
-from llm_gym.learning import MaskableEpisodeBuffer, MaskableTransformerPolicy
-from llm_gym.policy import TwiceDifferentiablePolicy
-from llm_gym.policy.episode_batch import unpack_support
-from llm_gym.policy.sampling import truncated_support
+from llm_gym.learning import MaskableEpisodeBuffer
+from llm_gym.policy import MaskableTransformerPolicy, TwiceDifferentiablePolicy
+from llm_gym.policy.sampling import truncated_support, unpack_support
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env
 
 sb3_contrib = pytest.importorskip("sb3_contrib")

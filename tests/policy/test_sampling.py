@@ -3,8 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llm_gym.policy.episode_batch import pack_support, unpack_support
-from llm_gym.policy.sampling import inverse_cdf_sample, log_prob_and_entropy, truncated_support
+from llm_gym.policy.sampling import (
+    inverse_cdf_sample,
+    log_prob_and_entropy,
+    pack_support,
+    truncated_support,
+    unpack_support,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
