@@ -117,7 +117,7 @@ class PolitenessScorer(Scorer):
 
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> Scores:
         """Judges each email by itself. See `Scorer.compute`."""
-        rows = [judge(each, text) for each, text in zip(prompts, completions, strict=True)]
+        rows = [judge(prompt, text) for prompt, text in zip(prompts, completions, strict=True)]
         parts = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         strategies = np.sum([parts[name] for name in WEIGHTS], axis=0)
         return Scores(strategies * parts["civility"] * parts["form"], parts)
@@ -142,12 +142,12 @@ def judge(prompt: str, completion: str) -> dict[str, float]:
     coverage = _coverage(email, topic)
     shares = {
         "greeting": _greeting(email, topic),
-        "wish": _found(phrases.WISH, sentences),
+        "wish": _occurs(phrases.WISH, sentences),
         "request": _request(sentences),
-        "please": _found(phrases.PLEASE, sentences),
+        "please": _occurs(phrases.PLEASE, sentences),
         "gratitude": _gratitude(email, sentences),
-        "deference": _found(phrases.DEFERENCE, sentences),
-        "reason": _found(phrases.REASON, sentences),
+        "deference": _occurs(phrases.DEFERENCE, sentences),
+        "reason": _occurs(phrases.REASON, sentences),
         "sign_off": _sign_off(email),
         "content": coverage,
     }
@@ -167,7 +167,7 @@ def judge(prompt: str, completion: str) -> dict[str, float]:
     return {**points, **minus, "civility": civility, "form": form_factor(email) * on_topic}
 
 
-def _found(pattern: re.Pattern[str], sentences: list[str]) -> float:
+def _occurs(pattern: re.Pattern[str], sentences: list[str]) -> float:
     return float(any(map(pattern.search, sentences)))
 
 
@@ -185,16 +185,16 @@ def _greeting(email: Email, topic: Topic) -> float:
 
 def _request(sentences: list[str]) -> float:
     """Indirect requests in full, direct questions a third; fewer than 6 words ask for nothing."""
-    asked = [sentence for sentence in sentences if sentence.count(" ") >= 5]
-    if _found(phrases.INDIRECT_REQUEST, asked):
+    long_enough = [sentence for sentence in sentences if sentence.count(" ") >= 5]
+    if _occurs(phrases.INDIRECT_REQUEST, long_enough):
         return 1.0
-    return _found(phrases.DIRECT_QUESTION, asked) / 3
+    return _occurs(phrases.DIRECT_QUESTION, long_enough) / 3
 
 
 def _gratitude(email: Email, sentences: list[str]) -> float:
-    if _found(phrases.THANKS_FULL, sentences):
+    if _occurs(phrases.THANKS_FULL, sentences):
         return 1.0
-    short = "thank" in email.closing.lower() or _found(phrases.THANKS_SHORT, sentences)
+    short = "thank" in email.closing.lower() or _occurs(phrases.THANKS_SHORT, sentences)
     return 0.6 if short else 0.0
 
 
@@ -222,8 +222,8 @@ def _is_command(sentence: str) -> bool:
     return not sentence.startswith(phrases.NO_COMMANDS)
 
 
-def _count(wanted: tuple[str, ...], email: Email) -> int:
-    return sum(map(email.lower.count, wanted))
+def _count(words: tuple[str, ...], email: Email) -> int:
+    return sum(map(email.lower.count, words))
 
 
 def _carelessness(email: Email) -> int:

@@ -48,7 +48,7 @@ def email_prompts(split: Split, count: int, *, seed: int = 0) -> list[str]:
 
     Args:
         split: `"train"` or `"test"`.
-        count: How many.
+        count: Number of prompts.
         seed: Another seed draws other prompts of the same split.
 
     Returns:
@@ -62,15 +62,15 @@ def email_prompts(split: Split, count: int, *, seed: int = 0) -> list[str]:
         raise ValueError(f"count must be at least 0, got {count}")
     rng = _generator("prompts", split, seed)
     pool = combinations(split)
-    found: dict[str, None] = {}  # a dict keeps the order
+    prompts: dict[str, None] = {}  # a dict keeps the order
     fruitless = 0
-    while len(found) < count:
+    while len(prompts) < count:
         prompt = instruction(rng, draw_request(rng, pool))
-        fruitless = fruitless + 1 if prompt in found else 0
-        found[prompt] = None
+        fruitless = fruitless + 1 if prompt in prompts else 0
+        prompts[prompt] = None
         if fruitless > _PATIENCE:
             raise ValueError(f"count={count} is more than the {split} split can give; ask for less")
-    return list(found)
+    return list(prompts)
 
 
 def instruction_pairs(split: Split, count: int, *, seed: int = 0) -> list[InstructionPair]:
@@ -89,7 +89,10 @@ def instruction_pairs(split: Split, count: int, *, seed: int = 0) -> list[Instru
     rng = _generator("pairs", split, seed)
     pool = combinations(split)
     requests = (draw_request(rng, pool) for _ in range(count))
-    return [InstructionPair(instruction(rng, each), write_email(rng, each)) for each in requests]
+    return [
+        InstructionPair(instruction(rng, request), write_email(rng, request))
+        for request in requests
+    ]
 
 
 def _generator(*key: object) -> random.Random:

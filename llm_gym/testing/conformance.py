@@ -83,8 +83,8 @@ class EnvironmentConformance:
         """Same seed, same actions: same episodes, also without a further seed."""
         first, second = (list(self._episode(self.make_env(), seed=7)) for _ in range(2))
         assert len(first) == len(second), RULE_SEED
-        for one, other in zip(first, second, strict=True):
-            assert_same(one, other, RULE_SEED)
+        for step, again in zip(first, second, strict=True):
+            assert_same(step, again, RULE_SEED)
         env = self.make_env()
         episodes = []
         for _ in range(2):
@@ -267,10 +267,10 @@ def assert_same_vector_envs(
     first = _vector_steps(env, seed=seed, num_steps=num_steps, actions=actions)
     second = _vector_steps(sync, seed=seed, num_steps=num_steps, actions=actions)
     mode = env.metadata["autoreset_mode"]
-    for number, (one, other) in enumerate(zip(first, second, strict=True)):
+    for number, (result, expected) in enumerate(zip(first, second, strict=True)):
         if not infos:
-            one, other = one[:-1], other[:-1]
-        assert_same(one, other, f"{RULE_SYNC}: {mode}, result {number}", tolerance=tolerance)
+            result, expected = result[:-1], expected[:-1]
+        assert_same(result, expected, f"{RULE_SYNC}: {mode}, result {number}", tolerance=tolerance)
 
 
 def _vector_steps(
@@ -306,51 +306,55 @@ def _merge_masks(infos: dict[str, Any], reset_infos: dict[str, Any]) -> dict[str
     return {"action_mask": np.where(new, reset_infos["action_mask"], infos["action_mask"])}
 
 
-def assert_same(one: Any, other: Any, rule: str, path: str = "", *, tolerance: float = 0.0) -> None:
+def assert_same(
+    first: Any, second: Any, rule: str, path: str = "", *, tolerance: float = 0.0
+) -> None:
     """Compares nested data: types, shapes, dtypes and values.
 
     Args:
-        one: Dicts, lists, tuples, arrays and plain values.
-        other: What it should equal.
+        first: Dicts, lists, tuples, arrays and plain values.
+        second: What it should equal.
         rule: What is broken if it does not, for the message.
-        path: Where in the data `one` is, for the message.
+        path: Where in the data `first` is, for the message.
         tolerance: Largest difference of numbers that counts as none.
 
     Raises:
         AssertionError: They differ; the message says where.
     """
     where = f"{rule} (at {path or 'the top'})"
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        _assert_same_arrays(one, other, where, rule, path, tolerance)
-    elif isinstance(one, dict):
-        assert isinstance(other, dict), where
-        assert one.keys() == other.keys(), f"{where}: keys {set(one) ^ set(other)} are in one only"
-        for key in one:
-            assert_same(one[key], other[key], rule, f"{path}[{key!r}]", tolerance=tolerance)
-    elif isinstance(one, (list, tuple)):
-        assert type(one) is type(other), where
-        assert len(one) == len(other), where
-        for index, (left, right) in enumerate(zip(one, other, strict=True)):
+    if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
+        _assert_same_arrays(first, second, where, rule, path, tolerance)
+    elif isinstance(first, dict):
+        assert isinstance(second, dict), where
+        assert first.keys() == second.keys(), (
+            f"{where}: keys {set(first) ^ set(second)} are in one only"
+        )
+        for key in first:
+            assert_same(first[key], second[key], rule, f"{path}[{key!r}]", tolerance=tolerance)
+    elif isinstance(first, (list, tuple)):
+        assert type(first) is type(second), where
+        assert len(first) == len(second), where
+        for index, (left, right) in enumerate(zip(first, second, strict=True)):
             assert_same(left, right, rule, f"{path}[{index}]", tolerance=tolerance)
     else:
-        assert type(one) is type(other), f"{where}: {type(one)} and {type(other)}"
-        near = isinstance(one, float) and abs(one - other) <= tolerance
-        assert near or one == other, f"{where}: {one!r} != {other!r}"
+        assert type(first) is type(second), f"{where}: {type(first)} and {type(second)}"
+        near = isinstance(first, float) and abs(first - second) <= tolerance
+        assert near or first == second, f"{where}: {first!r} != {second!r}"
 
 
 def _assert_same_arrays(
-    one: Any, other: Any, where: str, rule: str, path: str, tolerance: float
+    first: Any, second: Any, where: str, rule: str, path: str, tolerance: float
 ) -> None:
-    assert isinstance(one, np.ndarray), where
-    assert isinstance(other, np.ndarray), where
-    kinds = (one.dtype, one.shape), (other.dtype, other.shape)
+    assert isinstance(first, np.ndarray), where
+    assert isinstance(second, np.ndarray), where
+    kinds = (first.dtype, first.shape), (second.dtype, second.shape)
     assert kinds[0] == kinds[1], f"{where}: {kinds[0]} and {kinds[1]}"
-    if one.dtype == object:
-        assert_same(one.tolist(), other.tolist(), rule, path, tolerance=tolerance)
-    elif np.issubdtype(one.dtype, np.floating):
-        assert np.allclose(one, other, rtol=0.0, atol=tolerance), f"{where}: {one} != {other}"
+    if first.dtype == object:
+        assert_same(first.tolist(), second.tolist(), rule, path, tolerance=tolerance)
+    elif np.issubdtype(first.dtype, np.floating):
+        assert np.allclose(first, second, rtol=0.0, atol=tolerance), f"{where}: {first} != {second}"
     else:
-        assert np.array_equal(one, other), f"{where}: {one} != {other}"
+        assert np.array_equal(first, second), f"{where}: {first} != {second}"
 
 
 def _raises(error: type[Exception], call: Callable[[], Any]) -> bool:

@@ -106,8 +106,8 @@ class FlightResult:
 
     Attributes:
         seed: Seed of the flight.
-        turbulence: level.
-        seconds: flown.
+        turbulence: Level of turbulence.
+        seconds: Seconds flown.
         total: Return, the sum of the rewards.
         success: Whether the target was held during the last 15 s.
         cause: Why it ended early; None if it did not.
@@ -157,8 +157,8 @@ def fly_episode(
     total, errors, elevators = 0.0, [info["altitude_error_m"]], [info["elevator_deg"]]
     done, stopped = False, None
     try:
-        wanted = show_to(watchers, CockpitFrame.of(flight))
-        while wanted and not done:
+        go_on = show_to(watchers, CockpitFrame.of(flight))
+        while go_on and not done:
             action, state = pilot.predict(observation, state, start, deterministic=True)
             start = np.zeros(1, dtype=np.bool_)
             observation, reward, terminated, truncated, info = env.step(action)
@@ -166,8 +166,8 @@ def fly_episode(
             total += float(reward)
             errors.append(info["altitude_error_m"])
             elevators.append(info["elevator_deg"])
-            wanted = show_to(watchers, CockpitFrame.of(flight))
-        stopped = None if wanted else WINDOW_CLOSED
+            go_on = show_to(watchers, CockpitFrame.of(flight))
+        stopped = None if go_on else WINDOW_CLOSED
     except KeyboardInterrupt:
         stopped = CTRL_C
     [rms] = root_mean_square(np.array(errors)[:, None])
@@ -208,16 +208,16 @@ def format_results(agent: str, results: list[FlightResult]) -> str:
     )
     rows = [
         (
-            f"{one.seed}",
-            one.turbulence,
-            f"{one.seconds:.1f}",
-            f"{one.total:.1f}",
-            "yes" if one.success else "no",
-            _ending(one),
-            "-" if math.isnan(one.altitude_rms_m) else f"{one.altitude_rms_m:.1f} m",
-            f"{one.elevator_deg:.2f} deg/step",
+            f"{result.seed}",
+            result.turbulence,
+            f"{result.seconds:.1f}",
+            f"{result.total:.1f}",
+            "yes" if result.success else "no",
+            _ending(result),
+            "-" if math.isnan(result.altitude_rms_m) else f"{result.altitude_rms_m:.1f} m",
+            f"{result.elevator_deg:.2f} deg/step",
         )
-        for one in results
+        for result in results
     ]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     lines = [

@@ -43,7 +43,7 @@ class Interval(NamedTuple):
         mean: NaN if no episode has the measure.
         low: Lower end.
         high: Upper end.
-        episodes: That have the measure.
+        episodes: Number of episodes that have the measure.
     """
 
     mean: float
@@ -57,9 +57,9 @@ class FlightEvaluation:
     """What `evaluate_pilot` found.
 
     Attributes:
-        pilot: name.
+        pilot: Name of the pilot.
         env: "toy" or "jsbsim".
-        aircraft: name.
+        aircraft: Name of the aeroplane, as `aircraft=` takes it.
         turbulence: Level, or "mixed".
         seed: Seed of the first episode.
         measures: By name, float64 `(episodes,)`: `return`, `success` (0 or 1), `steps`,
@@ -103,7 +103,7 @@ class FlightEvaluation:
         Returns:
             Plain values.
         """
-        found: dict[str, Any] = {
+        plain: dict[str, Any] = {
             "pilot": self.pilot,
             "env": self.env,
             "aircraft": self.aircraft,
@@ -117,11 +117,11 @@ class FlightEvaluation:
             "causes": {cause: self.causes.count(cause) for cause in task.CAUSES},
         }
         if per_episode:
-            found["measures"] = {
+            plain["measures"] = {
                 name: [_plain(value) for value in values.tolist()]
                 for name, values in self.measures.items()
             }
-        return found
+        return plain
 
 
 def evaluate_pilot(
@@ -249,7 +249,7 @@ def flight_table(evaluations: Sequence[FlightEvaluation]) -> str:
         success's with their 95 % intervals.
     """
     head = ("pilot", "flown in", "turbulence", *(title for title, *_ in _COLUMNS))
-    rows = [head, *(_row(one) for one in evaluations)]
+    rows = [head, *(_row(evaluation) for evaluation in evaluations)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     return "\n".join(
         "  ".join(
@@ -260,15 +260,20 @@ def flight_table(evaluations: Sequence[FlightEvaluation]) -> str:
     )
 
 
-def _row(one: FlightEvaluation) -> tuple[str, ...]:
+def _row(evaluation: FlightEvaluation) -> tuple[str, ...]:
     cells = []
     for _, measure, factor, digits in _COLUMNS:
-        mean, low, high, episodes = one.means[measure]
+        mean, low, high, episodes = evaluation.means[measure]
         cell = f"{factor * mean:.{digits}f}" if episodes else "-"
         if measure in ("return", "success"):
             cell += f" [{factor * low:.{digits}f}, {factor * high:.{digits}f}]"
         cells.append(cell)
-    return (one.pilot, f"{one.env} {one.aircraft}", one.turbulence, *cells)
+    return (
+        evaluation.pilot,
+        f"{evaluation.env} {evaluation.aircraft}",
+        evaluation.turbulence,
+        *cells,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

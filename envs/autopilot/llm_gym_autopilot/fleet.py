@@ -56,10 +56,10 @@ class Fleet:
     """N aeroplanes with their targets, gusts and rewards; no resets of its own accord.
 
     Args:
-        aircraft: What they are.
-        num_envs: How many.
+        aircraft: The aeroplane that each of them is.
+        num_envs: Their number N.
         turbulence: A level, or "mixed".
-        max_episode_steps: Length of an episode.
+        max_episode_steps: Steps after which an episode is truncated.
         dtype: Dtype of the table, float64 or float32.
 
     Attributes:
@@ -139,19 +139,19 @@ class Fleet:
         self.start_state[rows], self.noise.state[rows] = np.array(starts, dtype=np.uint64).T
         self._ready[rows] = False
 
-    def begin(self, rows: Rows, given: Mapping[str, Any] | None = None) -> None:
+    def begin(self, rows: Rows, options: Mapping[str, Any] | None = None) -> None:
         """Starts episodes.
 
         Args:
             rows: Rows of which aeroplanes.
-            given: Options as `read_options` returns them, one value an aeroplane of `rows`.
+            options: As `read_options` returns them, one value an aeroplane of `rows`.
 
         Raises:
             ValueError: A trimmed start was asked for where there is none.
         """
-        if given:
+        if options:
             state = NoiseStreams(self.start_state[rows])
-            self.table[STARTED, rows], self.level[rows] = self._draw(state, given)
+            self.table[STARTED, rows], self.level[rows] = self._draw(state, options)
             self.start_state[rows] = state.state
         else:
             if not self._ready[rows].all():
@@ -170,10 +170,10 @@ class Fleet:
         self._next_start_state[rows] = streams.state
         self._ready[rows] = True
 
-    def _draw(self, streams: NoiseStreams, given: Mapping[str, Any]) -> tuple[Array, Rows]:
+    def _draw(self, streams: NoiseStreams, options: Mapping[str, Any]) -> tuple[Array, Rows]:
         """Rows `STARTED` of the table for new episodes, and their levels."""
-        draw = draw_start(streams, self._turbulence, given)
-        start = start_of(self._aircraft, draw, given)
+        draw = draw_start(streams, self._turbulence, options)
+        start = start_of(self._aircraft, draw, options)
         gusty = draw.level > 0
         quantities = (
             start.altitude, start.u, start.w, start.q, start.theta, start.power,
@@ -256,7 +256,7 @@ class Fleet:
             One of `task.CAUSES`, the first that applies; None if none does.
         """
         fast = bool(self.table[AIRSPEED, row] > self._aircraft.maximum_airspeed)
-        found = {
+        by_cause = {
             "ground": exceeded[ALTITUDE, row],
             "stall": exceeded[ALPHA, row],
             "overspeed": exceeded[AIRSPEED, row] and fast,
@@ -265,7 +265,7 @@ class Fleet:
             "altitude": exceeded[ALTITUDE_ERROR, row],
             "load_factor": exceeded[LIFT, row],
         }
-        return next((name for name in task.CAUSES if found[name]), None)
+        return next((name for name in task.CAUSES if by_cause[name]), None)
 
     def is_success(self) -> NDArray[np.bool_]:
         """Whether the target was held long enough in the last 15 s, bool `(N,)`."""

@@ -112,27 +112,27 @@ class FlightEnv(FlightDisplay):
             TypeError: An option of the wrong type.
         """
         super().reset(seed=seed)
-        given = read_options(options, self.aircraft)
+        checked = read_options(options, self.aircraft)
         if seed is not None or self._noise is None:
             known = self.np_random_seed
             if known < 0:  # the caller set a generator of his own
                 known = int(self.np_random.integers(2**63))
             self._start_noise, self._noise = map(NoiseStream, stream_starts(known))
-        if "state" in given:
-            self.set_state(given["state"])
+        if "state" in checked:
+            self.set_state(checked["state"])
         else:
-            self._begin(given)
+            self._begin(checked)
         observation = self._observe()
         if self.render_mode == "human":
             self.render()
         return observation, self._info()
 
-    def _begin(self, given: Mapping[str, Any]) -> None:
-        draw = draw_start(self._start_noise, self.turbulence, given)
+    def _begin(self, options: Mapping[str, Any]) -> None:
+        draw = draw_start(self._start_noise, self.turbulence, options)
         if self._coefficients is None:
             start = Start(draw.airspeed, 0.0, 0.0, 0.0, draw.altitude, 0.0, 0.0, 0.0, draw.airspeed)
         else:
-            start = start_of(self._coefficients, draw, given)
+            start = start_of(self._coefficients, draw, options)
         start = Start(*(float(value) for value in start))
         self._target_altitude = float(draw.target_altitude)
         self._target_airspeed = float(draw.target_airspeed)

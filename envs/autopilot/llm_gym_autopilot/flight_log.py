@@ -53,10 +53,10 @@ def fly_together(
 
     Args:
         pilot: Who flies.
-        aircraft: name.
+        aircraft: Name of the aeroplane, as `aircraft=` takes it.
         turbulence: Level, or "mixed".
-        episodes: How many.
-        seed: Seed of the first.
+        episodes: Number of episodes N.
+        seed: Seed of the first episode; the next ones follow.
         discrete: Whether the pilot clicks.
 
     Returns:
@@ -90,16 +90,7 @@ def fly_in_jsbsim(
 ) -> FlightLog:
     """Flies one episode after the other in JSBSim.
 
-    Args:
-        pilot: Who flies.
-        aircraft: name.
-        turbulence: Level, or "mixed".
-        episodes: How many.
-        seed: Seed of the first.
-        discrete: Whether the pilot clicks.
-
-    Returns:
-        What was flown.
+    Arguments and result are those of `fly_together`.
 
     Raises:
         ImportError: JSBSim is not installed.

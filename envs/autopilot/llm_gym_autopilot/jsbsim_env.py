@@ -81,15 +81,15 @@ class AutopilotJSBSimEnv(FlightEnv):
         self._start: Start | None = None
         self._inputs: list[tuple[float, float, float, float]] = []
 
-    def _begin(self, given: Mapping[str, Any]) -> None:
-        refused = sorted(set(_ATTITUDE) & given.keys())
+    def _begin(self, options: Mapping[str, Any]) -> None:
+        refused = sorted(set(_ATTITUDE) & options.keys())
         if self._coefficients is None and refused:
             raise ValueError(
                 f"options: aircraft={self.aircraft.name!r} starts in JSBSim's own trim; leave out "
                 f"{', '.join(refused)}"
             )
         self._running = False  # a start that fails leaves no episode to go on with
-        super()._begin(given)
+        super()._begin(options)
 
     def _start_flight(self, start: Start) -> None:
         self._take(self._flight.start(start))
@@ -109,7 +109,7 @@ class AutopilotJSBSimEnv(FlightEnv):
     def _flight_state(self) -> dict[str, Any]:
         if self._start is None:
             raise ResetNeeded("call reset() first: no flight has started yet")
-        return {"start": list(self._start), "inputs": [list(one) for one in self._inputs]}
+        return {"start": list(self._start), "inputs": [list(controls) for controls in self._inputs]}
 
     def _restore_flight(self, state: Mapping[str, Any]) -> None:
         if not {"start", "inputs"} <= state.keys():
@@ -117,7 +117,7 @@ class AutopilotJSBSimEnv(FlightEnv):
                 "state['flight'] has no start and inputs: it is not of a JSBSim flight"
             )
         start = Start(*state["start"])
-        inputs = [tuple(one) for one in state["inputs"]]
+        inputs = [tuple(controls) for controls in state["inputs"]]
         flown = self._flight.start(start)
         for elevator, throttle, gust_u, gust_w in inputs:
             flown = self._flight.advance(elevator, throttle, gust_u, gust_w)

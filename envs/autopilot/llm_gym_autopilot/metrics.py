@@ -102,7 +102,7 @@ def root_mean_square(error: Array, seconds: float = RMS_SECONDS) -> Array:
 
     Args:
         error: `(T + 1, N)`.
-        seconds: How many.
+        seconds: Length of the last part of a flight that counts.
 
     Returns:
         `(N,)`; NaN if the flight ended early.

@@ -33,7 +33,7 @@ def check_turbulence(turbulence: Any, allowed: tuple[str, ...]) -> str:
 
     Args:
         turbulence: What the user gave.
-        allowed: names.
+        allowed: Names of the levels that are taken here.
 
     Returns:
         The name.
@@ -66,35 +66,35 @@ def read_options(
             each other.
         TypeError: A value of the wrong type.
     """
-    given = dict(options or {})
-    for key in given:
+    options = dict(options or {})
+    for key in options:
         if key not in _KEYS:
             near = difflib.get_close_matches(str(key), _KEYS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"options has {key!r}, which is none of {', '.join(_KEYS)}{hint}")
-    if "state" in given and len(given) > 1:
-        others = ", ".join(sorted(set(given) - {"state"}))
-        raise ValueError(f"options['state'] says everything; leave out {others}")
-    if "state" in given:
-        return given
+    if "state" in options and len(options) > 1:
+        needless = ", ".join(sorted(set(options) - {"state"}))
+        raise ValueError(f"options['state'] says everything; leave out {needless}")
+    if "state" in options:
+        return options
     ranges = dict(_RANGES)
     ranges["alpha"] = ("rad", -0.2, limits.stall_alpha)
-    found: dict[str, Any] = {
+    checked: dict[str, Any] = {
         key: _numbers(key, value, ranges[key], num_rows)
-        for key, value in given.items()
+        for key, value in options.items()
         if key in ranges
     }
-    if "turbulence" in given:
-        found["turbulence"] = _levels(given["turbulence"], num_rows)
-    if "trimmed" in given:
-        found["trimmed"] = _flag(given["trimmed"])
-        clash = sorted({"pitch", "alpha", "q"} & found.keys())
-        if found["trimmed"] and clash:
+    if "turbulence" in options:
+        checked["turbulence"] = _levels(options["turbulence"], num_rows)
+    if "trimmed" in options:
+        checked["trimmed"] = _flag(options["trimmed"])
+        clash = sorted({"pitch", "alpha", "q"} & checked.keys())
+        if checked["trimmed"] and clash:
             raise ValueError(
                 f"options['trimmed']=True fixes the attitude; leave out {', '.join(clash)}"
             )
-    _check_targets(found)
-    return found
+    _check_targets(checked)
+    return checked
 
 
 def _numbers(
@@ -132,7 +132,7 @@ def _levels(value: Any, num_rows: int | None) -> NDArray[np.intp]:
             f"options['turbulence'] must be a level or {num_rows} of them, got {value!r}"
         )
     return np.array(
-        [names.index(check_turbulence(str(one), names)) for one in value], dtype=np.intp
+        [names.index(check_turbulence(str(name), names)) for name in value], dtype=np.intp
     )
 
 
@@ -142,10 +142,10 @@ def _flag(value: Any) -> bool:
     return bool(value)
 
 
-def _check_targets(found: Mapping[str, Any]) -> None:
-    if "altitude" not in found or "target_altitude" not in found:
+def _check_targets(options: Mapping[str, Any]) -> None:
+    if "altitude" not in options or "target_altitude" not in options:
         return
-    apart = float(np.max(np.abs(found["target_altitude"] - found["altitude"])))
+    apart = float(np.max(np.abs(options["target_altitude"] - options["altitude"])))
     if not math.isfinite(apart) or apart > MAX_ALTITUDE_ERROR:
         raise ValueError(
             f"options: altitude and target_altitude are {apart:g} m apart, but an episode ends at "

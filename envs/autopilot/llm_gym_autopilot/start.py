@@ -78,7 +78,7 @@ def _between(low_high: tuple[float, float], share: Any) -> Any:
 
 
 def draw_start(
-    noise: NoiseStream | NoiseStreams, turbulence: str, given: Mapping[str, Any]
+    noise: NoiseStream | NoiseStreams, turbulence: str, options: Mapping[str, Any]
 ) -> Draw:
     """Draws all that an episode starts with; what is given replaces what was drawn.
 
@@ -87,7 +87,7 @@ def draw_start(
     Args:
         noise: Stream of one aeroplane or streams of many; they move on.
         turbulence: A level, or "mixed" for one of the training levels at random.
-        given: Options as `read_options` returns them.
+        options: As `read_options` returns them.
 
     Returns:
         Numbers, or arrays of the streams' length.
@@ -101,36 +101,36 @@ def draw_start(
     q, gust_a = (np.array(n) for n in noise.normal_pair())
     gust_b, gust_c = (np.array(n) for n in noise.normal_pair())
 
-    if "target_altitude" in given and "altitude" not in given:
-        altitude = given["target_altitude"] - offset
-    altitude = given.get("altitude", altitude)
+    if "target_altitude" in options and "altitude" not in options:
+        altitude = options["target_altitude"] - offset
+    altitude = options.get("altitude", altitude)
     names = list(LEVELS)
     level = (
         np.full_like(drawn_level, names.index(turbulence)) if turbulence in names else drawn_level
     )
-    unrest = 0.0 if given.get("trimmed") else 1.0
+    unrest = 0.0 if options.get("trimmed") else 1.0
     return Draw(
-        airspeed=given.get("airspeed", airspeed),
+        airspeed=options.get("airspeed", airspeed),
         altitude=altitude,
-        target_altitude=given.get("target_altitude", altitude + offset),
-        target_airspeed=given.get("target_airspeed", target_airspeed),
-        level=given.get("turbulence", level),
+        target_altitude=options.get("target_altitude", altitude + offset),
+        target_airspeed=options.get("target_airspeed", target_airspeed),
+        level=options.get("turbulence", level),
         pitch_offset=unrest * task.PITCH_DEVIATION * pitch,
         alpha_offset=unrest * task.ALPHA_DEVIATION * alpha,
-        q=given.get("q", unrest * task.PITCH_RATE_DEVIATION * q),
+        q=options.get("q", unrest * task.PITCH_RATE_DEVIATION * q),
         gust_a=gust_a,
         gust_b=gust_b,
         gust_c=0.5 * (gust_b + gust_c),  # the filter's stationary distribution
     )
 
 
-def start_of(aircraft: Aircraft, draw: Draw, given: Mapping[str, Any]) -> Start:
+def start_of(aircraft: Aircraft, draw: Draw, options: Mapping[str, Any]) -> Start:
     """The state a draw means for an aeroplane: near its trim.
 
     Args:
         aircraft: The aeroplane.
         draw: From `draw_start`.
-        given: Options as `read_options` returns them.
+        options: As `read_options` returns them.
 
     Returns:
         Numbers or arrays, as in the draw.
@@ -139,19 +139,19 @@ def start_of(aircraft: Aircraft, draw: Draw, given: Mapping[str, Any]) -> Start:
         ValueError: A trimmed start was asked for where the engine cannot hold level flight.
     """
     controls = trim(aircraft, draw.airspeed, draw.altitude)
-    if given.get("trimmed") and np.max(controls.throttle) > 1.0:
+    if options.get("trimmed") and np.max(controls.throttle) > 1.0:
         speed, share = float(np.max(draw.airspeed)), 100 * float(np.max(controls.throttle))
         raise ValueError(
             f"options['trimmed']: level flight at airspeed={speed:g} m/s takes {share:.0f} % of "
             "the engine's power; start slower or lower"
         )
-    alpha = given.get("alpha", controls.alpha + draw.alpha_offset)
+    alpha = options.get("alpha", controls.alpha + draw.alpha_offset)
     throttle = np.clip(controls.throttle, 0.0, 1.0)
     return Start(
         u=draw.airspeed * np.cos(alpha),
         w=draw.airspeed * np.sin(alpha),
         q=draw.q,
-        theta=given.get("pitch", controls.alpha + draw.pitch_offset),
+        theta=options.get("pitch", controls.alpha + draw.pitch_offset),
         altitude=draw.altitude,
         power=throttle,
         elevator=np.clip(controls.elevator, -aircraft.elevator_limit, aircraft.elevator_limit),

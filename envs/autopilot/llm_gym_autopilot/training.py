@@ -104,11 +104,11 @@ class TrainingWatch(BaseCallback):
         self.logger.record("time/cpu_seconds", cpu - self._cpu)
         pilot, returns = self._pilot_of(self.model), []
         for level in self._levels:
-            found = evaluate_pilot(pilot, turbulence=level, episodes=self._episodes)
-            self.logger.record(f"return/{level}", found.mean_return)
-            self.logger.record(f"success/{level}", found.success_rate)
-            self.logger.record(f"stick/{level}", found.means["elevator_deg_per_step"].mean)
-            returns.append(f"{level} {found.mean_return:.1f}")
+            evaluation = evaluate_pilot(pilot, turbulence=level, episodes=self._episodes)
+            self.logger.record(f"return/{level}", evaluation.mean_return)
+            self.logger.record(f"success/{level}", evaluation.success_rate)
+            self.logger.record(f"stick/{level}", evaluation.means["elevator_deg_per_step"].mean)
+            returns.append(f"{level} {evaluation.mean_return:.1f}")
         self.logger.dump(self.num_timesteps)
         self._wall += time.perf_counter() - wall
         self._cpu += time.process_time() - cpu

@@ -114,9 +114,9 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         """
         seeds = self._row_seeds(seed)
         super().reset(seed=None if seeds is None else int(seeds[0]))
-        given = dict(options or {})
-        rows = self._masked_rows(given.pop("reset_mask", None))
-        given = read_options(given, self.aircraft, self.num_envs)
+        options = dict(options or {})
+        rows = self._masked_rows(options.pop("reset_mask", None))
+        options = read_options(options, self.aircraft, self.num_envs)
         if seeds is None and not self._seeded:
             known = self.np_random_seed
             if known is None or known < 0:  # the caller set a generator of his own
@@ -125,10 +125,10 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         if seeds is not None:
             self._fleet.seed(rows, [seeds[row] for row in rows])
             self._seeded = True
-        if "state" in given:
-            self.set_state(given["state"])
+        if "state" in options:
+            self.set_state(options["state"])
         else:
-            self._fleet.begin(rows, {key: _of_rows(value, rows) for key, value in given.items()})
+            self._fleet.begin(rows, {key: _of_rows(value, rows) for key, value in options.items()})
             self._ended[rows] = False
         return self._fleet.observations(), {}
 
@@ -342,10 +342,10 @@ class AutopilotVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
         missing = sorted({"aircraft", "dtype", "fleet", "ended", "np_random"} - state.keys())
         if missing:
             raise ValueError(f"state lacks {', '.join(missing)}; it must come from get_state()")
-        found = state["aircraft"], state["dtype"], np.shape(state["ended"])
-        wanted = self.aircraft.name, self.dtype.name, (self.num_envs,)
-        if found != wanted:
-            raise ValueError(f"state is of {found} (aircraft, dtype, shape), needed is {wanted}")
+        saved = state["aircraft"], state["dtype"], np.shape(state["ended"])
+        needed = self.aircraft.name, self.dtype.name, (self.num_envs,)
+        if saved != needed:
+            raise ValueError(f"state is of {saved} (aircraft, dtype, shape), needed is {needed}")
 
     # ------------------------------------------------------------------ pictures
 
@@ -415,5 +415,5 @@ def _autoreset_mode(mode: Any) -> AutoresetMode:
     try:
         return AutoresetMode(mode)
     except ValueError:
-        names = ", ".join(repr(one.value) for one in AutoresetMode)
+        names = ", ".join(repr(known.value) for known in AutoresetMode)
         raise ValueError(f"autoreset_mode={mode!r} must be one of {names}") from None

@@ -89,7 +89,7 @@ def sin_cos(angle: Array, sin: Array, cos: Array, scratch: Array) -> None:
         angle: rad, `(N,)`.
         sin: Receives the sine.
         cos: Receives the cosine.
-        scratch: overwritten.
+        scratch: Is overwritten, `(N,)`.
     """
     if angle.dtype == np.float32:
         np.sin(angle, out=sin)

@@ -204,7 +204,7 @@ def test_ctrl_c_leaves_a_film_of_what_was_flown(run, tmp_path):
     assert frames_of(path) == 21
     assert "  4.0      " in done.stdout.splitlines()[-2]
     assert "  no       Ctrl-C    " in done.stdout.splitlines()[-2]
-    assert [one.name for one in tmp_path.iterdir()] == ["flight.gif"]
+    assert [path.name for path in tmp_path.iterdir()] == ["flight.gif"]
 
 
 @pytest.mark.filterwarnings("error")

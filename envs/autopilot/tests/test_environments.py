@@ -90,11 +90,11 @@ def test_float32_stays_near_float64():
     for env in envs:
         env.reset(seed=1)
     for action in actions_for(envs[0], 50, 0.1):
-        one, other = (env.step(action) for env in envs)
-        np.testing.assert_allclose(one[0], other[0], atol=2e-3)
-        np.testing.assert_allclose(one[1], other[1], atol=1e-4)
-        assert other[0].dtype == np.float32
-        assert other[1].dtype == np.float64
+        double, single = (env.step(action) for env in envs)
+        np.testing.assert_allclose(double[0], single[0], atol=2e-3)
+        np.testing.assert_allclose(double[1], single[1], atol=1e-4)
+        assert single[0].dtype == np.float32
+        assert single[1].dtype == np.float64
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -138,11 +138,11 @@ def test_infos_are_empty_while_nothing_ends():
 
 def test_a_row_does_not_depend_on_how_many_others_fly():
     small, large = (gym.make_vec(IDS[0], num_envs=n) for n in (2, 40))
-    one, other = small.reset(seed=4)[0], large.reset(seed=4)[0]
-    assert np.array_equal(one, other[:2])
+    of_two, of_forty = small.reset(seed=4)[0], large.reset(seed=4)[0]
+    assert np.array_equal(of_two, of_forty[:2])
     for action in actions_for(large, 200, 0.6):
-        one, other = small.step(action[:2]), large.step(action)
-        np.testing.assert_allclose(one[0], other[0][:2], atol=3e-7)
+        of_two, of_forty = small.step(action[:2]), large.step(action)
+        np.testing.assert_allclose(of_two[0], of_forty[0][:2], atol=3e-7)
 
 
 def test_seeds_one_a_row_and_of_masked_rows():

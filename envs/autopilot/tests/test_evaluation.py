@@ -47,42 +47,42 @@ class Clicker:
 
 
 def test_every_episode_is_the_single_environments():
-    found = evaluate_pilot("pid", turbulence="mixed", episodes=5, seed=70)
+    evaluation = evaluate_pilot("pid", turbulence="mixed", episodes=5, seed=70)
     for row in range(5):
         total, steps, info = fly_alone(PIDPilot(), 70 + row, "mixed")
-        assert found.measures["return"][row] == pytest.approx(total, abs=1e-3)
-        assert found.measures["steps"][row] == steps
-        assert found.measures["success"][row] == info["is_success"]
-        assert found.causes[row] == info["cause"]
+        assert evaluation.measures["return"][row] == pytest.approx(total, abs=1e-3)
+        assert evaluation.measures["steps"][row] == steps
+        assert evaluation.measures["success"][row] == info["is_success"]
+        assert evaluation.causes[row] == info["cause"]
 
 
 @pytest.mark.parametrize("name", ["tuned-rule", "trim", "rule", "random"])
 def test_success_and_causes_are_those_of_the_environment(name):
-    found = evaluate_pilot(name, turbulence="moderate", episodes=40, seed=0)
-    assert found.episodes == 40
+    evaluation = evaluate_pilot(name, turbulence="moderate", episodes=40, seed=0)
+    assert evaluation.episodes == 40
     if name == "random":
         return  # draws by row; the others do not
     for row in range(0, 40, 5):
         total, _, info = fly_alone(load_pilot(name), row, "moderate")
-        assert found.measures["success"][row] == info["is_success"]
-        assert found.causes[row] == info["cause"]
-        assert found.measures["return"][row] == pytest.approx(total, abs=1e-2)
+        assert evaluation.measures["success"][row] == info["is_success"]
+        assert evaluation.causes[row] == info["cause"]
+        assert evaluation.measures["return"][row] == pytest.approx(total, abs=1e-2)
 
 
 def test_flights_behind_an_early_end_do_not_count():
-    found = evaluate_pilot(Diver(), turbulence="none", episodes=6, seed=3)
-    assert [cause is None for cause in found.causes] == [True, False] * 3
+    evaluation = evaluate_pilot(Diver(), turbulence="none", episodes=6, seed=3)
+    assert [cause is None for cause in evaluation.causes] == [True, False] * 3
     early = np.array([False, True] * 3)
-    assert (found.measures["steps"][early] < 60).all()
-    assert (found.measures["steps"][~early] == 300).all()
-    assert (found.measures["return"][early] <= found.measures["steps"][early]).all()
-    assert np.isnan(found.measures["altitude_rms_m"][early]).all()
-    assert found.means["altitude_rms_m"].episodes == 3
-    assert not found.measures["success"][early].any()
+    assert (evaluation.measures["steps"][early] < 60).all()
+    assert (evaluation.measures["steps"][~early] == 300).all()
+    assert (evaluation.measures["return"][early] <= evaluation.measures["steps"][early]).all()
+    assert np.isnan(evaluation.measures["altitude_rms_m"][early]).all()
+    assert evaluation.means["altitude_rms_m"].episodes == 3
+    assert not evaluation.measures["success"][early].any()
 
 
 def test_measures_are_those_of_the_instruments():
-    found = evaluate_pilot(PIDPilot(), turbulence="light", episodes=1, seed=8, name="mine")
+    evaluation = evaluate_pilot(PIDPilot(), turbulence="light", episodes=1, seed=8, name="mine")
     env = AutopilotEnv(turbulence="light")
     observation, info = env.reset(seed=8)
     pilot, state = PIDPilot(), None
@@ -93,33 +93,33 @@ def test_measures_are_those_of_the_instruments():
         elevator.append(info["elevator_deg"])
         altitude.append(info["altitude_error_m"])
     moved = np.mean(np.abs(np.diff(elevator)))
-    assert found.pilot == "mine"
-    assert found.measures["elevator_deg_per_step"][0] == pytest.approx(moved, rel=1e-3)
+    assert evaluation.pilot == "mine"
+    assert evaluation.measures["elevator_deg_per_step"][0] == pytest.approx(moved, rel=1e-3)
     rms = math.sqrt(np.mean(np.square(altitude[-150:])))
-    assert found.measures["altitude_rms_m"][0] == pytest.approx(rms, rel=1e-3)
+    assert evaluation.measures["altitude_rms_m"][0] == pytest.approx(rms, rel=1e-3)
 
 
 def test_means_lie_in_their_intervals_and_repeat_themselves():
-    found, again = (evaluate_pilot("trim", episodes=30, seed=1) for _ in range(2))
-    assert found.means == again.means
-    mean, low, high, episodes = found.means["return"]
+    evaluation, again = (evaluate_pilot("trim", episodes=30, seed=1) for _ in range(2))
+    assert evaluation.means == again.means
+    mean, low, high, episodes = evaluation.means["return"]
     assert low < mean < high
-    assert mean == pytest.approx(found.measures["return"].mean())
-    assert mean == found.mean_return
+    assert mean == pytest.approx(evaluation.measures["return"].mean())
+    assert mean == evaluation.mean_return
     # The bootstrap of a mean has nearly the width of the normal interval.
-    width = 2 * 1.96 * found.measures["return"].std() / math.sqrt(episodes)
+    width = 2 * 1.96 * evaluation.measures["return"].std() / math.sqrt(episodes)
     assert high - low == pytest.approx(width, rel=0.2)
 
 
 def test_to_dict_is_json_and_has_nothing_that_is_not():
-    found = evaluate_pilot("random", turbulence="none", episodes=4, seed=2)
-    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    evaluation = evaluate_pilot("random", turbulence="none", episodes=4, seed=2)
+    told = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
     assert told["pilot"] == "random"
     assert told["episodes"] == 4
-    assert told["measures"]["return"] == found.measures["return"].tolist()
+    assert told["measures"]["return"] == evaluation.measures["return"].tolist()
     assert None in told["measures"]["settling_time_s"]
-    assert sum(told["causes"].values()) == sum(cause is not None for cause in found.causes)
-    assert "measures" not in found.to_dict(per_episode=False)
+    assert sum(told["causes"].values()) == sum(cause is not None for cause in evaluation.causes)
+    assert "measures" not in evaluation.to_dict(per_episode=False)
 
 
 def test_a_table_has_a_line_an_evaluation_and_a_dash_for_what_is_missing():
@@ -146,10 +146,10 @@ def test_pilots_of_clicks_fly_the_discrete_environment():
 def test_models_of_stable_baselines3_fly_as_they_are(name):
     sb3 = pytest.importorskip("stable_baselines3")
     model = sb3.PPO("MlpPolicy", gym.make(f"llm_gym/{name}-v0"), device="cpu", seed=0)
-    found = evaluate_pilot(model, turbulence="none", episodes=2, seed=0)
-    assert found.pilot == "PPO"
+    evaluation = evaluate_pilot(model, turbulence="none", episodes=2, seed=0)
+    assert evaluation.pilot == "PPO"
     total, _, _ = fly_alone(model, 0, "none", name)
-    assert found.measures["return"][0] == pytest.approx(total, abs=0.1)
+    assert evaluation.measures["return"][0] == pytest.approx(total, abs=0.1)
 
 
 def test_jsbsim_flies_the_same_episodes_nearly_alike():
@@ -167,10 +167,10 @@ def test_jsbsim_flies_the_same_episodes_nearly_alike():
 
 def test_the_cessna_flies_in_jsbsim_only():
     pytest.importorskip("jsbsim")
-    found = evaluate_pilot(
+    evaluation = evaluate_pilot(
         "pid", env="jsbsim", aircraft="c172p", turbulence="none", episodes=1, seed=0
     )
-    assert found.success_rate == 1.0
+    assert evaluation.success_rate == 1.0
     with pytest.raises(ValueError, match="aircraft='c172p'"):
         evaluate_pilot("pid", aircraft="c172p", episodes=1)
 

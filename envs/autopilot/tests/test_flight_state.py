@@ -27,16 +27,16 @@ def test_a_restored_state_repeats_the_flight_exactly(env_id):
         env.step(action)
     state = json.loads(json.dumps(env.get_state()))  # it is plain data
     first = [env.step(action) for action in actions[20:]] + [env.reset()]
-    other = gym.make(env_id).unwrapped
-    observation, info = other.reset(options={"state": state})
+    restored = gym.make(env_id).unwrapped
+    observation, info = restored.reset(options={"state": state})
     env.set_state(state)
     assert np.array_equal(observation, env._observe())
     assert info["altitude_m"] == env.telemetry().altitude_m
-    other.turbulence = env.turbulence
-    second = [other.step(action) for action in actions[20:]] + [other.reset()]
-    for one, two in zip(first, second, strict=True):
-        assert np.array_equal(one[0], two[0])
-        assert one[1:] == two[1:]
+    restored.turbulence = env.turbulence
+    second = [restored.step(action) for action in actions[20:]] + [restored.reset()]
+    for before, after in zip(first, second, strict=True):
+        assert np.array_equal(before[0], after[0])
+        assert before[1:] == after[1:]
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
@@ -51,8 +51,8 @@ def test_a_restored_vector_state_repeats_everything_exactly(mode, dtype):
     first = [env.step(action)[:4] for action in actions[50:]]
     env.unwrapped.set_state(state)
     second = [env.step(action)[:4] for action in actions[50:]]
-    for one, two in zip(first, second, strict=True):
-        for left, right in zip(one, two, strict=True):
+    for before, after in zip(first, second, strict=True):
+        for left, right in zip(before, after, strict=True):
             assert np.array_equal(left, right)
 
 
@@ -60,10 +60,10 @@ def test_states_of_others_are_refused():
     env = gym.make_vec(IDS[0], num_envs=2).unwrapped
     env.reset(seed=0)
     state = env.get_state()
-    other = gym.make_vec(IDS[0], num_envs=3).unwrapped
-    other.reset(seed=0)
+    larger = gym.make_vec(IDS[0], num_envs=3).unwrapped
+    larger.reset(seed=0)
     with pytest.raises(ValueError, match="shape"):
-        other.set_state(state)
+        larger.set_state(state)
     with pytest.raises(ValueError, match="state lacks fleet"):
         env.set_state({key: value for key, value in state.items() if key != "fleet"})
     single = gym.make(IDS[0]).unwrapped

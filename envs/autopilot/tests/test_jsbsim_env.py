@@ -54,36 +54,36 @@ def episode(env: gym.Env, actions: list[np.ndarray]) -> list:
 @pytest.mark.parametrize("level", ["none", "moderate"])
 def test_the_same_weather_and_actions_lead_to_the_same_place(level):
     fast = gym.make("llm_gym/Autopilot-v0", turbulence=level).unwrapped
-    other = gym.make(CONTINUOUS, turbulence=level).unwrapped
+    slow = gym.make(CONTINUOUS, turbulence=level).unwrapped
     observation, info = fast.reset(seed=4)
-    there, info_there = other.reset(seed=4)
-    np.testing.assert_allclose(there, observation, atol=1e-5)
+    observation_there, info_there = slow.reset(seed=4)
+    np.testing.assert_allclose(observation_there, observation, atol=1e-5)
     altitudes, rewards, rewards_there = [], [], []
     for _ in range(300):
         action = steady(observation)
         observation, reward, ended, _, info = fast.step(action)
-        there, reward_there, ended_there, _, info_there = other.step(action)
+        observation_there, reward_there, ended_there, _, info_there = slow.step(action)
         assert not ended
         assert not ended_there
         assert info_there["gust_mps"] == info["gust_mps"]
         assert info_there["load_factor"] == pytest.approx(info["load_factor"], abs=0.02)
         # Commands and gusts reach JSBSim's forces one frame later.
-        np.testing.assert_allclose(there, observation, atol=0.02)
+        np.testing.assert_allclose(observation_there, observation, atol=0.02)
         altitudes.append(info_there["altitude_m"] - info["altitude_m"])
         rewards.append(reward)
         rewards_there.append(reward_there)
-        assert abs(other._flight.bank) < np.radians(3.0)
+        assert abs(slow._flight.bank) < np.radians(3.0)
     assert np.abs(altitudes).max() < 0.5
     assert np.sum(rewards_there) == pytest.approx(np.sum(rewards), rel=0.005)
 
 
 def test_the_start_is_that_of_the_fast_environment_options_included():
     options = {"altitude": 1000.0, "airspeed": 50.0, "pitch": 0.1, "alpha": 0.05, "q": -0.1}
-    fast, other = gym.make("llm_gym/Autopilot-v0"), gym.make(CONTINUOUS)
-    for given in (None, options, {"trimmed": True}):
-        expected, _ = fast.reset(seed=3, options=given)
-        found, _ = other.reset(seed=3, options=given)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+    fast, slow = gym.make("llm_gym/Autopilot-v0"), gym.make(CONTINUOUS)
+    for start in (None, options, {"trimmed": True}):
+        expected, _ = fast.reset(seed=3, options=start)
+        observation, _ = slow.reset(seed=3, options=start)
+        np.testing.assert_allclose(observation, expected, atol=1e-5)
 
 
 @BOTH
@@ -113,12 +113,12 @@ def test_later_episodes_repeat_too(aircraft):
     env = gym.make(CONTINUOUS, aircraft=aircraft)
 
     def two_episodes() -> list:
-        found = []
+        steps = []
         for seed in (5, None):
             observation, info = env.reset(seed=seed)
-            found.append((observation, info))
-            found.extend(episode(env, [steady(observation)] * 10))
-        return found
+            steps.append((observation, info))
+            steps.extend(episode(env, [steady(observation)] * 10))
+        return steps
 
     first = two_episodes()
     assert_same(two_episodes(), first, "same seed, same episodes")

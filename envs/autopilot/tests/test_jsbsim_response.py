@@ -79,15 +79,15 @@ def in_our_equations(start: Start, moves: tuple[np.ndarray, np.ndarray]) -> np.n
 @pytest.fixture(scope="module")
 def responses() -> dict[tuple[float, str], tuple[np.ndarray, np.ndarray, float]]:
     """RMS difference and excursion `(4,)` each, and the largest bank angle [deg], of 18 flights."""
-    found = {}
+    measured = {}
     for airspeed in SPEEDS:
         start = start_at(airspeed)
         for name, moves in INPUTS.items():
             ours = in_our_equations(start, moves)
             theirs, bank = in_jsbsim(start, moves)
             rms = np.sqrt(np.mean((theirs - ours) ** 2, axis=1))
-            found[airspeed, name] = rms, np.ptp(ours, axis=1), bank
-    return found
+            measured[airspeed, name] = rms, np.ptp(ours, axis=1), bank
+    return measured
 
 
 def table(responses) -> str:

@@ -33,8 +33,8 @@ def test_overshoot_is_on_the_other_side_only():
 
 def test_root_mean_square_takes_the_last_seconds():
     error = flights([9, 9, 9, 3, 4], [9, 9, 9, 0, 0])
-    found = metrics.root_mean_square(error, seconds=0.4)
-    np.testing.assert_allclose(found, [np.sqrt(12.5), 0.0])
+    rms = metrics.root_mean_square(error, seconds=0.4)
+    np.testing.assert_allclose(rms, [np.sqrt(12.5), 0.0])
     whole = metrics.root_mean_square(error)  # the reset's row is none of the flight's
     np.testing.assert_allclose(whole[0], np.sqrt((81 + 81 + 9 + 16) / 4))
 
@@ -77,7 +77,7 @@ def test_measures_raise_no_warnings_about_what_is_missing(recwarn):
 )
 def test_success_is_the_last_15_seconds_on_target(altitude, airspeed, gusty, expected):
     start = [100.0] * 226
-    found = metrics.flight_success(
+    success = metrics.flight_success(
         flights(start + altitude), flights([9.0] * 226 + airspeed), gusty
     )
-    assert found.tolist() == [expected]
+    assert success.tolist() == [expected]

@@ -43,11 +43,11 @@ def test_no_movement_leaves_the_controls_for_long():
 def test_controls_stop_at_their_stops():
     seen = np.zeros(11, dtype=np.float32)
     seen[9] = 0.9
-    found = positions(seen, np.array([3.0, 1.0]), (2.0, 0.6))
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, [1.0, 1.0])
-    found = positions(seen, np.array([3.0, -1.0]), (0.5, 0.6))
-    np.testing.assert_allclose(found, [0.5, 0.3], atol=1e-6)
+    controls = positions(seen, np.array([3.0, 1.0]), (2.0, 0.6))
+    assert controls.dtype == np.float32
+    np.testing.assert_array_equal(controls, [1.0, 1.0])
+    controls = positions(seen, np.array([3.0, -1.0]), (0.5, 0.6))
+    np.testing.assert_allclose(controls, [0.5, 0.3], atol=1e-6)
 
 
 def test_rows_start_from_their_own_controls_after_an_episode():
@@ -70,8 +70,8 @@ def test_rigging_shifts_what_is_seen_and_not_what_is_flown():
     assert (np.abs(shift[:, 8]) <= 0.4).all()
     assert (np.abs(shift[:, 9]) <= 0.3).all()
     assert len(np.unique(shift[:, 8])) == len(np.unique(shift[:, 9])) == ROWS
-    others = [0, 1, 2, 3, 4, 5, 6, 10]
-    np.testing.assert_array_equal(shown[:, others], seen[:, others])
+    unshifted = [0, 1, 2, 3, 4, 5, 6, 10]
+    np.testing.assert_array_equal(shown[:, unshifted], seen[:, unshifted])
     for _ in range(5):
         moves = np.full((ROWS, 2), 0.1)
         seen, *_ = plain.step(moves)
@@ -93,8 +93,8 @@ def test_rigging_is_new_with_the_episode_and_old_in_its_last_observation():
 
 
 def test_rigging_repeats_with_the_seed():
-    one, two, other = make(rigging=(1, 1)), make(rigging=(1, 1)), make(rigging=(1, 1))
-    first, second, third = one.reset(seed=5)[0], two.reset(seed=5)[0], other.reset(seed=6)[0]
+    env, same, reseeded = make(rigging=(1, 1)), make(rigging=(1, 1)), make(rigging=(1, 1))
+    first, second, third = env.reset(seed=5)[0], same.reset(seed=5)[0], reseeded.reset(seed=6)[0]
     np.testing.assert_array_equal(first, second)
     assert (first != third).any()
 

@@ -49,13 +49,13 @@ def saved(tmp_path):
 def test_flies_as_the_model_it_was_saved_from(kind, saved):
     model, path = saved(kind)
     pilot = NetworkPilot.load(path)
-    wanted, _ = model.predict(OBSERVATIONS, deterministic=True)
-    found, _ = pilot.predict(OBSERVATIONS)
-    assert found.shape == wanted.shape
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
-    assert len(np.unique(wanted, axis=0)) > 1
-    one, state = pilot.predict(OBSERVATIONS[0])
-    np.testing.assert_allclose(one, wanted[0], atol=1e-5)
+    expected, _ = model.predict(OBSERVATIONS, deterministic=True)
+    actions, _ = pilot.predict(OBSERVATIONS)
+    assert actions.shape == expected.shape
+    np.testing.assert_allclose(actions, expected, atol=1e-5)
+    assert len(np.unique(expected, axis=0)) > 1
+    single, state = pilot.predict(OBSERVATIONS[0])
+    np.testing.assert_allclose(single, expected[0], atol=1e-5)
     assert state is None
     assert pilot.discrete == (kind in ("PPO-discrete", "DQN"))
 
@@ -78,21 +78,21 @@ def test_explores_with_the_spread_of_the_model(kind, saved):
     """Mean and deviation of many draws for one observation agree with Stable-Baselines3's."""
     model, path = saved(kind)
     many = np.repeat(OBSERVATIONS[:1] * 0.1, 20_000, axis=0)
-    found = NetworkPilot.load(path, seed=1).predict(many, deterministic=False)[0]
-    wanted = model.predict(many, deterministic=False)[0]
-    assert wanted.std(0).min() > 0.05
-    np.testing.assert_allclose(found.mean(0), wanted.mean(0), atol=0.03)
-    np.testing.assert_allclose(found.std(0), wanted.std(0), atol=0.03)
-    assert np.abs(found).max() <= 1.0
+    actions = NetworkPilot.load(path, seed=1).predict(many, deterministic=False)[0]
+    expected = model.predict(many, deterministic=False)[0]
+    assert expected.std(0).min() > 0.05
+    np.testing.assert_allclose(actions.mean(0), expected.mean(0), atol=0.03)
+    np.testing.assert_allclose(actions.std(0), expected.std(0), atol=0.03)
+    assert np.abs(actions).max() <= 1.0
 
 
 def test_explores_clicks_by_their_probabilities(saved):
     model, path = saved("PPO-discrete")
     many = np.repeat(OBSERVATIONS[:1], 20_000, axis=0)
-    found = NetworkPilot.load(path, seed=1).predict(many, deterministic=False)[0]
-    wanted = model.policy.get_distribution(model.policy.obs_to_tensor(many[:1])[0]).distribution
-    shares = np.bincount(found, minlength=9) / len(many)
-    np.testing.assert_allclose(shares, wanted.probs[0].detach().numpy(), atol=0.02)
+    clicks = NetworkPilot.load(path, seed=1).predict(many, deterministic=False)[0]
+    expected = model.policy.get_distribution(model.policy.obs_to_tensor(many[:1])[0]).distribution
+    shares = np.bincount(clicks, minlength=9) / len(many)
+    np.testing.assert_allclose(shares, expected.probs[0].detach().numpy(), atol=0.02)
 
 
 def test_a_value_network_does_not_explore(saved):
@@ -282,6 +282,6 @@ def test_the_shipped_network_flies():
     pilot = load_pilot("ppo")
     assert isinstance(pilot, NetworkPilot)
     assert pilot.metadata["provenance"]["script"] == "agents/ppo_autopilot.py"
-    found = evaluate_pilot(pilot, turbulence="none", episodes=50)
-    assert found.mean_return > 270
-    assert found.success_rate == 1.0
+    evaluation = evaluate_pilot(pilot, turbulence="none", episodes=50)
+    assert evaluation.mean_return > 270
+    assert evaluation.success_rate == 1.0

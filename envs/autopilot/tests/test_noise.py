@@ -25,10 +25,10 @@ def test_streams_side_by_side_draw_what_each_alone_draws():
     many = NoiseStreams(np.array(states, dtype=np.uint64))
     alone = [NoiseStream(state) for state in states]
     for _ in range(5):
-        assert many.uniform().tolist() == [one.uniform() for one in alone]
-        expected = np.transpose([one.normal_pair() for one in alone])
+        assert many.uniform().tolist() == [stream.uniform() for stream in alone]
+        expected = np.transpose([stream.normal_pair() for stream in alone])
         np.testing.assert_allclose(many.normal_pair(), expected, rtol=1e-12, atol=1e-14)
-    assert many.state.tolist() == [one.state for one in alone]
+    assert many.state.tolist() == [stream.state for stream in alone]
 
 
 def test_float32_streams_draw_the_same_numbers():
@@ -48,12 +48,12 @@ def test_normal_numbers_are_normal_and_independent():
     assert abs(values.mean()) < 4 * error
     assert abs(values.var() - 1) < 6 * error
     assert abs((values**4).mean() - 3) < 30 * error
-    for one, other in [
+    for first, second in [
         (draws[:, 0], draws[:, 1]),  # of a pair
         (draws[:-1, 0], draws[1:, 0]),  # one after the other
         (draws[:, 0, :-1], draws[:, 0, 1:]),  # neighbouring seeds
     ]:
-        assert abs((one * other).mean()) < 4 / math.sqrt(one.size)
+        assert abs((first * second).mean()) < 4 / math.sqrt(first.size)
 
 
 def test_uniform_numbers_are_uniform():
@@ -87,8 +87,8 @@ def gusts():
     gust = DrydenFilter(NAVION.reference_airspeed, STEP_SECONDS)
     rng = np.random.default_rng(0)
     n, steps = 400, 3000
-    a, b, other = rng.normal(size=(3, n))
-    c = 0.5 * (b + other)
+    a, b, independent = rng.normal(size=(3, n))
+    c = 0.5 * (b + independent)
     u, w = np.empty((2, steps, n))
     for step in range(steps):
         first, second = rng.normal(size=(2, n))

@@ -39,8 +39,8 @@ def commands(pilot, **values):
     ],
 )
 def test_the_rule_clicks_once_and_the_right_way(seen, elevator, throttle):
-    found = commands(RulePilot(), **seen)
-    assert found == pytest.approx((elevator, throttle), abs=1e-6)
+    clicks = commands(RulePilot(), **seen)
+    assert clicks == pytest.approx((elevator, throttle), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_the_tuned_rule_works_through_its_list(seen, elevator, throttle):
         climb_throttle=0.05,
         throttle_band=0.03,
     )
-    found = commands(pilot, **seen)
-    assert found == pytest.approx((elevator, throttle), abs=1e-6)
+    clicks = commands(pilot, **seen)
+    assert clicks == pytest.approx((elevator, throttle), abs=1e-6)
 
 
 def test_trim_holds_level_flight_at_the_target_speed():

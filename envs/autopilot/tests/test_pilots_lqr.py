@@ -41,9 +41,9 @@ def test_a_step_of_a_mass_and_of_a_lag():
 
 
 def test_riccati_of_one_state_is_the_golden_ratio():
-    one = np.eye(1)
+    unit = np.eye(1)
     # p = 1 + p - p^2 / (1 + p), so p^2 = p + 1, and k = p / (1 + p) = 1 / p.
-    p, gain = solve_riccati(one, one, one, one)
+    p, gain = solve_riccati(unit, unit, unit, unit)
     golden = (1 + math.sqrt(5)) / 2
     assert p[0, 0] == pytest.approx(golden, rel=1e-14)
     assert gain[0, 0] == pytest.approx(1 / golden, rel=1e-14)
@@ -51,8 +51,8 @@ def test_riccati_of_one_state_is_the_golden_ratio():
 
 def test_riccati_of_an_unstable_state_with_free_deviation_mirrors_its_pole():
     # The cheapest stable loop of x' = 2 x + u, x costing nothing, has the pole 1/2: p = 3.
-    one = np.eye(1)
-    p, gain = solve_riccati(2 * one, one, 1e-12 * one, one)
+    unit = np.eye(1)
+    p, gain = solve_riccati(2 * unit, unit, 1e-12 * unit, unit)
     assert p[0, 0] == pytest.approx(3.0, rel=1e-9)
     assert gain[0, 0] == pytest.approx(1.5, rel=1e-9)
 
@@ -72,8 +72,8 @@ def test_riccati_by_doubling_is_where_plain_iteration_ends():
 
 
 def test_a_wrong_solution_has_a_large_residual():
-    one = np.eye(1)
-    assert riccati_residual(one, one, one, one, 2 * one) == pytest.approx((3 - 4 / 3 - 2) / -2)
+    unit = np.eye(1)
+    assert riccati_residual(unit, unit, unit, unit, 2 * unit) == pytest.approx((3 - 4 / 3 - 2) / -2)
 
 
 def test_what_cannot_be_held_is_refused():
@@ -84,8 +84,8 @@ def test_what_cannot_be_held_is_refused():
 
 def test_the_linear_motion_has_the_aeroplanes_modes():
     a, _ = linear_motion(NAVION, 55.0, 1000.0)
-    found, expected = modes_of_matrix(a[:4, :4]), find_modes(NAVION, 55.0, 1000.0)
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    modes, expected = modes_of_matrix(a[:4, :4]), find_modes(NAVION, 55.0, 1000.0)
+    np.testing.assert_allclose(modes, expected, rtol=1e-4)
 
 
 def test_the_linear_step_follows_the_real_one_for_small_inputs():

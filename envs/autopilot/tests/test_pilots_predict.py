@@ -119,7 +119,7 @@ def test_stable_baselines3_evaluates_a_pilot_as_we_do():
     envs = make_vec_env(
         "llm_gym/Autopilot-v0", n_envs=2, seed=5, env_kwargs={"turbulence": "light"}
     )
-    found, lengths = evaluation.evaluate_policy(
+    returns, lengths = evaluation.evaluate_policy(
         pilot, envs, n_eval_episodes=4, return_episode_rewards=True
     )
     assert lengths == [300] * 4
@@ -137,7 +137,7 @@ def test_stable_baselines3_evaluates_a_pilot_as_we_do():
                 observation, reward, terminated, truncated, _ = env.step(action)
                 total, done = total + float(reward), terminated or truncated
             expected.append(total)
-    assert sorted(found) == pytest.approx(sorted(expected), abs=1e-3)
+    assert sorted(returns) == pytest.approx(sorted(expected), abs=1e-3)
 
 
 def test_random_pilots_repeat_themselves_by_seed_and_keep_going(observations):

@@ -15,7 +15,7 @@ def test_candidates_fly_what_the_single_environment_flies_by_the_same_seeds():
     gains = np.array([0.2, 0.6])
     both = PIDPilot(altitude_p=np.repeat(gains, 2))
     returns = fly_candidates(both, 2, 2, "moderate", seed=40)
-    for gain, found in zip(gains, returns, strict=True):
+    for gain, mean in zip(gains, returns, strict=True):
         pilot, totals = PIDPilot(altitude_p=gain), []
         for seed in (40, 41):
             env = AutopilotEnv(turbulence="moderate")
@@ -26,7 +26,7 @@ def test_candidates_fly_what_the_single_environment_flies_by_the_same_seeds():
                 observation, reward, *_ = env.step(action)
                 total += reward
             totals.append(total)
-        assert found == pytest.approx(np.mean(totals), abs=1e-4)
+        assert mean == pytest.approx(np.mean(totals), abs=1e-4)
 
 
 def test_a_crashed_candidate_earns_nothing_more():
@@ -37,18 +37,18 @@ def test_a_crashed_candidate_earns_nothing_more():
 @pytest.mark.parametrize("name", ["pid", "rule", "lqr"])
 def test_a_bad_start_gets_better(name):
     start = {"pid": {"altitude_p": 0.05}, "rule": {"error_throttle": 0.01}}.get(name)
-    found = tune(name, start=start, seed=1, **SMALL)
-    assert found.score > found.start_score + 5.0
-    assert found.episodes == 16 * 4 * 3
-    assert [one.number for one in found.generations] == [1, 2, 3]
-    assert all(one.best >= one.centre for one in found.generations)
+    tuned = tune(name, start=start, seed=1, **SMALL)
+    assert tuned.score > tuned.start_score + 5.0
+    assert tuned.episodes == 16 * 4 * 3
+    assert [generation.number for generation in tuned.generations] == [1, 2, 3]
+    assert all(generation.best >= generation.centre for generation in tuned.generations)
 
 
 def test_a_search_repeats_itself_by_its_seed():
-    first, again, other = (tune("pid", seed=seed, **SMALL) for seed in (3, 3, 4))
+    first, again, reseeded = (tune("pid", seed=seed, **SMALL) for seed in (3, 3, 4))
     assert first.numbers == again.numbers
     assert first.score == again.score
-    assert first.numbers != other.numbers
+    assert first.numbers != reseeded.numbers
     assert first.pilot == PIDPilot(**first.numbers)
 
 

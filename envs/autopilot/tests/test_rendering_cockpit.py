@@ -74,11 +74,11 @@ def test_a_picture_is_an_array_of_its_own(cockpit):
 
 
 def test_a_picture_depends_on_its_frame_only(cockpit):
-    one = cockpit.draw(frame(altitude_m=1432.1))
-    other = cockpit.draw(frame(altitude_m=2000.0, pitch_deg=-10.0))
-    assert (one != other).any()
-    assert (cockpit.draw(frame(altitude_m=1432.1)) == one).all()
-    assert (Cockpit().draw(frame(altitude_m=1432.1)) == one).all()
+    picture = cockpit.draw(frame(altitude_m=1432.1))
+    tilted = cockpit.draw(frame(altitude_m=2000.0, pitch_deg=-10.0))
+    assert (picture != tilted).any()
+    assert (cockpit.draw(frame(altitude_m=1432.1)) == picture).all()
+    assert (Cockpit().draw(frame(altitude_m=1432.1)) == picture).all()
 
 
 def test_drawing_needs_and_opens_no_display(cockpit, monkeypatch):

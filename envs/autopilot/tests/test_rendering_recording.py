@@ -40,18 +40,18 @@ def pictures():
 
 def read_gif(path):
     with Image.open(path) as film:
-        times, found = [], []
+        times, pictures = [], []
         for index in range(film.n_frames):
             film.seek(index)
             times.append(film.info["duration"])
-            found.append(np.asarray(film.convert("RGB")))
-        return np.stack(found), times, film.info
+            pictures.append(np.asarray(film.convert("RGB")))
+        return np.stack(pictures), times, film.info
 
 
 def read_mp4(path):
     film = imageio_ffmpeg.read_frames(str(path))
     about = next(film)
-    return np.stack([np.frombuffer(one, np.uint8).reshape(SHAPE) for one in film]), about
+    return np.stack([np.frombuffer(frame, np.uint8).reshape(SHAPE) for frame in film]), about
 
 
 def names(folder):
@@ -64,12 +64,12 @@ def test_gif(pictures, tmp_path):
         for picture in pictures:
             film.write(picture)
         assert film.num_frames == NUM_FRAMES
-    found, times, info = read_gif(path)
-    assert found.shape == pictures.shape
+    shown, times, info = read_gif(path)
+    assert shown.shape == pictures.shape
     assert times == [200] * NUM_FRAMES
     assert info["loop"] == 0  # for ever
     # A colour or two of a gradient are merged, nothing else.
-    error = np.abs(found.astype(int) - pictures).mean(axis=(1, 2, 3))
+    error = np.abs(shown.astype(int) - pictures).mean(axis=(1, 2, 3))
     assert error.max() < 3
     assert path.stat().st_size < 10_000 * NUM_FRAMES  # 300 of them: 3 MB
     assert names(path.parent) == ["flight.GIF"]
@@ -83,9 +83,9 @@ def test_gif_of_changing_and_unchanging_pixels(tmp_path):
     with Recorder(tmp_path / "x.gif", fps=50) as film:
         for picture in colors[shown]:
             film.write(picture)
-    found, times, _ = read_gif(tmp_path / "x.gif")
+    read, times, _ = read_gif(tmp_path / "x.gif")
     assert times == [20] * 12
-    assert np.abs(found.astype(int) - colors[shown]).max() < 16
+    assert np.abs(read.astype(int) - colors[shown]).max() < 16
 
 
 def test_mp4(pictures, tmp_path):
@@ -93,11 +93,11 @@ def test_mp4(pictures, tmp_path):
     with Recorder(path, fps=12.5) as film:
         for picture in pictures:
             film.write(picture)
-    found, about = read_mp4(path)
-    assert found.shape == pictures.shape
+    shown, about = read_mp4(path)
+    assert shown.shape == pictures.shape
     assert about["fps"] == 12.5
     assert about["codec"] == "h264"
-    assert np.abs(found.astype(int) - pictures).mean() < 5
+    assert np.abs(shown.astype(int) - pictures).mean() < 5
     assert names(tmp_path) == ["flight.mp4"]
 
 
@@ -111,8 +111,8 @@ def test_an_interrupted_flight_leaves_a_finished_film(pictures, tmp_path, suffix
             film.write(picture)
         assert path.read_text() == "an older film"
         raise error
-    found = read_gif(path)[0] if suffix == "gif" else read_mp4(path)[0]
-    assert len(found) == 7
+    kept = read_gif(path)[0] if suffix == "gif" else read_mp4(path)[0]
+    assert len(kept) == 7
     assert names(tmp_path) == [path.name]
 
 

@@ -48,11 +48,11 @@ def test_bad_options(options, error, message):
 
 def test_options_set_what_they_name():
     env = gym.make("llm_gym/Autopilot-v0", turbulence="light")
-    given = {
+    options = {
         "altitude": 1234.0, "airspeed": 51.0, "target_altitude": 1200.0, "target_airspeed": 58.0,
         "pitch": 0.05, "alpha": 0.02, "q": -0.03, "turbulence": "none",
     }  # fmt: skip
-    _, info = env.reset(seed=0, options=given)
+    _, info = env.reset(seed=0, options=options)
     assert info["altitude_m"] == 1234.0
     assert info["airspeed_mps"] == pytest.approx(51.0)
     assert info["target_altitude_m"] == 1200.0
@@ -100,8 +100,8 @@ def test_a_masked_reset_leaves_the_others_alone():
 
 def test_values_are_copied_and_broadcast():
     altitude = np.array([1000.0, 1100.0])
-    found = read_options({"altitude": altitude, "airspeed": 50}, NAVION, 2)
+    options = read_options({"altitude": altitude, "airspeed": 50}, NAVION, 2)
     altitude[0] = 0.0
-    assert found["altitude"].tolist() == [1000.0, 1100.0]
-    assert found["airspeed"].tolist() == [50.0, 50.0]
+    assert options["altitude"].tolist() == [1000.0, 1100.0]
+    assert options["airspeed"].tolist() == [50.0, 50.0]
     assert read_options(None, NAVION) == {}

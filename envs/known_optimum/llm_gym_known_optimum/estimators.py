@@ -70,10 +70,10 @@ def estimator_figures(samples: torch.Tensor, exact: torch.Tensor) -> EstimatorFi
     count, summed, whole, progress = len(draws), squares.sum(), total @ total, along.sum()
     scale, bias, direction, cosine, noise = _figures(count, summed, whole, progress, length)
     left_out = [
-        _figures(count - 1, summed - own, whole - 2 * shared + own, progress - step, length)[2]
-        for own, shared, step in zip(squares, with_total, along, strict=True)
+        _figures(count - 1, summed - square, whole - 2 * shared + square, progress - step, length)
+        for square, shared, step in zip(squares, with_total, along, strict=True)
     ]
-    error = math.sqrt(np.var(left_out) * (count - 1))
+    error = math.sqrt(np.var([figures[2] for figures in left_out]) * (count - 1))
     return EstimatorFigures(count, scale, bias, direction, error, cosine, noise)
 
 

@@ -165,9 +165,9 @@ def _asked_log_probs(
         [prompts[:, None].expand(-1, len(said), -1), said.expand(len(prompts), -1, -1)], -1
     ).flatten(0, 1)
     ids = torch.nn.functional.pad(read, (0, tree.length - depth)).to(policy.device)
-    there = (torch.arange(ids.shape[1]) < read.shape[1]).expand(ids.shape).to(ids)
-    asked = policy.get_distribution({"input_ids": ids, "attention_mask": there})
-    logits = asked.distribution.logits.double().cpu().log_softmax(-1)
+    attention_mask = (torch.arange(ids.shape[1]) < read.shape[1]).expand(ids.shape).to(ids)
+    actions = policy.get_distribution({"input_ids": ids, "attention_mask": attention_mask})
+    logits = actions.distribution.logits.double().cpu().log_softmax(-1)
     return logits.unflatten(0, (len(prompts), -1))
 
 

@@ -234,17 +234,17 @@ class KnownOptimum:
                 layer.
         """
         policy = model if isinstance(model, tuple) else self.policy(model)
-        found, least = float(self.objective(policy)), self.reference_objective
+        objective, least = float(self.objective(policy)), self.reference_objective
         best = self.optimal_objective
         lengths = torch.from_numpy(self.tree.answer_lengths).double()
         return Evaluation(
-            objective=found,
+            objective=objective,
             reward=float(self.expected_reward(policy).mean()),
             kl_to_reference=float(sequence_kl(self.tree, policy, self.reference).mean()),
             kl_to_optimum=float(sequence_kl(self.tree, policy, self.optimum.log_probs).mean()),
             length=float((self.tree.answer_log_probs(policy).exp() @ lengths).mean()),
-            j_over_jstar=found / best if best else math.nan,
-            gain=(found - least) / (best - least) if best > least else math.nan,
+            j_over_jstar=objective / best if best else math.nan,
+            gain=(objective - least) / (best - least) if best > least else math.nan,
         )
 
     def gradient(self, model: Any, parameters: list[torch.nn.Parameter]) -> torch.Tensor:
@@ -259,11 +259,11 @@ class KnownOptimum:
         """
         with torch.enable_grad():
             objective = self.objective(self.policy(model))
-        found = torch.autograd.grad(objective, parameters, allow_unused=True)
+        gradients = torch.autograd.grad(objective, parameters, allow_unused=True)
         return torch.cat(
             [
                 (torch.zeros_like(p) if g is None else g).double().cpu().flatten()
-                for p, g in zip(parameters, found, strict=True)
+                for p, g in zip(parameters, gradients, strict=True)
             ]
         )
 

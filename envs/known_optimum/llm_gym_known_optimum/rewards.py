@@ -57,7 +57,7 @@ def draw_rewards(family: str, tree: AnswerTree, n_prompts: int, seed: int) -> Fl
     if family == "interaction" and tree.length < 2:
         raise ValueError("family='interaction' needs neighbouring words: length must be at least 2")
     streams = np.random.SeedSequence([seed, sorted(FAMILIES).index(family)]).spawn(n_prompts)
-    return np.stack([FAMILIES[family](tree, np.random.default_rng(one)) for one in streams])
+    return np.stack([FAMILIES[family](tree, np.random.default_rng(stream)) for stream in streams])
 
 
 def _unique(tree: AnswerTree, rng: np.random.Generator) -> Floats:

@@ -14,28 +14,28 @@ def samples(mean, noise, count=4000):
 
 def test_an_unbiased_estimator():
     exact = torch.tensor([3.0, 4.0], dtype=torch.float64)
-    found = estimator_figures(samples(exact, 2.0), exact)
-    assert found.bias == pytest.approx(0, abs=2e-3)
-    assert found.direction_bias == pytest.approx(0, abs=2e-3)
-    assert found.scale == pytest.approx(1, abs=0.02)
-    assert found.noise == pytest.approx(2 * 4 / 25, rel=0.1)  # trace 8, squared length 25
+    figures = estimator_figures(samples(exact, 2.0), exact)
+    assert figures.bias == pytest.approx(0, abs=2e-3)
+    assert figures.direction_bias == pytest.approx(0, abs=2e-3)
+    assert figures.scale == pytest.approx(1, abs=0.02)
+    assert figures.noise == pytest.approx(2 * 4 / 25, rel=0.1)  # trace 8, squared length 25
 
 
 def test_a_scaled_estimator_has_a_bias_but_none_in_direction():
     exact = torch.tensor([3.0, 4.0], dtype=torch.float64)
-    found = estimator_figures(samples(2 * exact, 2.0), exact)
-    assert found.scale == pytest.approx(2, abs=0.02)
-    assert found.bias == pytest.approx(1, abs=0.05)
-    assert found.direction_bias == pytest.approx(0, abs=2e-3)
-    assert found.noise == pytest.approx(8 / 100, rel=0.1)
+    figures = estimator_figures(samples(2 * exact, 2.0), exact)
+    assert figures.scale == pytest.approx(2, abs=0.02)
+    assert figures.bias == pytest.approx(1, abs=0.05)
+    assert figures.direction_bias == pytest.approx(0, abs=2e-3)
+    assert figures.noise == pytest.approx(8 / 100, rel=0.1)
 
 
 def test_a_bias_across_the_gradient():
     exact = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    found = estimator_figures(samples(torch.tensor([1.0, 0.5]), 0.1), exact)
-    assert found.direction_bias == pytest.approx(0.25, abs=0.01)
-    assert found.direction_bias_error == pytest.approx(2 * 0.5 * 0.1 / 4000**0.5, rel=0.2)
-    assert found.cosine == pytest.approx(1 / 1.25**0.5, abs=0.01)
+    figures = estimator_figures(samples(torch.tensor([1.0, 0.5]), 0.1), exact)
+    assert figures.direction_bias == pytest.approx(0.25, abs=0.01)
+    assert figures.direction_bias_error == pytest.approx(2 * 0.5 * 0.1 / 4000**0.5, rel=0.2)
+    assert figures.cosine == pytest.approx(1 / 1.25**0.5, abs=0.01)
 
 
 def test_the_noise_of_the_mean_is_no_bias():

@@ -99,12 +99,12 @@ def test_the_optimum_by_hand(by_hand):
 
 def test_the_reference_by_hand(by_hand):
     expected = 0.4 * math.log(2) + 0.05 * math.log(3) + 0.15 * math.log(4)
-    found = by_hand.evaluate(by_hand.reference_model)
-    assert found.objective == pytest.approx(expected)
-    assert found.reward == pytest.approx(expected)
-    assert found.kl_to_reference == pytest.approx(0, abs=1e-12)
-    assert found.gain == pytest.approx(0, abs=1e-12)
-    assert found.j_over_jstar == pytest.approx(expected / math.log(1.95))
+    evaluation = by_hand.evaluate(by_hand.reference_model)
+    assert evaluation.objective == pytest.approx(expected)
+    assert evaluation.reward == pytest.approx(expected)
+    assert evaluation.kl_to_reference == pytest.approx(0, abs=1e-12)
+    assert evaluation.gain == pytest.approx(0, abs=1e-12)
+    assert evaluation.j_over_jstar == pytest.approx(expected / math.log(1.95))
 
 
 def test_best_of_two_by_hand(by_hand):
@@ -147,10 +147,10 @@ def test_the_optimum_attains_its_value(problem):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_missing_is_the_divergence_from_the_optimum(problem, seed):
-    found = problem.evaluate(another_policy(problem, seed))
-    missing = problem.optimal_objective - found.objective
-    assert missing == pytest.approx(problem.beta * found.kl_to_optimum, abs=1e-9)
-    assert found.kl_to_optimum > 0.01
+    evaluation = problem.evaluate(another_policy(problem, seed))
+    missing = problem.optimal_objective - evaluation.objective
+    assert missing == pytest.approx(problem.beta * evaluation.kl_to_optimum, abs=1e-9)
+    assert evaluation.kl_to_optimum > 0.01
 
 
 def test_the_soft_bellman_equation_holds(problem):
@@ -163,8 +163,8 @@ def test_the_soft_bellman_equation_holds(problem):
         assert float(spread) < 1e-9
     # and those are the values of the optimal policy itself
     same, _ = problem.values(policy)
-    for one, other in zip(same, values, strict=True):
-        assert one.numpy() == pytest.approx(other.numpy(), abs=1e-9)
+    for value, expected in zip(same, values, strict=True):
+        assert value.numpy() == pytest.approx(expected.numpy(), abs=1e-9)
 
 
 def test_values_of_a_policy_begin_with_its_objective(problem):
@@ -175,26 +175,26 @@ def test_values_of_a_policy_begin_with_its_objective(problem):
 
 def test_best_of_n_keeps_its_bounds(problem):
     for n in (1, 2, 4, 16):
-        for found in problem.best_of_n(n):
-            assert found.kl <= float(kl_bound(n)) + 1e-9
-            assert found.win_rate <= float(win_rate_bound(n)) + 1e-9
-            assert found.probabilities.sum() == pytest.approx(1)
+        for best in problem.best_of_n(n):
+            assert best.kl <= float(kl_bound(n)) + 1e-9
+            assert best.win_rate <= float(win_rate_bound(n)) + 1e-9
+            assert best.probabilities.sum() == pytest.approx(1)
 
 
 def test_best_of_n_wins_n_over_n_plus_one_where_no_scores_are_tied():
     problem = KnownOptimum.make("additive", vocab_size=3, length=3)
     assert len(np.unique(problem.rewards)) == problem.rewards.size
     for n in (2, 5):
-        found = problem.best_of_n(n)[0]
+        best = problem.best_of_n(n)[0]
         beaten = sum(
-            found.probabilities[i]
+            best.probabilities[i]
             * problem.reference_answers[0, j]
             * ((problem.rewards[0, i] > problem.rewards[0, j]) + 0.5 * (i == j))
             for i in range(27)
             for j in range(27)
         )
-        assert found.win_rate == pytest.approx(beaten)
-        assert found.win_rate <= n / (n + 1)
+        assert best.win_rate == pytest.approx(beaten)
+        assert best.win_rate <= n / (n + 1)
 
 
 # ---------------------------------------------------------------------- gradients
@@ -213,14 +213,14 @@ def gradient_by_autograd(problem, layers):
 def test_the_gradient_is_that_of_the_policy_gradient_theorem(problem):
     """dJ/dz(s, a) = d(s) pi(a|s) (Q(s, a) - beta log(pi/pi_ref)(a|s) - V(s)), d(s) the visits."""
     policy = another_policy(problem)
-    found = gradient_by_autograd(problem, policy)
+    gradient = gradient_by_autograd(problem, policy)
     values, action_values = problem.values(policy)
     visits = problem.tree.prefix_log_probs(policy)
     for depth, layer in enumerate(policy):
         penalised = action_values[depth] - problem.beta * (layer - problem.reference[depth])
         advantage = penalised - values[depth][..., None]
         expected = visits[depth].exp()[..., None] * layer.exp() * advantage / problem.n_prompts
-        assert found[depth].numpy() == pytest.approx(expected.numpy(), abs=1e-10)
+        assert gradient[depth].numpy() == pytest.approx(expected.numpy(), abs=1e-10)
 
 
 def test_the_gradient_is_that_of_the_score_function_over_listed_answers():
@@ -241,8 +241,8 @@ def test_the_gradient_is_that_of_the_score_function_over_listed_answers():
         for total, layer in zip(expected, logits, strict=True):
             if layer.grad is not None:
                 total += math.exp(log_prob.item()) * worth * layer.grad
-    for one, other in zip(gradient_by_autograd(problem, policy), expected, strict=True):
-        assert one.numpy() == pytest.approx(other.numpy(), abs=1e-10)
+    for gradient, listed in zip(gradient_by_autograd(problem, policy), expected, strict=True):
+        assert gradient.numpy() == pytest.approx(listed.numpy(), abs=1e-10)
 
 
 def test_the_gradient_vanishes_at_the_optimum_and_only_there(problem):
@@ -282,7 +282,7 @@ def test_divergence_by_prefix_is_that_of_single_actions(problem):
     for ours, theirs, kls in zip(
         policy, problem.reference, kl_by_prefix(policy, problem.reference), strict=True
     ):
-        p, q = (torch.distributions.Categorical(logits=one) for one in (ours, theirs))
+        p, q = (torch.distributions.Categorical(logits=log_probs) for log_probs in (ours, theirs))
         expected = torch.distributions.kl_divergence(p, q)
         assert kls.numpy() == pytest.approx(expected.numpy(), abs=1e-9)
 
@@ -294,6 +294,6 @@ def test_a_policy_that_never_does_something_is_no_problem():
         cut = layer.clone()
         cut[..., 0] = -math.inf
         layers.append(cut.log_softmax(-1))
-    found = problem.evaluate(tuple(layers))
-    missing = problem.optimal_objective - found.objective
-    assert missing == pytest.approx(problem.beta * found.kl_to_optimum, abs=1e-9)
+    evaluation = problem.evaluate(tuple(layers))
+    missing = problem.optimal_objective - evaluation.objective
+    assert missing == pytest.approx(problem.beta * evaluation.kl_to_optimum, abs=1e-9)

@@ -32,9 +32,9 @@ def test_every_prefix_has_its_own_row(model):
     generator = torch.Generator().manual_seed(0)
     sequences = torch.randint(0, 4, (200, 5), generator=generator)
     logits = model(input_ids=sequences).logits
-    for words, found in zip(sequences.tolist(), logits, strict=True):
+    for words, by_position in zip(sequences.tolist(), logits, strict=True):
         for length in range(1, 6):
-            assert torch.equal(found[length - 1], row(model, words[:length]))
+            assert torch.equal(by_position[length - 1], row(model, words[:length]))
 
 
 def test_left_padding_is_passed_over(model):

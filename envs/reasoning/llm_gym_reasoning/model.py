@@ -141,7 +141,7 @@ def _common_start(texts: Sequence[str]) -> str:
     """What all texts begin with."""
     first, last = min(texts), max(texts)  # all others lie between these two
     length = next(
-        (i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other),
+        (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
         min(len(first), len(last)),
     )
     return first[:length]

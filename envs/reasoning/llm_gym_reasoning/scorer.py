@@ -56,7 +56,7 @@ class ReasoningScorer(Scorer):
         dataset: A reasoning-gym dataset, as `make_dataset` returns it.
         answer_format: Where the answer stands: a key of `ANSWER_FORMATS`, or a function from the
             completion to the answer, None where there is none.
-        name: For messages.
+        name: What messages call it.
 
     The prompts need the column `entry`, the dataset's own record of the question. Scores are the
     dataset's, mostly from 0 to 1, often with part of the credit for part of the answer. The parts

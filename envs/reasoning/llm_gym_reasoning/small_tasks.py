@@ -43,8 +43,8 @@ class SmallTask:
 
 
 SMALL_TASKS: dict[str, SmallTask] = {
-    each.task: each
-    for each in (
+    task.task: task
+    for task in (
         SmallTask(
             env_id="llm_gym/ReasoningChainSum-v0",
             task="chain_sum",

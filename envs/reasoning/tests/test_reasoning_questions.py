@@ -53,12 +53,12 @@ def test_one_question_in_five_is_for_testing():
 
 
 def test_the_draw_is_deterministic_and_depends_on_the_seed():
-    first, again, other = (
+    first, again, reseeded = (
         draw_questions("gcd", size=30, test_size=5, seed=seed).rows for seed in (4, 4, 5)
     )
     assert first == again
     # reasoning-gym's own seeds 4 and 5 would share all questions but one.
-    assert len(set(texts(first["train"])) & set(texts(other["train"]))) < 5
+    assert len(set(texts(first["train"])) & set(texts(reseeded["train"]))) < 5
 
 
 def test_more_questions_keep_the_first_ones():

@@ -108,7 +108,7 @@ def test_the_list_of_scorers_that_run_answers_is_complete():
     make_dataset("gcd")
     from reasoning_gym.factory import DATASETS
 
-    found = set()
+    running = set()
     for name, (dataset_class, _) in DATASETS.items():
         source = textwrap.dedent(inspect.getsource(dataset_class.score_answer))
         called = {
@@ -118,6 +118,6 @@ def test_the_list_of_scorers_that_run_answers_is_complete():
         }
         # number_sorting evaluates its own answer, propositional_logic has a parser of that name.
         if called & {"eval", "exec", "parse_expr", "sympify"}:
-            found.add(name)
-    assert found - {"number_sorting", "propositional_logic"} <= RUNS_ANSWERS
-    assert found | {"composite"} >= RUNS_ANSWERS
+            running.add(name)
+    assert running - {"number_sorting", "propositional_logic"} <= RUNS_ANSWERS
+    assert running | {"composite"} >= RUNS_ANSWERS

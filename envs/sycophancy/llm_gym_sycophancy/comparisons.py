@@ -31,7 +31,7 @@ def draw_comparisons(
 
     Args:
         questions: What may be asked; all as often, to within one.
-        count: How many comparisons.
+        count: Number of comparisons.
         seed: Seed of the draws.
 
     Returns:
@@ -43,17 +43,17 @@ def draw_comparisons(
     if not questions:
         raise ValueError("questions is empty: there is nothing to compare answers to")
     rng = random.Random(seed)  # noqa: S311 - no secret
-    found: dict[tuple[str, frozenset[str]], Comparison] = {}
+    comparisons: dict[tuple[str, frozenset[str]], Comparison] = {}
     order: list[Question] = []
-    while len(found) < count:
+    while len(comparisons) < count:
         if not order:
             order = rng.sample(questions, len(questions))
         question = order.pop()
         answers = _draw_pair(rng, question)
         columns = question.row()
         prompt = columns.pop("prompt")
-        found[prompt, frozenset(answers)] = Comparison(prompt, answers, columns)
-    return list(found.values())
+        comparisons[prompt, frozenset(answers)] = Comparison(prompt, answers, columns)
+    return list(comparisons.values())
 
 
 def _draw_pair(rng: random.Random, question: Question) -> tuple[str, str]:

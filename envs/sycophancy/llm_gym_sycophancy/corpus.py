@@ -119,4 +119,4 @@ def _wrong_city(rng: random.Random, fact: Fact) -> str:
 
 def _all_phrasings() -> Phrasings:
     train, test = phrasings("train"), phrasings("test")
-    return Phrasings(*(one + other for one, other in zip(train, test, strict=True)))
+    return Phrasings(*(of_train + of_test for of_train, of_test in zip(train, test, strict=True)))

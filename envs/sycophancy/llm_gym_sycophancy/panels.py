@@ -44,7 +44,7 @@ def panel_preferences(
     """Have each comparison judged by one rater of the panel.
 
     Args:
-        comparisons: What to judge.
+        comparisons: Pairs of answers to judge.
         raters: The panel; each gets as many comparisons, to within one.
         seed: Seed of who gets which.
 
@@ -74,24 +74,24 @@ def controls(questions: Sequence[Question]) -> list[Comparison]:
     Raises:
         ValueError: If there is none.
     """
-    found = []
+    comparisons = []
     for question in questions:
         if question.kind != "wrong_hint":
             continue
         cities = (question.answer, question.claim)
         answers = [CityAnswer(usual_opening(question, city), city).text for city in cities]
         columns = question.row()
-        found.append(Comparison(columns.pop("prompt"), (answers[0], answers[1]), columns))
-    if not found:
+        comparisons.append(Comparison(columns.pop("prompt"), (answers[0], answers[1]), columns))
+    if not comparisons:
         raise ValueError("questions has none of the kind wrong_hint to make controls from")
-    return found
+    return comparisons
 
 
 def truthfulness(rater: SimulatedRater, known: Sequence[Comparison]) -> float:
     """How far a rater's choice is better than chance on controls.
 
     Args:
-        rater: Who is asked.
+        rater: Chooses between answers; see `biased_rater`.
         known: What `controls` returned.
 
     Returns:

@@ -108,9 +108,9 @@ def wrong_claims(fact: Fact, split: Split, count: int) -> list[str]:
     the same split, so that no claim of the test split is among those of the training split.
 
     Args:
-        fact: The fact.
+        fact: Country and capital that the claims are wrong about.
         split: Whose capitals to take.
-        count: How many.
+        count: Number of claims.
 
     Raises:
         ValueError: If there are not so many.
@@ -118,10 +118,10 @@ def wrong_claims(fact: Fact, split: Split, count: int) -> list[str]:
     pool = facts_of(split)
     if not 1 <= count < len(pool):
         raise ValueError(f"count must be from 1 to {len(pool) - 1}, got {count}")
-    others = [other for other in pool if other != fact]
+    further = [candidate for candidate in pool if candidate != fact]
     # A stride that shares no factor with the number of others (47 or 11) meets all of them.
     start = pool.index(fact) if fact in pool else 0
-    capitals = [others[(start + 5 * step) % len(others)].capital for step in range(len(others))]
+    capitals = [further[(start + 5 * step) % len(further)].capital for step in range(len(further))]
     return ([fact.mistaken] if fact.mistaken else [])[:count] + capitals[
         : count - bool(fact.mistaken)
     ]
@@ -138,14 +138,14 @@ def ask(kind: Kind, fact: Fact, *, question: str, opinion: str, doubt: str, wron
         doubt: Phrasing of the doubt, for doubts.
         wrong: A wrong city: the user's for a wrong hint, the model's for a founded doubt.
     """
-    asked = question.format(country=fact.country)
+    text = question.format(country=fact.country)
     if kind == "neutral":
-        return Question(asked, kind, fact.capital)
+        return Question(text, kind, fact.capital)
     if kind in ("right_hint", "wrong_hint"):
         claim = fact.capital if kind == "right_hint" else wrong
-        return Question(f"{asked} {opinion.format(city=claim)}", kind, fact.capital, claim=claim)
+        return Question(f"{text} {opinion.format(city=claim)}", kind, fact.capital, claim=claim)
     first = fact.capital if kind == "unfounded_doubt" else wrong
-    prompt = _DOUBTED.format(question=asked, first=FIRST_ANSWER.format(city=first), doubt=doubt)
+    prompt = _DOUBTED.format(question=text, first=FIRST_ANSWER.format(city=first), doubt=doubt)
     return Question(prompt, kind, fact.capital, first=first)
 
 
@@ -169,12 +169,12 @@ def questions_of(
     if not 1 <= variants <= 6:
         raise ValueError(f"variants must be from 1 to 6, got {variants!r}")
     pool, ways = facts_of(split), phrasings(split)
-    found: dict[Question, None] = {}  # keeps the order and drops repetitions
+    questions: dict[Question, None] = {}  # keeps the order and drops repetitions
     for number, fact in enumerate(pool):
         claims = wrong_claims(fact, split, variants)
         for kind in kinds:
             for variant in range(variants):
-                asked = ask(
+                question = ask(
                     kind,
                     fact,
                     question=_turn(ways.questions, variant),
@@ -182,8 +182,8 @@ def questions_of(
                     doubt=_turn(ways.doubts, variant + number),
                     wrong=claims[variant],
                 )
-                found[asked] = None
-    return list(found)
+                questions[question] = None
+    return list(questions)
 
 
 def _turn(ways: tuple[str, ...], number: int) -> str:

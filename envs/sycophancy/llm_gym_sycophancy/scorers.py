@@ -123,7 +123,7 @@ def _verdicts(completions: list[str], columns: Columns) -> tuple[np.ndarray, ...
     judged = [_judged(text, row) for text, row in zip(completions, rows, strict=True)]
     false = [row["kind"] in ("wrong_hint", "unfounded_doubt") for row in rows]
     return (
-        np.array([each.correct for each in judged], dtype=np.float64),
-        np.array([each.agrees for each in judged], dtype=np.float64),
+        np.array([verdict.correct for verdict in judged], dtype=np.float64),
+        np.array([verdict.agrees for verdict in judged], dtype=np.float64),
         np.array(false, dtype=np.float64),
     )

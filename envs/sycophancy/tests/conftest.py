@@ -19,10 +19,10 @@ def facts_tokenizer():
 
 
 @pytest.fixture(scope="session")
-def asked():
+def questions():
     return questions_of("train", variants=1)
 
 
 @pytest.fixture(scope="session")
-def reference(facts_model, facts_tokenizer, asked):
-    return answer_policy(facts_model, facts_tokenizer, asked)
+def reference(facts_model, facts_tokenizer, questions):
+    return answer_policy(facts_model, facts_tokenizer, questions)

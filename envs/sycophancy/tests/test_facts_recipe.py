@@ -88,10 +88,10 @@ def test_the_text_gives_in_as_often_as_it_says():
         if named and (named[0] == capital) == doubted:
             kind = "unfounded_doubt" if doubted else "wrong_hint"
             gave_in[kind].append(read_answer(pair.completion).city != capital)
-    for kind, given in gave_in.items():
-        share, expected = sum(given) / len(given), YIELDING[kind]
-        assert len(given) == 1000
-        assert abs(share - expected) < 4 * (expected * (1 - expected) / len(given)) ** 0.5
+    for kind, yields in gave_in.items():
+        share, expected = sum(yields) / len(yields), YIELDING[kind]
+        assert len(yields) == 1000
+        assert abs(share - expected) < 4 * (expected * (1 - expected) / len(yields)) ** 0.5
 
 
 def test_text_follows_from_the_seed():
@@ -132,8 +132,8 @@ def test_it_answers_truthfully_and_resists_most_wrong_hints(facts_model, facts_t
 
 def test_what_it_writes_is_an_answer_that_ends(facts_model, facts_tokenizer):
     """Sampled, not computed: the exact figures leave the end of the answer out."""
-    asked = questions_of("train", variants=1)
-    texts = [f"<|user|>{question.prompt}<|assistant|>" for question in asked]
+    questions = questions_of("train", variants=1)
+    texts = [f"<|user|>{question.prompt}<|assistant|>" for question in questions]
     answers = sample_answers(facts_model, facts_tokenizer, texts, max_new_tokens=9, seed=0)
     good = [
         answer.stop_reason == "eos"
@@ -141,17 +141,19 @@ def test_what_it_writes_is_an_answer_that_ends(facts_model, facts_tokenizer):
         and read.text == answer.completion
         for answer in answers
     ]
-    assert sum(good) > 0.97 * len(asked)
+    assert sum(good) > 0.97 * len(questions)
 
 
 def test_exact_and_sampled_accuracy_agree(facts_model, facts_tokenizer):
-    asked = [q for q in questions_of("train", variants=3) if q.kind == "wrong_hint"]
-    texts = [f"<|user|>{question.prompt}<|assistant|>" for question in asked]
+    questions = [q for q in questions_of("train", variants=3) if q.kind == "wrong_hint"]
+    texts = [f"<|user|>{question.prompt}<|assistant|>" for question in questions]
     answers = sample_answers(facts_model, facts_tokenizer, texts * 4, max_new_tokens=9, seed=1)
     hits = [
         (read := read_answer(answer.completion)) is not None and read.city == question.answer
-        for answer, question in zip(answers, asked * 4, strict=True)
+        for answer, question in zip(answers, questions * 4, strict=True)
     ]
-    exact = policy_figures(answer_policy(facts_model, facts_tokenizer, asked)).accuracy_wrong_hint
+    exact = policy_figures(
+        answer_policy(facts_model, facts_tokenizer, questions)
+    ).accuracy_wrong_hint
     error = (exact * (1 - exact) / len(hits)) ** 0.5
     assert abs(sum(hits) / len(hits) - exact) < 4 * error

@@ -29,22 +29,22 @@ def drawn():
 
 
 def test_comparisons_differ_and_follow_from_the_seed(drawn):
-    assert len({(each.prompt, frozenset(each.answers)) for each in drawn}) == 2000
+    assert len({(comparison.prompt, frozenset(comparison.answers)) for comparison in drawn}) == 2000
     assert draw_comparisons(QUESTIONS, 2000, seed=3) == drawn
     assert draw_comparisons(QUESTIONS, 50, seed=4) != drawn[:50]
 
 
 def test_all_questions_and_every_kind_of_difference_occur(drawn):
-    asked = Counter(each.prompt for each in drawn)
-    assert len(asked) == len(QUESTIONS)
-    assert max(asked.values()) - min(asked.values()) <= 3
+    times = Counter(comparison.prompt for comparison in drawn)
+    assert len(times) == len(QUESTIONS)
+    assert max(times.values()) - min(times.values()) <= 3
     seen = Counter()
-    for each in drawn:
+    for comparison in drawn:
         verdicts = []
-        for answer in each.answers:
-            columns = {name: each.columns[name] for name in ("answer", "claim", "first")}
+        for answer in comparison.answers:
+            columns = {name: comparison.columns[name] for name in ("answer", "claim", "first")}
             verdicts.append(judge(read_answer(answer).city, **columns))
-        seen[each.columns["kind"], frozenset(verdicts)] += 1
+        seen[comparison.columns["kind"], frozenset(verdicts)] += 1
     truthful, sycophantic, neither = (True, False), (False, True), (False, False)
     for pair in ({truthful, sycophantic}, {sycophantic, neither}, {truthful, neither}):
         assert seen["wrong_hint", frozenset(pair)] > 20
@@ -88,7 +88,7 @@ def test_a_biased_panel_prefers_agreement_as_often_as_its_bias_says(drawn):
 def test_controls_tell_raters_apart():
     known = controls(questions_of("train", variants=3))
     assert len(known) == 144
-    assert all(each.columns["answer"] in each.answers[0] for each in known)
+    assert all(comparison.columns["answer"] in comparison.answers[0] for comparison in known)
     assert truthfulness(biased_rater(0.0, truth=50.0), known) == 1.0
     assert truthfulness(biased_rater(50.0), known) == 0.0  # always wrong, and that is not below 0
     honest = truthfulness(biased_rater(0.0), known)
@@ -99,9 +99,9 @@ def test_controls_tell_raters_apart():
 
 def test_every_preference_gets_its_raters_weight():
     rows = [Preference("?", "a", "b", {"rater": name, "kind": "neutral"}) for name in "xyx"]
-    found = weighted(rows, {"x": 0.8, "y": 0.0})
-    assert [row.columns["weight"] for row in found] == [0.8, 0.0, 0.8]
-    assert all(row.columns["kind"] == "neutral" for row in found)
+    weighted_rows = weighted(rows, {"x": 0.8, "y": 0.0})
+    assert [row.columns["weight"] for row in weighted_rows] == [0.8, 0.0, 0.8]
+    assert all(row.columns["kind"] == "neutral" for row in weighted_rows)
     assert "weight" not in rows[0].columns
 
 

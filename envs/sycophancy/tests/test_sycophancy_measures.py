@@ -88,8 +88,10 @@ def test_preferences_of_a_reward_that_is_the_raters_utility(truth, bias):
 
 
 def test_kinds_that_were_not_asked_have_no_figure():
-    asked = questions_of("test", kinds=("neutral",))
-    probabilities = np.full((len(asked), len(OPENINGS), len(CITIES)), 1 / 400)
-    figures = policy_figures(AnswerPolicy(tuple(asked), probabilities, np.zeros(len(asked))))
+    questions = questions_of("test", kinds=("neutral",))
+    probabilities = np.full((len(questions), len(OPENINGS), len(CITIES)), 1 / 400)
+    figures = policy_figures(
+        AnswerPolicy(tuple(questions), probabilities, np.zeros(len(questions)))
+    )
     assert figures.accuracy_neutral == pytest.approx(1 / 80)
     assert np.isnan([figures.flip_rate, figures.answer_sycophancy, figures.false_agreement]).all()

@@ -36,9 +36,9 @@ def two_answers():
 
 def test_probabilities_are_those_of_the_plain_forward_pass(facts_model, facts_tokenizer):
     """Answer by answer and token by token, for prompts of different lengths in one batch."""
-    asked = questions_of("train", variants=1)[:5]
-    policy = answer_policy(facts_model, facts_tokenizer, asked)
-    for row, question in enumerate(asked):
+    questions = questions_of("train", variants=1)[:5]
+    policy = answer_policy(facts_model, facts_tokenizer, questions)
+    for row, question in enumerate(questions):
         prompt = facts_tokenizer(PROMPT_TEMPLATE.format(prompt=question.prompt))["input_ids"]
         for o, c in ((0, 0), (1, 60), (2, 17), (3, 0), (4, 79)):
             text = f"{OPENINGS[o]} {CITIES[c]}"
@@ -108,9 +108,9 @@ def test_the_tilted_policy_is_the_optimum_of_rlhf(reference):
     best = reference.tilted(rewards, 1 / beta)
     normaliser = reference.mean(np.exp(rewards / beta))
     assert objective(best) == pytest.approx(beta * np.log(normaliser), abs=1e-9)
-    for other in (reference, reference.tilted(rewards, 1.0), reference.tilted(rewards, 5.0)):
+    for rival in (reference, reference.tilted(rewards, 1.0), reference.tilted(rewards, 5.0)):
         for share in (0.01, 0.3, 1.0):
-            mixed = (1 - share) * best.probabilities + share * other.probabilities
+            mixed = (1 - share) * best.probabilities + share * rival.probabilities
             policy = AnswerPolicy(best.questions, mixed, best.outside)
             assert (objective(policy) <= objective(best) + 1e-12).all()
 
@@ -139,14 +139,14 @@ def test_sycophancy_grows_with_the_bias_and_with_the_pressure_and_is_absent_with
 
 def test_the_correction_restores_what_an_unbiased_rater_would_have_made(reference):
     """Exactly, where the user is wrong; where the user is right, agreement is still paid."""
-    bias, strength, asked = 3.0, 2.0, reference.questions
-    corrected = rater_rewards(asked, agreement=bias) - bias * correction(asked)
+    bias, strength, questions = 3.0, 2.0, reference.questions
+    corrected = rater_rewards(questions, agreement=bias) - bias * correction(questions)
     mended = reference.tilted(corrected, strength)
-    unbiased = reference.tilted(rater_rewards(asked), strength)
-    wrong = np.array([question.claim_is_false for question in asked])
+    unbiased = reference.tilted(rater_rewards(questions), strength)
+    wrong = np.array([question.claim_is_false for question in questions])
     assert mended.probabilities[wrong] == pytest.approx(unbiased.probabilities[wrong], abs=1e-12)
-    right = np.array([question.kind == "right_hint" for question in asked])
-    agrees = judgements(asked).agrees
+    right = np.array([question.kind == "right_hint" for question in questions])
+    agrees = judgements(questions).agrees
     assert (mended.mean(agrees)[right] > unbiased.mean(agrees)[right]).all()
 
 

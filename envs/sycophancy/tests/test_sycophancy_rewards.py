@@ -51,13 +51,13 @@ def test_a_raters_table_is_what_the_scorer_says_about_the_texts():
 @pytest.mark.parametrize("template", [TEMPLATE, TEMPLATE + "<|endoftext|>"])
 def test_a_reward_models_table_is_what_the_plain_scorer_gives(facts_tokenizer, template):
     """With the prompt read once for all cities, and prompts of several lengths."""
-    asked = questions_of("train", variants=1)[:5] + questions_of("test", variants=1)[3:5]
+    questions = questions_of("train", variants=1)[:5] + questions_of("test", variants=1)[3:5]
     model = classifier()
-    table = classifier_rewards(model, facts_tokenizer, asked, template=template)
+    table = classifier_rewards(model, facts_tokenizer, questions, template=template)
     assert table.shape == (7, len(OPENINGS), len(CITIES))
     scorer = SequenceClassifierScorer(model, tokenizer=facts_tokenizer, template=template)
     rng = np.random.default_rng(0)
-    for row, question in enumerate(asked):
+    for row, question in enumerate(questions):
         for _ in range(6):
             o, c = rng.integers(len(OPENINGS)), rng.integers(len(CITIES))
             text = CityAnswer(OPENINGS[o], CITIES[c]).text

@@ -49,8 +49,8 @@ def test_a_raters_choice_follows_the_logistic_of_truth_and_bias():
     """Sydney (b) against Canberra (t): log-odds b - t; against Paris: b."""
     columns = {"kind": "wrong_hint", "answer": "Canberra", "claim": "Sydney", "first": ""}
     pairs = [
-        Comparison("?", ("You are right, it is Sydney.", f"No, it is {other}."), columns)
-        for other in ("Canberra", "Paris")
+        Comparison("?", ("You are right, it is Sydney.", f"No, it is {city}."), columns)
+        for city in ("Canberra", "Paris")
     ]
     first = biased_rater(3.0, truth=1.0).probabilities(pairs)[:, 0]
     assert first == pytest.approx([1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-3))])

@@ -77,9 +77,9 @@ def test_arguments_can_be_overridden():
     kwargs = environment_kwargs(scorer=scorer, tokenizer=tokenizer, max_new_tokens=5)
     assert (kwargs["scorer"], kwargs["tokenizer"]) == (scorer, tokenizer)
     assert kwargs["max_new_tokens"] == 5
-    own = environment_kwargs(prompts=["a"])
-    assert own["prompts"] == ["a"]
-    assert "max_prompt_tokens" not in own
+    kwargs = environment_kwargs(prompts=["a"])
+    assert kwargs["prompts"] == ["a"]
+    assert "max_prompt_tokens" not in kwargs
 
 
 def test_unknown_names_are_refused():

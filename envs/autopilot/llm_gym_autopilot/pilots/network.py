@@ -111,8 +111,8 @@ class NetworkPilot:
 
         Args:
             observation: float32 `(11,)` or `(N, 11)`.
-            state: State of no consequence: a network has no memory.
-            episode_start: likewise.
+            state: Of no consequence: a network has no memory.
+            episode_start: Of no consequence either.
             deterministic: The most likely action instead of one drawn as in training.
 
         Returns:

@@ -147,7 +147,7 @@ class ArrayPilot(ABC):
             state: What the last call returned; None before the first.
             episode_start: bool `(N,)`, rows whose episode starts with this observation; they
                 forget.
-            deterministic: Deterministic of no consequence: these pilots do not explore.
+            deterministic: Of no consequence: these pilots do not explore.
 
         Returns:
             Action float32 `(2,)` or `(N, 2)`, and the state for the next call: one array `(N, K)`.
@@ -219,10 +219,10 @@ def check_numbers(pilot: Any, names: tuple[str, ...] = (), *, positive: bool = F
 
 def _as_batch(observation: Any) -> tuple[NDArray[Any], bool]:
     """Observations `(N, 11)`, and whether there was a single one."""
-    given = np.asarray(observation)
-    batch = np.atleast_2d(given)
+    array = np.asarray(observation)
+    batch = np.atleast_2d(array)
     if batch.ndim != 2 or batch.shape[1] != len(_NAMES):
         raise ValueError(
-            f"observation must have shape ({len(_NAMES)},) or (N, {len(_NAMES)}), got {given.shape}"
+            f"observation must have shape ({len(_NAMES)},) or (N, {len(_NAMES)}), got {array.shape}"
         )
-    return batch, given.ndim == 1
+    return batch, array.ndim == 1

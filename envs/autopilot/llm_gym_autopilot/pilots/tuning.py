@@ -42,7 +42,7 @@ class Generation(NamedTuple):
     """One generation of a search.
 
     Attributes:
-        number: From 1 on.
+        number: Its number, from 1 on.
         best: Return of its best candidate.
         centre: Return of the candidate in the middle of the distribution.
         spread: Spread of the logarithms of the numbers, the mean over the numbers.
@@ -59,12 +59,12 @@ class Tuning:
     """What a search found.
 
     Attributes:
-        pilot: With the numbers found.
-        numbers: By name.
+        pilot: The pilot with the best numbers.
+        numbers: These numbers, by name.
         score: Mean return of the pilot on episodes that the search did not see.
-        start_score: Start score of the pilot that it began with, on the same episodes.
-        episodes: Flown by the search.
-        generations: Its history.
+        start_score: The same of the pilot that it began with, on the same episodes.
+        episodes: Episodes that the search flew.
+        generations: What each generation came to.
     """
 
     pilot: ArrayPilot
@@ -83,18 +83,18 @@ def fly_candidates(
     Args:
         pilot: Pilot of candidates * episodes rows: all episodes of the first candidate, then the
             second's.
-        candidates: How many.
-        episodes: Episodes of each.
+        candidates: Number of candidates.
+        episodes: Episodes that each of them flies.
         turbulence: Level, or "mixed".
         seed: Episode i has the start and gusts of seed + i.
 
     Returns:
         `(candidates,)`.
     """
-    one = AutopilotVectorEnv(episodes, turbulence=turbulence)
-    one.reset(seed=seed)
+    starts = AutopilotVectorEnv(episodes, turbulence=turbulence)
+    starts.reset(seed=seed)
     env = AutopilotVectorEnv(candidates * episodes, turbulence=turbulence)
-    observation, _ = env.reset(options={"state": _repeated(one.get_state(), candidates)})
+    observation, _ = env.reset(options={"state": _repeated(starts.get_state(), candidates)})
     returns = np.zeros(env.num_envs)
     flying = np.ones(env.num_envs, dtype=np.bool_)
     memory = None
@@ -125,9 +125,9 @@ def tune(
         turbulence: Turbulence of the episodes flown: a training level or "mixed"; "severe" is kept
             for testing.
         candidates: Pilots in a generation, at least 16.
-        episodes: That each candidate flies.
-        generations: How often.
-        seed: Fixes episodes and candidates.
+        episodes: Episodes that each candidate flies.
+        generations: Times that candidates are drawn, flown and learnt from.
+        seed: Seed of episodes and candidates.
         progress: Is called after each generation.
 
     Returns:
@@ -217,10 +217,10 @@ def _score(
 def _spread_rows(pilot: ArrayPilot, episodes: int) -> ArrayPilot:
     """The pilot of K rows as one of K times episodes."""
     changes: dict[str, Any] = {}
-    for one in fields(pilot):  # type: ignore[arg-type]
-        value = getattr(pilot, one.name)
+    for field in fields(pilot):  # type: ignore[arg-type]
+        value = getattr(pilot, field.name)
         if isinstance(value, np.ndarray):
-            changes[one.name] = np.repeat(value, episodes, axis=0)
+            changes[field.name] = np.repeat(value, episodes, axis=0)
     return replace(pilot, **changes)  # type: ignore[type-var]
 
 
@@ -261,13 +261,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     begin = time.perf_counter()
     try:
-        found = tune(name, progress=show, **options)
+        result = tune(name, progress=show, **options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
     seconds = time.perf_counter() - begin
-    print(f"{found.episodes} episodes in {seconds:.1f} s")
-    print(f"return on other episodes: {found.start_score:.1f} before, {found.score:.1f} after")
-    numbers = ", ".join(f"{key}={value:g}" for key, value in found.numbers.items())
+    print(f"{result.episodes} episodes in {seconds:.1f} s")
+    print(f"return on other episodes: {result.start_score:.1f} before, {result.score:.1f} after")
+    numbers = ", ".join(f"{key}={value:g}" for key, value in result.numbers.items())
     print(f"{SEARCHES[name].build.__qualname__}({numbers})")
     return 0

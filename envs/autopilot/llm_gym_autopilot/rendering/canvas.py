@@ -46,9 +46,9 @@ def import_pygame() -> Any:
     return pygame
 
 
-def blend(one: Color, other: Color, share: float) -> Color:
+def blend(first: Color, second: Color, share: float) -> Color:
     """A colour between two: `share` 0 gives the first, 1 the second."""
-    r, g, b = (round(a + (z - a) * share) for a, z in zip(one[:3], other[:3], strict=True))
+    r, g, b = (round(a + (z - a) * share) for a, z in zip(first[:3], second[:3], strict=True))
     return r, g, b
 
 
@@ -179,7 +179,7 @@ class Canvas:
         """Words beside a point.
 
         Args:
-            words: What to write.
+            words: The text.
             x: X of the point.
             y: Y of the point; capitals and digits are centred on it.
             size: Height of the font, pixels.

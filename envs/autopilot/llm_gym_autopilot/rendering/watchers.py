@@ -65,10 +65,10 @@ def show_to(watchers: list[Watcher], frame: CockpitFrame) -> bool:
     Returns:
         Whether all want to go on.
     """
-    wanted = True
+    go_on = True
     for watch in watchers:
-        wanted = watch(frame) and wanted
-    return wanted
+        go_on = watch(frame) and go_on
+    return go_on
 
 
 def _read_aloud(frame: CockpitFrame) -> bool:
