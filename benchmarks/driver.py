@@ -20,7 +20,7 @@ class Entry:
     """One system under one set of settings; a row of a benchmark's table.
 
     Attributes:
-        label: What people call it.
+        label: Its name in tables and pictures.
         system: Module of `benchmarks.systems`.
         options: Keyword arguments of that module's `build`.
         workload: What differs from the benchmark's workload.
@@ -47,7 +47,7 @@ class Worker:
     """A system in its own process; see `benchmarks/worker.py` for what is said between us.
 
     Args:
-        entry: The system.
+        entry: Which system, and with which options.
         workload: Its workload, with the entry's differences already in it.
         threads: Threads of its tensor operations.
         log: File for everything the system prints.

@@ -25,8 +25,8 @@ class Task(NamedTuple):
 
     Attributes:
         model: Directory of the model's weights and of the tokenizer.
-        tokenizer: The tokenizer.
-        prompts: What the model reads.
+        tokenizer: Tokenizer of that model.
+        prompts: What the model reads, in its prompt template.
         instructions: What the scorer reads; the same without the marks of the prompt template.
         score: Takes instructions and completions and returns a number each.
     """
@@ -42,7 +42,7 @@ class Tally:
     """A scorer that remembers the mean of all it scored since it was told to forget.
 
     Args:
-        score: Scores a batch.
+        score: Takes instructions and completions and returns a number each.
     """
 
     __name__ = "reward"  # TRL names its metrics by it
@@ -72,7 +72,7 @@ def build_task(workload: Workload, folder: str | Path) -> Task:
     """The task that the workload names.
 
     Args:
-        workload: The workload.
+        workload: Names the task, the model and the number of prompts.
         folder: Where to save a model that is made here.
     """
     if workload.task == "polite_email":

@@ -51,7 +51,7 @@ def build(
     """The algorithm of an entry on an environment.
 
     Args:
-        entry: Which.
+        entry: The algorithm and its arguments.
         env: Env of text, in groups as the entry wants them.
         language_model: Name or path of the model to train.
         beta: Price of a nat, for `"$beta"`.

@@ -28,7 +28,7 @@ def do_jobs(store: RunStore, jobs: list[Job], workers: int, report: bool = False
         store: Where finished and crashed runs are; new ones are added to it.
         jobs: With `key` and `settings`.
         workers: Processes at a time.
-        report: Run nothing.
+        report: Whether to run nothing and take the runs that are there.
 
     Raises:
         OtherRunsError: One was done with other settings.
@@ -72,7 +72,7 @@ def run_jobs(work: Work, jobs: Sequence[Job], workers: int) -> Iterator[tuple[Jo
 
     Args:
         work: A function that can be imported; what it returns must be picklable.
-        jobs: Its arguments.
+        jobs: Arguments of `work`, one a call.
         workers: Processes at a time.
 
     Yields:

@@ -149,10 +149,10 @@ def compare(
     """Does what is not done yet and reports on everything that was planned.
 
     Args:
-        options: The command line.
+        options: The command line, see `parse`.
         known: What runs where the optimum is known.
         text: What runs on text; its models are made first.
-        flights: What learns to fly.
+        flights: Who learns to fly.
         cannot_run: Reasons why something does not run, for the page.
         store: Runs that are there.
     """

@@ -16,7 +16,7 @@ class Entry:
     """An algorithm and its arguments; a row of the table.
 
     Attributes:
-        label: What people call it.
+        label: Its name in tables and pictures.
         algorithm: Where its class is, `"module:Class"`.
         arguments: Arguments of the class. `"$beta"` is the task's price of a nat.
         learning_rate: The one that tuning chose.
@@ -29,7 +29,7 @@ class Entry:
         policy_class: Where the class of the policy is, if it is not the usual one.
         one_step: Arguments that make an update one step on the whole rollout, for measuring the
             gradient estimator; None where there is no such thing.
-        needs: Packages beside llm_gym's own.
+        needs: Packages that must be installed beside llm_gym.
     """
 
     label: str

@@ -30,9 +30,9 @@ def score_matrix(runs: list[dict[str, Any]], tasks: list[str], figure: str) -> F
     """A figure at the end of runs: float64 `(seeds, tasks)`, of the seeds that did all tasks.
 
     Args:
-        runs: Those of one algorithm.
-        tasks: Names.
-        figure: Figure of `run["end"]`.
+        runs: Runs of one algorithm.
+        tasks: Names of the tasks, the columns.
+        figure: Name of a figure in `run["end"]`.
     """
     scores = {(run["seed"], run["task"]): run["end"][figure] for run in runs}
     seeds = sorted({seed for seed, _ in scores})
@@ -80,7 +80,7 @@ def improvement(
 
     Args:
         scores: `(seeds, tasks)` by algorithm.
-        pairs: X and Y.
+        pairs: Names of X and Y.
         resamples: Resamples of the bootstrap.
         seed: Seed of the resampling.
 

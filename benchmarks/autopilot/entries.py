@@ -12,12 +12,12 @@ class Training(NamedTuple):
     """An agent to train.
 
     Attributes:
-        label: In tables and pictures.
+        label: Its name in tables and pictures.
         script: Module in `agents/`, with `Config`, `train` and `save`.
         options: Fields of its Config that are not the defaults.
-        seeds: How many.
+        seeds: Runs, each with a seed of its own; seed i is i.
         quick_steps: Environment steps with `--quick`, too few to judge the agent by.
-        quick_seeds: How many.
+        quick_seeds: Runs with `--quick`.
     """
 
     label: str
@@ -68,10 +68,10 @@ class Contender(NamedTuple):
     """An environment whose steps are timed.
 
     Attributes:
-        label: In tables and pictures.
-        env: id.
+        label: Its name in tables and pictures.
+        env: Its id at Gymnasium.
         num_envs: Rows of a vector environment; None for a single one.
-        options: Options of the constructor.
+        options: Arguments of `gym.make` or `gym.make_vec`.
     """
 
     label: str

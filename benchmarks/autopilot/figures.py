@@ -74,9 +74,9 @@ def draw_agents(results: dict[str, Any], path: Path) -> None:
     width = 0.86 / len(pilots)
     for axis, (measure, label, factor) in zip(axes, panels, strict=True):
         for index, (key, figures) in enumerate(pilots.items()):
-            found = [figures["levels"][level][measure] for level in LEVELS]
+            rows = [figures["levels"][level][measure] for level in LEVELS]
             mean, low, high = (
-                factor * np.array([np.nan if one[name] is None else one[name] for one in found])
+                factor * np.array([np.nan if row[name] is None else row[name] for row in rows])
                 for name in ("mean", "low", "high")
             )
             place = np.arange(len(LEVELS)) + (index - (len(pilots) - 1) / 2) * width
@@ -116,7 +116,7 @@ def draw_gap(results: dict[str, Any], path: Path) -> None:
                     if row["turbulence"] == level and row["aircraft"] == aircraft
                 ]
                 mean, low, high = (
-                    factor * np.array([one[name] for one in chosen])
+                    factor * np.array([interval[name] for interval in chosen])
                     for name in ("mean", "low", "high")
                 )
                 at = np.arange(len(pilots)) + (index - 1) * 0.27
@@ -161,13 +161,13 @@ def draw_speed(results: dict[str, Any], path: Path) -> None:
         for index, (name, key) in enumerate(members.items()):
             if key not in contenders:
                 continue
-            found = contenders[key]["steps_per_second"]
+            speed = contenders[key]["steps_per_second"]
             bar = axis.bar(
-                number + (index - 1) * 0.28, found["median"], 0.26, color=colours[name],
+                number + (index - 1) * 0.28, speed["median"], 0.26, color=colours[name],
                 label=name,
-                yerr=[[found["median"] - found["low"]], [found["high"] - found["median"]]],
+                yerr=[[speed["median"] - speed["low"]], [speed["high"] - speed["median"]]],
             )  # fmt: skip
-            axis.bar_label(bar, labels=[_short(found["median"])], fontsize=8, padding=2)
+            axis.bar_label(bar, labels=[_short(speed["median"])], fontsize=8, padding=2)
     axis.set_yscale("log")
     axis.set_ylim(1e3, 1e8)
     axis.set_xticks(range(len(groups)), [f"{name} side by side" if i else "one environment"

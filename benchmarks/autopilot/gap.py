@@ -19,7 +19,7 @@ def measure_gap(*, episodes: int, say: Callable[[str], None]) -> dict[str, Any]:
 
     Args:
         episodes: Flown by each pilot, at each level, of each aeroplane.
-        say: Told of progress.
+        say: Is called with a line of progress now and then.
 
     Returns:
         `rows`, one a pilot, aeroplane and level: `toy` and `jsbsim` (return and success

@@ -28,7 +28,7 @@ def measure_agents(output: Path, *, quick: bool, episodes: int, say: Say) -> dic
         output: Folder; trained agents are kept in it and found again.
         quick: Train for a fraction of the steps.
         episodes: Flown by each pilot at each level.
-        say: Told of progress.
+        say: Is called with a line of progress now and then.
 
     Returns:
         `pilots`: figures by key, see `pilot_figures`; `curves`: by agent, one dict of lists a
@@ -39,8 +39,8 @@ def measure_agents(output: Path, *, quick: bool, episodes: int, say: Say) -> dic
     for key, training in TRAININGS.items():
         seeds = range(training.quick_seeds if quick else training.seeds)
         folders = [trained(key, training, seed, output, quick, say) for seed in seeds]
-        curves[key] = [learning_curve(read_rows(one / "metrics.jsonl")) for one in folders]
-        flown = [fly_levels(one / "pilot.npz", episodes) for one in folders]
+        curves[key] = [learning_curve(read_rows(folder / "metrics.jsonl")) for folder in folders]
+        flown = [fly_levels(folder / "pilot.npz", episodes) for folder in folders]
         steps = int(curves[key][0]["steps"][-1])
         pilots[key] = {
             "label": training.label,
@@ -109,10 +109,15 @@ def pilot_figures(flown: Sequence[dict[str, FlightEvaluation]]) -> dict[str, Any
     levels = {}
     for level in flown[0]:
         levels[level] = {
-            name: crossed_interval(np.stack([one[level].measures[name] for one in flown]))
+            name: crossed_interval(
+                np.stack([levels_of_seed[level].measures[name] for levels_of_seed in flown])
+            )
             for name in MEASURES
         }
-    seeds = [{level: one[level].mean_return for level in one} for one in flown]
+    seeds = [
+        {level: levels_of_seed[level].mean_return for level in levels_of_seed}
+        for levels_of_seed in flown
+    ]
     return {"levels": levels, "seeds": seeds}
 
 

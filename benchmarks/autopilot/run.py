@@ -64,16 +64,16 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, tuple[str, ...]
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--quick", action="store_true", help="about 5 minutes on 2 cores")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
-    given = parser.parse_args(arguments)
-    return QUICK if given.quick else FULL, tuple(given.only or PARTS), given.output
+    options = parser.parse_args(arguments)
+    return QUICK if options.quick else FULL, tuple(options.only or PARTS), options.output
 
 
 def measure(part: str, settings: Settings, output: Path) -> dict[str, Any]:
     """Measures one part."""
     if part == "agents":
-        found = measure_agents(output, quick=settings.quick, episodes=settings.episodes, say=say)
-        found["flights"] = {pilot: flight.fly(pilot) for pilot in flight.PILOTS}
-        return found
+        agents = measure_agents(output, quick=settings.quick, episodes=settings.episodes, say=say)
+        agents["flights"] = {pilot: flight.fly(pilot) for pilot in flight.PILOTS}
+        return agents
     if part == "gap":
         return measure_gap(episodes=settings.gap_episodes, say=say)
     from benchmarks.autopilot.speed import measure_speed
@@ -91,8 +91,8 @@ def finished(part: str, settings: Settings, output: Path) -> dict[str, Any] | No
     path = output / f"part-{part}.json"
     if not path.is_file():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found if found["settings"] == asdict(settings) else None
+    result = json.loads(path.read_text(encoding="utf-8"))
+    return result if result["settings"] == asdict(settings) else None
 
 
 def draw(results: dict[str, Any], output: Path) -> list[str]:

@@ -27,7 +27,7 @@ def measure_speed(*, rounds: int, seconds: float, say: Callable[[str], None]) ->
     Args:
         rounds: Turns of each contender.
         seconds: CPU seconds of a turn, about.
-        say: Told of progress.
+        say: Is called with a line of progress now and then.
 
     Returns:
         `contenders`: by key, `steps_per_second` (median with interval) and those of each turn;
@@ -37,7 +37,7 @@ def measure_speed(*, rounds: int, seconds: float, say: Callable[[str], None]) ->
     if importlib.util.find_spec("jsbsim") is None:
         skipped["jsbsim"] = MISSING
         say(f"speed: JSBSim skipped, {MISSING}")
-    timers = {key: Timer(one) for key, one in CONTENDERS.items() if key not in skipped}
+    timers = {key: Timer(contender) for key, contender in CONTENDERS.items() if key not in skipped}
     counts = {key: timer.calibrated(seconds) for key, timer in timers.items()}
     turns: dict[str, list[float]] = {key: [] for key in timers}
     keys = list(timers)
@@ -122,13 +122,13 @@ def ratio_figures(turns: Mapping[str, Sequence[float]]) -> dict[str, dict[str, f
     Returns:
         By name: `median` of the rounds' ratios with its interval, and `goal`.
     """
-    found: dict[str, dict[str, float | None]] = {}
+    ratios: dict[str, dict[str, float | None]] = {}
     for name, ratio in RATIOS.items():
         if ratio.of not in turns or ratio.over not in turns:
             continue
         by_round = np.asarray(turns[ratio.of]) / np.asarray(turns[ratio.over])
         low, high = bootstrap([by_round], lambda drawn: np.median(drawn, 1))
-        found[name] = {
+        ratios[name] = {
             "median": float(np.median(by_round)), "low": low, "high": high, "goal": ratio.goal,
         }  # fmt: skip
-    return found
+    return ratios

@@ -28,9 +28,9 @@ def seconds_to(
     """CPU seconds after which the trailing mean first is at least `reward`; None: never.
 
     Args:
-        reward: To be reached.
-        rewards: By batch.
-        seconds: By batch, what each batch took.
+        reward: What is to be reached.
+        rewards: Mean reward of each batch, `(n,)`.
+        seconds: CPU seconds that each batch took, `(n,)`.
     """
     reached = np.flatnonzero(trailing_mean(rewards)[WINDOW - 1 :] >= reward)
     return float(np.cumsum(seconds)[WINDOW - 1 + reached[0]]) if reached.size else None
@@ -75,9 +75,9 @@ def add_comparison(systems: dict[str, dict[str, Any]], batches: int) -> None:
     for figures in systems.values():
         if figures["status"] != "measured":
             continue
-        own = [np.mean(row[first:batches]) for row in figures["rewards"]]
-        low, high = bootstrap([own, final], lambda a, b: a.mean(1) - b.mean(1))
-        difference = float(np.mean(own) - np.mean(final))
+        rewards = [np.mean(row[first:batches]) for row in figures["rewards"]]
+        low, high = bootstrap([rewards, final], lambda a, b: a.mean(1) - b.mean(1))
+        difference = float(np.mean(rewards) - np.mean(final))
         figures["reward_minus_target"] = {"mean": difference, "low": low, "high": high}
         curves = zip(figures["rewards"], figures["batch_cpu_seconds"], strict=True)
         reached = [

@@ -87,9 +87,9 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
     parser.add_argument("--threads", type=int, default=1, help="of each system (1)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--no-stretch", action="store_true", help="equal batches for all systems")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     variants = {}
-    for name, text in given.variant:
+    for name, text in options.variant:
         if f"ours_{name}" in ENTRIES:
             parser.error(f"--variant {name}: ours_{name} is a system already; choose another name")
         try:
@@ -97,18 +97,18 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
         except json.JSONDecodeError as error:
             parser.error(f"--variant {name}: {text!r} is not JSON ({error})")
     settings = Settings(
-        systems=tuple(ENTRIES if given.systems is None else given.systems),
+        systems=tuple(ENTRIES if options.systems is None else options.systems),
         variants=variants,
-        batches=given.batches if given.batches is not None else (5 if given.quick else 20),
-        seeds=given.seeds if given.seeds is not None else (2 if given.quick else 5),
-        threads=given.threads,
-        device=given.device,
-        stretch=not given.no_stretch,
+        batches=options.batches if options.batches is not None else (5 if options.quick else 20),
+        seeds=options.seeds if options.seeds is not None else (2 if options.quick else 5),
+        threads=options.threads,
+        device=options.device,
+        stretch=not options.no_stretch,
     )
     for name in ("batches", "seeds", "threads"):
         if getattr(settings, name) < 1:
             parser.error(f"--{name} {getattr(settings, name)} must be at least 1")
-    return settings, given.output
+    return settings, options.output
 
 
 def learn(settings: Settings, seed: int, output: Path) -> dict[str, list[dict[str, Any]]]:

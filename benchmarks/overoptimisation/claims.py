@@ -22,18 +22,18 @@ def summarise(run: Run) -> Run:
     """Turning point and fits of both methods of one run."""
     from llm_gym.statistics.scaling_laws import fit_law
 
-    found: Run = {name: run[name] for name in ("seed", "comparisons", "width", "agreement")}
+    figures: Run = {name: run[name] for name in ("seed", "comparisons", "width", "agreement")}
     for method, law in METHODS.items():
         kl, proxy, gold = smoothed(run[method], 1 if method == "best_of_n" else SMOOTHED)
         top, turned = turning_point(gold)
         highest = int(gold.argmax())
         points = thinned(np.sqrt(kl))
-        other = next(one for one in METHODS.values() if one != law)
+        other_law = next(name for name in METHODS.values() if name != law)
         fits = {
             name: fit_law(np.sqrt(kl)[points], gold[points], name, resamples=1)
-            for name in (law, other)
+            for name in (law, other_law)
         }
-        found[method] = {
+        figures[method] = {
             "peak_kl": float(kl[top]),
             "peak_gold": float(gold[top]),
             "turned": turned,
@@ -44,12 +44,12 @@ def summarise(run: Run) -> Run:
             "proxy_drop": largest_drop(proxy),
             "kl_at_same_proxy": first_crossing(kl, proxy, SAME_PROXY),
             "fit": fits[law].to_dict(),
-            "r_squared_of_the_other_law": fits[other].r_squared,
+            "r_squared_of_the_other_law": fits[other_law].r_squared,
         }
     kl, proxy, _ = smoothed(run["tilted"], 1)
-    found["tilted"] = {"kl_at_same_proxy": first_crossing(kl, proxy, SAME_PROXY)}
-    found["alarm"] = run["alarm"]
-    return found
+    figures["tilted"] = {"kl_at_same_proxy": first_crossing(kl, proxy, SAME_PROXY)}
+    figures["alarm"] = run["alarm"]
+    return figures
 
 
 def smoothed(curve: dict[str, list[float]], window: int) -> tuple[Floats, Floats, Floats]:
@@ -116,19 +116,19 @@ def ordering(
     mean of 1, -1 and 0 over all pairs. The interval is a bootstrap over seeds.
 
     Args:
-        rows: summaries.
+        rows: Summaries of runs, see `summarise`.
         by: "comparisons" or "width".
-        value: Value of a row.
+        value: Takes a row and returns what is ranked.
         resamples: Resamples of seeds.
     """
     same = "width" if by == "comparisons" else "comparisons"
     of_seed: dict[int, list[float]] = {}
-    for one in rows:
-        for other in rows:
-            alike = one["seed"] == other["seed"] and one[same] == other[same]
-            if alike and one[by] < other[by]:
-                sign = float(np.sign(value(other) - value(one)))
-                of_seed.setdefault(one["seed"], []).append(sign)
+    for first in rows:
+        for second in rows:
+            alike = first["seed"] == second["seed"] and first[same] == second[same]
+            if alike and first[by] < second[by]:
+                sign = float(np.sign(value(second) - value(first)))
+                of_seed.setdefault(first["seed"], []).append(sign)
     if not of_seed:
         return {}
     means = np.array([np.mean(signs) for signs in of_seed.values()])
@@ -175,13 +175,15 @@ def _verdict(*held: bool) -> str:
 def _forms(rows: Sequence[Run]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for method in METHODS:
-        own = np.array([row[method]["fit"]["r_squared"] for row in rows], dtype=float)
-        other = np.array([row[method]["r_squared_of_the_other_law"] for row in rows], dtype=float)
+        r_squared = np.array([row[method]["fit"]["r_squared"] for row in rows], dtype=float)
+        r_squared_of_other = np.array(
+            [row[method]["r_squared_of_the_other_law"] for row in rows], dtype=float
+        )
         figures[method] = {
-            "median_r_squared": float(np.median(own)),
-            "share_at_least_0.9": float((own >= 0.9).mean()),
-            "median_r_squared_of_the_other_law": float(np.median(other)),
-            "share_better_than_the_other_law": float((own > other).mean()),
+            "median_r_squared": float(np.median(r_squared)),
+            "share_at_least_0.9": float((r_squared >= 0.9).mean()),
+            "median_r_squared_of_the_other_law": float(np.median(r_squared_of_other)),
+            "share_better_than_the_other_law": float((r_squared > r_squared_of_other).mean()),
         }
     held = [figures[method]["median_r_squared"] >= 0.9 for method in METHODS]
     return {
@@ -202,7 +204,7 @@ def _turns(rows: Sequence[Run]) -> dict[str, Any]:
             for count in sorted({row["comparisons"] for row in rows})
         }
         figures[method] = {
-            "share_turned_by_comparisons": {str(count): one for count, one in turned.items()},
+            "share_turned_by_comparisons": {str(count): share for count, share in turned.items()},
             "peak_kl_with_comparisons": ordering(rows, "comparisons", _of(method, "peak_kl")),
             "peak_gold_with_comparisons": ordering(rows, "comparisons", _of(method, "peak_gold")),
             "peak_kl_with_width": ordering(rows, "width", _of(method, "peak_kl")),
@@ -283,9 +285,9 @@ def _alarm(rows: Sequence[Run]) -> dict[str, Any]:
     ]
     return {
         "runs_that_turned": len(rang[True]),
-        "rang_of_these": sum(one is not None for one in rang[True]),
+        "rang_of_these": sum(kl is not None for kl in rang[True]),
         "runs_that_did_not": len(rang[False]),
-        "rang_of_those": sum(one is not None for one in rang[False]),
+        "rang_of_those": sum(kl is not None for kl in rang[False]),
         "median_kl_from_peak_to_alarm": float(np.median(late)) if late else None,
     }
 

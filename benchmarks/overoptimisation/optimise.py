@@ -21,8 +21,8 @@ def best_of_n_curve(settings: Settings, world: World, proxy: Proxy) -> Curve:
     ns = np.geomspace(1, settings.largest_n, settings.points)
     figures = np.zeros((3, len(ns)))
     for p, r, g in zip(world.probabilities, proxy.scores, world.gold, strict=True):
-        for column, one in enumerate(best_of_n(p, r, ns)):
-            figures[:, column] += one.kl, one.expectation(r), one.expectation(g)
+        for column, best in enumerate(best_of_n(p, r, ns)):
+            figures[:, column] += best.kl, best.expectation(r), best.expectation(g)
     kl, of_proxy, of_gold = figures / len(world.prompts)
     return _curve(kl, of_proxy, of_gold) | {"n": ns.tolist()}
 
@@ -55,22 +55,22 @@ def sampled_best_of_n(settings: Settings, world: World, proxy: Proxy, seed: int)
     prompts = np.repeat(np.arange(len(world.prompts)), settings.sampled)
     answers = draw_answers(world.probabilities, prompts, rng)
     shape = (len(world.prompts), settings.sampled)
-    found = estimate_best_of_n(
+    estimate = estimate_best_of_n(
         proxy.scores[prompts, answers].reshape(shape),
         {"gold": world.gold[prompts, answers].reshape(shape)},
         ns,
     )
     exact = np.mean(
         [
-            [one.expectation(g) for one in best_of_n(p, r, ns)]
+            [best.expectation(g) for best in best_of_n(p, r, ns)]
             for p, r, g in zip(world.probabilities, proxy.scores, world.gold, strict=True)
         ],
         axis=0,
     )
-    low, high = found.low["gold"], found.high["gold"]
+    low, high = estimate.low["gold"], estimate.high["gold"]
     return {
         "n": ns,
-        "gold": found.mean["gold"].tolist(),
+        "gold": estimate.mean["gold"].tolist(),
         "low": low.tolist(),
         "high": high.tolist(),
         "exact": exact.tolist(),
@@ -132,7 +132,7 @@ def ppo_curve(
     curve = _curve(*(np.array([row[name] for row in rows]) for name in ("kl", "proxy", "gold")))
     curve["entropy"] = [row["entropy"] for row in rows]
     kl_at = {look.step: look.kl for look in alarm.looks}
-    rang = [kl_at[one.step] for one in alarm.alarms]
+    rang = [kl_at[alert.step] for alert in alarm.alarms]
     return curve, {"rang_at_kl": rang[0] if rang else None}
 
 

@@ -17,9 +17,9 @@ def draw(runs: Sequence[Run], rows: Sequence[Run], directory: Path) -> list[Path
     """Draws `curves.png` and `peaks.png`.
 
     Args:
-        runs: The runs themselves.
-        rows: Their summaries.
-        directory: Where to.
+        runs: Finished runs, with their curves.
+        rows: Their summaries, in the same order.
+        directory: An existing folder.
     """
     import matplotlib
 

@@ -33,9 +33,9 @@ def train_proxy(settings: Settings, world: World, comparisons: int, width: int, 
     """Bradley-Terry training; the step of the lowest validation loss is kept.
 
     Args:
-        settings: Settings of the benchmark.
+        settings: Sizes, learning rate and patience of proxies are in it.
         world: Prompts, answers and the gold score that raters follow.
-        comparisons: How many there are, a fifth of which validate.
+        comparisons: Number of comparisons, a fifth of which validate.
         width: Width of both hidden layers.
         seed: Seed of comparisons, weights and batches.
     """
@@ -60,9 +60,9 @@ def train_proxy(settings: Settings, world: World, comparisons: int, width: int, 
         if step % 10 == 9:
             with torch.no_grad():
                 margins = model(chosen[:held_out]) - model(rejected[:held_out])  # (held_out, 1)
-            found = float(-F.logsigmoid(margins).mean())
-            if found < best_loss:
-                best_loss, best_step = found, step
+            held_out_loss = float(-F.logsigmoid(margins).mean())
+            if held_out_loss < best_loss:
+                best_loss, best_step = held_out_loss, step
                 best = {name: value.clone() for name, value in model.state_dict().items()}
                 accuracy = float((margins.sign() + 1).mean()) / 2  # equal answers count half
             elif step - best_step > settings.proxy_patience:

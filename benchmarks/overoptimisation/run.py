@@ -40,13 +40,13 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--quick", action="store_true", help="one seed, two proxies, a minute")
     parser.add_argument("--seeds", type=int, help=f"worlds ({Settings.seeds})")
-    given = parser.parse_args(arguments)
-    settings = Settings().quick() if given.quick else Settings()
-    if given.seeds is not None:
-        if given.seeds < 1:
-            parser.error(f"--seeds {given.seeds} must be at least 1")
-        settings = replace(settings, seeds=given.seeds)
-    return settings, given.output
+    options = parser.parse_args(arguments)
+    settings = Settings().quick() if options.quick else Settings()
+    if options.seeds is not None:
+        if options.seeds < 1:
+            parser.error(f"--seeds {options.seeds} must be at least 1")
+        settings = replace(settings, seeds=options.seeds)
+    return settings, options.output
 
 
 def read_runs(path: Path, settings: Settings) -> list[Run]:
@@ -79,17 +79,17 @@ def measure(settings: Settings, path: Path) -> list[Run]:
     runs = read_runs(path, settings)
     done = {(run["seed"], run["comparisons"], run["width"]) for run in runs}
     for seed in range(settings.first_seed, settings.first_seed + settings.seeds):
-        wanted = [
+        to_do = [
             (comparisons, width)
             for comparisons in settings.comparisons
             for width in settings.widths
             if (seed, comparisons, width) not in done
         ]
-        if not wanted:
+        if not to_do:
             continue
         with tempfile.TemporaryDirectory() as model:
             world = make_world(settings, seed, Path(model))
-            for comparisons, width in wanted:
+            for comparisons, width in to_do:
                 run = measure_one(settings, world, seed, comparisons, width)
                 with open(path, "a", encoding="utf-8") as file:
                     file.write(json.dumps(run, allow_nan=False) + "\n")
@@ -130,11 +130,11 @@ def measure_one(settings: Settings, world: Any, seed: int, comparisons: int, wid
 
 def print_verdicts(results: dict[str, Any]) -> None:
     """Each claim with its verdict and figures."""
-    for number, found in results["claims"].items():
+    for number, claim in results["claims"].items():
         if number == "alarm":
             continue
-        print(f"\n({number}) {found['claim']}: {found['verdict'].upper()}")
-        for name, value in found.items():
+        print(f"\n({number}) {claim['claim']}: {claim['verdict'].upper()}")
+        for name, value in claim.items():
             if name not in ("claim", "verdict"):
                 print(f"    {name}: {json.dumps(rounded(value))}")
     print(f"\nbest-of-n by sampling: {json.dumps(rounded(results['sampled']))}")
@@ -144,7 +144,7 @@ def print_verdicts(results: dict[str, Any]) -> None:
 def rounded(value: Any) -> Any:
     """Numbers with three figures after the point, at any depth."""
     if isinstance(value, dict):
-        return {name: rounded(one) for name, one in value.items()}
+        return {name: rounded(part) for name, part in value.items()}
     return round(value, 3) if isinstance(value, float) else value
 
 

@@ -48,8 +48,8 @@ class World:
         """A scorer that looks its answers up.
 
         Args:
-            scores: `(P, A)`.
-            name: Name of the scorer.
+            scores: Score of each answer to each prompt, `(P, A)`.
+            name: What messages and logs call it.
         """
         row_of = {text: row for row, text in enumerate(self.texts())}
         words = int(self.answers.max()) + 1
@@ -110,8 +110,8 @@ def gold_scores(
     pairs = settings.pair_scale * rng.normal(size=(words, words))
     counts = word_counts(answers, words)  # (A, V)
     common = pairs[answers[:, :-1], answers[:, 1:]].sum(1) - settings.enough * (counts**2).sum(1)
-    wanted = by_prompt[0, prompts[:, 0]] + by_prompt[1, prompts[:, 1]]  # (P, V)
-    return wanted @ counts.T + common
+    weights = by_prompt[0, prompts[:, 0]] + by_prompt[1, prompts[:, 1]]  # (P, V)
+    return weights @ counts.T + common
 
 
 def word_counts(answers: NDArray[np.int64], words: int) -> Floats:
@@ -126,7 +126,7 @@ def log_probabilities(
     import torch
 
     prefixes = listed(words, length - 1)
-    found = []
+    tables = []
     for prompt in prompts:
         ids = torch.from_numpy(np.concatenate([np.tile(prompt, (len(prefixes), 1)), prefixes], 1))
         with torch.no_grad():
@@ -138,8 +138,8 @@ def log_probabilities(
             first = np.arange(words**t) * words ** (length - 1 - t)
             shape = (words,) * (t + 1) + (1,) * (length - 1 - t)
             total = total + log_probs[first, t].reshape(shape)
-        found.append(total.ravel())
-    return np.stack(found)
+        tables.append(total.ravel())
+    return np.stack(tables)
 
 
 def standardised(scores: Floats, probabilities: Floats) -> Floats:

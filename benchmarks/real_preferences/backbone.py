@@ -24,9 +24,9 @@ def make_backbone(
 
     Args:
         texts: Whose words become the vocabulary; no ratings are seen.
-        settings: Settings of the model.
+        settings: Sizes and spread of the weights, and which words are known.
         seed: Seed of its weights; the global generator is left as it was.
-        directory: Where to.
+        directory: Receives both as `from_pretrained` reads them.
     """
     import torch
     from transformers import ModernBertConfig, ModernBertForSequenceClassification
@@ -66,7 +66,7 @@ def word_tokenizer(texts: Sequence[str], fewest: int, longest: int) -> PreTraine
     Args:
         texts: Whose words become the vocabulary.
         fewest: Occurrences of a word, at least.
-        longest: Tokens of a text.
+        longest: Tokens of a text, at most; the rest is cut off.
     """
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel

@@ -19,10 +19,10 @@ class Rated(NamedTuple):
     """N rated texts.
 
     Attributes:
-        texts: The texts.
+        texts: What was rated, N.
         ratings: float64 `(N, R)`, NaN where a text has fewer ratings than others.
         scores: float64 `(N,)`, by which the quarters are made.
-        sha256: Sha256 of the file.
+        sha256: Fingerprint of the file they come from.
     """
 
     texts: list[str]

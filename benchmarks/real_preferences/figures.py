@@ -65,9 +65,9 @@ def draw(rated: Rated, predictions: Predictions, results: dict[str, Any], path: 
     return path
 
 
-def _bars(axis: Any, found: dict[str, Any], scale: float) -> None:
-    places = np.arange(len(found))[::-1]
-    for place, (name, figure) in zip(places, found.items(), strict=True):
+def _bars(axis: Any, figures: dict[str, Any], scale: float) -> None:
+    places = np.arange(len(figures))[::-1]
+    for place, (name, figure) in zip(places, figures.items(), strict=True):
         value, errors = figure, None
         if isinstance(figure, dict):
             value = figure["value"]
@@ -78,4 +78,4 @@ def _bars(axis: Any, found: dict[str, Any], scale: float) -> None:
             f"{scale * value:.1f}" if scale > 1 else f"{value:.3f}", (0.02, place),
             xycoords=("axes fraction", "data"), va="center", color="white", fontsize=9,
         )  # fmt: skip
-    axis.set_yticks(places, [LABELS[name] for name in found])
+    axis.set_yticks(places, [LABELS[name] for name in figures])

@@ -18,21 +18,20 @@ quick one did.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from benchmarks.common import record, whole_lines, write_json
+from benchmarks.common import record, write_json
 from benchmarks.real_preferences import summary, systems, tables
 from benchmarks.real_preferences.data import Rated, folds, read
 from benchmarks.real_preferences.settings import Settings
+from benchmarks.run_log import RunLog
 
 RUNS = "runs.jsonl"
 
@@ -54,56 +53,31 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path, Path]:
         help="checkpoint to train further, instead of a small backbone from scratch",
     )
     parser.add_argument("--device", default="cpu", help="where to train --model (cpu)")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     settings = Settings()
-    if given.model:
-        settings = settings.starting_from(given.model, given.device)
-    return settings.quick() if given.quick else settings, given.data, given.output
-
-
-class Log:
-    """What is done, one JSON line a run, written as soon as it is done.
-
-    Args:
-        path: The file; may be there already.
-        conditions: JSON-able; lines of a run under others do not count.
-    """
-
-    def __init__(self, path: Path, conditions: dict[str, Any]) -> None:
-        self.path = path
-        self.conditions = conditions
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.done = {
-            (line["fold"], line["run"]): line["found"]
-            for line in whole_lines(path)
-            if line["conditions"] == conditions
-        }
-
-    def add(self, fold: int, run: str, found: dict[str, Any]) -> None:
-        """Notes a finished run."""
-        line = {"fold": fold, "run": run, "conditions": self.conditions, "found": found}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
-        self.done[fold, run] = found
+    if options.model:
+        settings = settings.starting_from(options.model, options.device)
+    return settings.quick() if options.quick else settings, options.data, options.output
 
 
 def measure(rated: Rated, settings: Settings, output: Path) -> summary.Done:
     """What `systems.measure` found, by fold and run; trains what is not done yet."""
-    log = Log(output / RUNS, {"data": rated.sha256, **settings.conditions()})
+    conditions = {"data": rated.sha256, **settings.conditions()}
+    log = RunLog(output / RUNS, ("fold", "run"), conditions)
     fold_of = folds(rated.texts, settings.folds, settings.seed)
-    wanted = [(fold, run) for fold in range(settings.folds) for run in systems.runs(settings)]
-    for place, (number, run) in enumerate(wanted, start=1):
+    keys = [(fold, run) for fold in range(settings.folds) for run in systems.runs(settings)]
+    for place, (number, run) in enumerate(keys, start=1):
         if (number, run) in log.done:
             continue
         tested = fold_of == number
         fold = systems.Fold(np.flatnonzero(~tested), np.flatnonzero(tested))
-        log.add(number, run, systems.measure(rated, fold, settings, run))
+        log.add((number, run), systems.measure(rated, fold, settings, run))
         seconds = sum(log.done[number, run]["cpu_seconds"].values())
         print(
-            f"{place}/{len(wanted)}: fold {number + 1}, {run}: {seconds:.1f} CPU s",
+            f"{place}/{len(keys)}: fold {number + 1}, {run}: {seconds:.1f} CPU s",
             file=sys.stderr,
         )
-    return {key: log.done[key] for key in wanted}
+    return {key: log.done[key] for key in keys}
 
 
 def main(arguments: list[str] | None = None) -> None:

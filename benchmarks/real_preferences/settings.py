@@ -23,9 +23,9 @@ class Backbone:
         norm_eps: Added to the variance in every norm. Being far above the variance, it leaves
             lengths nearly as they are, so that a word counts in proportion to what was learnt of it
             and a rare word, of which little was learnt, counts little.
-        embedding_dropout: Embedding dropout of the embeddings.
-        mlp_dropout: Inside the layer.
-        longest: Tokens of a text.
+        embedding_dropout: Share of the embeddings that is dropped in training.
+        mlp_dropout: The same inside the layer's feed-forward part.
+        longest: Tokens of a text, at most.
         fewest: Occurrences of a word in the training folds, at least; rarer words are unknown ones.
     """
 
@@ -58,9 +58,9 @@ class Settings:
     Attributes:
         folds: Folds of the cross-validation.
         models: Reward models of each fold, that differ in their seed; their mean predicts.
-        seed: Seed of the folds.
-        checkpoint: To train further instead of a backbone from scratch; empty for none.
-        backbone: From scratch.
+        seed: Which texts are in which fold.
+        checkpoint: Model to train further instead of a backbone from scratch; empty for none.
+        backbone: What is made from scratch where there is no checkpoint.
         training: Training of each reward model; `model` and `seed` are set for each.
     """
 

@@ -47,12 +47,12 @@ def gather(fold: NDArray[np.int64], done: Done) -> Predictions:
     """
     margins: dict[str, NDArray[np.float64]] = {}
     ratings: dict[str, NDArray[np.float64]] = {}
-    for (number, run), found in sorted(done.items()):
+    for (number, run), result in sorted(done.items()):
         inside = fold == number
-        for name, values in found["margins"].items():
+        for name, values in result["margins"].items():
             margins.setdefault(name, np.empty(len(fold)))[inside] = values
-        if "predicted" in found:
-            ratings.setdefault(run, np.empty(len(fold)))[inside] = found["predicted"]
+        if "predicted" in result:
+            ratings.setdefault(run, np.empty(len(fold)))[inside] = result["predicted"]
     return Predictions(
         fold,
         rating=np.mean(list(ratings.values()), axis=0),
@@ -69,16 +69,16 @@ def summarise(rated: Rated, predictions: Predictions) -> dict[str, Any]:
         intervals and by fold; `single_models`; `differences`; `humans`.
     """
     margins = predictions.systems()
-    systems = {name: evaluate(rated, each, predictions.fold) for name, each in margins.items()}
-    alone = [evaluate(rated, each, predictions.fold) for each in predictions.models]
+    systems = {name: evaluate(rated, values, predictions.fold) for name, values in margins.items()}
+    alone = [evaluate(rated, values, predictions.fold) for values in predictions.models]
     return {
         "accuracy": systems[OURS]["accuracy"]["value"],
         "bag_of_words": systems[UNIGRAMS]["accuracy"]["value"],
         "spearman": systems[OURS]["spearman"]["value"],
         "systems": systems,
         "single_models": [
-            {name: one[name]["value"] for name in ("accuracy", "spearman", "spearman_score")}
-            for one in alone
+            {name: figures[name]["value"] for name in ("accuracy", "spearman", "spearman_score")}
+            for figures in alone
         ],
         "differences": {
             name: difference(rated, margins[OURS], margins[name]) for name in BASELINES
@@ -91,7 +91,7 @@ def evaluate(rated: Rated, margins: NDArray[np.float64], fold: NDArray[np.int64]
     """Accuracy between the outer quarters and rank correlation with all ratings.
 
     Args:
-        rated: The data.
+        rated: The texts with their ratings, N.
         margins: float `(N,)`, positive for the upper quarter.
         fold: Fold of each text; `by_fold` has None where a fold has no text of the outer quarters.
 
@@ -140,7 +140,7 @@ def humans(rated: Rated, margins: dict[str, NDArray[np.float64]]) -> dict[str, A
     it is the median); systems tell them apart by their margins, which saw no rating of the text.
 
     Args:
-        rated: The data.
+        rated: The texts with their ratings, N.
         margins: float `(N,)` of each system.
 
     Returns:
@@ -156,15 +156,17 @@ def humans(rated: Rated, margins: dict[str, NDArray[np.float64]]) -> dict[str, A
     accuracies: dict[str, list[float]] = {name: [] for name in ("", *margins)}
     correlations: dict[str, list[float]] = {name: [] for name in margins}
     for column in range(rated.ratings.shape[1]):
-        own, others = rated.ratings[:, column], np.delete(rated.ratings, column, axis=1)
-        both = ~np.isnan(own) & ~np.isnan(others).all(axis=1)
-        rest: NDArray[np.float64] = np.nanmean(others[both], axis=1)
+        left_out, remaining = rated.ratings[:, column], np.delete(rated.ratings, column, axis=1)
+        both = ~np.isnan(left_out) & ~np.isnan(remaining).all(axis=1)
+        rest: NDArray[np.float64] = np.nanmean(remaining[both], axis=1)
         rest = np.round(rest, 9)  # equal means are equal whatever the order of summation
         try:
             classes = quarters(rest)
         except ValueError:
             return None
-        said = {"": own[both] - middle} | {name: each[both] for name, each in margins.items()}
+        said = {"": left_out[both] - middle} | {
+            name: values[both] for name, values in margins.items()
+        }
         for name, values in said.items():
             accuracies[name].append(float(is_right(values, classes)[classes != 0].mean()))
             if name:
@@ -189,17 +191,21 @@ def humans(rated: Rated, margins: dict[str, NDArray[np.float64]]) -> dict[str, A
 def _rank(
     first: NDArray[np.float64], second: NDArray[np.float64], resamples: int = 1000
 ) -> dict[str, float]:
-    found = spearman(first, second, bootstrap=Bootstrap(resamples=resamples))
+    correlation = spearman(first, second, bootstrap=Bootstrap(resamples=resamples))
     return {
         name: 0.0 if np.isnan(value) else value
-        for name, value in (("value", found.value), ("low", found.low), ("high", found.high))
+        for name, value in (
+            ("value", correlation.value),
+            ("low", correlation.low),
+            ("high", correlation.high),
+        )
     }
 
 
 def cpu_seconds(done: Done) -> dict[str, float]:
     """Seconds of CPU that training and predicting took, over all folds, of each system."""
     seconds = dict.fromkeys((OURS, *BASELINES), 0.0)
-    for found in done.values():
-        for name, value in found["cpu_seconds"].items():
+    for result in done.values():
+        for name, value in result["cpu_seconds"].items():
             seconds[name if name in BASELINES else OURS] += value
     return seconds

@@ -47,19 +47,19 @@ def measure(rated: Rated, fold: Fold, settings: Settings, run: str) -> dict[str,
         own; `cpu_seconds` by the same name; for a reward model also its number of `parameters`, and
         its predicted ratings as `predicted`.
     """
-    found: dict[str, Any] = {"margins": {}, "cpu_seconds": {}}
+    result: dict[str, Any] = {"margins": {}, "cpu_seconds": {}}
     for name in BASELINES if run == LINEAR else (run,):
         started = time.process_time()
         if run == LINEAR:
             margins = baseline(name)(rated, fold)
         else:
             seed = int(run.rpartition(" ")[2])
-            predicted, found["parameters"] = reward_model(rated, fold, settings, seed)
-            found["predicted"] = _rounded(predicted)
+            predicted, result["parameters"] = reward_model(rated, fold, settings, seed)
+            result["predicted"] = _rounded(predicted)
             margins = predicted - np.median(rated.means[fold.train])
-        found["margins"][name] = _rounded(margins)
-        found["cpu_seconds"][name] = time.process_time() - started
-    return found
+        result["margins"][name] = _rounded(margins)
+        result["cpu_seconds"][name] = time.process_time() - started
+    return result
 
 
 def runs(settings: Settings) -> list[str]:

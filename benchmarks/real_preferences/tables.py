@@ -42,36 +42,36 @@ def _print_humans(results: dict[str, Any], settings: dict[str, Any]) -> None:
     spearman = people["spearman"]
     rows = [["", "top / bottom quarter %", "Spearman"]]
     rows.append(["the rating left out", f"{100 * people['accuracy']:.1f}", _interval(spearman)])
-    for name, found in people["systems"].items():
+    for name, figures in people["systems"].items():
         label = ours_label(settings) if name == "reward model" else name
-        rows.append([label, f"{100 * found['accuracy']:.1f}", f"{found['spearman']:.3f}"])
+        rows.append([label, f"{100 * figures['accuracy']:.1f}", f"{figures['spearman']:.3f}"])
     print(columns(rows))
 
 
-def _row(label: str, found: dict[str, Any], results: dict[str, Any]) -> list[str]:
+def _row(label: str, figures: dict[str, Any], results: dict[str, Any]) -> list[str]:
     name = "reward model" if label not in BASELINES else label
     return [
         label,
-        _percent(found["accuracy"]),
-        _interval(found["spearman"]),
-        f"{found['spearman_score']['value']:.3f}",
+        _percent(figures["accuracy"]),
+        _interval(figures["spearman"]),
+        f"{figures['spearman_score']['value']:.3f}",
         f"{results['cpu_seconds'][name]:.0f}",
     ]
 
 
 def _single(models: list[dict[str, float]]) -> list[str]:
     accuracy, spearman, score = (
-        float(np.mean([one[name] for one in models]))
+        float(np.mean([figures[name] for figures in models]))
         for name in ("accuracy", "spearman", "spearman_score")
     )
     label = "  one of them (mean of each alone)"
     return [label, f"{100 * accuracy:.1f}", f"{spearman:.3f}", f"{score:.3f}", ""]
 
 
-def _percent(found: dict[str, float]) -> str:
-    value, low, high = (100 * found[name] for name in ("value", "low", "high"))
+def _percent(interval: dict[str, float]) -> str:
+    value, low, high = (100 * interval[name] for name in ("value", "low", "high"))
     return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def _interval(found: dict[str, float]) -> str:
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+def _interval(interval: dict[str, float]) -> str:
+    return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"

@@ -15,7 +15,7 @@ def cut_prompts(documents: Sequence[str], words: int) -> list[str]:
     of each, and a document too short to leave anything to continue gives none.
 
     Args:
-        documents: Held-out text.
+        documents: Text that the model was not trained on.
         words: Words of a prompt, at least 1.
 
     Raises:
@@ -26,10 +26,10 @@ def cut_prompts(documents: Sequence[str], words: int) -> list[str]:
     prompts = []
     for document in documents:
         # With the space that follows each word: line breaks belong to the text.
-        found = re.findall(r"\S+\s*", document)
-        starts = range(0, len(found) - words, words) if len(documents) == 1 else (0,)
+        pieces = re.findall(r"\S+\s*", document)
+        starts = range(0, len(pieces) - words, words) if len(documents) == 1 else (0,)
         prompts += [
-            "".join(found[i : i + words]).rstrip() for i in starts if i + words < len(found)
+            "".join(pieces[i : i + words]).rstrip() for i in starts if i + words < len(pieces)
         ]
     if not prompts:
         raise ValueError(
@@ -44,7 +44,7 @@ def split_prompts(
     """Prompts to train on and prompts to measure on, in random order and without overlap.
 
     Args:
-        prompts: All of them.
+        prompts: At least two.
         for_measuring: How many to measure on, at most half of them.
         seed: Seed of the order.
 

@@ -74,12 +74,12 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"({default})")
     parser.add_argument("--kl-coef", type=float, help=f"({defaults.kl_coef})")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    given = vars(parser.parse_args(arguments))
-    data, output, quick = given.pop("data"), given.pop("output"), given.pop("quick")
+    options = vars(parser.parse_args(arguments))
+    data, output, quick = options.pop("data"), options.pop("output"), options.pop("quick")
     if not data.is_file():
         parser.error(f"--data {data}: there is no such file")
     settings = defaults.quick() if quick else defaults
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in options.items() if value is not None}
     if "scorer" not in chosen:
         function = DEFAULT_SCORERS.get(data.suffix, DEFAULT_SCORERS[""])
         chosen["scorer"] = f"{Path(__file__).with_name('scorers.py')}:{function}"
@@ -160,7 +160,7 @@ def compare(
     start = load_causal_lm(model).to(algorithm.device)
     scores = [[row.score for row in evaluation.rows] for evaluation in (before, after)]
     gains = [new - old for old, new in zip(*scores, strict=True)]
-    perplexities = [perplexity_under(start, each.rows) for each in (before, after)]
+    perplexities = [perplexity_under(start, evaluation.rows) for evaluation in (before, after)]
     return {
         "score_before": mean_with_interval(scores[0]),
         "score_after": mean_with_interval(scores[1]),

@@ -65,10 +65,10 @@ def fill(learner: PolicyGradient, prompts: Ids, answers: Ids, scores: list[float
     """Puts finished episodes into the learner's buffer as if it had played them.
 
     Args:
-        learner: Has no rollout yet.
+        learner: The learner; its buffer must be empty.
         prompts: Token ids, one array a row; rows of a group follow each other.
-        answers: Token ids.
-        scores: One a row.
+        answers: Token ids, one array a row, without padding.
+        scores: Score of each row.
     """
     buffer = learner.rollout_buffer
     assert isinstance(buffer, EpisodeBuffer)
@@ -95,8 +95,8 @@ class Answered(NamedTuple):
     """One batch of TRL's answers, ordered so that answers to a prompt follow each other.
 
     Attributes:
-        prompts: Token ids.
-        answers: Token ids.
+        prompts: Token ids, one array a row.
+        answers: Token ids, one array a row.
         scores: What the task's scorer gives them.
         advantages: float `(n,)`, what TRL made of that.
         order: int `(n,)`, the rows in the order that TRL learnt from them.
@@ -126,7 +126,7 @@ def replay(workload: Workload, ours: dict[str, Any], trl: Tensors) -> dict[str, 
     """Learns from TRL's samples.
 
     Args:
-        workload: The workload.
+        workload: Model, task and sizes that both learn with.
         ours: Options of `systems.ours_groups.build`.
         trl: As `trl_batches` returns it.
 
@@ -168,12 +168,12 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    given = parser.parse_args()
-    results = record({"tasks": given.tasks})
+    options = parser.parse_args()
+    results = record({"tasks": options.tasks})
     results["replays"] = []
     for task, ours, theirs, _ in COMPARISONS:
         entry, peer = SYSTEMS[ours], SYSTEMS[theirs]
-        if task not in given.tasks or entry.system != "ours_groups" or entry.workload:
+        if task not in options.tasks or entry.system != "ours_groups" or entry.workload:
             continue
         if peer.peer is None or peer.missing:
             print(f"{peer.label}: {peer.missing}")
@@ -183,7 +183,7 @@ def main() -> None:
         figures = replay(workload, entry.options, trl)
         results["replays"].append({"task": task, "ours": ours, "theirs": theirs, **figures})
         print(results["replays"][-1], flush=True)
-    write_json(given.output / "replay.json", results)
+    write_json(options.output / "replay.json", results)
     table = [["task", "ours", "TRL's", "advantages apart", "weights apart / moved"]]
     for row in results["replays"]:
         labels = [SYSTEMS[row[side]].label for side in ("ours", "theirs")]

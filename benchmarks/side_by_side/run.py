@@ -54,17 +54,17 @@ def parse(arguments: list[str] | None = None) -> tuple[dict[str, Task], list[str
     parser.add_argument(
         "--only-figures", action="store_true", help="train nothing, compare what is done"
     )
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     changes = {}
     for name, least in (("seeds", 2), ("batches", 3)):
-        value = getattr(given, name)
+        value = getattr(options, name)
         if value is not None and value < least:
             parser.error(f"--{name} {value} must be at least {least}")
         if value is not None:
             changes[name] = value
-    tasks = QUICK if given.quick else TASKS
-    systems = [] if given.only_figures else given.systems
-    return {key: replace(tasks[key], **changes) for key in given.tasks}, systems, given.output
+    tasks = QUICK if options.quick else TASKS
+    systems = [] if options.only_figures else options.systems
+    return {key: replace(tasks[key], **changes) for key in options.tasks}, systems, options.output
 
 
 def train(task: Task, seed: int, systems: list[str], store: Store, output: Path) -> None:
@@ -102,15 +102,15 @@ def train(task: Task, seed: int, systems: list[str], store: Store, output: Path)
 
 def finished(tasks: dict[str, Task], store: Store) -> dict[str, dict[str, dict[int, Run]]]:
     """By task, system and seed, the runs that are done."""
-    found: dict[str, dict[str, dict[int, Run]]] = {}
+    runs: dict[str, dict[str, dict[int, Run]]] = {}
     for name, task in tasks.items():
         for key in systems_of(name):
             for seed in range(task.seeds):
                 entry = SYSTEMS[key]
                 run = store.find(key, entry, task.of_seed(seed, entry), task.batches)
                 if run is not None:
-                    found.setdefault(name, {}).setdefault(key, {})[seed] = run
-    return found
+                    runs.setdefault(name, {}).setdefault(key, {})[seed] = run
+    return runs
 
 
 def comparisons(runs: dict[str, dict[str, dict[int, Run]]]) -> list[dict[str, Any]]:
@@ -135,12 +135,12 @@ def main() -> None:
     tasks, systems, output = parse()
     store = Store(output / RUNS)
     for name, task in tasks.items():
-        wanted = [key for key in systems_of(name) if key in systems]
-        for key in wanted:
+        chosen = [key for key in systems_of(name) if key in systems]
+        for key in chosen:
             if SYSTEMS[key].missing:
                 print(f"{SYSTEMS[key].label}: {SYSTEMS[key].missing}")
         for seed in range(task.seeds):
-            train(task, seed, wanted, store, output)
+            train(task, seed, chosen, store, output)
     runs = finished(tasks, store)
     results = record({"tasks": {key: asdict(task) for key, task in tasks.items()}})
     results["margin"] = MARGIN

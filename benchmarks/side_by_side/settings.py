@@ -19,7 +19,7 @@ class Task:
     """One task at one size.
 
     Attributes:
-        label: What people call it.
+        label: Its name in tables and pictures.
         workload: What differs from workload W.
         batches: How many each system learns from.
         seeds: Number of seeds, counted from 0; a seed decides weights, prompts and samples.
@@ -148,7 +148,7 @@ class Comparison(NamedTuple):
     Attributes:
         task: A key of `TASKS`.
         ours: A key of `SYSTEMS`.
-        theirs: Another.
+        theirs: Another key of `SYSTEMS`, the system it is compared with.
         same: Whether the two are meant to be the same algorithm.
     """
 
@@ -182,5 +182,10 @@ COMPARISONS = (
 
 def systems_of(task: str) -> list[str]:
     """Systems that a comparison on the task needs, each once, in order."""
-    needed = [key for each in COMPARISONS if each.task == task for key in (each.ours, each.theirs)]
+    needed = [
+        key
+        for comparison in COMPARISONS
+        if comparison.task == task
+        for key in (comparison.ours, comparison.theirs)
+    ]
     return list(dict.fromkeys(needed))

@@ -37,8 +37,8 @@ class Panel(NamedTuple):
     """Who compares answers.
 
     Attributes:
-        label: In tables.
-        biases: B of each rater; each judges as many comparisons.
+        label: Its name in tables.
+        biases: Agreement bias b of each rater; each judges as many comparisons.
         weigh: Weigh raters by their truthfulness on controls.
     """
 
@@ -78,8 +78,8 @@ class Mending(NamedTuple):
     """Something done against sycophancy.
 
     Attributes:
-        label: In tables and pictures.
-        policy: What is trained.
+        label: Its name in tables and pictures.
+        policy: The policy that is trained with it.
         needs: What it takes besides comparisons.
     """
 
@@ -108,8 +108,8 @@ class Settings:
     """Settings of a run.
 
     Attributes:
-        seeds: How many; each has its own comparisons, votes, reward models and PPO runs.
-        comparisons: That a panel judges.
+        seeds: Repetitions; each has its own comparisons, votes, reward models and PPO runs.
+        comparisons: Number that a panel judges.
         epochs: Epochs of the reward model over them.
         iterations: Rollouts of PPO, of `NUM_ENVS * N_STEPS` tokens each.
         biases: Agreement biases that are compared at `KL_COEF`.
@@ -127,11 +127,11 @@ class Settings:
 
     def policies(self) -> list[Policy]:
         """Everything to train, each once."""
-        wanted = [Policy(f"b={bias:g}", KL_COEF) for bias in self.biases]
+        policies = [Policy(f"b={bias:g}", KL_COEF) for bias in self.biases]
         for bias, coefs in self.pressures.items():
-            wanted += [Policy(f"b={bias:g}", coef) for coef in coefs]
-        wanted += [MENDINGS[name].policy for name in self.mendings]
-        return list(dict.fromkeys(wanted))
+            policies += [Policy(f"b={bias:g}", coef) for coef in coefs]
+        policies += [MENDINGS[name].policy for name in self.mendings]
+        return list(dict.fromkeys(policies))
 
 
 FULL = Settings(

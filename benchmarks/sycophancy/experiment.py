@@ -88,9 +88,9 @@ def votes_of(panel: str, settings: Settings, seed: int) -> list[Preference]:
         biased_rater(bias, truth=TRUTH, name=f"{number}: b={bias:g}", seed=seed)
         for number, bias in enumerate(PANELS[panel].biases)
     ]
-    asked = questions_of("train", variants=6)
+    questions = questions_of("train", variants=6)
     rows = panel_preferences(
-        draw_comparisons(asked, settings.comparisons, seed=seed), members, seed=seed
+        draw_comparisons(questions, settings.comparisons, seed=seed), members, seed=seed
     )
     if not PANELS[panel].weigh:
         return rows
@@ -104,9 +104,9 @@ def train_reward(panel: str, settings: Settings, seed: int, directory: Path) -> 
 
     Args:
         panel: Key of `PANELS`.
-        settings: Settings of the run.
+        settings: Numbers of comparisons and epochs are in it.
         seed: Seed of comparisons, votes and training.
-        directory: For the reward model.
+        directory: Receives the reward model and its table of rewards.
 
     Returns:
         A record.
@@ -155,10 +155,10 @@ def train_policy(
     """PPO against a reward model, and the policy that comes out, exactly.
 
     Args:
-        policy: What to train.
-        settings: Settings of the run.
-        seed: Of PPO.
-        reward_model: Its directory.
+        policy: Reward model, KL coefficient and penalty.
+        settings: The number of PPO's rollouts is in it.
+        seed: Seed of PPO.
+        reward_model: Directory of the reward model, as `train_reward` left it.
 
     Returns:
         A record: figures of the trained policy and of the closed-form optimum of the same
@@ -170,18 +170,18 @@ def train_policy(
     tables = load_file(reward_model / TABLES)
     record: dict[str, Any] = {}
     for split, reference in world().references.items():
-        asked = reference.questions
-        paid = tables[split] - policy.penalty * correction(asked)
+        questions = reference.questions
+        paid = tables[split] - policy.penalty * correction(questions)
         optimum = reference.tilted(paid, 1 / policy.kl_coef)
-        found = answer_policy(trained, world().tokenizer, asked)
+        learnt = answer_policy(trained, world().tokenizer, questions)
         objectives = [
-            float((one.mean(paid) - policy.kl_coef * one.kl_to(reference)).mean())
-            for one in (reference, found, optimum)
+            float((answers.mean(paid) - policy.kl_coef * answers.kl_to(reference)).mean())
+            for answers in (reference, learnt, optimum)
         ]
         record[split] = {
-            "ppo": _figures(found, reference),
+            "ppo": _figures(learnt, reference),
             "closed_form": _figures(optimum, reference),
-            "kl_to_optimum": float(found.kl_to(optimum).mean()),
+            "kl_to_optimum": float(learnt.kl_to(optimum).mean()),
             "share_of_gain": (objectives[1] - objectives[0]) / (objectives[2] - objectives[0]),
         }
     return {**record, "cpu_seconds": time.process_time() - started}

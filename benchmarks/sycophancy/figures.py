@@ -124,8 +124,8 @@ def draw_mendings(results: dict[str, Any], path: Path) -> None:
     places = np.arange(len(rows))[::-1]
     for axis, (name, title) in zip(axes, panels, strict=True):
         for index, split in enumerate(SPLITS):
-            found = [policy[split]["ppo"][name] for policy in policies]
-            mean, errors = _errors(found)
+            intervals = [policy[split]["ppo"][name] for policy in policies]
+            mean, errors = _errors(intervals)
             axis.barh(
                 places + (0.5 - index) * 0.38, mean, 0.36, xerr=errors, color=COLOURS[split],
                 label=SPLITS[split], error_kw={"elinewidth": 1},
@@ -146,18 +146,20 @@ def draw_mendings(results: dict[str, Any], path: Path) -> None:
 
 
 def _points(
-    axis: Any, x: Sequence[float] | np.ndarray, found: Sequence[dict[str, float]], colour: str,
+    axis: Any, x: Sequence[float] | np.ndarray, intervals: Sequence[dict[str, float]], colour: str,
     label: str,
 ) -> None:  # fmt: skip
-    mean, errors = _errors(found)
+    mean, errors = _errors(intervals)
     axis.errorbar(
         x, mean, yerr=errors, fmt="o", ms=4.5, capsize=2.5, lw=1.2, color=colour, label=label
     )
 
 
-def _errors(found: Sequence[dict[str, float]]) -> tuple[np.ndarray, np.ndarray]:
+def _errors(intervals: Sequence[dict[str, float]]) -> tuple[np.ndarray, np.ndarray]:
     """Means `(N,)` and distances to the ends of the intervals `(2, N)`."""
-    mean, low, high = (np.array([one[end] for one in found]) for end in ("mean", "low", "high"))
+    mean, low, high = (
+        np.array([interval[end] for interval in intervals]) for end in ("mean", "low", "high")
+    )
     return mean, np.maximum([mean - low, high - mean], 0)
 
 

@@ -16,15 +16,14 @@ is done, and is not trained again; so an interrupted run goes on where it stoppe
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.common import record, whole_lines, write_json
+from benchmarks.common import record, write_json
+from benchmarks.run_log import RunLog
 from benchmarks.sycophancy.entries import FULL, QUICK, Settings
 
 RUNS = "runs.jsonl"
@@ -37,43 +36,21 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--quick", action="store_true", help="2 seeds, a few settings, 3 minutes")
-    given = parser.parse_args(arguments)
-    return QUICK if given.quick else FULL, given.output
+    options = parser.parse_args(arguments)
+    return QUICK if options.quick else FULL, options.output
 
 
-class Log:
-    """What is done, one JSON line a run, written as soon as it is done.
-
-    Args:
-        path: The file; may be there already.
-        settings: Lines of a run with other settings do not count.
-    """
-
-    def __init__(self, path: Path, settings: Settings) -> None:
-        self.path = path
-        # What a run depends on; more seeds or more policies leave those that are done valid.
-        self.conditions = {
-            name: getattr(settings, name) for name in ("comparisons", "epochs", "iterations")
-        }
-        self.done: dict[tuple[str, int], dict[str, Any]] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for line in whole_lines(path):
-            if line["conditions"] == self.conditions:
-                self.done[line["run"], line["seed"]] = line["found"]
-
-    def add(self, run: str, seed: int, found: dict[str, Any]) -> None:
-        """Notes a finished run."""
-        line = {"run": run, "seed": seed, "conditions": self.conditions, "found": found}
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
-        self.done[run, seed] = found
+def open_log(path: Path, settings: Settings) -> RunLog:
+    """Runs by name and seed that are done; more seeds or more policies leave them valid."""
+    names = ("comparisons", "epochs", "iterations")
+    return RunLog(path, ("run", "seed"), {name: getattr(settings, name) for name in names})
 
 
-def measure(settings: Settings, output: Path) -> Log:
+def measure(settings: Settings, output: Path) -> RunLog:
     """Trains what is not done yet, seed by seed."""
     from benchmarks.sycophancy import experiment
 
-    log = Log(output / RUNS, settings)
+    log = open_log(output / RUNS, settings)
     policies = settings.policies()
     panels = list(dict.fromkeys(policy.panel for policy in policies))
     total = settings.seeds * (len(panels) + len(policies))
@@ -82,12 +59,12 @@ def measure(settings: Settings, output: Path) -> Log:
         for panel, home in homes.items():
             name = reward_run(panel)
             if (name, seed) not in log.done or not (home / experiment.TABLES).is_file():
-                log.add(name, seed, experiment.train_reward(panel, settings, seed, home))
+                log.add((name, seed), experiment.train_reward(panel, settings, seed, home))
                 say(log, name, seed, total)
         for policy in policies:
             if (policy.key, seed) not in log.done:
-                found = experiment.train_policy(policy, settings, seed, homes[policy.panel])
-                log.add(policy.key, seed, found)
+                result = experiment.train_policy(policy, settings, seed, homes[policy.panel])
+                log.add((policy.key, seed), result)
                 say(log, policy.key, seed, total)
     return log
 
@@ -97,7 +74,7 @@ def reward_run(panel: str) -> str:
     return f"reward model of {panel}"
 
 
-def say(log: Log, run: str, seed: int, total: int) -> None:
+def say(log: RunLog, run: str, seed: int, total: int) -> None:
     """Progress, on standard error."""
     seconds = log.done[run, seed]["cpu_seconds"]
     print(f"{len(log.done)}/{total}: {run}, seed {seed}: {seconds:.1f} CPU s", file=sys.stderr)

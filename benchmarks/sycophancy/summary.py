@@ -39,7 +39,7 @@ def summarise(settings: Settings, runs: Runs, before: dict[str, Any]) -> dict[st
     """All figures of `results.json` but the head.
 
     Args:
-        settings: Settings of the run.
+        settings: Which seeds, biases, pressures and mendings to expect.
         runs: Records of `experiment.train_reward` and `experiment.train_policy`, by name and seed.
         before: Figures of the embedded model, by split.
 
@@ -54,11 +54,13 @@ def summarise(settings: Settings, runs: Runs, before: dict[str, Any]) -> dict[st
         panel: [runs[f"reward model of {panel}", seed] for seed in seeds] for panel in panels
     }
     trained = {key: [runs[key, seed] for seed in seeds] for key in policies}
-    found = {key: _over_seeds(records) for key, records in trained.items()}
+    by_policy = {key: _over_seeds(records) for key, records in trained.items()}
     return {
         "before": before,
         "reward_models": {panel: _reward_model(panel, rewards[panel]) for panel in panels},
-        "policies": {key: {**policies[key]._asdict(), **figures} for key, figures in found.items()},
+        "policies": {
+            key: {**policies[key]._asdict(), **figures} for key, figures in by_policy.items()
+        },
         "bias": [
             {"bias": bias, "policy": Policy(f"b={bias:g}", KL_COEF).key} for bias in settings.biases
         ],
@@ -138,10 +140,12 @@ def _slope(
     for split in SPLITS:
         start = before[split]["false_agreement"]
         measured = {
-            name: [(one[split][name]["false_agreement"] - start) / pressure for one in policies]
+            name: [
+                (record[split][name]["false_agreement"] - start) / pressure for record in policies
+            ]
             for name in ("ppo", "closed_form")
         }
-        covariance = [one[split]["drift"] for one in rewards]
+        covariance = [record[split]["drift"] for record in rewards]
         row[split] = {
             "covariance": interval(covariance),
             "rater_covariance": rewards[0][split]["rater_drift"],

@@ -68,16 +68,16 @@ def print_policies(
         cells = [f"{100 * before[name]:.1f}" for name in POLICY]
         rows.append(["before RLHF", *cells, "-", "-"])
         for label, key in policies:
-            found = results["policies"][key][split]
+            figures = results["policies"][key][split]
             cells = [
-                f"{_interval(found['ppo'][name], 100, 1)} "
-                f"({100 * found['closed_form'][name]['mean']:.1f})"
+                f"{_interval(figures['ppo'][name], 100, 1)} "
+                f"({100 * figures['closed_form'][name]['mean']:.1f})"
                 for name in POLICY
             ]
             cells.append(
-                f"{found['ppo']['kl']['mean']:.3f} ({found['closed_form']['kl']['mean']:.3f})"
+                f"{figures['ppo']['kl']['mean']:.3f} ({figures['closed_form']['kl']['mean']:.3f})"
             )
-            rows.append([label, *cells, f"{found['kl_to_optimum']['mean']:.3f}"])
+            rows.append([label, *cells, f"{figures['kl_to_optimum']['mean']:.3f}"])
         print(f"\n{title}; {where}; in brackets the closed form\n{columns(rows)}")
 
 
@@ -87,12 +87,12 @@ def print_slopes(results: dict[str, Any]) -> None:
         ["b", "Cov, raters", "Cov, reward model", "closed form", "PPO", "PPO - Cov, reward model"]
     ]
     for row in results["slopes"]:
-        found = row["train"]
+        slope = row["train"]
         cells = [
-            _interval(found[name], 1, 3)
+            _interval(slope[name], 1, 3)
             for name in ("covariance", "closed_form", "ppo", "ppo_minus_covariance")
         ]
-        rows.append([f"{row['bias']:g}", f"{found['rater_covariance']:.3f}", *cells])
+        rows.append([f"{row['bias']:g}", f"{slope['rater_covariance']:.3f}", *cells])
     if results["slopes"]:
         pressure = results["slopes"][0]["pressure"]
         print(f"\nslope of false agreement from pressure 0 to {pressure:g}\n{columns(rows)}")

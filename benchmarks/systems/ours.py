@@ -50,12 +50,12 @@ class Ours:
     """llm_gym behind the interface of a system.
 
     Args:
-        workload: The workload.
-        task: Task of the workload.
+        workload: Model, task and sizes of everything.
+        task: What `build_task` made of the workload.
         algorithm: Learns on the environment that it was made with.
-        training_scorer: That environment's scorer.
+        training_scorer: Scorer of that environment, read for the reward of a batch.
         seed: Seeds the environment of bare rollouts.
-        callback: Callback of `learn`.
+        callback: Is handed to `learn`.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ def build(
     """The system.
 
     Args:
-        workload: The workload.
+        workload: Model, task and sizes of everything.
         seed: Seed of everything that is drawn.
         algorithm: A key of `ALGORITHMS`.
         settings: Further arguments of the algorithm; they win over the workload's.

@@ -68,8 +68,8 @@ class OursInGroups:
     """An algorithm of llm_gym behind the interface of a system.
 
     Args:
-        workload: The workload.
-        algorithm: The learner.
+        workload: Model, task and sizes of everything.
+        algorithm: Learns on the environment that it was made with.
         scorer: Its environment's scorer, read for the reward of a batch.
     """
 
@@ -99,7 +99,7 @@ def build(
     """The system.
 
     Args:
-        workload: The workload.
+        workload: Model, task and sizes of everything.
         algorithm: A key of `ALGORITHMS`.
         seed: Seed of everything that is drawn.
         settings: Further arguments of the algorithm; they win over the workload's.

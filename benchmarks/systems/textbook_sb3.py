@@ -60,7 +60,7 @@ class TextbookSB3:
     """Stock PPO behind the interface of a system.
 
     Args:
-        workload: The workload.
+        workload: Model, task and sizes of everything.
         seed: Seed of everything that is drawn.
         minibatches: Minibatches of learning done a batch, of the `epochs * minibatches` there
             are; the seconds of learning are scaled up. 0 does all of them.

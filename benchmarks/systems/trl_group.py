@@ -47,7 +47,7 @@ def build(
     """The system.
 
     Args:
-        workload: The workload.
+        workload: Model, task and sizes of everything.
         algorithm: "grpo" or "rloo".
         seed: Seed of everything that is drawn.
         bf16: TRL's mixed precision, which is its default.

@@ -30,8 +30,8 @@ class Rewards(nn.Module):
     """The task's scorer where TRL's PPO insists on a reward model; it costs next to nothing.
 
     Args:
-        task: Scores texts.
-        tally: The task's scorer.
+        task: Its tokenizer turns ids back to text.
+        tally: The task's scorer; it remembers the mean of a batch.
     """
 
     def __init__(self, task: Task, tally: Tally) -> None:

@@ -40,9 +40,9 @@ class TrainerInThread:
     """A trainer behind the interface of a system.
 
     Args:
-        workload: The workload.
+        workload: Model, task and sizes of everything.
         scorer: The trainer's scorer, read for the reward of a batch.
-        rollout_clock: Counts the trainer's generation.
+        rollout_clock: Runs while the trainer generates.
         gate: The callback that `train` was given.
         train: The trainer's `train`.
     """

@@ -40,9 +40,9 @@ def ratio_figures(systems: dict[str, dict[str, Any]], clock: str) -> dict[str, d
     """Every ratio whose two systems were measured: value, interval and goal."""
     figures = {}
     for name, ratio in RATIOS.items():
-        found = _ratio(systems, ratio, clock)
-        if found is not None:
-            figures[name] = {**found, "goal": ratio.goal}
+        measured = _ratio(systems, ratio, clock)
+        if measured is not None:
+            figures[name] = {**measured, "goal": ratio.goal}
     return figures
 
 

@@ -55,9 +55,9 @@ def measure(settings: Settings, output: Path, say: Callable[[str], None]) -> dic
     """Runs every system, batch by batch in turns; what cannot run is named as skipped.
 
     Args:
-        settings: What to run.
+        settings: Systems, rounds and workload.
         output: Folder for the systems' logs.
-        say: Told of progress.
+        say: Is called with a line of progress now and then.
 
     Returns:
         Figures by key of the system, see `figures.system_figures`.

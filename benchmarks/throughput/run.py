@@ -39,26 +39,26 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
     parser.add_argument(
         "--clock", choices=("cpu", "wall"), help="seconds of the ratios (wall on CUDA, else cpu)"
     )
-    given = parser.parse_args(arguments)
-    rounds = given.rounds if given.rounds is not None else (2 if given.quick else 5)
-    for name, value in (("--rounds", rounds), ("--threads", given.threads)):
+    options = parser.parse_args(arguments)
+    rounds = options.rounds if options.rounds is not None else (2 if options.quick else 5)
+    for name, value in (("--rounds", rounds), ("--threads", options.threads)):
         if value < 1:
             parser.error(f"{name} {value} must be at least 1")
-    if given.device == "cuda":
+    if options.device == "cuda":
         import torch
 
         if not torch.cuda.is_available():
             parser.error("--device cuda: torch sees no CUDA device here; use --device cpu")
     settings = Settings(
-        systems=tuple(given.systems or ENTRIES),
+        systems=tuple(options.systems or ENTRIES),
         rounds=rounds,
-        quick=given.quick,
-        threads=given.threads,
-        device=given.device,
-        model=given.model,
-        clock=given.clock or ("wall" if given.device == "cuda" else "cpu"),
+        quick=options.quick,
+        threads=options.threads,
+        device=options.device,
+        model=options.model,
+        clock=options.clock or ("wall" if options.device == "cuda" else "cpu"),
     )
-    return settings, given.output
+    return settings, options.output
 
 
 def _names() -> str:

@@ -13,6 +13,7 @@ import torch
 from benchmarks.real_preferences import backbone, data, run, summary
 from benchmarks.real_preferences.settings import Backbone, Settings
 from benchmarks.real_preferences.systems import BASELINES, LINEAR, UNIGRAMS
+from benchmarks.run_log import RunLog
 from llm_gym.testing.tiny import save_tiny_model
 from tests.feedback.reward_model.worlds import texts_and_ratings
 
@@ -97,11 +98,13 @@ def test_a_planted_signal_is_learnt_and_an_interrupted_run_goes_on(small, tmp_pa
 
 
 def test_lines_of_other_data_do_not_count(tmp_path):
-    log = run.Log(tmp_path / run.RUNS, {"data": "a"})
-    log.add(0, "linear models", {"margins": {}})
+    def log_of(data):
+        return RunLog(tmp_path / run.RUNS, ("fold", "run"), {"data": data})
+
+    log_of("a").add((0, "linear models"), {"margins": {}})
     done = {(0, "linear models"): {"margins": {}}}
-    assert run.Log(tmp_path / run.RUNS, {"data": "a"}).done == done
-    assert run.Log(tmp_path / run.RUNS, {"data": "b"}).done == {}
+    assert log_of("a").done == done
+    assert log_of("b").done == {}
     assert Settings().conditions() == Settings().quick().conditions()
 
 

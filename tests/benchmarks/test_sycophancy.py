@@ -105,7 +105,7 @@ def test_results_pictures_and_a_line_for_every_run(small):
 @pytest.mark.slow
 def test_the_closed_form_of_a_reward_model_starts_with_its_covariance(small):
     """d/d lambda of the curve at 0 is the drift, by the curve's own first points."""
-    runs = run.Log(small / run.RUNS, SMALL).done
+    runs = run.open_log(small / run.RUNS, SMALL).done
     for panel in ("b=0", "b=3"):
         found = runs[run.reward_run(panel), 0]["train"]
         pressure, curve = (
@@ -133,13 +133,13 @@ def test_other_settings_do_not_count_and_a_half_written_line_is_dropped(small, t
     text = (small / run.RUNS).read_text()
     path = tmp_path / run.RUNS
     path.write_text(text + '{"run": "b=0, KL')
-    log = run.Log(path, SMALL)
+    log = run.open_log(path, SMALL)
     assert len(log.done) == len(text.splitlines())
     assert path.read_text() == text
-    log.add("one more", 7, {"cpu_seconds": 1.0})
-    assert run.Log(path, SMALL).done["one more", 7] == {"cpu_seconds": 1.0}
-    assert not run.Log(path, dataclasses.replace(SMALL, iterations=2)).done
-    assert run.Log(path, dataclasses.replace(SMALL, seeds=9)).done
+    log.add(("one more", 7), {"cpu_seconds": 1.0})
+    assert run.open_log(path, SMALL).done["one more", 7] == {"cpu_seconds": 1.0}
+    assert not run.open_log(path, dataclasses.replace(SMALL, iterations=2)).done
+    assert run.open_log(path, dataclasses.replace(SMALL, seeds=9)).done
 
 
 def test_a_missing_run_is_not_papered_over():

@@ -29,14 +29,14 @@ class FlightEntry:
     """A stock algorithm and its arguments; a row of the table.
 
     Attributes:
-        label: What people call it.
+        label: Its name in tables and pictures.
         algorithm: Where its class is, `"module:Class"`.
         arguments: Arguments of the class.
         learning_rate: At the start of a run.
         rows: Aeroplanes side by side.
         noise: Standard deviation of the noise on actions, for an algorithm whose policy has none of
             its own; None otherwise.
-        needs: Packages beside llm_gym's own.
+        needs: Packages that must be installed beside llm_gym.
     """
 
     label: str

@@ -27,7 +27,7 @@ def make_flyer(entry: FlightEntry, seed: int) -> Any:
     A model of Stable-Baselines3, as yet untrained.
 
     Args:
-        entry: Which.
+        entry: The algorithm and its arguments.
         seed: Seed of everything random.
     """
     from agents.sac_autopilot import Config, make_env  # the environment as it stands

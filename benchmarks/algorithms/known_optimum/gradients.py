@@ -64,8 +64,8 @@ def sampled_gradients(
         problem: A problem whose reference model is tabular.
         place: The policy at which they are measured, as log-probabilities of its actions.
         rows: Episodes of a rollout.
-        rollouts: Samples K.
-        warmup: Rollouts before.
+        rollouts: Samples K, one a rollout.
+        warmup: Rollouts before the first sample, in which a critic learns.
         seed: Seed of the sampling.
         objective: What the exact gradient is of, a function of problem and policy; None is `J`.
 

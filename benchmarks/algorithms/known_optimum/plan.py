@@ -26,7 +26,7 @@ class KnownPlan:
     """What is to be run where the optimum is known.
 
     Attributes:
-        tasks: By name.
+        tasks: Problems by name; empty if none are wanted.
         entries: Those that can run, by name.
         budget: How much of everything.
         cannot_run: What cannot run, and why.

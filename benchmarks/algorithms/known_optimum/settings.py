@@ -20,10 +20,10 @@ class Task:
     """A problem whose optimum is known.
 
     Attributes:
-        family: Family of rewards.
-        vocab_size: Words.
+        family: Family of rewards, see `llm_gym_known_optimum.draw_rewards`.
+        vocab_size: Number of words that answers are made of.
         length: Most words of an answer.
-        num_prompts: Prompts.
+        num_prompts: Number of prompts, each with rewards of its own.
         beta: Price of a nat.
         reference: Kind of the reference model.
     """
@@ -42,7 +42,7 @@ class Budget:
 
     Attributes:
         seeds: Runs of each algorithm on each task, each on a problem of its own.
-        first_seed: Tuning used others.
+        first_seed: First seed of the runs, far from those of tuning.
         rows: Episodes sampled at a time.
         episodes: Episodes of a run.
         evaluations: Times the policy is evaluated exactly, spread evenly over a run.

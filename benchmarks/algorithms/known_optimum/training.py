@@ -52,8 +52,8 @@ def make_algorithm(
     """The algorithm of an entry on the environment of a problem.
 
     Args:
-        entry: Which.
-        problem: On what.
+        entry: The algorithm and its arguments.
+        problem: What it learns on; its reference model is what it starts from.
         rows: Episodes at a time.
         seed: Seed of everything random.
         **changes: Arguments that take the place of the entry's.

@@ -27,7 +27,7 @@ class TextPlan:
     """What is to be run on text.
 
     Attributes:
-        tasks: By name.
+        tasks: Those that can run, by name.
         entries: Those that can run, by task and name.
         folders: Where the models that have to be made are, by task.
         data: The file of `--data`.
@@ -197,9 +197,9 @@ def text_job(
 
     Args:
         kind: Kind of the work.
-        entry: The algorithm.
-        task: On what.
-        budget: How much.
+        entry: The algorithm and its arguments.
+        task: Environment, model and number of tokens.
+        budget: How often and on how many prompts it is evaluated.
         model: Fingerprint of the task's model, see `model_settings`.
     """
     return {

@@ -51,7 +51,7 @@ def task_arguments(task: TextTask, folder: Path | None) -> tuple[dict[str, Any],
     """Arguments of the environment for training, and for measuring on held-out prompts.
 
     Args:
-        task: Which.
+        task: Names environment, scorer and model.
         folder: Where its model was made, if it was.
     """
     shared = environment_kwargs(task.env, model_of(task, folder), **dict(task.environment))
