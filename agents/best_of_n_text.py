@@ -15,14 +15,15 @@ import sys
 from collections.abc import Sequence
 
 from llm_gym.files import atomic
+from llm_gym.files.settings import argument_parser
 from llm_gym.language_models.loading import quiet_libraries
 from llm_gym.runs.best_of_n import sample_best_of_n
-from llm_gym.stages.text_agent import TaskOptions, held_out_kwargs, text_agent_parser
+from llm_gym.stages.text_agent import TaskConfig, held_out_kwargs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
-    parser = text_agent_parser(__doc__, [TaskOptions])
+    parser = argument_parser(__doc__, TaskConfig)
     parser.add_argument("--n", type=int, default=8, help="answers to each prompt [8]")
     parser.add_argument("--max-prompts", type=int, help="only the first so many prompts")
     parser.add_argument("--output", help="write every best answer and the curve to this .json file")

@@ -28,13 +28,11 @@ alone), `model.zip` (Stable-Baselines3), `metrics.jsonl`, `evaluation.json`, `co
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
 
 import gymnasium as gym
 import torch
@@ -47,59 +45,52 @@ from stable_baselines3.common.logger import Logger
 
 import llm_gym
 from llm_gym.files import atomic
+from llm_gym.files.settings import argument_parser, setting
 from llm_gym.runs.callbacks import History
 from llm_gym.runs.directory import refuse_existing_run
-from llm_gym.stages.settings import field_help
 
 # ---------------------------------------------------------------------------------- settings
 
 
 @dataclass(frozen=True)
 class Config:
-    """The comment behind a field is its help."""
+    """Everything that determines a run."""
 
     # What to learn
-    turbulence: str = "mixed"  # none, light, moderate, or mixed: one of them an episode
+    turbulence: str = setting("mixed", "none, light, moderate, or mixed: one of them an episode")
     # How
-    total_steps: int = 400_000  # of all aeroplanes together, 0.2 s each
-    num_envs: int = 64  # aeroplanes side by side
-    gradient_steps: int = 8  # after each step of all aeroplanes
-    batch_size: int = 256  # steps per gradient step
-    buffer_size: int = 200_000  # steps that are remembered
-    learning_starts: int = 5_000  # steps of random flight at the beginning
-    learning_rate: float = 1e-3  # at the start; falls to a fiftieth in a straight line
-    gamma: float = 0.97  # discount factor: 33 steps or 7 s ahead
-    tau: float = 0.01  # share of the network that its target takes over after each step of all
-    exploration_fraction: float = 0.3  # of the training, in which random clicks become rare
-    exploration_final_eps: float = 0.02  # share of random clicks from then on
-    hidden: int = 128  # width of the two hidden layers
+    total_steps: int = setting(400_000, "of all aeroplanes together, 0.2 s each")
+    num_envs: int = setting(64, "aeroplanes side by side")
+    gradient_steps: int = setting(8, "after each step of all aeroplanes")
+    batch_size: int = setting(256, "steps per gradient step")
+    buffer_size: int = setting(200_000, "steps that are remembered")
+    learning_starts: int = setting(5_000, "steps of random flight at the beginning")
+    learning_rate: float = setting(1e-3, "at the start; falls to a fiftieth in a straight line")
+    gamma: float = setting(0.97, "discount factor: 33 steps or 7 s ahead")
+    tau: float = setting(
+        0.01, "share of the network that its target takes over after each step of all"
+    )
+    exploration_fraction: float = setting(
+        0.3, "of the training, in which random clicks become rare"
+    )
+    exploration_final_eps: float = setting(0.02, "share of random clicks from then on")
+    hidden: int = setting(128, "width of the two hidden layers")
     # The run
-    seed: int = 0  # of everything random
-    threads: int = 1  # of torch; more are slower for networks this small
-    eval_every: int = 25_000  # steps between two held-out evaluations while learning
-    eval_episodes: int = 100  # of such an evaluation, for each turbulence level
-    test_episodes: int = 300  # of each pilot at each turbulence level in the table at the end
-    output: str = "runs/dqn_autopilot"  # directory for the pilot, the model and the figures
+    seed: int = setting(0, "of everything random")
+    threads: int = setting(1, "of torch; more are slower for networks this small")
+    eval_every: int = setting(25_000, "steps between two held-out evaluations while learning")
+    eval_episodes: int = setting(100, "of such an evaluation, for each turbulence level")
+    test_episodes: int = setting(
+        300, "of each pilot at each turbulence level in the table at the end"
+    )
+    output: str = setting(
+        "runs/dqn_autopilot", "directory for the pilot, the model and the figures"
+    )
 
 
 def parse_config(argv: Sequence[str] | None = None) -> Config:
     """Reads the command line; each field of `Config` is an option."""
-    description, _, commands = (__doc__ or "").partition("Commands:")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=f"commands:{commands}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    types, comments = get_type_hints(Config), field_help(Config)
-    for field in fields(Config):
-        option: dict[str, Any] = {"default": field.default, "help": comments[field.name]}
-        if types[field.name] is bool:
-            option["action"] = "store_true"
-        else:
-            option["type"] = types[field.name]
-            option["help"] += " [%(default)s]"
-        parser.add_argument("--" + field.name.replace("_", "-"), **option)
-    return Config(**vars(parser.parse_args(argv)))
+    return Config(**vars(argument_parser(__doc__, Config).parse_args(argv)))
 
 
 # ---------------------------------------------------------------------------------- the parts

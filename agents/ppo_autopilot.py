@@ -33,13 +33,12 @@ alone), `model.zip` (Stable-Baselines3), `metrics.jsonl`, `evaluation.json`, `co
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -53,63 +52,56 @@ from stable_baselines3.common.logger import Logger
 
 import llm_gym
 from llm_gym.files import atomic
+from llm_gym.files.settings import argument_parser, setting
 from llm_gym.runs.callbacks import History
 from llm_gym.runs.directory import refuse_existing_run
-from llm_gym.stages.settings import field_help
 
 # ---------------------------------------------------------------------------------- settings
 
 
 @dataclass(frozen=True)
 class Config:
-    """The comment behind a field is its help."""
+    """Everything that determines a run."""
 
     # What to learn
-    discrete: bool = False  # nine clicks instead of stick and throttle
-    stick_move: float = 0.5  # largest move of the stick in a step; 1 is from the middle to its stop
-    throttle_move: float = 0.6  # the same of the throttle lever; 2 is from idle to full
-    rigging: float = 0.3  # largest shift of the controls in what an episode's observations show
-    turbulence: str = "mixed"  # none, light, moderate, or mixed: one of them an episode
+    discrete: bool = setting(False, "nine clicks instead of stick and throttle")
+    stick_move: float = setting(
+        0.5, "largest move of the stick in a step; 1 is from the middle to its stop"
+    )
+    throttle_move: float = setting(0.6, "the same of the throttle lever; 2 is from idle to full")
+    rigging: float = setting(
+        0.3, "largest shift of the controls in what an episode's observations show"
+    )
+    turbulence: str = setting("mixed", "none, light, moderate, or mixed: one of them an episode")
     # How
-    total_steps: int = 1_000_000  # of all aeroplanes together, 0.2 s each
-    num_envs: int = 128  # aeroplanes side by side
-    n_steps: int = 64  # steps of each aeroplane between two updates
-    batch_size: int = 4096  # steps per gradient step
-    n_epochs: int = 10  # passes over each rollout
-    learning_rate: float = 3e-3  # at the start; falls to zero in a straight line
-    gamma: float = 0.985  # discount factor: 67 steps or 13 s ahead
-    gae_lambda: float = 0.95  # bias and variance of the advantages
-    clip_range: float = 0.2  # of the probability ratio
-    ent_coef: float = 0.0  # weight of the entropy bonus
-    log_std_init: float = -1.0  # log standard deviation of the moves at the start
-    hidden: int = 64  # width of the two hidden layers, of actor and critic each
+    total_steps: int = setting(1_000_000, "of all aeroplanes together, 0.2 s each")
+    num_envs: int = setting(128, "aeroplanes side by side")
+    n_steps: int = setting(64, "steps of each aeroplane between two updates")
+    batch_size: int = setting(4096, "steps per gradient step")
+    n_epochs: int = setting(10, "passes over each rollout")
+    learning_rate: float = setting(3e-3, "at the start; falls to zero in a straight line")
+    gamma: float = setting(0.985, "discount factor: 67 steps or 13 s ahead")
+    gae_lambda: float = setting(0.95, "bias and variance of the advantages")
+    clip_range: float = setting(0.2, "of the probability ratio")
+    ent_coef: float = setting(0.0, "weight of the entropy bonus")
+    log_std_init: float = setting(-1.0, "log standard deviation of the moves at the start")
+    hidden: int = setting(64, "width of the two hidden layers, of actor and critic each")
     # The run
-    seed: int = 0  # of everything random
-    threads: int = 1  # of torch; more are slower for networks this small
-    eval_every: int = 100_000  # steps between two held-out evaluations while learning
-    eval_episodes: int = 100  # of such an evaluation, for each turbulence level
-    test_episodes: int = 300  # of each pilot at each turbulence level in the table at the end
-    output: str = "runs/ppo_autopilot"  # directory for the pilot, the model and the figures
+    seed: int = setting(0, "of everything random")
+    threads: int = setting(1, "of torch; more are slower for networks this small")
+    eval_every: int = setting(100_000, "steps between two held-out evaluations while learning")
+    eval_episodes: int = setting(100, "of such an evaluation, for each turbulence level")
+    test_episodes: int = setting(
+        300, "of each pilot at each turbulence level in the table at the end"
+    )
+    output: str = setting(
+        "runs/ppo_autopilot", "directory for the pilot, the model and the figures"
+    )
 
 
 def parse_config(argv: Sequence[str] | None = None) -> Config:
     """Reads the command line; each field of `Config` is an option."""
-    description, _, commands = (__doc__ or "").partition("Commands:")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=f"commands:{commands}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    types, comments = get_type_hints(Config), field_help(Config)
-    for field in fields(Config):
-        option: dict[str, Any] = {"default": field.default, "help": comments[field.name]}
-        if types[field.name] is bool:
-            option["action"] = "store_true"
-        else:
-            option["type"] = types[field.name]
-            option["help"] += " [%(default)s]"
-        parser.add_argument("--" + field.name.replace("_", "-"), **option)
-    return Config(**vars(parser.parse_args(argv)))
+    return Config(**vars(argument_parser(__doc__, Config).parse_args(argv)))
 
 
 # ---------------------------------------------------------------------------------- the parts

@@ -34,12 +34,11 @@ Commands:
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import gymnasium as gym
 import stable_baselines3
@@ -48,6 +47,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 import llm_gym
 from llm_gym.files import atomic
+from llm_gym.files.settings import argument_parser, setting
 from llm_gym.language_models.loading import quiet_libraries
 from llm_gym.runs.callbacks import (
     CheckpointCallback,
@@ -61,66 +61,61 @@ from llm_gym.runs.checkpoint import load_checkpoint
 from llm_gym.runs.directory import RunDirectory
 from llm_gym.runs.evaluation import Evaluation, evaluate
 from llm_gym.stages.names import environment_kwargs, make_vector_env
-from llm_gym.stages.settings import field_help
 
 # ---------------------------------------------------------------------------------- settings
 
 
 @dataclass(frozen=True)
 class Config:
-    """The comment behind a field is its help."""
+    """Everything that determines a run."""
 
     # What to learn
-    env: str = "llm_gym/PoliteEmail-v0"  # id of a text environment
-    model: str = "llm_gym/email-sft"  # language model to train: embedded or hub name, or directory
-    scorer: str | None = None  # politeness, length:WORDS, regex:PATTERN, URL or path.py:function
-    prompts: str | None = None  # .txt (one a line) or .jsonl file to train on
-    eval_prompts: str | None = None  # the same to evaluate on (default: the task's held-out ones)
-    max_new_tokens: int | None = None  # most tokens of an answer
+    env: str = setting("llm_gym/PoliteEmail-v0", "id of a text environment")
+    model: str = setting(
+        "llm_gym/email-sft", "language model to train: embedded or hub name, or directory"
+    )
+    scorer: str | None = setting(
+        None, "politeness, length:WORDS, regex:PATTERN, URL or path.py:function"
+    )
+    prompts: str | None = setting(None, ".txt (one a line) or .jsonl file to train on")
+    eval_prompts: str | None = setting(
+        None, "the same to evaluate on (default: the task's held-out ones)"
+    )
+    max_new_tokens: int | None = setting(None, "most tokens of an answer")
     # How
-    algorithm: str = "ppo"  # ppo (llm_gym.PPO), sb3-ppo or sb3-a2c
-    total_tokens: int = 200_000  # tokens to generate in all
-    num_envs: int = 32  # answers written at the same time
-    n_steps: int | None = None  # tokens per answer slot and rollout (default: a whole answer)
-    learning_rate: float = 1e-4  # step size of AdamW
-    batch_size: int = 512  # tokens per gradient step (not A2C: one step per rollout)
-    n_epochs: int = 4  # passes over each rollout (not A2C)
-    clip_range: float = 0.2  # clipping of the probability ratio (not A2C)
-    gamma: float = 1.0  # discount factor
-    gae_lambda: float = 0.95  # bias and variance of the advantages
-    vf_coef: float = 0.5  # weight of the value loss
-    ent_coef: float = 0.0  # weight of the entropy bonus
-    max_grad_norm: float = 1.0  # clipping of the gradient
-    kl_coef: float = 1.0  # penalty per nat of divergence; fits scores of 0 to 100 (ppo only)
-    kl_target: float | None = None  # nats per answer that an adaptive penalty steers to (ppo only)
-    temperature: float = 1.0  # of the policy
+    algorithm: str = setting("ppo", "ppo (llm_gym.PPO), sb3-ppo or sb3-a2c")
+    total_tokens: int = setting(200_000, "tokens to generate in all")
+    num_envs: int = setting(32, "answers written at the same time")
+    n_steps: int | None = setting(
+        None, "tokens per answer slot and rollout (default: a whole answer)"
+    )
+    learning_rate: float = setting(1e-4, "step size of AdamW")
+    batch_size: int = setting(512, "tokens per gradient step (not A2C: one step per rollout)")
+    n_epochs: int = setting(4, "passes over each rollout (not A2C)")
+    clip_range: float = setting(0.2, "clipping of the probability ratio (not A2C)")
+    gamma: float = setting(1.0, "discount factor")
+    gae_lambda: float = setting(0.95, "bias and variance of the advantages")
+    vf_coef: float = setting(0.5, "weight of the value loss")
+    ent_coef: float = setting(0.0, "weight of the entropy bonus")
+    max_grad_norm: float = setting(1.0, "clipping of the gradient")
+    kl_coef: float = setting(
+        1.0, "penalty per nat of divergence; fits scores of 0 to 100 (ppo only)"
+    )
+    kl_target: float | None = setting(
+        None, "nats per answer that an adaptive penalty steers to (ppo only)"
+    )
+    temperature: float = setting(1.0, "of the policy")
     # The run
-    seed: int = 0  # of everything random
-    device: str = "auto"  # cpu, cuda or auto
-    output: str = "runs/ppo_text"  # directory for checkpoints, curves and samples
-    checkpoint_every: int = 10  # iterations between checkpoints
-    resume: bool = False  # continue the newest checkpoint in the output directory
+    seed: int = setting(0, "of everything random")
+    device: str = setting("auto", "cpu, cuda or auto")
+    output: str = setting("runs/ppo_text", "directory for checkpoints, curves and samples")
+    checkpoint_every: int = setting(10, "iterations between checkpoints")
+    resume: bool = setting(False, "continue the newest checkpoint in the output directory")
 
 
 def parse_config(argv: Sequence[str] | None = None) -> Config:
     """Reads the command line; each field of `Config` is an option."""
-    description, _, commands = (__doc__ or "").partition("Commands:")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=f"commands:{commands}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    types, comments = get_type_hints(Config), field_help(Config)
-    for field in fields(Config):
-        option: dict[str, Any] = {"default": field.default, "help": comments[field.name]}
-        if field.default is not None:
-            option["help"] += " [%(default)s]"
-        if types[field.name] is bool:
-            option["action"] = "store_true"
-        else:  # `int | None` is read as int
-            option["type"] = getattr(types[field.name], "__args__", [types[field.name]])[0]
-        parser.add_argument("--" + field.name.replace("_", "-"), **option)
-    return Config(**vars(parser.parse_args(argv)))
+    return Config(**vars(argument_parser(__doc__, Config).parse_args(argv)))
 
 
 # ---------------------------------------------------------------------------------- the parts

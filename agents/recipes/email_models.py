@@ -13,51 +13,49 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llm_gym.files.atomic import write_json, write_text
+from llm_gym.files.settings import setting
 from llm_gym.polite_email import documents, email_prompts, instruction_pairs
 from llm_gym.supervised.pretrain import PretrainConfig, pretrain
 from llm_gym.supervised.sft import SFTConfig, fine_tune
 
-__all__ = ["Recipe", "build", "main", "model_card", "text_digest"]
+__all__ = ["EmailModelsConfig", "build", "main", "model_card", "text_digest"]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All settings of the embedded models.
+class EmailModelsConfig:
+    """All settings of the embedded models."""
 
-    Attributes:
-        documents: Documents of pre-training text.
-        held_out_documents: Documents to measure perplexity on, about other topics.
-        pairs: Instruction/answer pairs for fine-tuning.
-        held_out_pairs: Pairs to measure on, about other topics.
-        prompts: Held-out prompts to sample answers to.
-        max_new_tokens: Budget of the sampled answers.
-        pretraining: Settings of pre-training.
-        fine_tuning: Settings of fine-tuning.
-    """
-
-    documents: int = 85_000
-    held_out_documents: int = 1_000
-    pairs: int = 24_000
-    held_out_pairs: int = 600
-    prompts: int = 128
-    max_new_tokens: int = 80
-    pretraining: PretrainConfig = field(default_factory=lambda: PretrainConfig(weights="float16"))
-    fine_tuning: SFTConfig = field(default_factory=lambda: SFTConfig(weights="float16"))
+    documents: int = setting(85_000, "documents of pre-training text")
+    held_out_documents: int = setting(
+        1_000, "documents to measure perplexity on, about other topics"
+    )
+    pairs: int = setting(24_000, "instruction/answer pairs for fine-tuning")
+    held_out_pairs: int = setting(600, "pairs to measure on, about other topics")
+    prompts: int = setting(128, "held-out prompts to sample answers to")
+    max_new_tokens: int = setting(80, "budget of the sampled answers")
+    pretraining: PretrainConfig = setting(
+        PretrainConfig(weights="float16"), "settings of pre-training"
+    )
+    fine_tuning: SFTConfig = setting(SFTConfig(weights="float16"), "settings of fine-tuning")
 
 
 def build(
-    output: str | Path, recipe: Recipe | None = None, *, seed: int = 0, quiet: bool = False
+    output: str | Path,
+    config: EmailModelsConfig | None = None,
+    *,
+    seed: int = 0,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Makes both models and their card.
 
     Args:
         output: Directory for `email-base`, `email-sft`, `MODEL_CARD.md`, `figures.json`.
-        recipe: Settings; None means those of the shipped models.
+        config: Settings; None means those of the shipped models.
         seed: Seed of text, initial weights and orders.
         quiet: No progress bars.
 
@@ -66,22 +64,22 @@ def build(
     """
     import torch
 
-    recipe = recipe or Recipe()
+    config = config or EmailModelsConfig()
     output = Path(output)
     base, sft = output / "email-base", output / "email-sft"
     base_metrics = pretrain(
-        documents("train", recipe.documents, seed=seed),
+        documents("train", config.documents, seed=seed),
         base,
-        replace(recipe.pretraining, seed=seed),
-        held_out=documents("test", recipe.held_out_documents, seed=seed),
+        replace(config.pretraining, seed=seed),
+        held_out=documents("test", config.held_out_documents, seed=seed),
         quiet=quiet,
     )
     sft_metrics = fine_tune(
         base,
-        instruction_pairs("train", recipe.pairs, seed=seed),
+        instruction_pairs("train", config.pairs, seed=seed),
         sft,
-        replace(recipe.fine_tuning, seed=seed),
-        held_out=instruction_pairs("test", recipe.held_out_pairs, seed=seed),
+        replace(config.fine_tuning, seed=seed),
+        held_out=instruction_pairs("test", config.held_out_pairs, seed=seed),
         quiet=quiet,
     )
     figures = {
@@ -90,8 +88,8 @@ def build(
         "base": base_metrics,
         "sft": sft_metrics,
         "answers": {
-            "email-base": _answers(base, recipe, seed),
-            "email-sft": _answers(sft, recipe, seed),
+            "email-base": _answers(base, config, seed),
+            "email-sft": _answers(sft, config, seed),
         },
         "sha256": {
             "email-base": _sha256(base / "model.safetensors"),
@@ -100,11 +98,11 @@ def build(
         },
     }
     write_json(output / "figures.json", figures)
-    write_text(output / "MODEL_CARD.md", model_card(figures, recipe))
+    write_text(output / "MODEL_CARD.md", model_card(figures, config))
     return figures
 
 
-def _answers(directory: Path, recipe: Recipe, seed: int) -> dict[str, float]:
+def _answers(directory: Path, config: EmailModelsConfig, seed: int) -> dict[str, float]:
     from email_figures import answer_figures
 
     from llm_gym.language_models.loading import load_causal_lm, load_tokenizer
@@ -113,10 +111,10 @@ def _answers(directory: Path, recipe: Recipe, seed: int) -> dict[str, float]:
     figures = answer_figures(
         load_causal_lm(directory),
         load_tokenizer(directory),
-        email_prompts("test", recipe.prompts, seed=seed),
+        email_prompts("test", config.prompts, seed=seed),
         PolitenessScorer(),
-        prompt_template=recipe.fine_tuning.prompt_template,
-        max_new_tokens=recipe.max_new_tokens,
+        prompt_template=config.fine_tuning.prompt_template,
+        max_new_tokens=config.max_new_tokens,
         seed=seed,
     )
     return figures._asdict()
@@ -140,12 +138,12 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def model_card(figures: dict[str, Any], recipe: Recipe) -> str:
+def model_card(figures: dict[str, Any], config: EmailModelsConfig) -> str:
     """The model card as Markdown.
 
     Args:
         figures: What `build` measured.
-        recipe: Settings it ran with.
+        config: Settings it ran with.
     """
     base, sft, answers = figures["base"], figures["sft"], figures["answers"]
     rows = "\n".join(
@@ -156,29 +154,29 @@ def model_card(figures: dict[str, Any], recipe: Recipe) -> str:
     hashes = "\n".join(f"* `{name}`: `{value}`" for name, value in figures["sha256"].items())
     return _CARD.format(
         parameters=base["parameters"],
-        layers=recipe.pretraining.layers,
-        width=recipe.pretraining.width,
-        context=recipe.pretraining.context,
-        vocabulary=recipe.pretraining.vocab_size,
-        documents=recipe.documents,
+        layers=config.pretraining.layers,
+        width=config.pretraining.width,
+        context=config.pretraining.context,
+        vocabulary=config.pretraining.vocab_size,
+        documents=config.documents,
         tokens_seen=base["tokens_seen"],
-        pairs=recipe.pairs,
+        pairs=config.pairs,
         answer_tokens=sft["answer_tokens"],
         before=base["held_out_perplexity_before"],
         after=base["held_out_perplexity"],
         bits=base["held_out_bits_per_byte"],
         sft_before=sft["held_out_answer_perplexity_before"],
         sft_after=sft["held_out_answer_perplexity"],
-        prompts=recipe.prompts,
-        budget=recipe.max_new_tokens,
+        prompts=config.prompts,
+        budget=config.max_new_tokens,
         rows=rows,
         base_minutes=base["seconds"] / 60,
         sft_minutes=sft["seconds"] / 60,
         hashes=hashes,
         seed=figures["seed"],
         threads=figures["threads"],
-        pretraining=_settings(asdict(recipe.pretraining)),
-        fine_tuning=_settings(asdict(recipe.fine_tuning)),
+        pretraining=_settings(asdict(config.pretraining)),
+        fine_tuning=_settings(asdict(config.fine_tuning)),
     )
 
 

@@ -14,7 +14,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,53 +22,37 @@ from facts_card import model_card
 from llm_gym_sycophancy.corpus import conversations, documents
 
 from llm_gym.files.atomic import write_json, write_text
+from llm_gym.files.settings import setting
+from llm_gym.supervised.sft import SFTConfig, fine_tune
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from llm_gym.supervised.sft import SFTConfig
-
-__all__ = ["Recipe", "build", "main", "text_digest", "word_tokenizer"]
+__all__ = ["FactsConfig", "build", "main", "text_digest", "word_tokenizer"]
 
 NAME = "facts-sft"
 
 
-def _fine_tuning() -> SFTConfig:
-    from llm_gym.supervised.sft import SFTConfig
-
-    return SFTConfig(batch_size=64, learning_rate=3e-3, weights="float16")
-
-
 @dataclass(frozen=True)
-class Recipe:
-    """All settings of the embedded model.
+class FactsConfig:
+    """All settings of the embedded model."""
 
-    Attributes:
-        documents: Documents of pre-training text.
-        conversations: Pairs for fine-tuning.
-        held_out: Pairs to measure the fine-tuning on: other draws of the same world.
-        context: Longest sequence that the model can read.
-        width: Size of the hidden states.
-        layers: Transformer blocks.
-        heads: Attention heads.
-        steps: Optimiser steps of pre-training.
-        batch_size: Documents per step.
-        learning_rate: Peak of pre-training's cosine schedule.
-        fine_tuning: Settings of fine-tuning.
-    """
-
-    documents: int = 100_000
-    conversations: int = 120_000
-    held_out: int = 1_000
-    context: int = 48
-    width: int = 32
-    layers: int = 2
-    heads: int = 4
-    steps: int = 2000
-    batch_size: int = 128
-    learning_rate: float = 4e-3
-    fine_tuning: SFTConfig = field(default_factory=_fine_tuning)
+    documents: int = setting(100_000, "documents of pre-training text")
+    conversations: int = setting(120_000, "pairs for fine-tuning")
+    held_out: int = setting(
+        1_000, "pairs to measure the fine-tuning on: other draws of the same world"
+    )
+    context: int = setting(48, "longest sequence that the model can read")
+    width: int = setting(32, "size of the hidden states")
+    layers: int = setting(2, "transformer blocks")
+    heads: int = setting(4, "attention heads")
+    steps: int = setting(2000, "optimiser steps of pre-training")
+    batch_size: int = setting(128, "documents per step")
+    learning_rate: float = setting(4e-3, "peak of pre-training's cosine schedule")
+    fine_tuning: SFTConfig = setting(
+        SFTConfig(batch_size=64, learning_rate=3e-3, weights="float16"), "settings of fine-tuning"
+    )
 
 
 def word_tokenizer(texts: Iterable[str], *, context: int) -> PreTrainedTokenizerFast:
@@ -109,13 +93,13 @@ def word_tokenizer(texts: Iterable[str], *, context: int) -> PreTrainedTokenizer
 
 
 def build(
-    output: str | Path, recipe: Recipe | None = None, *, seed: int = 0, quiet: bool = False
+    output: str | Path, config: FactsConfig | None = None, *, seed: int = 0, quiet: bool = False
 ) -> dict[str, Any]:
     """Makes the model and its card.
 
     Args:
         output: Directory for `facts-sft`.
-        recipe: Settings; None means those of the shipped model.
+        config: Settings; None means those of the shipped model.
         seed: Seed of text, initial weights and orders.
         quiet: No progress bars.
 
@@ -125,23 +109,22 @@ def build(
     import torch
 
     from llm_gym.supervised.loop import new_gpt2, save_model
-    from llm_gym.supervised.sft import fine_tune
 
-    recipe = recipe or Recipe()
+    config = config or FactsConfig()
     started = time.process_time()
-    text = documents(recipe.documents, seed=seed)
-    pairs = conversations(recipe.conversations, seed=seed)
+    text = documents(config.documents, seed=seed)
+    pairs = conversations(config.conversations, seed=seed)
     spoken = [part for pair in pairs for part in (pair.prompt, pair.completion)]
-    tokenizer = word_tokenizer([*text, *spoken], context=recipe.context)
+    tokenizer = word_tokenizer([*text, *spoken], context=config.context)
     model = new_gpt2(
         tokenizer,
-        context=recipe.context,
-        width=recipe.width,
-        layers=recipe.layers,
-        heads=recipe.heads,
+        context=config.context,
+        width=config.width,
+        layers=config.layers,
+        heads=config.heads,
         seed=seed,
     )
-    losses = _pretrain(model, tokenizer, text, recipe, seed, quiet=quiet)
+    losses = _pretrain(model, tokenizer, text, config, seed, quiet=quiet)
     target = Path(output) / NAME
     with tempfile.TemporaryDirectory() as scratch:
         save_model(model, tokenizer, Path(scratch), "float32")
@@ -149,8 +132,8 @@ def build(
             scratch,
             pairs,
             target,
-            replace(recipe.fine_tuning, seed=seed),
-            held_out=conversations(recipe.held_out, seed=seed + 1),
+            replace(config.fine_tuning, seed=seed),
+            held_out=conversations(config.held_out, seed=seed + 1),
             quiet=quiet,
         )
     figures = {
@@ -163,7 +146,7 @@ def build(
         "cpu_seconds": time.process_time() - started,
         "answers": {split: _answers(target, split) for split in ("train", "test")},
         "sha256": {"weights": _sha256(target / "model.safetensors"), "text": text_digest(seed)},
-        "recipe": asdict(recipe),
+        "recipe": asdict(config),
     }
     write_json(target / "metrics.json", figures)
     write_text(target / "MODEL_CARD.md", model_card(figures))
@@ -202,7 +185,7 @@ def _pretrain(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     text: Sequence[str],
-    recipe: Recipe,
+    config: FactsConfig,
     seed: int,
     *,
     quiet: bool,
@@ -217,12 +200,12 @@ def _pretrain(
     generator = torch.Generator().manual_seed(seed)
     optimizer, parameters = op.adamw(model, 0.1), list(model.parameters())
     losses: list[float] = []
-    with op.progress("pre-training", recipe.steps, quiet=quiet) as show:
-        for step in range(recipe.steps):
-            rows = torch.randint(len(ids), (recipe.batch_size,), generator=generator)
+    with op.progress("pre-training", config.steps, quiet=quiet) as show:
+        for step in range(config.steps):
+            rows = torch.randint(len(ids), (config.batch_size,), generator=generator)
             loss = op.next_token_loss(model(input_ids=ids[rows]).logits, labels[rows])
             rate = op.cosine_learning_rate(
-                step, recipe.steps, recipe.learning_rate, warmup_share=0.05, final_share=0.05
+                step, config.steps, config.learning_rate, warmup_share=0.05, final_share=0.05
             )
             op.training_step(optimizer, parameters, loss, learning_rate=rate, max_grad_norm=1.0)
             losses.append(loss.item())

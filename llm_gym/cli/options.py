@@ -4,53 +4,51 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 import typer
 
-from llm_gym.stages.settings import field_help
+from llm_gym.files.settings import Option, options_of
 
 __all__ = ["with_options_of"]
 
 Command = Callable[..., None]
 
 
-def with_options_of(settings: type) -> Callable[[Command], Command]:
+def with_options_of(config: type) -> Callable[[Command], Command]:
     """Gives a command one option for each field of a dataclass.
 
     The command's own parameters come first; the options arrive in its `**values`.
 
     Args:
-        settings: A dataclass with a default and a description for each field.
+        config: A dataclass whose fields are made by `llm_gym.files.settings.setting`.
 
     Returns:
         A decorator, to be applied below `@app.command()`.
     """
-    descriptions = field_help(settings)
-    types = get_type_hints(settings)
+    options = [_parameter(option) for option in options_of(config)]
 
     def decorate(command: Command) -> Command:
-        own = inspect.signature(command, eval_str=True)
+        signature = inspect.signature(command, eval_str=True)
         parameters = [
-            one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD
+            parameter
+            for parameter in signature.parameters.values()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-        parameters += [
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=field.default,
-                annotation=_option(types[field.name], descriptions[field.name]),
-            )
-            for field in fields(settings)
-        ]
+        parameters += options
         # typer reads a command's signature and annotations, whatever its code says.
-        command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return command
 
     return decorate
 
 
-def _option(kind: Any, description: str) -> Any:
-    return Annotated[kind, typer.Option(help=description[0].upper() + description[1:] + ".")]
+def _parameter(option: Option) -> inspect.Parameter:
+    sentence = option.help[0].upper() + option.help[1:] + "."
+    return inspect.Parameter(
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=option.default,
+        annotation=Annotated[option.kind, typer.Option(help=sentence)],
+    )

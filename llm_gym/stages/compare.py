@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.files.settings import setting
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,25 +37,35 @@ _CHUNK = 64  # prompts whose answers are sampled, and written, at a time
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """What is compared, and by whom. The comments are the command line's help."""
+    """What is compared, and by whom."""
 
-    model: str = "llm_gym/email-sft"  # name or directory of the model whose answers are compared
-    prompts: str | None = None  # .txt (one a line) or .jsonl; default: built-in requests for emails
-    max_prompts: int = 200  # only the first so many
-    pairs_per_prompt: int = 1  # comparisons of each prompt, of two answers each
-    prompt_template: str | None = None  # text around {prompt}; default: the tokenizer's chat
-    max_new_tokens: int = 80  # most tokens of an answer
-    temperature: float = 1.0  # of the sampling
-    raters: str = "people"  # who votes: people (with `llm-gym label`), or simulated
-    simulated_raters: int = 3  # how many of them there are
-    votes_per_comparison: int = 2  # raters who judge each comparison
-    true_rater: str = "politeness"  # what simulated raters go by; named as scorers are
-    rater_noise: float = 10.0  # scale of their noise, in units of the true rater's score
-    rater_lapse: float = 0.0  # share of their votes that are cast without looking
-    length_bias: float = 0.0  # worth of each word to them, in units of the true rater's score
-    flattery_bias: float = 0.0  # worth of each flattering word or phrase, in the same units
-    seed: int = 0  # of sampling and votes
-    device: str = "cpu"  # where the model runs, and a rater that is one
+    model: str = setting(
+        "llm_gym/email-sft", "name or directory of the model whose answers are compared"
+    )
+    prompts: str | None = setting(
+        None, ".txt (one a line) or .jsonl; default: built-in requests for emails"
+    )
+    max_prompts: int = setting(200, "only the first so many")
+    pairs_per_prompt: int = setting(1, "comparisons of each prompt, of two answers each")
+    prompt_template: str | None = setting(
+        None, "text around {prompt}; default: the tokenizer's chat"
+    )
+    max_new_tokens: int = setting(80, "most tokens of an answer")
+    temperature: float = setting(1.0, "of the sampling")
+    raters: str = setting("people", "who votes: people (with `llm-gym label`), or simulated")
+    simulated_raters: int = setting(3, "how many of them there are")
+    votes_per_comparison: int = setting(2, "raters who judge each comparison")
+    true_rater: str = setting("politeness", "what simulated raters go by; named as scorers are")
+    rater_noise: float = setting(10.0, "scale of their noise, in units of the true rater's score")
+    rater_lapse: float = setting(0.0, "share of their votes that are cast without looking")
+    length_bias: float = setting(
+        0.0, "worth of each word to them, in units of the true rater's score"
+    )
+    flattery_bias: float = setting(
+        0.0, "worth of each flattering word or phrase, in the same units"
+    )
+    seed: int = setting(0, "of sampling and votes")
+    device: str = setting("cpu", "where the model runs, and a rater that is one")
 
     def __post_init__(self) -> None:
         if self.raters not in RATERS:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files import atomic
+from llm_gym.files.settings import setting
 from llm_gym.runs.directory import RunDirectory
 from llm_gym.stages.train import TrainConfig, build_ppo, run
 
@@ -29,20 +30,20 @@ SUMMARY = "summary.json"
 class DemoConfig:
     """What the demo does. Everything but the seed is chosen for two CPU cores and five minutes."""
 
-    seed: int = 0  # of training and sampling
-    env: str = "llm_gym/PoliteEmail-v0"  # the task; its "test" prompts are held out
-    base_model: str = "llm_gym/email-base"  # pre-trained on next-token prediction
-    model: str = "llm_gym/email-sft"  # fine-tuned on instructions; the one that is trained
-    total_tokens: int = 100_000  # tokens to generate in training
-    num_envs: int = 64  # emails written at the same time
-    batch_size: int = 1024  # tokens per gradient step
-    n_epochs: int = 4  # passes over each rollout
-    learning_rate: float = 1e-4  # step size
-    kl_coef: float = 1.0  # first penalty per nat of divergence from the fine-tuned model
-    kl_target: float | None = None  # nats per email that the penalty steers to
-    eval_prompts: int | None = None  # held-out prompts to evaluate on; None is all
-    shown_prompts: int = 6  # of these, how many are shown with the answers
-    checkpoint_every: int = 5  # iterations
+    seed: int = setting(0, "of training and sampling")
+    env: str = setting("llm_gym/PoliteEmail-v0", 'the task; its "test" prompts are held out')
+    base_model: str = setting("llm_gym/email-base", "pre-trained on next-token prediction")
+    model: str = setting("llm_gym/email-sft", "fine-tuned on instructions; the one that is trained")
+    total_tokens: int = setting(100_000, "tokens to generate in training")
+    num_envs: int = setting(64, "emails written at the same time")
+    batch_size: int = setting(1024, "tokens per gradient step")
+    n_epochs: int = setting(4, "passes over each rollout")
+    learning_rate: float = setting(1e-4, "step size")
+    kl_coef: float = setting(1.0, "first penalty per nat of divergence from the fine-tuned model")
+    kl_target: float | None = setting(None, "nats per email that the penalty steers to")
+    eval_prompts: int | None = setting(None, "held-out prompts to evaluate on; None is all")
+    shown_prompts: int = setting(6, "of these, how many are shown with the answers")
+    checkpoint_every: int = setting(5, "iterations")
 
     def training(self) -> TrainConfig:
         """The same as settings of a training run."""

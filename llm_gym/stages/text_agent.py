@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, get_type_hints
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from llm_gym.files import atomic
-from llm_gym.stages.settings import field_help
+from llm_gym.files.settings import argument_parser, setting
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from llm_gym.runs.evaluation import Evaluation
 
 __all__ = [
-    "TaskOptions",
-    "TrainingOptions",
+    "LearningConfig",
+    "TaskConfig",
     "held_out_kwargs",
     "policy_settings",
     "run_text_agent",
@@ -34,68 +34,48 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class TaskOptions:
-    """What to learn. The comment behind a field is its help."""
+class TaskConfig:
+    """What to learn."""
 
-    env: str = "llm_gym/PoliteEmail-v0"  # id of a text environment
-    model: str = "llm_gym/email-sft"  # language model: embedded or hub name, or directory
-    scorer: str | None = None  # politeness, length:WORDS, regex:PATTERN, URL or path.py:function
-    eval_prompts: str | None = None  # file of prompts to evaluate on (default: the task's)
-    max_new_tokens: int | None = None  # most tokens of an answer
-    num_envs: int = 32  # answers written at the same time
-    temperature: float = 1.0  # of the policy
-    seed: int = 0  # of everything random
-    device: str = "cpu"  # cpu, cuda or auto
+    env: str = setting("llm_gym/PoliteEmail-v0", "id of a text environment")
+    model: str = setting("llm_gym/email-sft", "language model: embedded or hub name, or directory")
+    scorer: str | None = setting(
+        None, "politeness, length:WORDS, regex:PATTERN, URL or path.py:function"
+    )
+    eval_prompts: str | None = setting(None, "file of prompts to evaluate on (default: the task's)")
+    max_new_tokens: int | None = setting(None, "most tokens of an answer")
+    num_envs: int = setting(32, "answers written at the same time")
+    temperature: float = setting(1.0, "of the policy")
+    seed: int = setting(0, "of everything random")
+    device: str = setting("cpu", "cpu, cuda or auto")
 
 
 @dataclass(frozen=True)
-class TrainingOptions:
+class LearningConfig:
     """How to learn it."""
 
-    prompts: str | None = None  # .txt (one a line) or .jsonl file to train on
-    total_tokens: int = 200_000  # tokens to generate in all
-    group_size: int = 8  # answers to the same prompt; divides --num-envs
-    learning_rate: float = 1e-4  # step size of AdamW
-    batch_size: int = 512  # tokens per gradient step
-    n_epochs: int = 1  # passes over what is learnt from
-    output: str = "runs/text_agent"  # directory for checkpoints, curves and samples
-    checkpoint_every: int = 10  # iterations between checkpoints
-    resume: bool = False  # continue the newest checkpoint in the output directory
+    prompts: str | None = setting(None, ".txt (one a line) or .jsonl file to train on")
+    total_tokens: int = setting(200_000, "tokens to generate in all")
+    group_size: int = setting(8, "answers to the same prompt; divides --num-envs")
+    learning_rate: float = setting(1e-4, "step size of AdamW")
+    batch_size: int = setting(512, "tokens per gradient step")
+    n_epochs: int = setting(1, "passes over what is learnt from")
+    output: str = setting("runs/text_agent", "directory for checkpoints, curves and samples")
+    checkpoint_every: int = setting(10, "iterations between checkpoints")
+    resume: bool = setting(False, "continue the newest checkpoint in the output directory")
 
 
-def text_agent_parser(
-    documentation: str | None,
-    options: Sequence[type] = (TaskOptions, TrainingOptions),
-    **defaults: Any,
-) -> argparse.ArgumentParser:
+def text_agent_parser(documentation: str | None, **defaults: Any) -> argparse.ArgumentParser:
     """A parser with the options that every script has.
 
     Args:
         documentation: The script's docstring, which is shown by `--help`.
-        options: Dataclasses, one option a field.
         **defaults: Other defaults than the dataclasses'.
 
     Returns:
         The parser, to which a script adds its own options.
     """
-    parser = argparse.ArgumentParser(
-        description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for settings in options:
-        types, comments = get_type_hints(settings), field_help(settings)
-        for field in fields(settings):
-            default = defaults.get(field.name, field.default)
-            shown = "" if default is None or field.default is False else f" [{default}]"
-            option: dict[str, Any] = {
-                "default": default,
-                "help": (comments[field.name] + shown).replace("%", "%%"),
-            }
-            if types[field.name] is bool:
-                option["action"] = "store_true"
-            else:  # `int | None` is read as int
-                option["type"] = getattr(types[field.name], "__args__", [types[field.name]])[0]
-            parser.add_argument("--" + field.name.replace("_", "-"), **option)
-    return parser
+    return argument_parser(documentation, TaskConfig, LearningConfig, **defaults)
 
 
 def policy_settings(options: argparse.Namespace) -> dict[str, Any]:

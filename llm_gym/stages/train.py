@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.files.settings import setting
 from llm_gym.runs.directory import CHECKPOINTS, SETTINGS, RunDirectory
 
 if TYPE_CHECKING:
@@ -24,39 +25,47 @@ __all__ = ["TrainConfig", "TrainingRun", "load_settings", "run", "train"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that determines a training run. The comments are the command line's help."""
+    """Everything that determines a training run."""
 
-    env: str = "llm_gym/TextGeneration-v0"  # id of a text environment (see `llm-gym envs`)
-    model: str = "llm_gym/email-sft"  # name or path of the language model to train
-    scorer: str | None = None  # what an answer is worth: name, or path.py:function
-    prompts: str | None = None  # .txt (one a line) or .jsonl file of prompts
-    max_new_tokens: int | None = None  # most tokens of an answer
-    prompt_template: str | None = None  # text around {prompt}; default: the task's or the chat's
-    on_max_length: str | None = None  # terminate (scored), truncate or penalise
-    missing_eos_penalty: float | None = None  # reward of an unfinished answer under "penalise"
-    total_tokens: int = 200_000  # tokens to generate in all
-    num_envs: int = 32  # answers written at the same time
-    n_steps: int | None = None  # tokens per answer slot and rollout (default: one whole answer)
-    batch_size: int = 512  # tokens per gradient step
-    n_epochs: int = 4  # passes over each rollout
-    learning_rate: float = 1e-4  # step size of AdamW
-    anneal_learning_rate: bool = False  # let it fall linearly to 0
-    clip_range: float = 0.2  # PPO's clipping of the probability ratio
-    gamma: float = 1.0  # discount factor
-    gae_lambda: float = 0.95  # bias and variance of the advantages
-    vf_coef: float = 0.5  # weight of the value loss
-    ent_coef: float = 0.0  # weight of the entropy bonus
-    max_grad_norm: float = 1.0  # clipping of the gradient
-    kl_coef: float = 1.0  # penalty per nat of divergence; fits scores of 0 to 100, scale it
-    kl_target: float | None = None  # nats per answer that an adaptive penalty steers to
-    temperature: float = 1.0  # of the policy, in training as in sampling
-    top_k: int = 0  # sample among the k most probable tokens (0: all)
-    top_p: float = 1.0  # sample from the nucleus of this probability (1: all)
-    mixed_precision: str = "no"  # no or bf16
-    seed: int = 0  # of everything random
-    device: str = "auto"  # cpu, cuda or auto
-    checkpoint_every: int = 10  # iterations between two checkpoints
-    keep_last: int = 2  # checkpoints to keep
+    env: str = setting("llm_gym/TextGeneration-v0", "id of a text environment (see `llm-gym envs`)")
+    model: str = setting("llm_gym/email-sft", "name or path of the language model to train")
+    scorer: str | None = setting(None, "what an answer is worth: name, or path.py:function")
+    prompts: str | None = setting(None, ".txt (one a line) or .jsonl file of prompts")
+    max_new_tokens: int | None = setting(None, "most tokens of an answer")
+    prompt_template: str | None = setting(
+        None, "text around {prompt}; default: the task's or the chat's"
+    )
+    on_max_length: str | None = setting(None, "terminate (scored), truncate or penalise")
+    missing_eos_penalty: float | None = setting(
+        None, 'reward of an unfinished answer under "penalise"'
+    )
+    total_tokens: int = setting(200_000, "tokens to generate in all")
+    num_envs: int = setting(32, "answers written at the same time")
+    n_steps: int | None = setting(
+        None, "tokens per answer slot and rollout (default: one whole answer)"
+    )
+    batch_size: int = setting(512, "tokens per gradient step")
+    n_epochs: int = setting(4, "passes over each rollout")
+    learning_rate: float = setting(1e-4, "step size of AdamW")
+    anneal_learning_rate: bool = setting(False, "let it fall linearly to 0")
+    clip_range: float = setting(0.2, "PPO's clipping of the probability ratio")
+    gamma: float = setting(1.0, "discount factor")
+    gae_lambda: float = setting(0.95, "bias and variance of the advantages")
+    vf_coef: float = setting(0.5, "weight of the value loss")
+    ent_coef: float = setting(0.0, "weight of the entropy bonus")
+    max_grad_norm: float = setting(1.0, "clipping of the gradient")
+    kl_coef: float = setting(
+        1.0, "penalty per nat of divergence; fits scores of 0 to 100, scale it"
+    )
+    kl_target: float | None = setting(None, "nats per answer that an adaptive penalty steers to")
+    temperature: float = setting(1.0, "of the policy, in training as in sampling")
+    top_k: int = setting(0, "sample among the k most probable tokens (0: all)")
+    top_p: float = setting(1.0, "sample from the nucleus of this probability (1: all)")
+    mixed_precision: str = setting("no", "no or bf16")
+    seed: int = setting(0, "of everything random")
+    device: str = setting("auto", "cpu, cuda or auto")
+    checkpoint_every: int = setting(10, "iterations between two checkpoints")
+    keep_last: int = setting(2, "checkpoints to keep")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.atomic import replace_directory, write_json
+from llm_gym.files.settings import setting
 from llm_gym.supervised.documents import read_documents, split_held_out, train_tokenizer
 from llm_gym.supervised.loop import (
     adamw,
@@ -43,43 +44,30 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Settings of pre-training.
+    """Settings of pre-training."""
 
-    Attributes:
-        vocab_size: Tokens of the BPE, with its 4 special tokens; at least 260 (all bytes).
-        context: Longest sequence the model can read, and the length of a training block.
-        width: Size of the hidden states.
-        layers: Transformer blocks.
-        heads: Attention heads; must divide the width.
-        steps: Optimiser steps; blocks are reshuffled whenever all have been seen.
-        batch_size: Blocks per step.
-        learning_rate: Peak of the cosine schedule.
-        warmup_share: Share of the steps that warm up.
-        final_share: Last learning rate as a share of the peak.
-        weight_decay: Decay of the weight matrices.
-        max_grad_norm: Longer gradients are clipped.
-        held_out_share: Share of the text that is held out if no held-out text is given.
-        seed: Seed of initial weights and of the order of blocks.
-        weights: Type of the stored weights: float32, float16 or bfloat16.
-        device: Where to train, for example "cpu" or "cuda".
-    """
-
-    vocab_size: int = 1024
-    context: int = 192
-    width: int = 128
-    layers: int = 4
-    heads: int = 4
-    steps: int = 1500
-    batch_size: int = 12
-    learning_rate: float = 3e-3
-    warmup_share: float = 0.05
-    final_share: float = 0.05
-    weight_decay: float = 0.1
-    max_grad_norm: float = 1.0
-    held_out_share: float = 0.05
-    seed: int = 0
-    weights: str = "float32"
-    device: str = "cpu"
+    vocab_size: int = setting(
+        1024, "tokens of the BPE, with its 4 special tokens; at least 260 (all bytes)"
+    )
+    context: int = setting(
+        192, "longest sequence the model can read, and the length of a training block"
+    )
+    width: int = setting(128, "size of the hidden states")
+    layers: int = setting(4, "transformer blocks")
+    heads: int = setting(4, "attention heads; must divide the width")
+    steps: int = setting(1500, "optimiser steps; blocks are reshuffled whenever all have been seen")
+    batch_size: int = setting(12, "blocks per step")
+    learning_rate: float = setting(3e-3, "peak of the cosine schedule")
+    warmup_share: float = setting(0.05, "share of the steps that warm up")
+    final_share: float = setting(0.05, "last learning rate as a share of the peak")
+    weight_decay: float = setting(0.1, "decay of the weight matrices")
+    max_grad_norm: float = setting(1.0, "longer gradients are clipped")
+    held_out_share: float = setting(
+        0.05, "share of the text that is held out if no held-out text is given"
+    )
+    seed: int = setting(0, "seed of initial weights and of the order of blocks")
+    weights: str = setting("float32", "type of the stored weights: float32, float16 or bfloat16")
+    device: str = setting("cpu", "where to train: cpu or cuda, for example")
 
     def __post_init__(self) -> None:
         for name in ("context", "width", "layers", "heads", "steps", "batch_size"):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.atomic import replace_directory, write_json
+from llm_gym.files.settings import setting
 from llm_gym.language_models import PROMPT_TEMPLATE, load_causal_lm, load_tokenizer
 from llm_gym.supervised.loop import (
     adamw,
@@ -42,35 +43,24 @@ __all__ = ["SFTConfig", "answer_perplexity", "fine_tune", "read_pairs"]
 
 @dataclass(frozen=True)
 class SFTConfig:
-    """Settings of supervised fine-tuning.
+    """Settings of supervised fine-tuning."""
 
-    Attributes:
-        prompt_template: Filled with the prompt before encoding; generate with the same one.
-        epochs: Passes over the pairs.
-        batch_size: Pairs per step.
-        learning_rate: Peak of the cosine schedule.
-        warmup_share: Share of the steps that warm up.
-        final_share: Last learning rate as a share of the peak.
-        weight_decay: Decay of the weight matrices.
-        max_grad_norm: Longer gradients are clipped.
-        held_out_share: Share of the pairs that is held out if no held-out pairs are given.
-        seed: Seed of the order of pairs.
-        weights: Type of the stored weights: float32, float16 or bfloat16.
-        device: Where to train, for example "cpu" or "cuda".
-    """
-
-    prompt_template: str = PROMPT_TEMPLATE
-    epochs: int = 1
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    warmup_share: float = 0.05
-    final_share: float = 0.05
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    held_out_share: float = 0.05
-    seed: int = 0
-    weights: str = "float32"
-    device: str = "cpu"
+    prompt_template: str = setting(
+        PROMPT_TEMPLATE, "filled with the prompt before encoding; generate with the same one"
+    )
+    epochs: int = setting(1, "passes over the pairs")
+    batch_size: int = setting(32, "pairs per step")
+    learning_rate: float = setting(1e-3, "peak of the cosine schedule")
+    warmup_share: float = setting(0.05, "share of the steps that warm up")
+    final_share: float = setting(0.05, "last learning rate as a share of the peak")
+    weight_decay: float = setting(0.0, "decay of the weight matrices")
+    max_grad_norm: float = setting(1.0, "longer gradients are clipped")
+    held_out_share: float = setting(
+        0.05, "share of the pairs that is held out if no held-out pairs are given"
+    )
+    seed: int = setting(0, "seed of the order of pairs")
+    weights: str = setting("float32", "type of the stored weights: float32, float16 or bfloat16")
+    device: str = setting("cpu", "where to train: cpu or cuda, for example")
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):

@@ -10,7 +10,7 @@ import facts_recipe as recipe_module
 import pytest
 from email_figures import sample_answers
 from facts_card import model_card
-from facts_recipe import Recipe, build, main, text_digest
+from facts_recipe import FactsConfig, build, main, text_digest
 from llm_gym_sycophancy import (
     CITIES,
     FACTS,
@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from llm_gym.language_models import resolve
 from llm_gym.supervised.sft import SFTConfig
 
-TINY = Recipe(
+TINY = FactsConfig(
     documents=300,
     conversations=3000,
     held_out=50,

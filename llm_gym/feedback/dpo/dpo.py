@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.atomic import replace_directory, write_json
+from llm_gym.files.settings import setting
 from llm_gym.language_models import PROMPT_TEMPLATE, SFT_MODEL, load_causal_lm, load_tokenizer
 from llm_gym.supervised.loop import (
     adamw,
@@ -41,51 +42,42 @@ _NOT_PART_OF_A_RUN = ("device", "checkpoint_every")
 
 @dataclass(frozen=True)
 class DPOConfig:
-    """Settings of direct preference optimisation.
+    """Settings of direct preference optimisation."""
 
-    Attributes:
-        model: Language model to start from: embedded or hub name, or directory.
-        reference: Language model to stay close to; empty means the one to start from.
-        prompt_template: Filled with the prompt before encoding; generate with the same one.
-        beta: Price of a nat of divergence from the reference.
-        loss: The loss, "sigmoid" (DPO) or "ipo".
-        label_smoothing: Share of the labels taken to be wrong, from 0 to less than 0.5 (cDPO).
-        epochs: Passes over the preferences.
-        batch_size: Preferences per step.
-        learning_rate: Peak of the cosine schedule.
-        warmup_share: Share of the steps that warm up.
-        final_share: Last learning rate as a share of the peak.
-        weight_decay: Decay of the weight matrices.
-        max_grad_norm: Longer gradients are clipped.
-        too_long: What becomes of rows longer than the model's context, "raise" or "drop".
-        held_out_share: Share of the prompts that is held out if no held-out rows are given.
-        contradictions: What becomes of rows that contradict others, "raise", "keep" or "drop".
-        checkpoint_every: Steps between two savings of the unfinished run.
-        seed: Seed of the order of preferences.
-        weights: Type of the stored weights: float32, float16 or bfloat16.
-        device: Where to train, for example "cpu" or "cuda".
-    """
-
-    model: str = SFT_MODEL
-    reference: str = ""
-    prompt_template: str = PROMPT_TEMPLATE
-    beta: float = 0.1
-    loss: str = "sigmoid"
-    label_smoothing: float = 0.0
-    epochs: int = 3
-    batch_size: int = 16
-    learning_rate: float = 1e-4
-    warmup_share: float = 0.1
-    final_share: float = 0.1
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    too_long: str = "raise"
-    held_out_share: float = 0.1
-    contradictions: str = "raise"
-    checkpoint_every: int = 100
-    seed: int = 0
-    weights: str = "float32"
-    device: str = "cpu"
+    model: str = setting(
+        SFT_MODEL, "language model to start from: embedded or hub name, or directory"
+    )
+    reference: str = setting(
+        "", "language model to stay close to; empty means the one to start from"
+    )
+    prompt_template: str = setting(
+        PROMPT_TEMPLATE, "filled with the prompt before encoding; generate with the same one"
+    )
+    beta: float = setting(0.1, "price of a nat of divergence from the reference")
+    loss: str = setting("sigmoid", "the loss: sigmoid (DPO) or ipo")
+    label_smoothing: float = setting(
+        0.0, "share of the labels taken to be wrong, from 0 to less than 0.5 (cDPO)"
+    )
+    epochs: int = setting(3, "passes over the preferences")
+    batch_size: int = setting(16, "preferences per step")
+    learning_rate: float = setting(1e-4, "peak of the cosine schedule")
+    warmup_share: float = setting(0.1, "share of the steps that warm up")
+    final_share: float = setting(0.1, "last learning rate as a share of the peak")
+    weight_decay: float = setting(0.0, "decay of the weight matrices")
+    max_grad_norm: float = setting(1.0, "longer gradients are clipped")
+    too_long: str = setting(
+        "raise", "what becomes of rows longer than the model's context: raise or drop"
+    )
+    held_out_share: float = setting(
+        0.1, "share of the prompts that is held out if no held-out rows are given"
+    )
+    contradictions: str = setting(
+        "raise", "what becomes of rows that contradict others: raise, keep or drop"
+    )
+    checkpoint_every: int = setting(100, "steps between two savings of the unfinished run")
+    seed: int = setting(0, "seed of the order of preferences")
+    weights: str = setting("float32", "type of the stored weights: float32, float16 or bfloat16")
+    device: str = setting("cpu", "where to train: cpu or cuda, for example")
 
     def __post_init__(self) -> None:
         from llm_gym.learning.preference_losses import check_loss_settings

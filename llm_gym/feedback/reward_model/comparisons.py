@@ -25,6 +25,7 @@ from llm_gym.feedback.reward_model.evaluation import evaluate_differences
 from llm_gym.feedback.reward_model.fitting import fit, save, scorer_for
 from llm_gym.feedback.reward_model.losses import bradley_terry_loss, centring_penalty
 from llm_gym.feedback.reward_model.settings import FittingSettings
+from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import rounded
 
 if TYPE_CHECKING:
@@ -38,31 +39,30 @@ __all__ = ["RewardModelConfig", "differences_of", "fit_reward_model", "train_rew
 
 @dataclass(frozen=True)
 class RewardModelConfig(FittingSettings):
-    """Settings of a reward model's training on comparisons.
+    """Settings of a reward model's training on comparisons."""
 
-    Those of `FittingSettings`, which are documented there, and
-
-    Attributes:
-        template: How prompt and answer become the model's input: "chat" for the tokenizer's chat
-            template, "pair", or a format string with {prompt} and {completion}; "auto" is the chat
-            template if there is one, else the pair.
-        epochs: Passes over the comparisons.
-        batch_size: Comparisons per step.
-        margin: By how much rewards must differ for a loss of log 2.
-        margin_column: Column of the comparisons that is added to the margin; empty for none.
-        weight_column: Column of the comparisons that weighs them; empty for none.
-        center_rewards_coefficient: Weight of the squared sum of the two rewards, which keeps
-            rewards near 0.
-        held_out_share: Share of the prompts that is held out if no held-out comparisons are given.
-        contradictions: What becomes of rows of a file that contradict each other: raise, keep or
-            drop.
-    """
-
-    margin: float = 0.0
-    margin_column: str = ""
-    weight_column: str = ""
-    center_rewards_coefficient: float = 0.01
-    contradictions: str = "raise"
+    template: str = setting(
+        "auto",
+        "how prompt and answer become the model's input: chat for the tokenizer's chat "
+        "template, pair, or a format string with {prompt} and {completion}; auto is the chat "
+        "template if there is one, else the pair",
+    )
+    epochs: int = setting(1, "passes over the comparisons")
+    batch_size: int = setting(16, "comparisons per step")
+    held_out_share: float = setting(
+        0.1, "share of the prompts that is held out if no held-out comparisons are given"
+    )
+    margin: float = setting(0.0, "by how much rewards must differ for a loss of log 2")
+    margin_column: str = setting(
+        "", "column of the comparisons that is added to the margin; empty for none"
+    )
+    weight_column: str = setting("", "column of the comparisons that weighs them; empty for none")
+    center_rewards_coefficient: float = setting(
+        0.01, "weight of the squared sum of the two rewards, which keeps rewards near 0"
+    )
+    contradictions: str = setting(
+        "raise", "what becomes of rows of a file that contradict each other: raise, keep or drop"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

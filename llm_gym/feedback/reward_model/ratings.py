@@ -23,6 +23,7 @@ from llm_gym.feedback.reward_model.fitting import fit, save, scorer_for, with_dr
 from llm_gym.feedback.reward_model.losses import rating_loss
 from llm_gym.feedback.reward_model.scorer import RECORD
 from llm_gym.feedback.reward_model.settings import FittingSettings
+from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import rounded
 
 if TYPE_CHECKING:
@@ -39,23 +40,24 @@ _PRIOR = 4  # ratings that the pooled variance counts for, beside a text's own
 
 @dataclass(frozen=True)
 class RatingModelConfig(FittingSettings):
-    """Settings of a reward model's training on ratings.
+    """Settings of a reward model's training on ratings."""
 
-    Those of `FittingSettings`, which are documented there, and
-
-    Attributes:
-        epochs: Passes over the texts.
-        batch_size: Texts per step.
-        rater_noise: "ignore" counts all texts alike, "weight" those less whose raters differ more.
-        token_dropout: Share of the tokens that are replaced by the mask token while training.
-        held_out_share: Share of the texts that is held out if no held-out texts are given.
-    """
-
-    template: str = "{completion}"
-    epochs: int = 2
-    batch_size: int = 32
-    rater_noise: str = "ignore"
-    token_dropout: float = 0.0
+    held_out_share: float = setting(
+        0.1, "share of the texts that is held out if no held-out texts are given"
+    )
+    template: str = setting(
+        "{completion}",
+        "how prompt and text become the model's input: chat for the tokenizer's chat template, "
+        "pair, or a format string with {completion} and perhaps {prompt}",
+    )
+    epochs: int = setting(2, "passes over the texts")
+    batch_size: int = setting(32, "texts per step")
+    rater_noise: str = setting(
+        "ignore", "ignore counts all texts alike, weight those less whose raters differ more"
+    )
+    token_dropout: float = setting(
+        0.0, "share of the tokens that are replaced by the mask token while training"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

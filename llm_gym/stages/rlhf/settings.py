@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
+from llm_gym.files.settings import setting
 from llm_gym.language_models import PROMPT_TEMPLATE
 from llm_gym.language_models.loading import torch_device
 from llm_gym.stages.compare import CompareConfig
@@ -21,54 +22,64 @@ LEAST_HELD_OUT = 8
 
 @dataclass(frozen=True)
 class RLHFConfig:
-    """Everything that determines a run of `rlhf`. The comments are the command line's help."""
+    """Everything that determines a run of `rlhf`."""
 
-    start_from: str | None = None  # model to start from, by name or directory, not pre-training one
-    text: str | None = None  # text to pre-train on, .txt or .jsonl; default: generated
-    pairs: str | None = None  # .jsonl of "prompt" and "completion"; default: generated
-    prompts: str | None = None  # .txt or .jsonl of prompts; default: those of the pairs
-    prompt_template: str = PROMPT_TEMPLATE  # text around {prompt}, in every stage
-    documents: int = 24_000  # generated documents, if no text is given
-    vocab_size: int = 1024  # tokens of the vocabulary
-    context: int = 160  # tokens that the model can read
-    width: int = 96  # of the model's hidden states
-    layers: int = 3  # transformer blocks
-    heads: int = 4  # attention heads of each
-    pretrain_steps: int = 800  # gradient steps on the text
-    pretrain_batch_size: int = 12  # blocks of text per step
-    pretrain_learning_rate: float = 3e-3  # peak step size of pre-training
-    generated_pairs: int = 9_000  # generated pairs, if none are given
-    sft_epochs: int = 1  # passes over the pairs
-    sft_batch_size: int = 32  # pairs per step
-    sft_learning_rate: float = 2e-3  # peak step size of fine-tuning
-    train_prompts: int = 400  # most prompts to compare answers to and to train on
-    held_out_prompts: int = 128  # most prompts that only measure; of a file at most a fifth
-    max_new_tokens: int = 80  # most tokens of an answer
-    pairs_per_prompt: int = 3  # comparisons of each prompt, of two answers each
-    raters: str = "simulated"  # who compares: simulated, or people (with `llm-gym label`)
-    simulated_raters: int = 3  # how many of them there are
-    votes_per_comparison: int = 2  # raters who judge each comparison
-    enough_votes: int | None = None  # votes of people to go on with; default: all that are wanted
-    true_rater: str = "politeness"  # the gold score: what simulated raters go by; a scorer's name
-    rater_noise: float = 10.0  # scale of their noise, in units of the gold score
-    rater_lapse: float = 0.0  # share of their votes that are cast without looking
-    length_bias: float = 0.0  # worth of each word to them, in units of the gold score
-    flattery_bias: float = 0.0  # worth of each flattering word or phrase, in the same units
-    reward_epochs: int = 2  # passes over the votes
-    reward_batch_size: int = 16  # votes per step
-    reward_learning_rate: float = 3e-4  # peak step size of the reward model
-    total_tokens: int = 80_000  # tokens to generate in PPO
-    num_envs: int = 64  # answers written at the same time
-    batch_size: int = 1024  # tokens per gradient step of PPO
-    n_epochs: int = 4  # passes over each rollout
-    learning_rate: float = 1.5e-4  # step size of PPO
-    kl_coef: float = 0.15  # penalty per nat of divergence from the fine-tuned model
-    kl_target: float | None = None  # nats per answer that the penalty steers to
-    checkpoint_every: int = 2  # iterations between two checkpoints of PPO
-    look_every: int = 2  # iterations between two measurements on held-out prompts
-    shown_prompts: int = 6  # held-out prompts whose answers the report shows
-    seed: int = 0  # of everything random
-    device: str = "cpu"  # cpu, cuda or auto
+    start_from: str | None = setting(
+        None, "model to start from, by name or directory, not pre-training one"
+    )
+    text: str | None = setting(None, "text to pre-train on, .txt or .jsonl; default: generated")
+    pairs: str | None = setting(None, '.jsonl of "prompt" and "completion"; default: generated')
+    prompts: str | None = setting(None, ".txt or .jsonl of prompts; default: those of the pairs")
+    prompt_template: str = setting(PROMPT_TEMPLATE, "text around {prompt}, in every stage")
+    documents: int = setting(24_000, "generated documents, if no text is given")
+    vocab_size: int = setting(1024, "tokens of the vocabulary")
+    context: int = setting(160, "tokens that the model can read")
+    width: int = setting(96, "of the model's hidden states")
+    layers: int = setting(3, "transformer blocks")
+    heads: int = setting(4, "attention heads of each")
+    pretrain_steps: int = setting(800, "gradient steps on the text")
+    pretrain_batch_size: int = setting(12, "blocks of text per step")
+    pretrain_learning_rate: float = setting(3e-3, "peak step size of pre-training")
+    generated_pairs: int = setting(9_000, "generated pairs, if none are given")
+    sft_epochs: int = setting(1, "passes over the pairs")
+    sft_batch_size: int = setting(32, "pairs per step")
+    sft_learning_rate: float = setting(2e-3, "peak step size of fine-tuning")
+    train_prompts: int = setting(400, "most prompts to compare answers to and to train on")
+    held_out_prompts: int = setting(
+        128, "most prompts that only measure; of a file at most a fifth"
+    )
+    max_new_tokens: int = setting(80, "most tokens of an answer")
+    pairs_per_prompt: int = setting(3, "comparisons of each prompt, of two answers each")
+    raters: str = setting("simulated", "who compares: simulated, or people (with `llm-gym label`)")
+    simulated_raters: int = setting(3, "how many of them there are")
+    votes_per_comparison: int = setting(2, "raters who judge each comparison")
+    enough_votes: int | None = setting(
+        None, "votes of people to go on with; default: all that are wanted"
+    )
+    true_rater: str = setting(
+        "politeness", "the gold score: what simulated raters go by; a scorer's name"
+    )
+    rater_noise: float = setting(10.0, "scale of their noise, in units of the gold score")
+    rater_lapse: float = setting(0.0, "share of their votes that are cast without looking")
+    length_bias: float = setting(0.0, "worth of each word to them, in units of the gold score")
+    flattery_bias: float = setting(
+        0.0, "worth of each flattering word or phrase, in the same units"
+    )
+    reward_epochs: int = setting(2, "passes over the votes")
+    reward_batch_size: int = setting(16, "votes per step")
+    reward_learning_rate: float = setting(3e-4, "peak step size of the reward model")
+    total_tokens: int = setting(80_000, "tokens to generate in PPO")
+    num_envs: int = setting(64, "answers written at the same time")
+    batch_size: int = setting(1024, "tokens per gradient step of PPO")
+    n_epochs: int = setting(4, "passes over each rollout")
+    learning_rate: float = setting(1.5e-4, "step size of PPO")
+    kl_coef: float = setting(0.15, "penalty per nat of divergence from the fine-tuned model")
+    kl_target: float | None = setting(None, "nats per answer that the penalty steers to")
+    checkpoint_every: int = setting(2, "iterations between two checkpoints of PPO")
+    look_every: int = setting(2, "iterations between two measurements on held-out prompts")
+    shown_prompts: int = setting(6, "held-out prompts whose answers the report shows")
+    seed: int = setting(0, "of everything random")
+    device: str = setting("cpu", "cpu, cuda or auto")
 
     def __post_init__(self) -> None:
         least_one = ("documents", "generated_pairs", "train_prompts")

@@ -12,7 +12,7 @@ import pytest
 from llm_gym.supervised.pretrain import PretrainConfig
 from llm_gym.supervised.sft import SFTConfig
 
-TINY = recipe.Recipe(
+TINY = recipe.EmailModelsConfig(
     documents=80,
     held_out_documents=20,
     pairs=16,

@@ -1,0 +1,108 @@
+"""Settings as frozen dataclasses: each field says its help, and command lines are made of them.
+
+    @dataclass(frozen=True)
+    class Config:
+        steps: int = setting(100, "gradient steps")
+
+As in Hugging Face's `HfArgumentParser`, the help is in the field's metadata.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypeVar, get_type_hints
+
+__all__ = ["Option", "argument_parser", "options_of", "setting"]
+
+Value = TypeVar("Value")
+
+
+def setting(default: Value, help: str) -> Value:
+    """A field of a settings dataclass.
+
+    Args:
+        default: Its default.
+        help: What it means, on one line: what follows the name in a list of options.
+
+    Returns:
+        A `dataclasses.field`, typed as the value that it will hold.
+    """
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting as an option of a command.
+
+    Attributes:
+        name: Of the field.
+        kind: Its type, `int | None` for example.
+        default: Its default.
+        help: What it means.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """As on a command line: `--batch-size`."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def parse(self) -> Any:
+        """What reads the option from a string; `int | None` is read by `int`."""
+        return getattr(self.kind, "__args__", (self.kind,))[0]
+
+
+def options_of(config: type) -> list[Option]:
+    """The settings of a dataclass, in the order of its fields.
+
+    Args:
+        config: A dataclass whose fields are made by `setting`.
+
+    Raises:
+        ValueError: A field has no default or no help.
+    """
+    kinds, options = get_type_hints(config), []
+    for each in fields(config):
+        if each.default is MISSING or "help" not in each.metadata:
+            raise ValueError(f"{config.__name__}.{each.name} needs setting(default, help)")
+        options.append(Option(each.name, kinds[each.name], each.default, each.metadata["help"]))
+    return options
+
+
+def argument_parser(
+    documentation: str | None, *configs: type, **defaults: Any
+) -> argparse.ArgumentParser:
+    """A parser with an option for each setting.
+
+    Args:
+        documentation: A script's docstring. What follows "Commands:" is shown after the options,
+            the rest before.
+        *configs: Dataclasses whose fields are made by `setting`.
+        **defaults: Other defaults than the dataclasses'.
+
+    Returns:
+        The parser, to which a script may add further options.
+    """
+    description, heading, commands = (documentation or "").partition("Commands:")
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=f"commands:{commands}" if heading else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for option in (option for config in configs for option in options_of(config)):
+        default = defaults.get(option.name, option.default)
+        shown = "" if default is None or default is False else f" [{default}]"
+        reading = {"action": "store_true"} if option.kind is bool else {"type": option.parse}
+        parser.add_argument(
+            option.flag,
+            default=default,
+            help=(option.help + shown).replace("%", "%%"),
+            **reading,
+        )
+    return parser
