@@ -8,13 +8,15 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from llm_gym.statistics.resampling import bootstrap, bootstrap_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "transformers", "stable-baselines3", "gymnasium", "numpy", "tokenizers")
@@ -97,45 +99,9 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(temporary, path)
 
 
-def bootstrap(
-    samples: Sequence[ArrayLike],
-    statistic: Callable[..., Any],
-    *,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a statistic of independent samples.
-
-    Args:
-        samples: One or more samples of numbers; each is resampled by itself, with replacement.
-        statistic: Takes the resampled arrays, shape `(resamples, n)` each, and returns the
-            statistic of each row, shape `(resamples,)`.
-        level: Share of the resampled statistics inside the interval.
-        resamples: How many.
-        seed: Seed of the resampling.
-
-    Returns:
-        Lower and upper end; with a single number in each sample they are equal.
-
-    Raises:
-        ValueError: A sample is empty.
-    """
-    rng = np.random.default_rng(seed)
-    drawn: list[NDArray[np.float64]] = []
-    for sample in samples:
-        values = np.asarray(sample, dtype=np.float64)
-        if not values.size:
-            raise ValueError("samples has an empty sample; there is nothing to resample")
-        drawn.append(values[rng.integers(values.size, size=(resamples, values.size))])
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(statistic(*drawn), [tail, 100 - tail])
-    return float(low), float(high)
-
-
 def mean_with_interval(values: ArrayLike) -> dict[str, float]:
     """Mean and its 95 % bootstrap interval."""
-    low, high = bootstrap([values], lambda drawn: drawn.mean(1))
+    low, high = bootstrap_interval(values)
     return {"mean": float(np.mean(values)), "low": low, "high": high}
 
 

@@ -14,8 +14,8 @@ from llm_gym_autopilot.evaluation import FlightEvaluation, evaluate_pilot
 from numpy.typing import NDArray
 
 from benchmarks.autopilot.entries import LEVELS, MEASURES, PILOTS, TRAININGS, Training
-from benchmarks.common import bootstrap
 from llm_gym.runs.callbacks.history import read_rows
+from llm_gym.statistics.resampling import bootstrap
 
 Say = Callable[[str], None]
 WATCHED = ("none", "moderate")  # levels of the learning curves

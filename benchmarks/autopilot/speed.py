@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks.autopilot.entries import CONTENDERS, RATIOS, Contender
 from benchmarks.autopilot.gap import MISSING
-from benchmarks.common import bootstrap, median_with_interval
+from benchmarks.common import median_with_interval
+from llm_gym.statistics.resampling import bootstrap
 
 ACTIONS = 64  # drawn before the clock runs
 

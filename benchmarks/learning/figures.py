@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import bootstrap, mean_with_interval
+from benchmarks.common import mean_with_interval
 from benchmarks.learning.entries import TARGET
+from llm_gym.statistics.resampling import bootstrap
 
 WINDOW = 3  # batches whose mean reward counts as "the reward" at a point
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_gym.statistics.resampling import bootstrap_interval
+
 Floats = NDArray[np.float64]
 Run = dict[str, Any]
 
@@ -137,10 +139,8 @@ def ordering(
 
 def _with_interval(of_seed: Floats, resamples: int = 2000) -> dict[str, float]:
     """Mean over seeds and its 95 % bootstrap interval."""
-    rng = np.random.default_rng(0)
-    drawn = of_seed[rng.integers(len(of_seed), size=(resamples, len(of_seed)))].mean(1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return {"mean": float(of_seed.mean()), "low": float(low), "high": float(high)}
+    low, high = bootstrap_interval(of_seed, resamples=resamples)
+    return {"mean": float(of_seed.mean()), "low": low, "high": high}
 
 
 def by_seed(rows: Sequence[Run], value: Callable[[Run], float]) -> dict[str, float]:

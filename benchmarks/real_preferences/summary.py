@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import bootstrap
 from benchmarks.real_preferences.data import Rated, quarters
 from benchmarks.real_preferences.systems import BASELINES, UNIGRAMS
 from llm_gym.feedback.preferences import leave_one_out_correlation
 from llm_gym.feedback.reward_model import spearman
-from llm_gym.statistics.resampling import Bootstrap
+from llm_gym.statistics.resampling import Bootstrap, bootstrap_interval
 
 OURS = "reward model"
 Done = dict[tuple[int, str], dict[str, Any]]
@@ -102,7 +101,7 @@ def evaluate(rated: Rated, margins: NDArray[np.float64], fold: NDArray[np.int64]
     classes = quarters(rated.scores)
     outer = classes != 0
     right = is_right(margins, classes)
-    low, high = bootstrap([right[outer]], lambda drawn: drawn.mean(1))
+    low, high = bootstrap_interval(right[outer])
     return {
         "accuracy": {"value": float(right[outer].mean()), "low": low, "high": high},
         "spearman": _rank(margins, rated.means),
@@ -128,7 +127,7 @@ def difference(
     classes = quarters(rated.scores)
     outer = classes != 0
     gain = (is_right(ours, classes) - is_right(theirs, classes))[outer]
-    low, high = bootstrap([gain], lambda drawn: drawn.mean(1))
+    low, high = bootstrap_interval(gain)
     return {"value": float(gain.mean()), "low": low, "high": high}
 
 

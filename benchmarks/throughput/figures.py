@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import bootstrap, median_with_interval
+from benchmarks.common import median_with_interval
 from benchmarks.throughput.entries import RATIOS, Ratio
+from llm_gym.statistics.resampling import bootstrap
 
 Batches = list[dict[str, Any]]
 MEASURES = ("rollout", "train")

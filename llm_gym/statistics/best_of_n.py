@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llm_gym.statistics.resampling import interval, resample
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -24,7 +26,6 @@ __all__ = [
     "best_of_n",
     "estimate_best_of_n",
     "kl_bound",
-    "win_rate_bound",
 ]
 
 
@@ -119,16 +120,6 @@ def kl_bound(n: ArrayLike) -> Floats:
     return np.log(n) - (n - 1) / n
 
 
-def win_rate_bound(n: ArrayLike) -> Floats:
-    """Upper bound n/(n + 1) of best-of-n's win rate over one answer (Beirami et al., 2401.01879).
-
-    Args:
-        n: 1 or more, any shape. Without ties it is the win rate itself.
-    """
-    n = _checked_ns(np.asarray(n, dtype=np.float64))
-    return n / (n + 1)
-
-
 @dataclass(frozen=True, eq=False)
 class BestOfNEstimate:
     """Best-of-n estimated from samples; every array has one entry for each n.
@@ -197,16 +188,15 @@ def estimate_best_of_n(
             f"n={list(n)} must lie between 1 and the {matrix.shape[1]} samples a prompt has"
         )
     weights = np.stack([_rank_weights(matrix.shape[1], int(one)) for one in counts])  # (K, N)
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(matrix), size=(resamples, len(matrix)))
+    places = list(resample(len(matrix), resamples, np.random.default_rng(seed)))
     mean, low, high = {}, {}, {}
     for name, quantity in quantities.items():
         by_prompt = np.stack(
             [weights @ _by_rank(row, of) for row, of in zip(matrix, quantity, strict=True)]
         )  # (P, K)
-        resampled = by_prompt[drawn].mean(1)  # (resamples, K)
+        resampled = np.concatenate([by_prompt[drawn].mean(1) for drawn in places])  # (resamples, K)
         mean[name] = by_prompt.mean(0)
-        low[name], high[name] = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low[name], high[name] = np.array([interval(column, level) for column in resampled.T]).T
     return BestOfNEstimate(counts, mean, low, high)
 
 

@@ -1,23 +1,34 @@
-"""Bootstrap intervals of statistics that are functions of sums over comparisons.
+"""The bootstrap: one way to draw resamples, and intervals made from them.
 
-Because a resampled data set is the old one with whole numbers as weights, all resamples of such a
-statistic are one matrix product (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
-chapters 6 and 13).
+A resample draws as many units as there are, with replacement (Efron and Tibshirani, An Introduction
+to the Bootstrap, 1993, chapters 6 and 13). `resample` draws them all. `bootstrap` is the interval
+of any statistic; `Bootstrap.estimate` is that of a statistic of sums, whose resamples are one
+matrix product because a resampled data set is the old one with whole numbers as weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["DEFAULT", "Bootstrap", "Estimate", "interval", "resample_weights"]
+__all__ = [
+    "DEFAULT",
+    "Bootstrap",
+    "Estimate",
+    "bootstrap",
+    "bootstrap_interval",
+    "interval",
+    "resample",
+    "resample_weights",
+    "weights_of",
+]
 
-_CHUNK = 4_000_000  # weights held at once, 32 MB
+_CHUNK = 4_000_000  # units drawn at once, 32 MB
 
 
 class Estimate(NamedTuple):
@@ -34,6 +45,10 @@ class Estimate(NamedTuple):
     low: float
     high: float
     n: int
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """JSON-able form; None for NaN."""
+        return {name: None if np.isnan(value) else value for name, value in self._asdict().items()}
 
 
 class Bootstrap(NamedTuple):
@@ -83,42 +98,99 @@ class Bootstrap(NamedTuple):
 DEFAULT = Bootstrap()
 
 
+def resample(
+    number: int, resamples: int, rng: np.random.Generator, *, rows: int | None = None
+) -> Iterator[NDArray[np.int64]]:
+    """Which of `number` units each resample draws, in chunks of resamples.
+
+    Args:
+        number: Units, at least 1.
+        resamples: How many resamples.
+        rng: Where chance comes from. The draws do not depend on the size of the chunks.
+        rows: Resamples of a chunk; None takes as many as fit 32 MB.
+
+    Yields:
+        int64 `(rows, number)`, places of units; the last chunk may have fewer rows.
+    """
+    rows = rows or max(1, _CHUNK // number)
+    for start in range(0, resamples, rows):
+        yield rng.integers(number, size=(min(rows, resamples - start), number))
+
+
+def weights_of(places: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How often each resample drew each unit, float `(rows, number)`, of `resample`'s places."""
+    rows, number = places.shape
+    offset = places + number * np.arange(rows)[:, None]
+    counts = np.bincount(offset.ravel(), minlength=rows * number)
+    return counts.reshape(rows, number).astype(np.float64)
+
+
 def resample_weights(number: int, settings: Bootstrap) -> Iterator[NDArray[np.float64]]:
     """How often each of `number` units is drawn, float `(b, number)`, in chunks of resamples."""
     rng = np.random.default_rng(settings.seed)
-    chunk = max(1, _CHUNK // number)
-    for start in range(0, settings.resamples, chunk):
-        size = min(chunk, settings.resamples - start)
-        drawn = rng.integers(number, size=(size, number))
-        offset = drawn + number * np.arange(size)[:, None]
-        counts = np.bincount(offset.ravel(), minlength=size * number)
-        yield counts.reshape(size, number).astype(np.float64)
+    return map(weights_of, resample(number, settings.resamples, rng))
 
 
-def interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
-    """Percentile interval of the resamples in which the statistic is defined; NaN if in none."""
+def interval(
+    values: NDArray[np.float64], level: float, *, method: Literal["linear", "nearest"] = "linear"
+) -> tuple[float, float]:
+    """Percentile interval of the resamples in which the statistic is defined; NaN if in none.
+
+    Args:
+        values: float `(resamples,)`, NaN where the statistic is not defined.
+        level: Probability that the interval shall cover.
+        method: "linear" interpolates between neighbours; "nearest" takes one of the values, which
+            must be where some are infinite, because interpolation makes NaN of two infinities.
+    """
     values = values[~np.isnan(values)]
     if not len(values):
         return float("nan"), float("nan")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method=method)
     return float(low), float(high)
 
 
-def bootstrap_interval(
-    values: NDArray[np.float64], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+def bootstrap(
+    samples: Sequence[ArrayLike],
+    statistic: Callable[..., Any],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean (Efron and Tibshirani, 1993, chapter 13).
+    """Percentile bootstrap interval of a statistic of independent samples.
 
     Args:
-        values: float `(n,)`, n at least 1; one number an independent unit, here a prompt.
+        samples: One or more samples of numbers; each is resampled by itself, with replacement.
+        statistic: Takes the resampled arrays, float64 `(b, n)` each, and returns the statistic of
+            each row, `(b,)`.
         level: Probability that the interval shall cover.
-        resamples: How often to resample.
+        resamples: How often to resample, at least once.
         seed: Seed of the resampling, fixed so that a result has one interval.
 
     Returns:
-        Lower and upper end.
+        Lower and upper end; with a single number in each sample they are equal.
+
+    Raises:
+        ValueError: A sample is empty.
     """
+    arrays = [np.asarray(sample, dtype=np.float64) for sample in samples]
+    if not all(values.size for values in arrays):
+        raise ValueError("samples has an empty sample; there is nothing to resample")
     rng = np.random.default_rng(seed)
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    # Several samples are drawn whole, one after the other; a single one may be large.
+    rows = None if len(arrays) == 1 else resamples
+    chunks = zip(*(resample(len(v), resamples, rng, rows=rows) for v in arrays), strict=True)
+    drawn = [
+        statistic(*(values[places] for values, places in zip(arrays, chunk, strict=True)))
+        for chunk in chunks
+    ]
+    return interval(np.concatenate(drawn), level)
+
+
+def bootstrap_interval(
+    values: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean: `bootstrap` of one sample, float `(n,)`, n >= 1."""
+    return bootstrap(
+        [values], lambda drawn: drawn.mean(1), level=level, resamples=resamples, seed=seed
+    )

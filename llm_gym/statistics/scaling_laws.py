@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from llm_gym.statistics.resampling import interval, resample
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -222,23 +224,13 @@ def _intervals(
         statistics = merged
     if len(statistics) < 2:
         return {}
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(statistics), size=(resamples, len(statistics)))
-    alpha, beta = _solve(statistics[drawn].sum(1))
+    places = resample(len(statistics), resamples, np.random.default_rng(seed))
+    sums = np.concatenate([statistics[drawn].sum(1) for drawn in places])  # (resamples, 5)
+    alpha, beta = _solve(sums)
     usable = np.isfinite(alpha)
     if not usable.any():
         return {}
     alpha, beta = alpha[usable], beta[usable]
     distance, gain = _peaks(law, alpha, beta)
-    # Order statistics instead of interpolation, which would make NaN of two infinities.
-    ends = [(1 - level) / 2, (1 + level) / 2]
-    found = {}
-    for name, values in (
-        ("alpha", alpha),
-        ("beta", beta),
-        ("peak_distance", distance),
-        ("peak_gain", gain),
-    ):
-        low, high = np.quantile(values, ends, method="nearest")
-        found[name] = (float(low), float(high))
-    return found
+    drawn = {"alpha": alpha, "beta": beta, "peak_distance": distance, "peak_gain": gain}
+    return {name: interval(values, level, method="nearest") for name, values in drawn.items()}

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llm_gym.statistics.resampling import resample, weights_of
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -215,8 +217,5 @@ def _t(mean: Floats, squared_error: Floats) -> Floats:
 
 def _weights(units: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
     """Shares `(rows, units)` in which resamples use the units, in batches of bounded size."""
-    for start in range(0, resamples, _ROWS_AT_A_TIME):
-        rows = min(_ROWS_AT_A_TIME, resamples - start)
-        drawn = rng.integers(units, size=(rows, units)) + units * np.arange(rows)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units)
-        yield counts / units
+    for places in resample(units, resamples, rng, rows=_ROWS_AT_A_TIME):
+        yield weights_of(places) / units

@@ -127,20 +127,6 @@ def test_variants_of_ours_are_rows_of_their_own(capsys):
     assert "is not JSON" in capsys.readouterr().err
 
 
-def test_a_bootstrap_interval_covers_the_mean_it_should():
-    """Of 200 samples of a known mean, about 95 % of the intervals contain it."""
-    rng = np.random.default_rng(1)
-    samples = rng.normal(5.0, 2.0, size=(200, 40))
-    intervals = [common.bootstrap([s], lambda d: d.mean(1), resamples=400) for s in samples]
-    covered = np.mean([low <= 5.0 <= high for low, high in intervals])
-    assert 0.88 <= covered <= 0.99
-
-
-def test_a_bootstrap_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="empty sample"):
-        common.bootstrap([[]], lambda drawn: drawn.mean(1))
-
-
 def test_results_are_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "results.json"
     common.write_json(path, {"figure": 1.5})

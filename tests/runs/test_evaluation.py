@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
 import torch
 
 from llm_gym.runs.evaluation import Evaluation, evaluate
-from llm_gym.statistics.resampling import bootstrap_interval
 from llm_gym.testing.tiny import tiny_model
 from llm_gym.text.answer import Answer
 from tests.tiny_runs import PROMPTS, ROLLOUT, count_w1, tiny_ppo
@@ -118,15 +116,6 @@ def test_bad_arguments(call, message, tiny_dir):
 def test_model_object_is_refused_with_what_to_pass(tiny_dir):
     with pytest.raises(TypeError, match="model must be a name, a path"):
         evaluate(tiny_model(), task(tiny_dir()))
-
-
-def test_bootstrap_interval_of_known_data():
-    values = np.array([0.0, 1.0] * 200)
-    low, high = bootstrap_interval(values)
-    half_width = 1.96 * 0.5 / math.sqrt(400)
-    assert low == pytest.approx(0.5 - half_width, abs=0.006)
-    assert high == pytest.approx(0.5 + half_width, abs=0.006)
-    assert bootstrap_interval(np.array([3.0])) == (3.0, 3.0)
 
 
 def test_evaluation_of_one_row_has_no_width():

@@ -86,8 +86,7 @@ class AgreementPenalty(Scorer):
 def agreement_with_user(weight: float) -> Bias:
     """The bias of a simulated rater who likes answers that agree with the user, right or wrong.
 
-    Unlike `llm_gym.feedback.preferences.agreement_bias` it also knows that, after "Are you sure?",
-    giving up the first answer is what agrees.
+    After "Are you sure?", giving up the first answer is what agrees.
 
     Args:
         weight: The bias b: worth of agreement, in units of the rater's quality.

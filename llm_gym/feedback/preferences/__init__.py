@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from llm_gym.feedback.preferences.agreement import (
     RaterAgreement,
-    left_share,
     rater_agreement,
     vote_table,
 )
-from llm_gym.feedback.preferences.biases import Bias, agreement_bias, flattery_bias, length_bias
+from llm_gym.feedback.preferences.biases import Bias, flattery_bias, length_bias
 from llm_gym.feedback.preferences.coefficients import (
     cohen_kappa,
     fleiss_kappa,
@@ -24,14 +23,12 @@ from llm_gym.feedback.preferences.database import (
 from llm_gym.feedback.preferences.effort import (
     Effort,
     answers_scored,
-    compare_effort,
     labelling_effort,
     measured_seconds,
 )
 from llm_gym.feedback.preferences.files import read_preferences, write_preferences
-from llm_gym.feedback.preferences.learning_curve import LearningCurve, fit_learning_curve
 from llm_gym.feedback.preferences.raters import SimulatedRater, rate_store, simulate_preferences
-from llm_gym.feedback.preferences.rating_agreement import interval_alpha, leave_one_out_correlation
+from llm_gym.feedback.preferences.rating_agreement import leave_one_out_correlation
 from llm_gym.feedback.preferences.records import Choice, Comparison, Preference, Progress, Vote
 from llm_gym.feedback.preferences.store import PreferenceStore
 
@@ -40,7 +37,6 @@ __all__ = [
     "Choice",
     "Comparison",
     "Effort",
-    "LearningCurve",
     "Preference",
     "PreferenceStore",
     "Progress",
@@ -50,18 +46,13 @@ __all__ = [
     "StoreFullError",
     "StoreUnavailableError",
     "Vote",
-    "agreement_bias",
     "answers_scored",
     "cohen_kappa",
-    "compare_effort",
-    "fit_learning_curve",
     "flattery_bias",
     "fleiss_kappa",
-    "interval_alpha",
     "krippendorff_alpha",
     "labelling_effort",
     "leave_one_out_correlation",
-    "left_share",
     "length_bias",
     "majority_agreement",
     "measured_seconds",

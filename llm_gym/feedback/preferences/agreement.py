@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from llm_gym.statistics.resampling import DEFAULT, Bootstrap, Estimate
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CATEGORIES", "RaterAgreement", "left_share", "rater_agreement", "vote_table"]
+__all__ = ["CATEGORIES", "RaterAgreement", "rater_agreement", "vote_table"]
 
 CATEGORIES = (Choice.FIRST, Choice.SECOND, Choice.TIE)
 
@@ -56,16 +55,15 @@ class RaterAgreement:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; undefined figures are None."""
-        figures = {
-            name: _jsonable(getattr(self, name))
-            for name in ("raw", "alpha", "cohen", "fleiss", "majority")
+        figures: dict[str, Estimate | None] = {
+            name: getattr(self, name) for name in ("raw", "alpha", "cohen", "fleiss", "majority")
         }
         return {
             "raters": list(self.raters),
             "comparisons": self.comparisons,
             "shared": self.shared,
-            **figures,
-            "by_rater": {name: _jsonable(estimate) for name, estimate in self.by_rater.items()},
+            **{name: figure and figure.to_dict() for name, figure in figures.items()},
+            "by_rater": {name: share.to_dict() for name, share in self.by_rater.items()},
         }
 
 
@@ -130,40 +128,3 @@ def vote_table(
     for vote in counted:
         table[row[vote.comparison_id], column[vote.rater]] = CATEGORIES.index(vote.choice)
     return table, comparisons, raters
-
-
-def left_share(votes: Iterable[Vote], *, level_z: float = 1.96) -> dict[str, Estimate]:
-    """How often each rater preferred the answer that stood first (left, above).
-
-    The order is drawn at random, so an honest rater is near one half whatever the answers are. One
-    far from it looks at the side, not at the answers.
-
-    Args:
-        votes: Ties and skips do not count.
-        level_z: Width of the interval in standard deviations; 1.96 is 95 %.
-
-    Returns:
-        Rater -> share with Wilson's score interval (Wilson 1927, doi:10.2307/2276774).
-    """
-    shares: dict[str, list[bool]] = {}
-    for vote in votes:
-        if vote.choice in (Choice.FIRST, Choice.SECOND):
-            preferred = CATEGORIES.index(vote.choice)
-            shares.setdefault(vote.rater, []).append(preferred == vote.shown_first)
-    return {rater: _wilson(sum(left), len(left), level_z) for rater, left in shares.items()}
-
-
-def _wilson(successes: int, number: int, z: float) -> Estimate:
-    share = successes / number
-    centre = share + z**2 / (2 * number)
-    spread = z * math.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
-    scale = 1 + z**2 / number
-    return Estimate(share, (centre - spread) / scale, (centre + spread) / scale, number)
-
-
-def _jsonable(estimate: Estimate | None) -> dict[str, float | int | None] | None:
-    if estimate is None:
-        return None
-    return {
-        name: None if math.isnan(value) else value for name, value in estimate._asdict().items()
-    }

@@ -1,9 +1,8 @@
-"""What simulated raters like besides quality: length, flattery, agreement.
+"""What simulated raters like besides quality: length, flattery.
 
 A bias is a feature of (prompt, answer, columns) and the worth of one unit of it, in the units of
-the rater's quality. Any function will do; these three are the ones people are known for (length:
-Singhal et al. 2023, arXiv:2310.03716; flattery and agreement: Sharma et al. 2023,
-arXiv:2310.13548).
+the rater's quality. Any function will do; these are ones people are known for (length: Singhal et
+al. 2023, arXiv:2310.03716; flattery: Sharma et al. 2023, arXiv:2310.13548).
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from llm_gym.scorers.checking import finite_number
 __all__ = [
     "FLATTERY",
     "Bias",
-    "agreement_bias",
-    "contains_phrase",
     "flattery_bias",
     "length_bias",
 ]
@@ -94,46 +91,6 @@ def flattery_bias(weight: float, *, phrases: Iterable[str] = FLATTERY) -> Bias:
         return len(pattern.findall(answer.casefold()))
 
     return Bias("flattery", count, weight)
-
-
-def agreement_bias(
-    weight: float,
-    *,
-    column: str = "user_belief",
-    agrees: Callable[[str, str], bool] | None = None,
-) -> Bias:
-    """Being agreed with is pleasant, right or wrong.
-
-    Args:
-        weight: Worth of an answer that agrees.
-        column: The comparison's column that says what the user believes. Where it is missing, None
-            or blank, the user has stated nothing and there is nothing to agree with.
-        agrees: Tells whether an answer (first argument) agrees with a belief (second). By default
-            one that contains the belief as whole words and does not put "not" before it.
-    """
-    decide = contains_phrase if agrees is None else agrees
-
-    def feature(prompt: str, answer: str, columns: Mapping[str, Any]) -> float:
-        belief = columns.get(column)
-        if belief is None or not str(belief).strip():
-            return 0.0
-        return float(bool(decide(answer, str(belief))))
-
-    return Bias("agreement", feature, weight)
-
-
-def contains_phrase(answer: str, phrase: str) -> bool:
-    """Whether an answer has a phrase as whole words somewhere without "not" before it.
-
-    Args:
-        answer: Searched, in any case.
-        phrase: What to look for; any white space matches between its words.
-    """
-    folded = answer.casefold()
-    return any(
-        not re.search(r"(?:\bnot|n['\u2019]t)\s+$", folded[: match.start()])
-        for match in _pattern(phrase).finditer(folded)
-    )
 
 
 def _pattern(phrase: str) -> re.Pattern[str]:

@@ -20,7 +20,6 @@ __all__ = [
     "ASSUMED_SECONDS_PER_VOTE",
     "Effort",
     "answers_scored",
-    "compare_effort",
     "labelling_effort",
     "measured_seconds",
 ]
@@ -175,32 +174,6 @@ def answers_scored(tokens: int, tokens_per_answer: float) -> int:
             f"tokens={tokens!r} and tokens_per_answer={tokens_per_answer!r} must be at least 1"
         )
     return math.ceil(tokens / tokens_per_answer)
-
-
-def compare_effort(tokens: int, by_hand: Effort, labels: Effort) -> str:
-    """Says why people cannot sit in the loop, and what a reward model saves.
-
-    Args:
-        tokens: Tokens of one training run.
-        by_hand: Effort of scoring the answers of one run (`answers_scored`).
-        labels: Effort of the comparisons that a reward model is trained on.
-
-    Returns:
-        Plain text of a few lines.
-    """
-    lines = [
-        f"One training run of {tokens:,} tokens asks for {by_hand.judgements:,} scores.",
-        f"By hand: {by_hand.describe()}, for every run, while the model waits.",
-        f"A reward model needs {labels.judgements:,} comparisons, once: {labels.describe()}.",
-    ]
-    if labels.hours > 0 and by_hand.hours > 0:
-        ratio = labels.hours / by_hand.hours
-        lines.append(
-            f"It has paid for itself after {max(1, math.ceil(ratio)):,} "
-            f"run{'' if ratio <= 1 else 's'}; ten runs by hand would take "
-            f"{_duration(10 * by_hand.hours)}."
-        )
-    return "\n".join(lines)
 
 
 def _duration(hours: float) -> str:

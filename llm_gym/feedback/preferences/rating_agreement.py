@@ -12,7 +12,7 @@ from llm_gym.statistics.resampling import DEFAULT, Bootstrap, Estimate, interval
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LeaveOneOut", "interval_alpha", "leave_one_out_correlation"]
+__all__ = ["LeaveOneOut", "leave_one_out_correlation"]
 
 
 class LeaveOneOut(NamedTuple):
@@ -83,43 +83,6 @@ def leave_one_out_correlation(
     )
     bounds = interval(drawn.mean(axis=1), settings.level)
     return LeaveOneOut(Estimate(float(values.mean()), *bounds, len(table)), each)
-
-
-def interval_alpha(ratings: Any, *, bootstrap: Bootstrap = DEFAULT) -> Estimate:
-    """Krippendorff's alpha for numbers: disagreement is the squared difference.
-
-    Source: Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011, section E
-    (https://repository.upenn.edu/asc_papers/43). Here the pairs of values are summed in closed
-    form: over all pairs i, j of n numbers, `(x_i - x_j)^2` adds up to `2 (n sum x^2 - (sum x)^2)`.
-
-    Args:
-        ratings: float `(N, R)`, NaN where a rater gave none; items with one rating are left out.
-        bootstrap: Settings of the interval.
-
-    Returns:
-        Alpha: 1 for full agreement, 0 for that of chance; NaN if all ratings are the same.
-
-    Raises:
-        ValueError: Not a table of at least two raters, or infinite ratings.
-    """
-    table = _checked(ratings)
-    table = table[(~np.isnan(table)).sum(axis=1) >= 2]
-    is_rated = ~np.isnan(table)
-    # Alpha does not change when all ratings are shifted; small numbers keep the sums exact.
-    centre = table[is_rated].mean() if len(table) else 0.0
-    filled = np.where(is_rated, table - centre, 0.0)
-    number = is_rated.sum(axis=1)
-    total, squares = filled.sum(axis=1), (filled**2).sum(axis=1)
-    within = 2 * (number * squares - total**2) / (number - 1)
-
-    def alpha(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        count, total, squares, within = np.moveaxis(sums, -1, 0)
-        between = 2 * (count * squares - total**2) / (count - 1)
-        varies = between > 1e-12 * (1 + squares)
-        return np.where(varies, 1 - within / np.where(varies, between, 1), np.nan)
-
-    contributions = np.stack([number, total, squares, within], axis=1).astype(np.float64)
-    return bootstrap.checked().estimate(contributions, alpha)
 
 
 def _checked(ratings: Any) -> NDArray[np.float64]:

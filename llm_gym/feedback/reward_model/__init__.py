@@ -24,7 +24,6 @@ from llm_gym.feedback.reward_model.evaluation import (
     spearman,
 )
 from llm_gym.feedback.reward_model.losses import bradley_terry_loss, centring_penalty, rating_loss
-from llm_gym.feedback.reward_model.normalisation import gain_and_bias, normalise_rewards
 from llm_gym.feedback.reward_model.pictures import draw_evaluation, draw_learning_curve
 from llm_gym.feedback.reward_model.ratings import (
     RatingModelConfig,
@@ -51,10 +50,8 @@ __all__ = [
     "fit_rating_model",
     "fit_reward_model",
     "fit_temperature",
-    "gain_and_bias",
     "learning_curve",
     "log_loss",
-    "normalise_rewards",
     "rating_loss",
     "rating_weights",
     "reliability",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from llm_gym.feedback.preferences import Preference
-from llm_gym.statistics.resampling import Bootstrap, Estimate
+from llm_gym.statistics.resampling import DEFAULT, Bootstrap, Estimate, interval, resample
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -30,8 +30,6 @@ __all__ = [
     "reliability",
     "spearman",
 ]
-
-DEFAULT_BOOTSTRAP = Bootstrap()
 
 
 class Bin(NamedTuple):
@@ -52,7 +50,7 @@ class Bin(NamedTuple):
     accuracy: float
 
 
-def accuracy(differences: ArrayLike, *, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP) -> Estimate:
+def accuracy(differences: ArrayLike, *, bootstrap: Bootstrap = DEFAULT) -> Estimate:
     """Share of comparisons in which the chosen answer has the higher reward.
 
     Args:
@@ -171,9 +169,7 @@ def fit_temperature(differences: ArrayLike) -> float:
     return 1 / high
 
 
-def spearman(
-    first: ArrayLike, second: ArrayLike, *, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP
-) -> Estimate:
+def spearman(first: ArrayLike, second: ArrayLike, *, bootstrap: Bootstrap = DEFAULT) -> Estimate:
     """Rank correlation; equal values share their mean rank.
 
     Args:
@@ -187,22 +183,22 @@ def spearman(
     Raises:
         ValueError: Lengths that differ.
     """
-    one, other = _checked(first, "first"), _checked(second, "second")
-    if len(one) != len(other):
-        raise ValueError(f"first and second must be of one length, got {len(one)} and {len(other)}")
+    sides = _checked(first, "first"), _checked(second, "second")
+    if len(sides[0]) != len(sides[1]):
+        raise ValueError(
+            f"first and second must be of one length, got {len(sides[0])} and {len(sides[1])}"
+        )
     settings = bootstrap.checked()
     rng = np.random.default_rng(settings.seed)
     # Values in a resample rank as their places among the different values do, which need no sorting
-    places = [np.unique(values, return_inverse=True)[1] for values in (one, other)]
+    places = [np.unique(values, return_inverse=True)[1] for values in sides]
     drawn = [
-        _correlation(*(_ranks_of_places(each[rows]) for each in places))
-        for rows in rng.integers(len(one), size=(settings.resamples, len(one)))
+        _correlation(*(_ranks_of_places(side[rows]) for side in places))
+        for chunk in resample(len(places[0]), settings.resamples, rng)
+        for rows in chunk
     ]
-    defined = [value for value in drawn if not math.isnan(value)] or [math.nan]
-    tail = (1 - settings.level) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail])
     value = _correlation(*map(_ranks_of_places, places))
-    return Estimate(value, float(low), float(high), len(one))
+    return Estimate(value, *interval(np.array(drawn), settings.level), len(places[0]))
 
 
 def evaluate_differences(
@@ -235,14 +231,14 @@ def evaluate_differences(
             raters.setdefault(row.columns["rater"], []).append(value)
     return {
         "comparisons": len(values),
-        "accuracy": _jsonable(accuracy(values)),
+        "accuracy": accuracy(values).to_dict(),
         "log_loss": log_loss(values),
         "calibration": [each._asdict() for each in curve],
         "calibration_error": calibration_error(curve),
         "temperature": temperature if 0 < temperature < math.inf else None,
         "accuracy_by_margin": by_margin,
         "agreement_by_rater": {
-            name: _jsonable(accuracy(own)) for name, own in sorted(raters.items())
+            name: accuracy(own).to_dict() for name, own in sorted(raters.items())
         },
     }
 
@@ -267,16 +263,11 @@ def evaluate_ratings(predicted: ArrayLike, ratings: ArrayLike) -> dict[str, Any]
     each = [spearman(values[given], column[given]) for column, given in columns if given.any()]
     return {
         "texts": len(values),
-        "spearman": _jsonable(spearman(values, means)),
+        "spearman": spearman(values, means).to_dict(),
         "rmse": math.sqrt(squares),
         "explained": 1 - squares / variance if variance > 0 else None,
-        "agreement_with_raters": [_jsonable(estimate) for estimate in each],
+        "agreement_with_raters": [estimate.to_dict() for estimate in each],
     }
-
-
-def _jsonable(estimate: Estimate) -> dict[str, float | int | None]:
-    pairs = estimate._asdict().items()
-    return {name: None if math.isnan(value) else value for name, value in pairs}
 
 
 def _checked(values: ArrayLike, name: str = "differences") -> NDArray[np.float64]:

@@ -14,7 +14,6 @@ from llm_gym.feedback.preferences import (
     cohen_kappa,
     fleiss_kappa,
     krippendorff_alpha,
-    left_share,
     majority_agreement,
     rater_agreement,
     raw_agreement,
@@ -248,16 +247,3 @@ def test_agreement_of_votes_says_what_does_not_apply():
     assert math.isnan(nobody.alpha.value)
     assert json.dumps(nobody.to_dict(), allow_nan=False)
     assert nobody.to_dict()["alpha"]["value"] is None
-
-
-def test_one_who_always_clicks_left_is_seen():
-    votes = [vote(n, "left", "second" if n % 2 else "first", n % 2) for n in range(40)]
-    votes += [vote(n, "fair", "first", n % 2) for n in range(40)]
-    votes += [vote(50, "fair", "tie"), vote(51, "fair", "skip")]
-    shares = left_share(votes)
-    assert shares["left"].value == 1.0
-    assert shares["left"].low > 0.9
-    assert (shares["fair"].value, shares["fair"].n) == (0.5, 40)
-    # Wilson's interval of 20 of 40, from the formula: 0.5 -+ 0.1479
-    assert shares["fair"].low == pytest.approx(0.3520, abs=1e-3)
-    assert shares["fair"].high == pytest.approx(0.6480, abs=1e-3)

@@ -10,7 +10,6 @@ from llm_gym.feedback.preferences import (
     Choice,
     Vote,
     answers_scored,
-    compare_effort,
     labelling_effort,
     measured_seconds,
 )
@@ -77,24 +76,14 @@ def test_a_run_asks_once_for_each_answer():
         answers_scored(10, 0.5)
 
 
-def test_the_summary_says_why_people_cannot_sit_in_the_loop():
-    tokens = 100_000
+def test_an_effort_says_what_is_measured_and_what_is_assumed():
     by_hand = labelling_effort(
-        answers_scored(tokens, 25), seconds_per_vote=18.0, price_per_hour=10.0
+        answers_scored(100_000, 25), seconds_per_vote=18.0, price_per_hour=10.0
     )
-    labels = labelling_effort(10_000, votes=votes(9.0), price_per_hour=10.0)
-    text = compare_effort(tokens, by_hand, labels)
-    assert text.split("\n") == [
-        "One training run of 100,000 tokens asks for 4,000 scores.",
-        "By hand: 4,000 votes at 18.0 s each (assumed) are 20.0 hours of one person (2.5 working "
-        "days of 8 hours), and cost 200.00 at 10 an hour (given), for every run, while the model "
-        "waits.",
-        "A reward model needs 10,000 comparisons, once: 10,000 votes at 9.0 s each (measured on 1 "
-        "vote) are 25.0 hours of one person (3.1 working days of 8 hours), and cost 250.00 at 10 "
-        "an hour (given).",
-        "It has paid for itself after 2 runs; ten runs by hand would take 200.0 hours of one "
-        "person (25.0 working days of 8 hours).",
-    ]
-    cheap = labelling_effort(100, seconds_per_vote=9.0)
-    assert "after 1 run;" in compare_effort(tokens, by_hand, cheap)
-    assert len(compare_effort(tokens, by_hand, labelling_effort(0)).split("\n")) == 3
+    assert by_hand.describe() == (
+        "4,000 votes at 18.0 s each (assumed) are 20.0 hours of one person (2.5 working days of 8 "
+        "hours), and cost 200.00 at 10 an hour (given)"
+    )
+    labels = labelling_effort(10_000, votes=votes(9.0))
+    assert "10,000 votes at 9.0 s each (measured on 1 vote) are 25.0 hours" in labels.describe()
+    assert labels.describe().endswith("and cost 500.00 at 20 an hour (assumed)")

@@ -15,8 +15,6 @@ from llm_gym.feedback.preferences import (
     Comparison,
     PreferenceStore,
     SimulatedRater,
-    agreement_bias,
-    left_share,
     length_bias,
     rate_store,
     simulate_preferences,
@@ -104,6 +102,14 @@ def test_utilities_far_apart_do_not_overflow():
 
 
 # ------------------------------------------------------------------ biases
+
+
+def agreement_bias(weight):
+    return Bias(
+        "agreement",
+        lambda prompt, answer, columns: float(columns.get("user_belief", "?") in answer),
+        weight,
+    )
 
 
 def test_a_bias_moves_the_log_odds_by_exactly_its_weight():
@@ -272,7 +278,10 @@ def test_all_raters_vote_on_everything_once(store):
         expected = rater.choose(comparisons)
         assert [votes[each.id, rater.name].choice for each in comparisons] == expected
     assert store.progress().seconds == 1200
-    assert left_share(store.votes())["ann"].low < 0.5 < left_share(store.votes())["ann"].high
+    above = [
+        vote.choice is (Choice.FIRST, Choice.SECOND)[vote.shown_first] for vote in votes.values()
+    ]
+    assert np.mean(above) == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(600))
 
 
 def test_some_of_the_raters_vote_on_each(store):

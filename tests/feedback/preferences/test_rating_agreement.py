@@ -7,9 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from llm_gym.feedback.preferences import interval_alpha, leave_one_out_correlation
+from llm_gym.feedback.preferences import leave_one_out_correlation
 from llm_gym.statistics.resampling import Bootstrap
-from tests.feedback.preferences.test_agreement import FOUR_OBSERVERS, NOT
 
 NONE = math.nan
 
@@ -21,18 +20,6 @@ def correlation(x, y) -> float:
 def mean_ranks(values) -> list[float]:
     """Ranks by counting: those below, and half of the others that are equal."""
     return [sum(o < v for o in values) + (sum(o == v for o in values) + 1) / 2 for v in values]
-
-
-def test_krippendorffs_own_example_as_numbers():
-    """Section E of the source: the same four observers, taken as an interval scale: 0.849."""
-    ratings = np.where(FOUR_OBSERVERS == NOT, np.nan, FOUR_OBSERVERS)
-    assert interval_alpha(ratings).value == pytest.approx(0.849, abs=5e-4)
-    assert interval_alpha(ratings * 3 + 1e6).value == pytest.approx(0.849, abs=5e-4)
-
-
-def test_alpha_of_equal_ratings_is_undefined():
-    assert math.isnan(interval_alpha([[2, 2], [2, 2]]).value)
-    assert interval_alpha([[1, 1], [2, 2]]).value == 1.0
 
 
 def test_pearson_by_hand():

@@ -12,14 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from llm_gym.feedback.reward_model import gain_and_bias, normalise_rewards
 from llm_gym.feedback.reward_model.backbone import (
     final_linear,
     load_backbone,
     scale_rewards,
     shift_rewards,
 )
-from llm_gym.feedback.reward_model.fitting import scorer_for
 from llm_gym.testing.tiny import ARCHITECTURES
 from tests.feedback.reward_model.worlds import save_bert, save_with_pad_as_eos
 
@@ -155,48 +153,3 @@ def test_rewards_are_scaled(kind, tiny_dir, tmp_path):
     before = rewards(model)
     scale_rewards(model, -3.0)
     torch.testing.assert_close(rewards(model), -3 * before)
-
-
-# ------------------------------------------------------------------ the scale of rewards
-
-
-def test_gain_and_bias_are_those_of_the_formula():
-    """Rewards 1, 3, 5, 7: mean 4, standard deviation sqrt(5)."""
-    gain, bias = gain_and_bias([1, 3, 5, 7], mean=-1.0, std=2.0)
-    assert gain == pytest.approx(2 / np.sqrt(5))
-    assert bias == pytest.approx(-1 - 4 * 2 / np.sqrt(5))
-    normalised = gain * np.array([1, 3, 5, 7]) + bias
-    assert (normalised.mean(), normalised.std()) == pytest.approx((-1.0, 2.0))
-
-
-PROMPTS = [f"w{n}" for n in range(12)]
-ANSWERS = [f"w{n + 3} w{2 * n} w{n}" for n in range(12)]
-
-
-@pytest.mark.parametrize("kind", ["bert", *WITH_A_BIAS_SOMEWHERE])
-def test_a_reward_model_is_normalised_on_reference_samples(kind, tiny_dir, tmp_path):
-    model, tokenizer = load_backbone(save_bert(tmp_path) if kind == "bert" else tiny_dir(kind))
-    scorer = scorer_for(model, tokenizer, "auto", None)
-    before = np.array(scorer(PROMPTS, ANSWERS))
-    gain, bias = normalise_rewards(scorer, PROMPTS, ANSWERS)
-    after = np.array(scorer(PROMPTS, ANSWERS))
-    assert (after.mean(), after.std()) == pytest.approx((0, 1), abs=1e-4)
-    np.testing.assert_allclose(after, gain * before + bias, atol=1e-4)
-
-
-def test_a_model_that_cannot_be_normalised_is_left_as_it_was(tiny_dir):
-    model, tokenizer = load_backbone(tiny_dir("llama"))
-    scorer = scorer_for(model, tokenizer, "auto", None)
-    before = scorer(PROMPTS, ANSWERS)
-    with pytest.raises(ValueError, match=r"Scale\(scorer, factor=.*, offset=.*\)"):
-        normalise_rewards(scorer, PROMPTS, ANSWERS)
-    np.testing.assert_allclose(scorer(PROMPTS, ANSWERS), before, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("values", "std", "message"),
-    [([2, 2], 1.0, "the 2 rewards do not differ"), ([1, 2], 0.0, "std must be positive, got 0.0")],
-)
-def test_what_cannot_be_normalised_is_named(values, std, message):
-    with pytest.raises(ValueError, match=message):
-        gain_and_bias(values, std=std)
