@@ -6,7 +6,7 @@ token works too. Padding on the right is invisible to the tokens before it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     TokenIds: TypeAlias = Sequence[int] | NDArray[np.int64]
 
-__all__ = ["IGNORED", "TokenBatch", "pack", "pad", "pad_inputs"]
+__all__ = ["IGNORED", "TokenBatch", "by_length", "pack", "pad", "pad_inputs"]
 
 IGNORED = -100
 """Label of positions that are no target (the default `ignore_index` of cross-entropy)."""
@@ -162,3 +162,19 @@ def pad_inputs(
     return {
         key: pad([row[key] for row in rows], fills.get(key, 0), device=device) for key in rows[0]
     }
+
+
+def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Splits rows into batches of similar length, so that little is padded.
+
+    Args:
+        lengths: Tokens of each row.
+        batch_size: Rows of a batch; the last may have fewer.
+
+    Yields:
+        The numbers of a batch's rows, from the shortest to the longest row of all; rows of one
+        length stay in their order.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

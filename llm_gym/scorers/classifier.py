@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llm_gym.language_models.packing import pad_inputs
+from llm_gym.language_models.packing import by_length, pad_inputs
 from llm_gym.scorers.protocol import Columns, Scorer
 
 if TYPE_CHECKING:
@@ -98,11 +98,9 @@ class SequenceClassifierScorer(Scorer):
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> np.ndarray:
         """Classifies in batches of texts of similar length. See `Scorer.compute`."""
         rows = [self._encode(*pair) for pair in zip(prompts, completions, strict=True)]
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
         values = np.empty(len(rows))
-        for start in range(0, len(rows), self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            values[chosen] = self._classify([rows[row] for row in chosen])
+        for numbers in by_length([len(row["input_ids"]) for row in rows], self.batch_size):
+            values[numbers] = self._classify([rows[number] for number in numbers])
         return values
 
     def _classify(self, rows: list[Row]) -> np.ndarray:

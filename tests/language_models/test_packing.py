@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_gym.language_models.packing import IGNORED, pack, pad, pad_inputs
+from llm_gym.language_models.packing import IGNORED, by_length, pack, pad, pad_inputs
 
 
 @pytest.mark.parametrize("pad_token_id", [0, 1, 9])
@@ -57,3 +57,8 @@ def test_only_ids_are_padded_with_the_pad_token():
     padded = pad_inputs(rows, 3)
     assert padded["input_ids"].tolist() == [[5, 3], [6, 7]]
     assert padded["attention_mask"].tolist() == [[1, 0], [1, 1]]
+
+
+def test_batches_by_length_hold_every_row_once_from_short_to_long():
+    assert list(by_length([5, 2, 5, 1, 2], 2)) == [[3, 1], [4, 0], [2]]
+    assert list(by_length([], 2)) == []

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from llm_gym.feedback.dpo.preference_pairs import by_length, pair_log_probs
+from llm_gym.feedback.dpo.preference_pairs import pair_log_probs
+from llm_gym.language_models.packing import by_length
 from llm_gym.learning.preference_losses import PairLoss, dpo_loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from llm_gym.feedback.dpo.dpo import DPOConfig
-    from llm_gym.feedback.dpo.preference_pairs import EncodedPreference
+    from llm_gym.language_models.packing import by_length
+from llm_gym.feedback.dpo.preference_pairs import EncodedPreference
 
 __all__ = ["evaluate_dpo", "loss_of", "share_right"]
 
@@ -64,7 +66,7 @@ def evaluate_dpo(
     columns = torch.empty(len(preferences), 5)
     model.eval()
     with torch.inference_mode():
-        for members in by_length(preferences, config.batch_size):
+        for members in by_length([row.length for row in preferences], config.batch_size):
             ours = pair_log_probs(model, [preferences[index] for index in members])
             found = loss_of(ours, reference[members], config)
             columns[members] = torch.stack(

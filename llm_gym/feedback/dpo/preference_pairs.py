@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_gym.feedback.preferences import Preference, PreferenceStore, read_preferences
+from llm_gym.language_models.packing import by_length
 from llm_gym.supervised.pairs import InstructionPair, encode_pair
 from llm_gym.text.answer import Answer, pack_answers
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = [
     "EncodedPreference",
     "answer_log_probs",
-    "by_length",
     "encode_preferences",
     "pair_log_probs",
     "preferences_from",
@@ -168,7 +168,7 @@ def reference_log_probs(
     found = torch.empty(len(preferences), 2)
     model.eval()
     with torch.inference_mode():
-        for members in by_length(preferences, batch_size):
+        for members in by_length([row.length for row in preferences], batch_size):
             sides = _sides([preferences[index] for index in members])
             found[members] = answer_log_probs(model, sides).view(2, -1).T.cpu()
     return found
@@ -180,13 +180,6 @@ def pair_log_probs(
     """Log-probabilities of chosen and rejected answers in one pass: float32 `(B,)` each."""
     both = answer_log_probs(model, _sides(preferences))
     return both[: len(preferences)], both[len(preferences) :]
-
-
-def by_length(preferences: Sequence[EncodedPreference], batch_size: int) -> Iterator[list[int]]:
-    """Numbers of the rows in batches of similar length."""
-    order = sorted(range(len(preferences)), key=lambda index: preferences[index].length)
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
 
 
 def _sides(preferences: Sequence[EncodedPreference]) -> list[Answer]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llm_gym.language_models.packing import pad_inputs
+from llm_gym.language_models.packing import by_length, pad_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -49,12 +49,10 @@ def rewards_of(
     import torch
 
     model.eval()
-    order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
     values = np.empty(len(rows))
     with torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
-            chosen = order[start : start + batch_size]
-            values[chosen] = rewards(model, [rows[row] for row in chosen]).cpu().numpy()
+        for numbers in by_length([len(row["input_ids"]) for row in rows], batch_size):
+            values[numbers] = rewards(model, [rows[number] for number in numbers]).cpu().numpy()
     return values
 
 
