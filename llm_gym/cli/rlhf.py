@@ -74,14 +74,14 @@ def run_rlhf(settings: RLHFConfig, output: Path) -> None:
     try:
         run = walk(settings, output)
     except KeyboardInterrupt:
-        run = RLHFRun(None)
+        run = RLHFRun(stopped=True)
     if run.label_command:
         print(f"{run.waits_for_votes:,} votes are still wanted; give them with")
         print(f"  {run.label_command}")
         print("and then go on with the same command as before:")
         print(f"  {_command(settings, output)}")
         print("(with --enough-votes NUMBER it goes on with fewer)")
-    elif run.summary is None:
+    elif run.stopped:
         say(f"stopped; the same command goes on: {_command(settings, output)}")
         raise SystemExit(INTERRUPTED)
 

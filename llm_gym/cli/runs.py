@@ -66,15 +66,15 @@ def run_train(
 def run_demo(seed: int, output: Path) -> None:
     """Behind `llm-gym demo`."""
     from llm_gym.language_models.loading import quiet_libraries
-    from llm_gym.stages.demo import DemoConfig, demo
+    from llm_gym.stages.demo import DemoConfig, DemoRun, demo
 
     quiet_libraries()
     command = f"llm-gym demo --seed {seed} --output {shlex.quote(str(output))}"
     try:
-        summary = demo(DemoConfig(seed=seed), output)
+        run = demo(DemoConfig(seed=seed), output)
     except KeyboardInterrupt:
-        summary = None
-    if summary is None:
+        run = DemoRun(stopped=True)
+    if run.stopped:
         say(f"stopped; the same command goes on from the last checkpoint: {command}")
         raise SystemExit(INTERRUPTED)
 

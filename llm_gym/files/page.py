@@ -202,3 +202,14 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def interval(low: float, high: float, style: str = ".1f") -> str:
+    """A 95 % interval as text, its ends formatted as `style` says."""
+    return f"{low:{style}} to {high:{style}} (95 %)"
+
+
+def spread_evenly(number: int, count: int) -> list[int]:
+    """Places of at most `number` of `count` examples, all over the list: not picked by result."""
+    number = min(number, count)
+    return [index * count // number for index in range(number)]

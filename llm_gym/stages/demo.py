@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files import atomic
+from llm_gym.files.page import duration, interval, spread_evenly
 from llm_gym.files.settings import setting
 from llm_gym.runs.directory import RunDirectory
 from llm_gym.stages.train import TrainConfig, build_ppo, run
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from llm_gym.runs.callbacks import History
     from llm_gym.runs.evaluation import Evaluation
 
-__all__ = ["DemoConfig", "demo"]
+__all__ = ["DemoConfig", "DemoRun", "demo"]
 
 STAGES = ("pre-trained", "fine-tuned", "trained by PPO")
 SUMMARY = "summary.json"
@@ -63,9 +64,20 @@ class DemoConfig:
         )
 
 
-def demo(
-    settings: DemoConfig, output: str | Path, *, console: Console | None = None
-) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class DemoRun:
+    """How a call of `demo` ended.
+
+    Attributes:
+        stopped: Whether training was interrupted, with a checkpoint.
+        summary: All figures; None if the end was not reached.
+    """
+
+    stopped: bool = False
+    summary: dict[str, Any] | None = None
+
+
+def demo(settings: DemoConfig, output: str | Path, *, console: Console | None = None) -> DemoRun:
     """Trains, and shows before and after.
 
     Writes `report.html`, `summary.json`, `model/` (a directory that `from_pretrained` loads, with
@@ -79,7 +91,7 @@ def demo(
             standard error.
 
     Returns:
-        The summary; None if training was interrupted, with a checkpoint.
+        How it ended.
 
     Raises:
         ValueError: The directory holds an unfinished demo with other settings.
@@ -118,19 +130,21 @@ def demo(
         keep_last=1,
     )
     if training.stopped:
-        return None
+        return DemoRun(stopped=True)
     stages = [*before, held_out(algorithm)]
     save_model(algorithm, output / "model")
     summary = _summary(settings, stages, algorithm, time.perf_counter() - started)
     _write_results(output, settings, stages, training.history, summary)
     _print_results(console, output, settings, stages, summary)
-    return summary
+    return DemoRun(summary=summary)
 
 
 def _prepare(directory: RunDirectory) -> bool:
     """Clears the way, and says whether there is an unfinished demo to go on with."""
+    from llm_gym.runs.checkpoint import has_checkpoint
+
     summary = directory.root / SUMMARY
-    if directory.checkpoints.exists() and not summary.exists():
+    if has_checkpoint(directory.root) and not summary.exists():
         directory.go_on(
             f"finish that one, choose another --output, or delete {directory.checkpoints}"
         )
@@ -198,7 +212,6 @@ def _report(
     settings: DemoConfig, stages: list[Evaluation], history: History, summary: dict[str, Any]
 ) -> Any:
     from llm_gym.files import Comparison, Figure, Report, ShownAnswer
-    from llm_gym.files.page import duration
 
     before, after = stages[1], stages[2]
     return Report(
@@ -209,8 +222,8 @@ def _report(
             f"{after.mean_score:.1f} of 100."
         ),
         figures=(
-            Figure("score before", f"{before.mean_score:.1f}", _interval(before)),
-            Figure("score after", f"{after.mean_score:.1f}", _interval(after)),
+            Figure("score before", f"{before.mean_score:.1f}", interval(before.low, before.high)),
+            Figure("score after", f"{after.mean_score:.1f}", interval(after.low, after.high)),
             Figure(
                 "perplexity ratio",
                 f"{summary['perplexity_ratio']:.2f}",
@@ -273,14 +286,9 @@ def _charts(before: Evaluation, history: History) -> list[str]:
 
 
 def _shown(stages: list[Evaluation], number: int) -> list[tuple[Any, ...]]:
-    """The same few prompts of every stage, spread evenly over the list: not picked by result."""
-    count = len(stages[0].rows)
-    number = min(number, count)
-    return [tuple(stage.rows[i * count // number] for stage in stages) for i in range(number)]
-
-
-def _interval(one: Evaluation) -> str:
-    return f"{one.low:.1f} to {one.high:.1f} (95 %)"
+    """The same few answers of every stage."""
+    places = spread_evenly(number, len(stages[0].rows))
+    return [tuple(stage.rows[place] for stage in stages) for place in places]
 
 
 def _print_results(
@@ -292,16 +300,16 @@ def _print_results(
 ) -> None:
     from rich.panel import Panel
 
-    from llm_gym.files.page import duration
     from llm_gym.files.untrusted import as_rich
 
     for rows in _shown(stages, min(settings.shown_prompts, 3)):
         console.rule(as_rich(rows[0].prompt, style="bold"), align="left")
-        for stage, row in zip(STAGES, rows, strict=True):
-            title = f"{stage}: score {row.score:.1f}"
+        for name, row in zip(STAGES, rows, strict=True):
+            title = f"{name}: score {row.score:.1f}"
             console.print(Panel(as_rich(row.completion.strip()), title=title, title_align="left"))
-    for stage, one in zip(STAGES, stages, strict=True):
-        console.print(f"{stage:<16} {one.mean_score:6.1f} of 100   {_interval(one)}")
+    for name, stage in zip(STAGES, stages, strict=True):
+        low_to_high = interval(stage.low, stage.high)
+        console.print(f"{name:<16} {stage.mean_score:6.1f} of 100   {low_to_high}")
     console.print(
         f"perplexity ratio {summary['perplexity_ratio']:.2f}, KL {summary['kl']:.1f} nats per "
         f"answer, {duration(summary['seconds'])}"

@@ -131,6 +131,7 @@ def run_text_agent(
     Raises:
         ValueError: An option does not fit, or the directory already holds a run.
     """
+    from llm_gym.files.page import interval
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.runs.checkpoint import load_checkpoint
     from llm_gym.runs.directory import RunDirectory
@@ -169,8 +170,8 @@ def run_text_agent(
     if before is not None:
         after = _evaluate(options, algorithm)
         for name, evaluation in (("before", before), ("after", after)):
-            interval = f"{evaluation.low:.2f} to {evaluation.high:.2f} (95 %)"
-            print(f"{name:<7}{evaluation.mean_score:8.2f}   {interval}")
+            low_to_high = interval(evaluation.low, evaluation.high, ".2f")
+            print(f"{name:<7}{evaluation.mean_score:8.2f}   {low_to_high}")
         evaluations = {"before": before.to_dict(), "after": after.to_dict()}
         atomic.write_json(directory.root / "evaluation.json", evaluations)
     print(f"model: {training.checkpoint}/model")

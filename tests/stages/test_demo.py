@@ -45,8 +45,9 @@ def settings(tiny_dir):
 
 def test_writes_report_summary_and_model(settings, tmp_path):
     stream = io.StringIO()
-    summary = demo(settings, tmp_path, console=Console(file=stream, width=100))
-    assert summary is not None
+    run = demo(settings, tmp_path, console=Console(file=stream, width=100))
+    assert not run.stopped
+    summary = run.summary
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert {
         "score_before", "score_after", "perplexity_ratio", "kl", "seconds", "versions", "commit",
@@ -75,9 +76,9 @@ def test_writes_report_summary_and_model(settings, tmp_path):
 
 def test_same_seed_same_result_and_a_finished_demo_is_replaced(settings, tmp_path):
     console = Console(file=io.StringIO())
-    first = demo(settings, tmp_path, console=console)
-    again = demo(settings, tmp_path, console=console)
-    other = demo(replace(settings, seed=2), tmp_path, console=console)
+    first, again, other = (
+        demo(replace(settings, seed=seed), tmp_path, console=console).summary for seed in (1, 1, 2)
+    )
     keys = ("score_before", "score_after", "perplexity_ratio", "kl")
     assert [first[k] for k in keys] == [again[k] for k in keys]
     assert [first[k] for k in keys] != [other[k] for k in keys]
@@ -85,18 +86,25 @@ def test_same_seed_same_result_and_a_finished_demo_is_replaced(settings, tmp_pat
 
 def test_interrupted_demo_goes_on_to_the_same_result(settings, tmp_path, monkeypatch):
     console = Console(file=io.StringIO())
-    whole = demo(settings, tmp_path / "whole", console=console)
+    whole = demo(settings, tmp_path / "whole", console=console).summary
 
     def stop_early(algorithm, total, *args, **kwargs):
         return replace(run(algorithm, 4 * 6, *args, **kwargs), stopped=True)
 
     run = module.run
     monkeypatch.setattr(module, "run", stop_early)
-    assert demo(settings, tmp_path / "parts", console=console) is None
+    stopped = demo(settings, tmp_path / "parts", console=console)
+    assert stopped.stopped
+    assert stopped.summary is None
     assert not (tmp_path / "parts" / "summary.json").exists()
     with pytest.raises(ValueError, match=r"with other settings: seed=5 \(there: 1\); finish that"):
         demo(replace(settings, seed=5), tmp_path / "parts", console=console)
     monkeypatch.setattr(module, "run", run)
-    resumed = demo(settings, tmp_path / "parts", console=console)
+    resumed = demo(settings, tmp_path / "parts", console=console).summary
     for key in ("score_before", "score_after", "perplexity_ratio", "kl", "tokens"):
         assert resumed[key] == whole[key], key
+
+
+def test_a_demo_that_died_before_its_first_checkpoint_begins_again(settings, tmp_path):
+    (tmp_path / "checkpoints" / ".step-000000000024.0a1b2c3d.tmp").mkdir(parents=True)
+    assert demo(settings, tmp_path, console=Console(file=io.StringIO())).summary is not None

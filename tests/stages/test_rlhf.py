@@ -15,20 +15,12 @@ from rich.console import Console
 
 from llm_gym.feedback.preferences import PreferenceStore
 from llm_gym.feedback.reward_model import RewardModelScorer
+from llm_gym.files import atomic
 from llm_gym.stages import compare as comparing
-from llm_gym.stages.rlhf import (
-    STAGES,
-    RLHFConfig,
-    compare_stage,
-    fine_tune_stage,
-    optimising,
-    ppo_stage,
-    pretrain_stage,
-    reward_model_stage,
-    rlhf,
-    road,
-    stages,
-)
+from llm_gym.stages.rlhf import STAGES, RLHFConfig, rlhf, run_stage, settings, stages
+from llm_gym.stages.rlhf import run as road
+from llm_gym.stages.rlhf.results import read_looks
+from llm_gym.stages.rlhf.settings import RLHFDirectory, begin
 from tests.tiny_rlhf import TINY
 
 ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
@@ -137,10 +129,8 @@ def test_no_prompt_that_is_trained_on_is_measured_on(whole):
 
 
 def test_gold_is_measured_in_the_course_of_training(whole):
-    from llm_gym.stages.rlhf.records import Places
-
     directory, run, _ = whole
-    looks = optimising.read_looks(Places(directory))
+    looks = read_looks(RLHFDirectory(TINY, directory))
     rollout = TINY.num_envs * TINY.max_new_tokens
     assert [look["step"] for look in looks] == [0, rollout, 2 * rollout, 3 * rollout]
     assert all(len(look["gold"]) == len(look["proxy"]) == 8 for look in looks)
@@ -168,6 +158,26 @@ def test_a_finished_run_is_not_done_again(whole, monkeypatch):
     assert before == {path: path.stat().st_mtime_ns for path in (directory / "stages").iterdir()}
 
 
+def test_settings_files_and_records_are_read_once_a_call(whole, tmp_path, monkeypatch):
+    from llm_gym.runs import directory as module
+
+    text = tmp_path / "prompts.txt"
+    text.write_text("\n".join(f"prompt {n}" for n in range(20)))
+    config = TINY.with_values(prompts=str(text))
+    begin(config, tmp_path / "run")
+    for stage in STAGES:
+        RLHFDirectory(config, tmp_path / "run").finish(stage, {}, 0.0)
+    read, hashed = [], []
+    real, digests = module.read_object, settings.digests_of
+    monkeypatch.setattr(module, "read_object", lambda path: read.append(path) or real(path))
+    monkeypatch.setattr(settings, "digests_of", lambda paths: hashed.append(1) or digests(paths))
+    monkeypatch.setattr(road, "_finish", lambda run: [run.record(stage) for stage in STAGES])
+    monkeypatch.setattr(road, "_print_results", lambda *_: None)
+    walk(config, tmp_path / "run")
+    assert len(read) == len(set(read)) == 1 + len(STAGES)
+    assert len(hashed) == 1
+
+
 # ------------------------------------------------------------------ interrupted runs
 
 
@@ -191,7 +201,6 @@ def crash_after(monkeypatch, owner, name, calls):
 def test_a_run_that_dies_everywhere_ends_like_one_that_does_not(whole, tmp_path, monkeypatch):
     """In the middle of each stage, and between the work of a stage and its record."""
     from llm_gym.runs.callbacks import CheckpointCallback
-    from llm_gym.stages.rlhf import records
 
     directory, run, _ = whole
     places_to_die = [
@@ -204,8 +213,8 @@ def test_a_run_that_dies_everywhere_ends_like_one_that_does_not(whole, tmp_path,
         (stages, "_against_gold", 0),  # a reward model, but no record
         (CheckpointCallback, "_save", 0),  # before the first checkpoint
         (CheckpointCallback, "_save", 1),  # after it
-        (optimising, "answer_held_out", 0),  # all trained, nothing measured
-        (records.atomic, "write_json", 1),  # measured, but no record
+        (stages, "answer_held_out", 0),  # all trained, nothing measured
+        (atomic, "write_json", 1),  # measured, but no record
         (road, "_print_results", 0),
     ]
     for owner, name, calls in places_to_die:
@@ -261,14 +270,15 @@ def test_ctrl_c_in_ppo_ends_with_a_checkpoint(whole, tmp_path, monkeypatch):
     for path in (output / "summary.json", output / "stages" / "5-ppo.json"):
         path.unlink()
     shutil.rmtree(output / "ppo")
-    real = optimising.run
+    real = stages.run_algorithm
 
     def stop_early(algorithm, total, *args, **kwargs):
         return replace(real(algorithm, total // 3, *args, **kwargs), stopped=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(optimising, "run", stop_early)
+        patch.setattr(stages, "run_algorithm", stop_early)
         stopped = walk(TINY, output)
+    assert stopped.stopped
     assert stopped.summary is None
     assert not stopped.label_command
     assert walk(TINY, output).summary["gold_rlhf"] == run.summary["gold_rlhf"]
@@ -279,20 +289,15 @@ def test_ctrl_c_in_ppo_ends_with_a_checkpoint(whole, tmp_path, monkeypatch):
 
 def test_each_stage_alone_gives_what_the_road_gives(whole, tmp_path):
     directory, run, _ = whole
-    functions = dict(
-        zip(
-            STAGES,
-            (pretrain_stage, fine_tune_stage, compare_stage, reward_model_stage, ppo_stage),
-            strict=True,
-        )
-    )
     with pytest.raises(ValueError, match=r"stage sft in .* needs stage pretrain to be finished"):
-        fine_tune_stage(TINY, tmp_path / "alone", quiet=True)
-    for stage, function in functions.items():
-        record = function(TINY, tmp_path / "alone", quiet=True)
+        run_stage("sft", TINY, tmp_path / "alone", quiet=True)
+    with pytest.raises(ValueError, match=r"stage must be one of pretrain, .*, got 'dpo'"):
+        run_stage("dpo", TINY, tmp_path / "alone")
+    for stage in STAGES:
+        record = run_stage(stage, TINY, tmp_path / "alone", quiet=True)
         place = f"stages/{STAGES.index(stage) + 1}-{stage}.json"
-        other = json.loads((directory / place).read_text())
-        assert record.figures == other["figures"]
-        assert record.fingerprint == other["fingerprint"]
+        expected = json.loads((directory / place).read_text())
+        assert record.figures == expected["figures"]
+        assert record.fingerprint == expected["fingerprint"]
     assert not (tmp_path / "alone" / "summary.json").exists()
     assert walk(TINY, tmp_path / "alone").summary == run.summary

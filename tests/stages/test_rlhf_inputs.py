@@ -14,8 +14,8 @@ from llm_gym.files import render
 from llm_gym.stages.rlhf import RLHFConfig, rlhf
 from llm_gym.stages.rlhf.data import pairs_of, prompts_of
 from llm_gym.stages.rlhf.page import report_of
-from llm_gym.stages.rlhf.records import Places, begin
 from llm_gym.stages.rlhf.results import gather, summarise
+from llm_gym.stages.rlhf.settings import RLHFDirectory, begin
 from tests.tiny_rlhf import TINY
 
 PEOPLE = TINY.with_values(raters="people", votes_per_comparison=1, train_prompts=15)
@@ -111,7 +111,7 @@ def test_other_settings_in_the_same_directory_are_named(waiting):
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(ValueError, match="is not empty and holds no run of rlhf"):
+    with pytest.raises(ValueError, match="is not empty and holds no run"):
         walk(TINY, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -239,7 +239,7 @@ def test_the_page_shows_hostile_text_and_does_not_run_it(people):
     for row in answers["rows"]:
         row["completion"] = evil
     path.write_text(json.dumps(answers))
-    results = gather(PEOPLE, Places(people))
+    results = gather(RLHFDirectory(PEOPLE, people))
     page = render(report_of(PEOPLE, results, summarise(results)))
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<script" not in page

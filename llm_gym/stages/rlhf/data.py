@@ -11,8 +11,7 @@ from llm_gym.files import atomic
 from llm_gym.stages.rlhf.settings import LEAST_HELD_OUT
 
 if TYPE_CHECKING:
-    from llm_gym.stages.rlhf.records import Places
-    from llm_gym.stages.rlhf.settings import RLHFConfig
+    from llm_gym.stages.rlhf.settings import RLHFConfig, RLHFDirectory
     from llm_gym.supervised.pairs import InstructionPair
     from llm_gym.text.prompts import PromptRow
 
@@ -45,7 +44,7 @@ class Pairs(NamedTuple):
     held_out: list[InstructionPair] | None
 
 
-def prompts_of(settings: RLHFConfig) -> Prompts:
+def prompts_of(config: RLHFConfig) -> Prompts:
     """The prompts that the settings ask for: of a file, else those of the pairs, else generated.
 
     Raises:
@@ -55,23 +54,23 @@ def prompts_of(settings: RLHFConfig) -> Prompts:
     from llm_gym.supervised.pairs import read_pairs
     from llm_gym.text.prompts import PromptRow, read_prompts
 
-    if settings.prompts is not None:
-        rows = read_prompts(settings.prompts)
+    if config.prompts is not None:
+        rows = read_prompts(config.prompts)
         assert isinstance(rows, list)  # a path never gives a stream
-        return _split(settings, rows, f"prompts={settings.prompts!r}")
-    if settings.pairs is not None:
-        rows = [PromptRow(pair.prompt, {}) for pair in read_pairs(settings.pairs)]
-        return _split(settings, rows, f"pairs={settings.pairs!r}")
-    train = email_prompts("train", settings.train_prompts, seed=settings.seed)
-    held_out = email_prompts("test", settings.held_out_prompts, seed=settings.seed)
+        return _split(config, rows, f"prompts={config.prompts!r}")
+    if config.pairs is not None:
+        rows = [PromptRow(pair.prompt, {}) for pair in read_pairs(config.pairs)]
+        return _split(config, rows, f"pairs={config.pairs!r}")
+    train = email_prompts("train", config.train_prompts, seed=config.seed)
+    held_out = email_prompts("test", config.held_out_prompts, seed=config.seed)
     return Prompts(*([PromptRow(text, {}) for text in texts] for texts in (train, held_out)))
 
 
-def pairs_of(settings: RLHFConfig, held_out: Sequence[PromptRow]) -> Pairs:
+def pairs_of(config: RLHFConfig, held_out: Sequence[PromptRow]) -> Pairs:
     """The pairs that the settings ask for.
 
     Args:
-        settings: Name a file, or how many to generate.
+        config: Names a file, or how many to generate.
         held_out: Prompts that no pair to train on may have.
 
     Raises:
@@ -80,38 +79,38 @@ def pairs_of(settings: RLHFConfig, held_out: Sequence[PromptRow]) -> Pairs:
     from llm_gym.polite_email import instruction_pairs
     from llm_gym.supervised.pairs import read_pairs
 
-    if settings.pairs is None:
+    if config.pairs is None:
         return Pairs(
-            instruction_pairs("train", settings.generated_pairs, seed=settings.seed),
+            instruction_pairs("train", config.generated_pairs, seed=config.seed),
             instruction_pairs(
-                "test", min(_HELD_OUT_PAIRS, settings.generated_pairs), seed=settings.seed
+                "test", min(_HELD_OUT_PAIRS, config.generated_pairs), seed=config.seed
             ),
         )
-    pairs, reserved = read_pairs(settings.pairs), {row.text for row in held_out}
+    pairs, reserved = read_pairs(config.pairs), {row.text for row in held_out}
     train = [pair for pair in pairs if pair.prompt not in reserved]
     if not train:
-        raise ValueError(f"pairs={settings.pairs!r} has only held-out prompts; add some pairs")
+        raise ValueError(f"pairs={config.pairs!r} has only held-out prompts; add some pairs")
     return Pairs(train, [pair for pair in pairs if pair.prompt in reserved] or None)
 
 
-def write_prompts(prompts: Prompts, places: Places) -> None:
+def write_prompts(prompts: Prompts, run: RLHFDirectory) -> None:
     """Writes both lists as files that every command takes with `--prompts`."""
     for split, rows in (("train", prompts.train), ("held-out", prompts.held_out)):
         lines = [
             json.dumps({"prompt": row.text, **row.columns}, ensure_ascii=False) for row in rows
         ]
-        atomic.write_text(places.prompts(split), "\n".join(lines) + "\n")
+        atomic.write_text(run.prompts(split), "\n".join(lines) + "\n")
 
 
-def _split(settings: RLHFConfig, rows: Sequence[PromptRow], what: str) -> Prompts:
+def _split(config: RLHFConfig, rows: Sequence[PromptRow], what: str) -> Prompts:
     distinct = list({row.text: row for row in rows}.values())
     if len(distinct) < 2 * LEAST_HELD_OUT:
         raise ValueError(
             f"{what} has {len(distinct)} different prompts; at least {2 * LEAST_HELD_OUT} are "
             f"needed, since {LEAST_HELD_OUT} of them are held out to measure on"
         )
-    count = min(settings.held_out_prompts, max(LEAST_HELD_OUT, len(distinct) // 5))
-    drawn = random.Random(settings.seed).sample(range(len(distinct)), count)  # noqa: S311
+    count = min(config.held_out_prompts, max(LEAST_HELD_OUT, len(distinct) // 5))
+    drawn = random.Random(config.seed).sample(range(len(distinct)), count)  # noqa: S311
     chosen = set(drawn)
     train = [row for index, row in enumerate(distinct) if index not in chosen]
-    return Prompts(train[: settings.train_prompts], [distinct[index] for index in sorted(chosen)])
+    return Prompts(train[: config.train_prompts], [distinct[index] for index in sorted(chosen)])

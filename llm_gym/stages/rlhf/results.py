@@ -1,30 +1,171 @@
-"""All that a finished run has measured, read from its directory, and its summary."""
+"""What a run has measured: the answers to held-out prompts, what both judges say, the summary."""
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from llm_gym.stages.rlhf.measuring import ANSWERED, read_answers, two_judges
-from llm_gym.stages.rlhf.optimising import read_looks
-from llm_gym.stages.rlhf.records import STAGES, Places, Record, read_record
+from llm_gym.files import atomic
+from llm_gym.runs.directory import Record
+from llm_gym.stages.rlhf.settings import STAGES, RLHFDirectory
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-    from llm_gym.stages.rlhf.settings import RLHFConfig
+    from llm_gym.feedback.reward_model import RewardModelScorer
+    from llm_gym.learning.ppo import PPO
+    from llm_gym.runs.evaluation import Evaluation
     from llm_gym.statistics.resampling import Estimate
 
-__all__ = ["Judged", "Results", "gather", "summarise"]
+__all__ = [
+    "ANSWERED",
+    "Judged",
+    "Results",
+    "answer_held_out",
+    "gather",
+    "held_out_env",
+    "judge_against_gold",
+    "read_answers",
+    "read_looks",
+    "summarise",
+    "two_judges",
+]
+
+ANSWERED = ("pretrain", "sft", "ppo")
+"""Stages that end with a model whose answers are kept."""
+
+
+def held_out_env(run: RLHFDirectory, model: str) -> dict[str, Any]:
+    """Arguments of a text environment on the held-out prompts, judged by the gold scorer.
+
+    Args:
+        settings: Settings of the run.
+        run: RLHFDirectory of the run.
+        model: Whose tokenizer is used.
+    """
+    from llm_gym.stages.names import TEXT_GENERATION, environment_kwargs
+
+    return environment_kwargs(
+        TEXT_GENERATION,
+        model,
+        scorer=run.config.true_rater,
+        device=run.config.device,
+        prompts=str(run.prompts("held-out")),
+        prompt_template=run.config.prompt_template,
+        max_new_tokens=run.config.max_new_tokens,
+        on_max_length="terminate",  # every answer is judged, also one that is cut off
+    )
+
+
+def answer_held_out(
+    run: RLHFDirectory, stage: str, model: str | Path | PPO
+) -> tuple[Evaluation, dict[str, float]]:
+    """Lets the model of a stage answer the held-out prompts, and keeps what it wrote.
+
+    Args:
+        run: Directory of the run; the answers go to `run.answers(stage)`.
+        stage: One of `ANSWERED`.
+        model: Name, directory, or the algorithm that trained it.
+
+    Returns:
+        The evaluation, and its figures: mean `gold` score with `gold_low` and `gold_high`, mean
+        `length` in tokens, share of answers that `ended` by themselves.
+    """
+    from llm_gym.runs.evaluation import evaluate
+
+    tokenizer_of = str(model) if not hasattr(model, "policy") else str(run.sft)
+    evaluation = evaluate(
+        model,
+        held_out_env(run, tokenizer_of),
+        seed=run.config.seed,
+        device=run.config.torch_device,
+    )
+    atomic.write_json(run.answers(stage), evaluation.to_dict())
+    return evaluation, {
+        "gold": evaluation.mean_score,
+        "gold_low": evaluation.low,
+        "gold_high": evaluation.high,
+        "length": evaluation.mean_length,
+        "ended": evaluation.share_ended,
+    }
+
+
+def read_answers(run: RLHFDirectory, stage: str) -> list[dict[str, Any]]:
+    """The rows of `answer_held_out`: `prompt`, `completion`, `score` (gold), `tokens`.
+
+    Raises:
+        ValueError: The file is missing or damaged.
+    """
+    path = run.answers(stage)
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}); delete {run.record(stage)} to answer again"
+        ) from error
+    return rows
+
+
+def two_judges(
+    scorer: RewardModelScorer, rows: list[dict[str, Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Gold score and reward of every answer.
+
+    Args:
+        scorer: The reward model.
+        rows: P rows of `read_answers`.
+
+    Returns:
+        gold and reward, float64 `(P,)` each.
+    """
+    prompts, answers = ([row[name] for row in rows] for name in ("prompt", "completion"))
+    gold = np.array([row["score"] for row in rows], dtype=np.float64)
+    return gold, np.asarray(scorer.score(prompts, answers).values, dtype=np.float64)
+
+
+def judge_against_gold(
+    differences: NDArray[np.float64], gold_differences: NDArray[np.float64]
+) -> float | None:
+    """How often the reward model prefers the answer with the higher gold score.
+
+    Args:
+        differences: Rewards of one answer less that of another, float `(N,)`.
+        gold_differences: The same of the gold score.
+
+    Returns:
+        The share among pairs of different gold scores; equal rewards count half. None if there is
+        no such pair.
+    """
+    different = gold_differences != 0
+    if not different.any():
+        return None
+    agreeing = np.sign(differences[different]) * np.sign(gold_differences[different])
+    return float(np.mean((agreeing + 1) / 2))
+
+
+def read_looks(run: RLHFDirectory) -> list[dict[str, Any]]:
+    """Gold score and reward on the held-out prompts in the course of training.
+
+    Returns:
+        Rows with `step` (tokens), `gold` and `proxy` (lists, one number a prompt) and `kl` (None
+        before the first rollout), one a step.
+    """
+    path = run.ppo / "watch" / "looks.jsonl"
+    looks = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # A run that was killed after its last checkpoint looks again; the first look knew the KL.
+    return list({look["step"]: look for look in reversed(looks)}.values())[::-1]
 
 
 class Judged(NamedTuple):
     """The answers of one model to the held-out prompts.
 
     Attributes:
-        rows: P rows of `measuring.read_answers`.
+        rows: P rows of `read_answers`.
         gold: float64 `(P,)`.
         reward: Reward of the reward model, float64 `(P,)`.
         correlation: Rank correlation of the two, with its interval.
@@ -42,7 +183,7 @@ class Results(NamedTuple):
     Attributes:
         records: By stage.
         judged: By stage, of those whose models answered.
-        looks: Looks of `optimising.read_looks`.
+        looks: Looks of `read_looks`.
         rollouts: Rows of PPO's `metrics.jsonl`.
     """
 
@@ -56,7 +197,7 @@ class Results(NamedTuple):
         return self.records[stage].figures
 
 
-def gather(settings: RLHFConfig, places: Places) -> Results:
+def gather(run: RLHFDirectory) -> Results:
     """Reads everything back, and asks the reward model about the answers of all stages.
 
     Raises:
@@ -67,17 +208,17 @@ def gather(settings: RLHFConfig, places: Places) -> Results:
 
     records = {}
     for stage in STAGES:
-        record = read_record(places, stage)
+        record = run.record(stage)
         if record is None:
-            raise ValueError(f"stage {stage} in {places.root} is not finished")
+            raise ValueError(f"stage {stage} in {run.root} is not finished")
         records[stage] = record
-    scorer = RewardModelScorer(places.reward_model, device=settings.torch_device)
+    scorer = RewardModelScorer(run.reward_model, device=run.config.torch_device)
     judged = {}
     for stage in ANSWERED:
-        rows = read_answers(places, stage)
+        rows = read_answers(run, stage)
         gold, reward = two_judges(scorer, rows)
         judged[stage] = Judged(rows, gold, reward, spearman(gold, reward))
-    return Results(records, judged, read_looks(places), read_rows(places.ppo / "metrics.jsonl"))
+    return Results(records, judged, read_looks(run), read_rows(run.ppo / "metrics.jsonl"))
 
 
 def summarise(results: Results) -> dict[str, Any]:

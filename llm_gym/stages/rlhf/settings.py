@@ -1,23 +1,38 @@
-"""The settings of the whole road, and those of each stage that follow from them."""
+"""The settings of the whole road, those of each stage that follow from them, and the directory."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models import PROMPT_TEMPLATE
 from llm_gym.language_models.loading import torch_device
+from llm_gym.runs.directory import RunDirectory, digests_of
 from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.pretrain import PretrainConfig
 from llm_gym.supervised.sft import SFTConfig
 
-__all__ = ["LEAST_HELD_OUT", "RLHFConfig"]
+__all__ = ["LEAST_HELD_OUT", "STAGES", "RLHFConfig", "RLHFDirectory", "begin"]
+
+STAGES = ("pretrain", "sft", "compare", "reward-model", "ppo")
+"""Names of the stages, in their order; each is also the command that does the same by itself."""
 
 LEAST_HELD_OUT = 8
 """Fewest prompts to measure on: the fewest of `llm_gym.feedback.diagnostics`, too."""
+
+_INPUTS = ("text", "pairs", "prompts")  # settings that name a file
+_FREE = ("enough_votes", "shown_prompts")  # what may change between two calls: nothing is redone
+_PREFIXES: dict[type, str] = {
+    PretrainConfig: "pretrain_",
+    SFTConfig: "sft_",
+    RewardModelConfig: "reward_",
+}
+
+Stage = TypeVar("Stage", PretrainConfig, SFTConfig, CompareConfig, RewardModelConfig, TrainConfig)
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,8 @@ class RLHFConfig:
                 "it; give one of them"
             )
         # What the stages themselves refuse is said before the first of them begins.
-        self.pretraining(), self.fine_tuning(), self.comparing(""), self.reward_model("")
+        self.settings_of(PretrainConfig), self.settings_of(SFTConfig)
+        self.settings_of(CompareConfig), self.settings_of(RewardModelConfig)
 
     @classmethod
     def quick(cls) -> RLHFConfig:
@@ -127,90 +143,85 @@ class RLHFConfig:
             shown_prompts=3,
         )
 
-    def pretraining(self) -> PretrainConfig:
-        """Settings of the first stage."""
-        return PretrainConfig(
-            vocab_size=self.vocab_size,
-            context=self.context,
-            width=self.width,
-            layers=self.layers,
-            heads=self.heads,
-            steps=self.pretrain_steps,
-            batch_size=self.pretrain_batch_size,
-            learning_rate=self.pretrain_learning_rate,
-            seed=self.seed,
-            device=self.torch_device,
-        )
+    def settings_of(self, stage: type[Stage], **more: Any) -> Stage:
+        """The settings of a stage: by name, those of its own (`sft_epochs`) before those of all.
 
-    def fine_tuning(self) -> SFTConfig:
-        """Settings of the second stage."""
-        return SFTConfig(
-            prompt_template=self.prompt_template,
-            epochs=self.sft_epochs,
-            batch_size=self.sft_batch_size,
-            learning_rate=self.sft_learning_rate,
-            seed=self.seed,
-            device=self.torch_device,
-        )
+        Args:
+            stage: Class of the settings, of which every field takes the value of the run's setting
+                with the stage's prefix and the same name, else with the same name.
+            **more: What follows from no setting of the run, or must differ from it.
+        """
+        prefix = _PREFIXES.get(stage, "")
+        values = vars(self) | {"device": self.torch_device}
+        chosen = {
+            field.name: values[name]
+            for field in fields(stage)
+            for name in (field.name, prefix + field.name)  # the second wins
+            if name in values
+        }
+        return stage(**{**chosen, **more})
 
-    def comparing(self, model: str) -> CompareConfig:
-        """Settings of the third stage; `model` is the fine-tuned one."""
-        return CompareConfig(
-            model=model,
-            max_prompts=self.train_prompts,
-            pairs_per_prompt=self.pairs_per_prompt,
-            prompt_template=self.prompt_template,
-            max_new_tokens=self.max_new_tokens,
-            raters=self.raters,
-            simulated_raters=self.simulated_raters,
-            votes_per_comparison=self.votes_per_comparison,
-            true_rater=self.true_rater,
-            rater_noise=self.rater_noise,
-            rater_lapse=self.rater_lapse,
-            length_bias=self.length_bias,
-            flattery_bias=self.flattery_bias,
-            seed=self.seed,
-            device=self.torch_device,
-        )
-
-    def reward_model(self, model: str) -> RewardModelConfig:
-        """Settings of the fourth stage; `model` is the fine-tuned one."""
-        return RewardModelConfig(
-            model=model,
-            epochs=self.reward_epochs,
-            batch_size=self.reward_batch_size,
-            learning_rate=self.reward_learning_rate,
-            held_out_share=0.2,
-            contradictions="keep",
-            seed=self.seed,
-            device=self.torch_device,
-        )
-
-    def training(self, model: str, reward_model: str, prompts: Path) -> TrainConfig:
-        """Settings of the fifth stage: the fine-tuned model, and what it is paid by."""
-        return TrainConfig(
-            model=model,
-            scorer=f"reward:{reward_model}",
-            prompts=str(prompts),
-            prompt_template=self.prompt_template,
-            max_new_tokens=self.max_new_tokens,
-            total_tokens=self.total_tokens,
-            num_envs=self.num_envs,
-            batch_size=self.batch_size,
-            n_epochs=self.n_epochs,
-            learning_rate=self.learning_rate,
-            kl_coef=self.kl_coef,
-            kl_target=self.kl_target,
-            seed=self.seed,
-            device=self.device,
-            checkpoint_every=self.checkpoint_every,
-        )
-
-    def with_values(self, **values: object) -> RLHFConfig:
+    def with_values(self, **values: Any) -> RLHFConfig:
         """A copy with other values of some fields."""
-        return replace(self, **values)  # type: ignore[arg-type]
+        return replace(self, **values)
 
     @property
     def torch_device(self) -> str:
         """Where every model runs, the reward model too: `device`, and what "auto" is here."""
         return torch_device(self.device)
+
+
+class RLHFDirectory(RunDirectory):
+    """The directory of a run of `rlhf`: where its stages keep what they make.
+
+    Args:
+        config: Settings of the run.
+        output: The directory.
+
+    Raises:
+        FileNotFoundError: A file that the settings name is not there.
+    """
+
+    def __init__(self, config: RLHFConfig, output: str | Path) -> None:
+        files = digests_of({name: getattr(config, name) for name in _INPUTS})
+        super().__init__(output, asdict(config), files=files, free=_FREE, steps=STAGES)
+        self.config = config
+        self.base = self.root / "base"  # the pre-trained model
+        self.sft = self.root / "sft"  # the fine-tuned model
+        self.store = self.root / "comparisons.db"  # comparisons and votes
+        self.reward_model = self.root / "reward-model"
+        self.ppo = self.root / "ppo"  # checkpoints, curves and samples
+        self.model = self.root / "model"  # the model at the end of the road
+        self.report = self.root / "report.html"
+        self.summary = self.root / "summary.json"  # all figures; written last of all
+
+    @property
+    def first_model(self) -> str:
+        """Name or directory of the model that is fine-tuned."""
+        start_from = self.config.start_from
+        return str(self.base) if start_from is None else start_from
+
+    def prompts(self, split: str) -> Path:
+        """The prompts of "train" or "held-out"."""
+        return self.root / "prompts" / f"{split}.jsonl"
+
+    def answers(self, stage: str) -> Path:
+        """What the model of a stage wrote to the held-out prompts."""
+        return self.root / "evaluations" / f"{stage}.json"
+
+
+def begin(config: RLHFConfig, output: str | Path) -> RLHFDirectory:
+    """Opens the directory of a run: of a new one, or of one that goes on.
+
+    Args:
+        config: Settings of the run.
+        output: Its directory.
+
+    Raises:
+        ValueError: It holds a run with other settings, one whose files have changed since, or
+            something else.
+        FileNotFoundError: A file that the settings name is not there.
+    """
+    run = RLHFDirectory(config, output)
+    run.begin(f"take those of {output} or choose another output")
+    return run

@@ -1,271 +1,187 @@
-"""The five stages. Each takes the settings of the run and its directory, and returns its record.
+"""The work of the five stages. Each takes the directory of the run, and returns its figures.
 
-A stage that is finished is not done again. One that was killed goes on from what it has: models
-appear whole, so pre-training, fine-tuning and the reward model are repeated from their start;
-comparisons and votes are in the store; PPO continues its last checkpoint exactly.
+A stage that was killed goes on from what it has: models appear whole, so pre-training, fine-tuning
+and the reward model are repeated from their start; comparisons and votes are in the store; PPO
+continues its last checkpoint exactly.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.files.atomic import recover_directory
-from llm_gym.stages.compare import compare
+from llm_gym.stages.compare import CompareConfig, compare
 from llm_gym.stages.rlhf.data import pairs_of, prompts_of, write_prompts
-from llm_gym.stages.rlhf.measuring import answer_held_out, judge_against_gold
-from llm_gym.stages.rlhf.records import Places, Record, once
-from llm_gym.stages.rlhf.settings import RLHFConfig
-from llm_gym.supervised.pretrain import pretrain
-from llm_gym.supervised.sft import fine_tune
+from llm_gym.stages.rlhf.results import answer_held_out, held_out_env, judge_against_gold
+from llm_gym.stages.rlhf.settings import RLHFConfig, RLHFDirectory
+from llm_gym.stages.train import TrainConfig, build_ppo
+from llm_gym.stages.train import run as run_algorithm
+from llm_gym.supervised.pretrain import PretrainConfig, pretrain
+from llm_gym.supervised.sft import SFTConfig, fine_tune
 
 if TYPE_CHECKING:
+    from llm_gym.feedback.diagnostics import OveroptimisationAlarm
     from llm_gym.feedback.preferences import Preference
     from llm_gym.feedback.reward_model import RewardModelScorer
 
-__all__ = [
-    "compare_stage",
-    "fine_tune_stage",
-    "ppo_stage",
-    "pretrain_stage",
-    "reward_model_stage",
-]
+__all__ = ["WORK", "votes_wanted"]
 
 _HELD_OUT_DOCUMENTS = 300  # of generated text, at most
 
 
-def pretrain_stage(
-    settings: RLHFConfig, output: str | Path, *, quiet: bool = False
-) -> Record | None:
+def _pretrain_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
     """Trains a language model from scratch (`base/`), unless the run starts from another one.
 
-    Args:
-        settings: Settings of the run.
-        output: Its directory.
-        quiet: No progress bar.
-
     Returns:
-        The record. Its figures: held-out `perplexity` with `perplexity_before` and
-        `bits_per_byte` (None without pre-training), `parameters`, `tokens_seen`, and those of
-        `answer_held_out`.
-
-    Raises:
-        ValueError, FileNotFoundError: See `pretrain` and `begin`.
+        Held-out `perplexity` with `perplexity_before` and `bits_per_byte` (None without
+        pre-training), `parameters`, `tokens_seen`, `loss`, and the figures of `answer_held_out`.
     """
-
-    def work(places: Places) -> dict[str, Any]:
-        write_prompts(prompts_of(settings), places)
-        metrics: dict[str, Any] = {}
-        if settings.start_from is None:
-            metrics = _pretrain(settings, places, quiet)
-        _, answers = answer_held_out(settings, places, "pretrain", _base(settings, places))
-        return {
-            "perplexity_before": metrics.get("held_out_perplexity_before"),
-            "perplexity": metrics.get("held_out_perplexity"),
-            "bits_per_byte": metrics.get("held_out_bits_per_byte"),
-            "parameters": metrics.get("parameters"),
-            "tokens_seen": metrics.get("tokens_seen"),
-            "loss": metrics.get("loss"),
-            **answers,
-        }
-
-    return once("pretrain", settings, output, work)
+    write_prompts(prompts_of(run.config), run)
+    metrics: dict[str, Any] = {}
+    if run.config.start_from is None:
+        metrics = _pretrained(run, quiet)
+    _, figures = answer_held_out(run, "pretrain", run.first_model)
+    return {
+        "perplexity_before": metrics.get("held_out_perplexity_before"),
+        "perplexity": metrics.get("held_out_perplexity"),
+        "bits_per_byte": metrics.get("held_out_bits_per_byte"),
+        "parameters": metrics.get("parameters"),
+        "tokens_seen": metrics.get("tokens_seen"),
+        "loss": metrics.get("loss"),
+        **figures,
+    }
 
 
-def fine_tune_stage(
-    settings: RLHFConfig, output: str | Path, *, quiet: bool = False
-) -> Record | None:
-    """Teaches the model to answer instructions (`sft/`).
-
-    Args:
-        settings: Settings of the run.
-        output: Its directory.
-        quiet: No progress bar.
-
-    Returns:
-        The record. Its figures: held-out `perplexity` of the answers with `perplexity_before`,
-        `own_perplexity` of what the model itself samples, `pairs`, `loss`, and those of
-        `answer_held_out`.
-
-    Raises:
-        ValueError, FileNotFoundError: See `fine_tune` and `begin`.
-    """
-
-    def work(places: Places) -> dict[str, Any]:
-        from llm_gym.language_models import load_causal_lm
-        from llm_gym.runs.evaluation import perplexity_under
-
-        pairs = pairs_of(settings, prompts_of(settings).held_out)
-        recover_directory(places.sft)
-        metrics = fine_tune(
-            _base(settings, places),
-            pairs.train,
-            places.sft,
-            settings.fine_tuning(),
-            held_out=pairs.held_out,
-            quiet=quiet,
-        )
-        found, answers = answer_held_out(settings, places, "sft", places.sft)
-        return {
-            "perplexity_before": metrics["held_out_answer_perplexity_before"],
-            "perplexity": metrics["held_out_answer_perplexity"],
-            "own_perplexity": perplexity_under(load_causal_lm(places.sft), found.rows),
-            "pairs": metrics["pairs"],
-            "loss": metrics["loss"],
-            **answers,
-        }
-
-    return once("sft", settings, output, work)
-
-
-def compare_stage(
-    settings: RLHFConfig, output: str | Path, *, quiet: bool = False
-) -> Record | None:
-    """Collects comparisons of the fine-tuned model's answers and votes on them (`comparisons.db`).
-
-    Args:
-        settings: Settings of the run.
-        output: Its directory.
-        quiet: No progress bar.
-
-    Returns:
-        The record, its figures those of `compare.vote_figures`; None while people have not yet
-        given enough votes (`votes_wanted`).
-
-    Raises:
-        ValueError: See `compare` and `begin`.
-    """
-
-    def work(places: Places) -> dict[str, Any] | None:
-        figures = compare(
-            settings.comparing(str(places.sft)),
-            places.store,
-            prompts=prompts_of(settings).train,
-            quiet=quiet,
-        )
-        if settings.raters == "people" and votes_wanted(settings, figures) > 0:
-            return None
-        return figures
-
-    return once("compare", settings, output, work)
-
-
-def votes_wanted(settings: RLHFConfig, figures: dict[str, Any]) -> int:
-    """How many votes of people are still missing.
-
-    Args:
-        settings: Settings of the run.
-        figures: Figures of `compare.vote_figures`.
-    """
-    if settings.enough_votes is not None:
-        return max(settings.enough_votes - int(figures["votes"]), 0)
-    return int(figures["votes_missing"])
-
-
-def reward_model_stage(
-    settings: RLHFConfig, output: str | Path, *, quiet: bool = False
-) -> Record | None:
-    """Trains a reward model on the votes (`reward-model/`).
-
-    Args:
-        settings: Settings of the run.
-        output: Its directory.
-        quiet: No progress bar.
-
-    Returns:
-        The record. Its figures, on votes about held-out prompts: `accuracy` with `accuracy_low`
-        and `accuracy_high`, `log_loss`, `calibration_error`, `temperature`, the `calibration`
-        curve; `gold_accuracy`, how often it prefers the answer with the higher gold score, and
-        `votes_by_gold`, how often the votes themselves do.
-
-    Raises:
-        ValueError: Too few or one-sided votes; see `train_reward_model` and `begin`.
-    """
-
-    def work(places: Places) -> dict[str, Any]:
-        from llm_gym.feedback.preferences import PreferenceStore
-        from llm_gym.feedback.preferences.files import split_preferences
-        from llm_gym.feedback.reward_model import RewardModelScorer, train_reward_model
-
-        config = settings.reward_model(str(places.sft))
-        with PreferenceStore(places.store) as store:
-            votes = store.preferences(ties="both", conflicts="all")
-        kept, held_out = split_preferences(votes, config.held_out_share, config.seed)
-        recover_directory(places.reward_model)
-        metrics = train_reward_model(
-            kept, places.reward_model, config, held_out=held_out, quiet=quiet
-        )
-        measured = metrics["held_out"]
-        scorer = RewardModelScorer(places.reward_model, device=settings.torch_device)
-        return {
-            "comparisons": metrics["comparisons"],
-            "held_out": measured["comparisons"],
-            "accuracy": measured["accuracy"]["value"],
-            "accuracy_low": measured["accuracy"]["low"],
-            "accuracy_high": measured["accuracy"]["high"],
-            "log_loss": measured["log_loss"],
-            "calibration_error": measured["calibration_error"],
-            "temperature": measured["temperature"],
-            "calibration": measured["calibration"],
-            "loss": metrics["loss"],
-            **_against_gold(settings, scorer, held_out),
-        }
-
-    return once("reward-model", settings, output, work)
-
-
-def ppo_stage(settings: RLHFConfig, output: str | Path, *, quiet: bool = False) -> Record | None:
-    """Trains the fine-tuned model against the reward model (`ppo/`, and `model/` at its end).
-
-    Args:
-        settings: Settings of the run.
-        output: Its directory.
-        quiet: Show nothing while training.
-
-    Returns:
-        The record. Its figures: `tokens`, `kl` of whole answers to the fine-tuned model in nats,
-        `perplexity` of the answers under it, and those of `answer_held_out`; None if it was
-        interrupted, with a checkpoint.
-
-    Raises:
-        ValueError: A setting does not fit; see `begin`.
-    """
-    from llm_gym.stages.rlhf.optimising import optimise
-
-    return once("ppo", settings, output, lambda places: optimise(settings, places, quiet=quiet))
-
-
-def _pretrain(settings: RLHFConfig, places: Places, quiet: bool) -> dict[str, Any]:
+def _pretrained(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
     from llm_gym.polite_email import documents
 
-    recover_directory(places.base)
-    if settings.text is not None:
-        return pretrain(settings.text, places.base, settings.pretraining(), quiet=quiet)
+    config, settings = run.config, run.config.settings_of(PretrainConfig)
+    recover_directory(run.base)
+    if config.text is not None:
+        return pretrain(config.text, run.base, settings, quiet=quiet)
     return pretrain(
-        documents("train", settings.documents, seed=settings.seed),
-        places.base,
-        settings.pretraining(),
-        held_out=documents(
-            "test", min(_HELD_OUT_DOCUMENTS, settings.documents), seed=settings.seed
-        ),
+        documents("train", config.documents, seed=config.seed),
+        run.base,
+        settings,
+        held_out=documents("test", min(_HELD_OUT_DOCUMENTS, config.documents), seed=config.seed),
         quiet=quiet,
     )
 
 
-def _base(settings: RLHFConfig, places: Places) -> str:
-    return str(places.base) if settings.start_from is None else settings.start_from
+def _fine_tune_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
+    """Teaches the model to answer instructions (`sft/`).
+
+    Returns:
+        Held-out `perplexity` of the answers with `perplexity_before`, `own_perplexity` of what the
+        model itself samples, `pairs`, `loss`, and the figures of `answer_held_out`.
+    """
+    from llm_gym.language_models import load_causal_lm
+    from llm_gym.runs.evaluation import perplexity_under
+
+    pairs = pairs_of(run.config, prompts_of(run.config).held_out)
+    recover_directory(run.sft)
+    metrics = fine_tune(
+        run.first_model,
+        pairs.train,
+        run.sft,
+        run.config.settings_of(SFTConfig),
+        held_out=pairs.held_out,
+        quiet=quiet,
+    )
+    evaluation, figures = answer_held_out(run, "sft", run.sft)
+    return {
+        "perplexity_before": metrics["held_out_answer_perplexity_before"],
+        "perplexity": metrics["held_out_answer_perplexity"],
+        "own_perplexity": perplexity_under(load_causal_lm(run.sft), evaluation.rows),
+        "pairs": metrics["pairs"],
+        "loss": metrics["loss"],
+        **figures,
+    }
+
+
+def _compare_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
+    """Collects comparisons of the fine-tuned model's answers and votes on them (`comparisons.db`).
+
+    Returns:
+        Figures of `compare.vote_figures`; None while people have not yet given enough votes.
+    """
+    figures = compare(
+        run.config.settings_of(CompareConfig, model=str(run.sft)),
+        run.store,
+        prompts=prompts_of(run.config).train,
+        quiet=quiet,
+    )
+    if run.config.raters == "people" and votes_wanted(run.config, figures) > 0:
+        return None
+    return figures
+
+
+def votes_wanted(config: RLHFConfig, figures: dict[str, Any]) -> int:
+    """How many votes of people are still missing.
+
+    Args:
+        config: Settings of the run.
+        figures: Figures of `compare.vote_figures`.
+    """
+    if config.enough_votes is not None:
+        return max(config.enough_votes - int(figures["votes"]), 0)
+    return int(figures["votes_missing"])
+
+
+def _reward_model_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
+    """Trains a reward model on the votes (`reward-model/`).
+
+    Returns:
+        On votes about held-out prompts: `accuracy` with `accuracy_low` and `accuracy_high`,
+        `log_loss`, `calibration_error`, `temperature`, the `calibration` curve; `gold_accuracy`,
+        how often it prefers the answer with the higher gold score, and `votes_by_gold`, how often
+        the votes themselves do. `comparisons` it learnt from, and `loss`.
+
+    Raises:
+        ValueError: Too few or one-sided votes.
+    """
+    from llm_gym.feedback.preferences import PreferenceStore
+    from llm_gym.feedback.preferences.files import split_preferences
+    from llm_gym.feedback.reward_model import RewardModelScorer, train_reward_model
+
+    settings = run.config.settings_of(
+        RewardModelConfig, model=str(run.sft), held_out_share=0.2, contradictions="keep"
+    )
+    with PreferenceStore(run.store) as store:
+        votes = store.preferences(ties="both", conflicts="all")
+    kept, held_out = split_preferences(votes, settings.held_out_share, settings.seed)
+    recover_directory(run.reward_model)
+    metrics = train_reward_model(kept, run.reward_model, settings, held_out=held_out, quiet=quiet)
+    measured = metrics["held_out"]
+    scorer = RewardModelScorer(run.reward_model, device=run.config.torch_device)
+    return {
+        "comparisons": metrics["comparisons"],
+        "held_out": measured["comparisons"],
+        "accuracy": measured["accuracy"]["value"],
+        "accuracy_low": measured["accuracy"]["low"],
+        "accuracy_high": measured["accuracy"]["high"],
+        "log_loss": measured["log_loss"],
+        "calibration_error": measured["calibration_error"],
+        "temperature": measured["temperature"],
+        "calibration": measured["calibration"],
+        "loss": metrics["loss"],
+        **_against_gold(run.config, scorer, held_out),
+    }
 
 
 def _against_gold(
-    settings: RLHFConfig, scorer: RewardModelScorer, held_out: list[Preference]
+    config: RLHFConfig, scorer: RewardModelScorer, held_out: list[Preference]
 ) -> dict[str, float | None]:
     """How reward model and votes agree with the gold score, bias and noise of raters apart."""
     from llm_gym.feedback.reward_model import differences_of
     from llm_gym.stages.names import scorer_from_name
 
-    gold = scorer_from_name(settings.true_rater, settings.device)
+    gold = scorer_from_name(config.true_rater, config.device)
     prompts = [row.prompt for row in held_out]
     chosen, rejected = (
         np.asarray(gold(prompts, [getattr(row, side) for row in held_out]), dtype=np.float64)
@@ -275,3 +191,87 @@ def _against_gold(
         "gold_accuracy": judge_against_gold(differences_of(scorer, held_out), chosen - rejected),
         "votes_by_gold": judge_against_gold(np.ones(len(held_out)), chosen - rejected),
     }
+
+
+def _ppo_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
+    """Trains the fine-tuned model against the reward model (`ppo/`, and `model/` at its end).
+
+    From the last checkpoint, or from the beginning. The gold score is measured beside the reward on
+    held-out prompts.
+
+    Returns:
+        `tokens`, `kl` of whole answers to the fine-tuned model in nats, `perplexity` of the answers
+        under it, and the figures of `answer_held_out`; None if training was interrupted, with a
+        checkpoint.
+    """
+    from rich.console import Console
+
+    from llm_gym.language_models import load_causal_lm
+    from llm_gym.runs.checkpoint import (
+        has_checkpoint,
+        latest_checkpoint,
+        load_checkpoint,
+        save_model,
+    )
+    from llm_gym.runs.evaluation import perplexity_under, sequence_kl
+
+    settings = run.config.settings_of(
+        TrainConfig,
+        model=str(run.sft),
+        scorer=f"reward:{run.reward_model}",
+        prompts=str(run.prompts("train")),
+    )
+    algorithm = build_ppo(settings)
+    if has_checkpoint(run.ppo):
+        load_checkpoint(algorithm, latest_checkpoint(run.ppo))
+    else:
+        (run.ppo / "samples.jsonl").unlink(missing_ok=True)
+    training = run_algorithm(
+        algorithm,
+        settings.total_tokens,
+        run.ppo,
+        checkpoint_every=settings.checkpoint_every,
+        keep_last=settings.keep_last,
+        console=Console(file=io.StringIO()) if quiet else None,
+        callbacks=[_watch(run)],
+    )
+    if training.stopped:
+        return None
+    save_model(algorithm, run.model)
+    evaluation, figures = answer_held_out(run, "ppo", algorithm)
+    fine_tuned = load_causal_lm(run.sft).to(algorithm.device)
+    return {
+        "tokens": algorithm.num_timesteps,
+        "kl": sequence_kl(algorithm.policy.model, fine_tuned, evaluation.rows),
+        "perplexity": perplexity_under(fine_tuned, evaluation.rows),
+        **figures,
+    }
+
+
+def _watch(run: RLHFDirectory) -> OveroptimisationAlarm:
+    from llm_gym.feedback.diagnostics import HeldOutMeasure, OveroptimisationAlarm
+    from llm_gym.feedback.reward_model import RewardModelScorer
+    from llm_gym.stages.names import scorer_from_name
+
+    config = run.config
+    kwargs = held_out_env(run, str(run.sft))
+    kwargs.pop("scorer")
+    measure = HeldOutMeasure(
+        kwargs,
+        RewardModelScorer(run.reward_model, device=config.torch_device),
+        scorer_from_name(config.true_rater, config.device),
+        seed=config.seed,
+    )
+    return OveroptimisationAlarm(
+        measure, every=config.look_every, directory=run.ppo / "watch", seed=config.seed
+    )
+
+
+WORK: dict[str, Callable[[RLHFDirectory, bool], dict[str, Any] | None]] = {
+    "pretrain": _pretrain_stage,
+    "sft": _fine_tune_stage,
+    "compare": _compare_stage,
+    "reward-model": _reward_model_stage,
+    "ppo": _ppo_stage,
+}
+"""By name: takes the directory and whether to be quiet; None if the stage is not finished."""

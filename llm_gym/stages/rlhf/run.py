@@ -1,29 +1,22 @@
-"""The whole road: the five stages in turn, then one page and one file of figures."""
+"""The whole road: the five stages in turn, each once, then one page and one file of figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files import atomic
-from llm_gym.stages.compare import how_to_label
-from llm_gym.stages.rlhf.records import STAGES, Places, Record, begin, read_record
-from llm_gym.stages.rlhf.settings import RLHFConfig
-from llm_gym.stages.rlhf.stages import (
-    compare_stage,
-    fine_tune_stage,
-    ppo_stage,
-    pretrain_stage,
-    reward_model_stage,
-    votes_wanted,
-)
+from llm_gym.runs.directory import Record
+from llm_gym.stages.compare import how_to_label, vote_figures
+from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig, RLHFDirectory, begin
+from llm_gym.stages.rlhf.stages import WORK, votes_wanted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["RLHFRun", "rlhf"]
+__all__ = ["RLHFRun", "rlhf", "run_stage"]
 
 TITLES = {
     "pretrain": "pre-training",
@@ -32,13 +25,6 @@ TITLES = {
     "reward-model": "the reward model",
     "ppo": "PPO against the reward model",
 }
-_WORK: dict[str, Callable[..., Record | None]] = {
-    "pretrain": pretrain_stage,
-    "sft": fine_tune_stage,
-    "compare": compare_stage,
-    "reward-model": reward_model_stage,
-    "ppo": ppo_stage,
-}
 
 
 @dataclass(frozen=True)
@@ -46,18 +32,20 @@ class RLHFRun:
     """How a call of `rlhf` ended.
 
     Attributes:
+        stopped: Whether it was interrupted before its end.
         summary: All figures; None if the end was not reached.
         waits_for_votes: Votes that people still have to give before it can go on.
         label_command: With which they do; empty unless it waits.
     """
 
-    summary: dict[str, Any] | None
+    stopped: bool = False
+    summary: dict[str, Any] | None = None
     waits_for_votes: int = 0
     label_command: str = ""
 
 
 def rlhf(
-    settings: RLHFConfig,
+    config: RLHFConfig,
     output: str | Path,
     *,
     console: Console | None = None,
@@ -69,7 +57,7 @@ def rlhf(
     `stages/` (a record of each), `evaluations/`, `report.html` and, last, `summary.json`.
 
     Args:
-        settings: What to do.
+        config: What to do.
         output: Directory for everything. A call with the same settings goes on where the last one
             stopped, whether it was interrupted, killed, or waiting for votes.
         console: Where stages and results are printed; None is standard output.
@@ -86,32 +74,65 @@ def rlhf(
     from rich.console import Console
 
     console = console or Console()
-    places = begin(settings, output)
+    run = begin(config, output)
     for stage in STAGES:
-        record = _walk(stage, settings, places, console, quiet)
-        if record is None and stage == "compare":
-            return _waiting(settings, places)
-        if record is None:
-            return RLHFRun(None)
-    summary = _finish(settings, places)
-    _print_results(console, places, summary)
-    return RLHFRun(summary)
+        if _announced(stage, run, console, quiet) is None:
+            return _waiting(run) if stage == "compare" else RLHFRun(stopped=True)
+    summary = _finish(run)
+    _print_results(console, run, summary)
+    return RLHFRun(summary=summary)
 
 
-def _walk(
-    stage: str, settings: RLHFConfig, places: Places, console: Console, quiet: bool
+def run_stage(
+    stage: str, config: RLHFConfig, output: str | Path, *, quiet: bool = False
 ) -> Record | None:
+    """Does the work of one stage, unless it is done.
+
+    Args:
+        stage: One of `STAGES`; those before it must be finished.
+        config: Settings of the run.
+        output: Its directory.
+        quiet: No progress bar and no display of training.
+
+    Returns:
+        The record, with the figures that the stage's function in `stages` describes; None if the
+        stage is not finished: it was interrupted, or waits for votes.
+
+    Raises:
+        ValueError: There is no such stage, an earlier one is not finished, or see `rlhf`.
+        FileNotFoundError: A file that the settings name is not there.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
+    return _once(stage, begin(config, output), quiet)
+
+
+def _once(stage: str, run: RLHFDirectory, quiet: bool) -> Record | None:
+    record = run.record(stage)
+    if record is not None:
+        return record
+    for earlier in STAGES[: STAGES.index(stage)]:
+        if run.record(earlier) is None:
+            raise ValueError(f"stage {stage} in {run.root} needs stage {earlier} to be finished")
+    started = time.perf_counter()
+    figures = WORK[stage](run, quiet)
+    if figures is None:
+        return None
+    return run.finish(stage, figures, time.perf_counter() - started)
+
+
+def _announced(stage: str, run: RLHFDirectory, console: Console, quiet: bool) -> Record | None:
     """One stage, with a line before and after it."""
     from llm_gym.files.page import duration
 
     number = f"stage {STAGES.index(stage) + 1} of {len(STAGES)}"
-    if read_record(places, stage) is not None:
+    record = run.record(stage)
+    if record is not None:
         console.print(f"{number}: {TITLES[stage]} is done", highlight=False)
-    else:
-        console.rule(f"{number}: {TITLES[stage]}", align="left")
-    was_done = read_record(places, stage) is not None
-    record = _WORK[stage](settings, places.root, quiet=quiet)
-    if record is not None and not was_done:
+        return record
+    console.rule(f"{number}: {TITLES[stage]}", align="left")
+    record = _once(stage, run, quiet)
+    if record is not None:
         line = f"{_line(stage, record.figures)} ({duration(record.seconds)})"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return record
@@ -136,33 +157,31 @@ def _line(stage: str, figures: dict[str, Any]) -> str:
     return f"held-out perplexity {figures['perplexity']:.2f}, {gold}"
 
 
-def _waiting(settings: RLHFConfig, places: Places) -> RLHFRun:
+def _waiting(run: RLHFDirectory) -> RLHFRun:
     from llm_gym.feedback.preferences import PreferenceStore
-    from llm_gym.stages.compare import vote_figures
 
-    with PreferenceStore(places.store) as store:
-        figures = vote_figures(store, settings.votes_per_comparison)
+    with PreferenceStore(run.store) as store:
+        figures = vote_figures(store, run.config.votes_per_comparison)
     return RLHFRun(
-        None,
-        waits_for_votes=votes_wanted(settings, figures),
-        label_command=how_to_label(places.store, settings.votes_per_comparison),
+        waits_for_votes=votes_wanted(run.config, figures),
+        label_command=how_to_label(run.store, run.config.votes_per_comparison),
     )
 
 
-def _finish(settings: RLHFConfig, places: Places) -> dict[str, Any]:
+def _finish(run: RLHFDirectory) -> dict[str, Any]:
     from llm_gym.files import write_report
     from llm_gym.stages.rlhf.page import report_of
     from llm_gym.stages.rlhf.results import gather, summarise
 
-    results = gather(settings, places)
+    results = gather(run)
     summary = summarise(results)
-    write_report(report_of(settings, results, summary), places.report)
+    write_report(report_of(run.config, results, summary), run.report)
     # Last, because its presence says that all is done.
-    atomic.write_json(places.summary, summary)
+    atomic.write_json(run.summary, summary)
     return summary
 
 
-def _print_results(console: Console, places: Places, summary: dict[str, Any]) -> None:
+def _print_results(console: Console, run: RLHFDirectory, summary: dict[str, Any]) -> None:
     lines = [
         "gold score: pre-trained {gold_pretrained:.1f}, fine-tuned {gold_sft:.1f}, after RLHF "
         "{gold_rlhf:.1f}",
@@ -171,5 +190,5 @@ def _print_results(console: Console, places: Places, summary: dict[str, Any]) ->
     ]
     for line in lines:
         console.print(line.format(**summary), highlight=False, soft_wrap=True)
-    for name, path in (("report", places.report), ("model", places.model)):
+    for name, path in (("report", run.report), ("model", run.model)):
         console.print(f"{name + ':':<8}{path}", highlight=False, markup=False, soft_wrap=True)
