@@ -67,9 +67,8 @@ def word_tokenizer(texts: Iterable[str], *, context: int) -> PreTrainedTokenizer
         Text of known words survives encoding and decoding.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
-    from llm_gym.supervised.documents import ASSISTANT, CHAT_TEMPLATE, END_OF_TEXT, PAD, USER
+    from llm_gym.supervised.documents import ASSISTANT, END_OF_TEXT, PAD, USER, chat_tokenizer
 
     split = pre_tokenizers.Split(Regex(r" ?\w+|[^\w\s]"), behavior="isolated")
     special = [END_OF_TEXT, PAD, USER, ASSISTANT, "<|unk|>"]
@@ -80,16 +79,7 @@ def word_tokenizer(texts: Iterable[str], *, context: int) -> PreTrainedTokenizer
     )
     core.pre_tokenizer = split
     core.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        eos_token=END_OF_TEXT,
-        pad_token=PAD,
-        unk_token="<|unk|>",  # noqa: S106
-        additional_special_tokens=[USER, ASSISTANT],
-        model_max_length=context,
-        clean_up_tokenization_spaces=False,
-        chat_template=CHAT_TEMPLATE,
-    )
+    return chat_tokenizer(core, context=context, unk_token="<|unk|>")  # noqa: S106
 
 
 def build(

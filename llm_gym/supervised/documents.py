@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from llm_gym.supervised.loop import read_jsonl
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["read_documents", "split_held_out", "train_tokenizer"]
+__all__ = ["chat_tokenizer", "read_documents", "split_held_out", "train_tokenizer"]
 
 END_OF_TEXT, PAD, USER, ASSISTANT = "<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>"
 
@@ -95,7 +96,6 @@ def train_tokenizer(
         and `<|assistant|>`, and a chat template. Any text survives encoding and decoding.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     special = [END_OF_TEXT, PAD, USER, ASSISTANT]
     bpe = Tokenizer(models.BPE())
@@ -108,12 +108,26 @@ def train_tokenizer(
         show_progress=False,
     )
     bpe.train_from_iterator(documents, trainer)
+    return chat_tokenizer(bpe, context=context)
+
+
+def chat_tokenizer(core: Tokenizer, *, context: int, **special: str) -> PreTrainedTokenizerFast:
+    """A tokenizer with the chat template of the library's models.
+
+    Args:
+        core: Knows `<|endoftext|>`, `<|pad|>`, `<|user|>` and `<|assistant|>`.
+        context: Longest input of the model it is for (`model_max_length`).
+        **special: Further special tokens, such as `unk_token`.
+    """
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
+        tokenizer_object=core,
         eos_token=END_OF_TEXT,
         pad_token=PAD,
         additional_special_tokens=[USER, ASSISTANT],
         model_max_length=context,
         clean_up_tokenization_spaces=False,
         chat_template=CHAT_TEMPLATE,
+        **special,
     )

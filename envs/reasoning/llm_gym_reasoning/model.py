@@ -107,9 +107,8 @@ def character_tokenizer(questions: Sequence[str], *, context: int) -> PreTrained
         Printable ASCII survives encoding and decoding; any other character becomes `<|unk|>`.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
-    from llm_gym.supervised.documents import ASSISTANT, CHAT_TEMPLATE, END_OF_TEXT, PAD, USER
+    from llm_gym.supervised.documents import ASSISTANT, END_OF_TEXT, PAD, USER, chat_tokenizer
 
     start = _common_start(questions)
     rests = [text[len(start) :] for text in questions]
@@ -125,16 +124,7 @@ def character_tokenizer(questions: Sequence[str], *, context: int) -> PreTrained
     )
     core.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     core.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        eos_token=END_OF_TEXT,
-        pad_token=PAD,
-        unk_token="<|unk|>",  # noqa: S106
-        additional_special_tokens=[USER, ASSISTANT],
-        model_max_length=context,
-        clean_up_tokenization_spaces=False,
-        chat_template=CHAT_TEMPLATE,
-    )
+    return chat_tokenizer(core, context=context, unk_token="<|unk|>")  # noqa: S106
 
 
 def _common_start(texts: Sequence[str]) -> str:
