@@ -14,8 +14,10 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 import pytest
+from typer.main import get_command
 
 from benchmarks.house import readme
+from llm_gym.cli.app import app
 from tests.scorers.tiny_classifiers import save_classifier, save_reward_model
 from tests.tiny_rlhf import TINY
 
@@ -168,6 +170,30 @@ def test_links_lead_to_a_file_and_a_heading_of_the_repository(name):
         assert path.is_relative_to(ROOT), f"{name} links out of the repository: {target}"
         if anchor:
             assert anchor in headings(path), f"{name} links to {target}, which has no such heading"
+
+
+COMMAND = re.compile(
+    r"(?:^ *(?:\.venv/bin/)?|`)llm-gym (?P<name>[a-z][\w-]*)(?P<rest>(?:\\\n|[^\n#`])*)",
+    re.MULTILINE,
+)
+SCRIPT = re.compile(r"\bpython ((?:agents|benchmarks)/[\w/]+\.py)")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_exist_and_have_the_options_that_pages_name(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    group = get_command(app)
+    with group.make_context("llm-gym", ["envs"]) as context:
+        for match in COMMAND.finditer(text):
+            command = group.get_command(context, match["name"])
+            assert command is not None, f"{name} names llm-gym {match['name']}"
+            known = {option for parameter in command.params for option in parameter.opts}
+            unknown = (
+                set(re.findall(r"(?<![\w-])--[a-z][\w-]*", match["rest"])) - known - {"--help"}
+            )
+            assert not unknown, f"{name}: llm-gym {match['name']} has no {unknown}"
+    for script in SCRIPT.findall(text):
+        assert (ROOT / script).is_file(), f"{name} names {script}"
 
 
 def test_the_readme_keeps_to_its_limits():
