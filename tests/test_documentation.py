@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -160,8 +161,8 @@ def headings(path: Path) -> set[str]:
 def test_links_lead_to_a_file_and_a_heading_of_the_repository(name):
     page = ROOT / name
     text = readme.FENCED_CODE.sub("", page.read_text(encoding="utf-8"))
-    for link in LINK.finditer(text):
-        target = unquote(link["target"])
+    targets = LINK.findall(text) + re.findall(r'<img src="([^"]*)"', text)
+    for target in map(unquote, targets):
         if re.match(r"https?:", target):
             continue
         file, _, anchor = target.partition("#")
@@ -172,6 +173,7 @@ def test_links_lead_to_a_file_and_a_heading_of_the_repository(name):
             assert anchor in headings(path), f"{name} links to {target}, which has no such heading"
 
 
+ENTRY_POINT_GROUPS = {"llm_gym.envs", "llm_gym.commands"}
 COMMAND = re.compile(
     r"(?:^ *(?:\.venv/bin/)?|`)llm-gym (?P<name>[a-z][\w-]*)(?P<rest>(?:\\\n|[^\n#`])*)",
     re.MULTILINE,
@@ -194,6 +196,23 @@ def test_commands_exist_and_have_the_options_that_pages_name(name):
             assert not unknown, f"{name}: llm-gym {match['name']} has no {unknown}"
     for script in SCRIPT.findall(text):
         assert (ROOT / script).is_file(), f"{name} names {script}"
+
+
+DOTTED = re.compile(r"(?<![\w/.-])(llm_gym(?:_\w+)?(?:\.[A-Za-z]\w*)+)")
+PATH = re.compile(
+    r"(?<![\w/.-])((?:llm_gym|agents|benchmarks|tests|envs|docs)/[\w/.-]*(?:/|\.\w+))(?=`)"
+)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "CHANGELOG.md"])
+def test_names_and_paths_of_pages_exist(name):
+    """But for the changelog, which says what things were called."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for path in PATH.findall(text):
+        folders = (ROOT, (ROOT / name).parent)  # a plug-in's page speaks of its own tests
+        assert any((folder / path).exists() for folder in folders), f"{name} names {path}"
+    for dotted in set(DOTTED.findall(text)) - ENTRY_POINT_GROUPS:
+        assert resolve_name(dotted) is not None, f"{name} names {dotted}"
 
 
 def test_the_readme_keeps_to_its_limits():

@@ -21,7 +21,7 @@ from typing import NamedTuple
 README = Path(__file__).parents[2] / "README.md"
 FENCED_CODE = re.compile(r"^(```|~~~).*?^\1\s*?$", re.MULTILINE | re.DOTALL)
 NO_NUMERALS = re.compile(r"Stable-Baselines3|(?<=-)v[0-9]+(?=[^`\n]*`)")
-PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
+PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)|<img [^>]*>")
 LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 # Where prose stops without a full stop: an empty line, a heading, an item, a cell of a table.
 BREAK = re.compile(r"\n\s*\n|^\s*(?:#+|[-*]|\d+\.)\s|\|", re.MULTILINE)
