@@ -15,8 +15,7 @@ from llm_gym.text.options import TextOptions
 from llm_gym.text.prompt_sources import make_source
 from llm_gym.text.prompts import Prompt, PromptEncoder, as_row
 from llm_gym.text.scoring import EpisodeScoring
-from llm_gym.text.stopping import StopStrings
-from llm_gym.text.vocabulary import Vocabulary
+from llm_gym.text.vocabulary import StopStrings, Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
