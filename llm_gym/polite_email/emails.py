@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from llm_gym.polite_email.phrases import NEUTRAL, POLITE, RUDE, Register
-from llm_gym.polite_email.vocabulary import FIRST_NAMES
+from llm_gym.polite_email.phrases import FIRST_NAMES, NEUTRAL, POLITE, RUDE, Register
 
 if TYPE_CHECKING:
     import random

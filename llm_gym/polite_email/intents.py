@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llm_gym.polite_email.vocabulary import BY_DAYS, MONTHS, ON_DAYS, PERIODS, TO_DAYS, UNTIL
+from llm_gym.polite_email.phrases import BY_DAYS, MONTHS, ON_DAYS, PERIODS, TO_DAYS, UNTIL
 
 __all__ = ["INTENTS", "Intent"]
 

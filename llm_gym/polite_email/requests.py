@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from llm_gym.polite_email.intents import INTENTS, Intent
-from llm_gym.polite_email.vocabulary import FIRST_NAMES, SURNAMES
+from llm_gym.polite_email.phrases import FIRST_NAMES, SURNAMES
 
 if TYPE_CHECKING:
     import random
