@@ -56,11 +56,12 @@ def environment_kwargs(problem: KnownOptimum) -> dict[str, Any]:
 def _split(arguments: dict[str, Any]) -> tuple[KnownOptimum, dict[str, Any]]:
     """The problem, and what is left of the arguments for the text environment."""
     problem = arguments.pop("problem", None)
-    own = {name: arguments.pop(name) for name in _OF_THE_PROBLEM if name in arguments}
+    settings = {name: arguments.pop(name) for name in _OF_THE_PROBLEM if name in arguments}
     if problem is None:
-        problem = KnownOptimum.make(**own)
-    elif own:
-        raise ValueError(f"problem= is given, so {sorted(own)} have nothing to say: leave them out")
+        problem = KnownOptimum.make(**settings)
+    elif settings:
+        names = sorted(settings)
+        raise ValueError(f"problem= is given, so {names} have nothing to say: leave them out")
     elif not isinstance(problem, KnownOptimum):
         raise TypeError(f"problem={problem!r} must be a llm_gym_known_optimum.KnownOptimum")
     return problem, {**environment_kwargs(problem), **arguments}
@@ -144,8 +145,8 @@ class KnownOptimumEnv(TextGenerationEnv):
     """
 
     def __init__(self, **arguments: Any) -> None:
-        self.problem, others = _split(arguments)
-        super().__init__(**others)
+        self.problem, remaining = _split(arguments)
+        super().__init__(**remaining)
 
 
 class KnownOptimumVectorEnv(TextGenerationVectorEnv):
@@ -156,5 +157,5 @@ class KnownOptimumVectorEnv(TextGenerationVectorEnv):
     """
 
     def __init__(self, **arguments: Any) -> None:
-        self.problem, others = _split(arguments)
-        super().__init__(**others)
+        self.problem, remaining = _split(arguments)
+        super().__init__(**remaining)

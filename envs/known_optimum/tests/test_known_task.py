@@ -69,20 +69,20 @@ def test_single_and_vector_form_have_the_same_problem():
     vector = gym.make_vec(ID, num_envs=2, group_size=2, **arguments).unwrapped.problem
     assert np.array_equal(single.rewards, vector.rewards)
     assert single.optimal_objective == vector.optimal_objective
-    other = gym.make(ID, **{**arguments, "problem_seed": 5}).unwrapped.problem
-    assert other.optimal_objective != single.optimal_objective
+    reseeded = gym.make(ID, **{**arguments, "problem_seed": 5}).unwrapped.problem
+    assert reseeded.optimal_objective != single.optimal_objective
 
 
 def test_a_problem_of_ones_own():
     tree = AnswerTree(2, 1)
     model = make_reference("tabular", tree, 1, spread=0.0, seed=0)
-    own = KnownOptimum(tree, [0.0, 1.0], model, beta=0.5)
-    env = gym.make(ID, problem=own)
-    assert env.unwrapped.problem is own
+    problem = KnownOptimum(tree, [0.0, 1.0], model, beta=0.5)
+    env = gym.make(ID, problem=problem)
+    assert env.unwrapped.problem is problem
     env.reset(seed=0)
     assert env.step(1)[1] == 1.0
     with pytest.raises(ValueError, match=r"problem= is given, so \['beta'\]"):
-        gym.make(ID, problem=own, beta=0.1)
+        gym.make(ID, problem=problem, beta=0.1)
     with pytest.raises(TypeError, match=r"must be a llm_gym_known_optimum.KnownOptimum"):
         gym.make(ID, problem="own")
 
@@ -111,9 +111,9 @@ def test_a_problem_checks_what_it_is_made_of():
         KnownOptimum(tree, [0.0, 1.0, 2.0], model, beta=1.0)
     with pytest.raises(ValueError, match="NaN or infinity"):
         KnownOptimum(tree, [0.0, np.nan], model, beta=1.0)
-    other = make_reference("tabular", AnswerTree(3, 1), 1, spread=0.0, seed=0)
+    larger = make_reference("tabular", AnswerTree(3, 1), 1, spread=0.0, seed=0)
     with pytest.raises(ValueError, match="vocabulary has 3 tokens, but the problem has 2 actions"):
-        KnownOptimum(tree, [0.0, 1.0], other, beta=1.0)
+        KnownOptimum(tree, [0.0, 1.0], larger, beta=1.0)
     problem = KnownOptimum(tree, [0.0, 1.0], model, beta=1.0)
     with pytest.raises(ValueError, match="'w7', but words are w0 to w1"):
         problem.reward_of("w0", "w7")

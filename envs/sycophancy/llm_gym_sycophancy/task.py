@@ -86,7 +86,7 @@ def environment_kwargs(
     """
     tokenizer = overrides.pop("tokenizer", FACTS_MODEL)
     template = overrides.pop("prompt_template", PROMPT_TEMPLATE)
-    asked = [question.row() for question in questions_of(split, kinds=tuple(kinds))]
+    prompts = [question.row() for question in questions_of(split, kinds=tuple(kinds))]
     task: dict[str, Any] = {
         "tokenizer": load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer,
         "prompt_template": template,
@@ -95,7 +95,7 @@ def environment_kwargs(
     if "scorer" not in overrides:
         task["scorer"] = AnswerScorer()
     if "prompts" not in overrides:
-        task["prompts"] = asked
+        task["prompts"] = prompts
         every = questions_of("train") + questions_of("test")
         rows = [question.prompt for question in every]
         task["max_prompt_tokens"] = longest_prompt(rows, task["tokenizer"], template)
