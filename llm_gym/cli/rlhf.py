@@ -53,17 +53,17 @@ def rlhf(
     """
     if quick:
         given = {name: values[name] for name in values if _is_given(invocation, name)}
-        settings = RLHFConfig.quick().with_values(**given)
+        config = RLHFConfig.quick().with_values(**given)
     else:
-        settings = RLHFConfig(**values)
-    run_rlhf(settings, output)
+        config = RLHFConfig(**values)
+    run_rlhf(config, output)
 
 
-def run_rlhf(settings: RLHFConfig, output: Path) -> None:
+def run_rlhf(config: RLHFConfig, output: Path) -> None:
     """Behind `llm-gym rlhf`.
 
     Args:
-        settings: Settings of the run.
+        config: Settings of the run.
         output: Its directory.
     """
     from llm_gym.language_models.loading import quiet_libraries
@@ -72,17 +72,17 @@ def run_rlhf(settings: RLHFConfig, output: Path) -> None:
 
     quiet_libraries()
     try:
-        run = walk(settings, output)
+        run = walk(output, config)
     except KeyboardInterrupt:
         run = RLHFRun(stopped=True)
     if run.label_command:
         print(f"{run.waits_for_votes:,} votes are still wanted; give them with")
         print(f"  {run.label_command}")
         print("and then go on with the same command as before:")
-        print(f"  {_command(settings, output)}")
+        print(f"  {_command(config, output)}")
         print("(with --enough-votes NUMBER it goes on with fewer)")
     elif run.stopped:
-        say(f"stopped; the same command goes on: {_command(settings, output)}")
+        say(f"stopped; the same command goes on: {_command(config, output)}")
         raise SystemExit(INTERRUPTED)
 
 
@@ -99,9 +99,9 @@ def compare(
     from llm_gym.stages.compare import how_to_label
 
     quiet_libraries()
-    settings = CompareConfig(**values)
+    config = CompareConfig(**values)
     try:
-        figures = collect(settings, store)
+        figures = collect(store, config)
     except KeyboardInterrupt:
         say("stopped; what is in the store stays there, and the same command goes on")
         raise SystemExit(INTERRUPTED) from None
@@ -111,27 +111,27 @@ def compare(
             f"two raters agree {100 * figures['agreement']:.1f} % of the time "
             f"({100 * figures['agreement_low']:.1f} to {100 * figures['agreement_high']:.1f} %)"
         )
-    if settings.raters == "people":
-        print(f"vote with:        {how_to_label(store, settings.votes_per_comparison)}")
-    reward = f"llm-gym reward-model {shlex.quote(str(store))} --model {shlex.quote(settings.model)}"
+    if config.raters == "people":
+        print(f"vote with:        {how_to_label(store, config.votes_per_comparison)}")
+    reward = f"llm-gym reward-model {shlex.quote(str(store))} --model {shlex.quote(config.model)}"
     print(f"then learn it:    {reward}")
 
 
-def _command(settings: RLHFConfig, output: Path) -> str:
+def _command(config: RLHFConfig, output: Path) -> str:
     """The shortest command line that means these settings."""
     quick, default = RLHFConfig.quick(), RLHFConfig()
 
     def other_than(base: RLHFConfig) -> list[str]:
         return [
             field.name
-            for field in fields(settings)
-            if getattr(settings, field.name) != getattr(base, field.name)
+            for field in fields(config)
+            if getattr(config, field.name) != getattr(base, field.name)
         ]
 
     is_quick = len(other_than(quick)) < len(other_than(default))
     parts = ["llm-gym rlhf", *(["--quick"] if is_quick else [])]
     for name in other_than(quick if is_quick else default):
-        value = shlex.quote(str(getattr(settings, name)))
+        value = shlex.quote(str(getattr(config, name)))
         parts.append(f"--{name.replace('_', '-')} {value}")
     return " ".join([*parts, f"--output {shlex.quote(str(output))}"])
 

@@ -28,28 +28,26 @@ __all__ = [
 INTERRUPTED = 130  # exit status, a shell's for SIGINT
 
 
-def run_train(
-    settings: TrainConfig | None, output: Path, *, total_tokens: int | None = None
-) -> None:
+def run_train(config: TrainConfig | None, output: Path, *, total_tokens: int | None = None) -> None:
     """Behind `llm-gym train`.
 
     Args:
-        settings: Settings of a new run; None resumes the one in `output`.
+        config: Settings of a new run; None resumes the one in `output`.
         output: The run's directory.
         total_tokens: When resuming, train up to here instead.
     """
     from llm_gym.language_models.loading import quiet_libraries
-    from llm_gym.stages.train import load_settings, train
+    from llm_gym.stages.train import load_config, train
 
     quiet_libraries()
-    resume = settings is None
-    if settings is None:
-        settings = load_settings(output)
+    resume = config is None
+    if config is None:
+        config = load_config(output)
         if total_tokens is not None:
-            settings = replace(settings, total_tokens=total_tokens)
+            config = replace(config, total_tokens=total_tokens)
     command = f"llm-gym train --resume {shlex.quote(str(output))}"
     try:
-        run = train(settings, output, resume=resume)
+        run = train(output, config, resume=resume)
     except KeyboardInterrupt:
         say(f"interrupted; resume from the last checkpoint, if there is one: {command}")
         raise SystemExit(INTERRUPTED) from None
@@ -71,7 +69,7 @@ def run_demo(seed: int, output: Path) -> None:
     quiet_libraries()
     command = f"llm-gym demo --seed {seed} --output {shlex.quote(str(output))}"
     try:
-        run = demo(DemoConfig(seed=seed), output)
+        run = demo(output, DemoConfig(seed=seed))
     except KeyboardInterrupt:
         run = DemoRun(stopped=True)
     if run.stopped:

@@ -28,7 +28,7 @@ __all__ = [
     "refuse_existing_run",
 ]
 
-SETTINGS = "settings.json"
+SETTINGS = "settings.json"  # not config.json: in a directory of a model that is the model's own
 CHECKPOINTS = "checkpoints"
 
 

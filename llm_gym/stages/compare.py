@@ -81,8 +81,8 @@ class CompareConfig:
 
 
 def compare(
-    settings: CompareConfig,
     store: str | Path,
+    config: CompareConfig | None = None,
     *,
     prompts: Sequence[PromptRow] | None = None,
     quiet: bool = False,
@@ -93,8 +93,8 @@ def compare(
     and the same votes as if it had not been interrupted.
 
     Args:
-        settings: What to do.
         store: File of the comparisons; made if missing.
+        config: Settings; None means the defaults.
         prompts: Instead of those of the settings, which are for the command line.
         quiet: No progress bar.
 
@@ -107,19 +107,20 @@ def compare(
     """
     from llm_gym.feedback.preferences import PreferenceStore, rate_store
 
-    rows = _prompts(settings) if prompts is None else list(prompts)
-    raters = simulated_raters(settings) if settings.raters == "simulated" else []
+    config = config or CompareConfig()
+    rows = _prompts(config) if prompts is None else list(prompts)
+    raters = simulated_raters(config) if config.raters == "simulated" else []
     with PreferenceStore(store) as opened:
-        sample_into(settings, opened, rows, quiet=quiet)
+        sample_into(opened, rows, config, quiet=quiet)
         if raters:
-            rate_store(opened, raters, votes_per_comparison=settings.votes_per_comparison)
-        return vote_figures(opened, settings.votes_per_comparison)
+            rate_store(opened, raters, votes_per_comparison=config.votes_per_comparison)
+        return vote_figures(opened, config.votes_per_comparison)
 
 
 def sample_into(
-    settings: CompareConfig,
     store: PreferenceStore,
     prompts: Sequence[PromptRow],
+    config: CompareConfig,
     *,
     quiet: bool = False,
 ) -> None:
@@ -129,9 +130,9 @@ def sample_into(
     chunk that is there is not sampled again.
 
     Args:
-        settings: Model and sampling.
         store: To add the comparisons to.
         prompts: With different texts.
+        config: Model and sampling.
         quiet: No progress bar.
 
     Raises:
@@ -139,7 +140,7 @@ def sample_into(
     """
     from llm_gym.stages.sampling import sample_comparisons
 
-    source = (settings.model, settings.seed)
+    source = (config.model, config.seed)
     there = {
         each.prompt
         for each in store.comparisons()
@@ -153,43 +154,43 @@ def sample_into(
                     row._replace(columns={**row.columns, SEED_COLUMN: source[1]}) for row in chunk
                 ]
                 found = sample_comparisons(
-                    settings.model,
-                    [row for row in marked for _ in range(settings.pairs_per_prompt)],
-                    prompt_template=settings.prompt_template,
-                    max_new_tokens=settings.max_new_tokens,
-                    temperature=settings.temperature,
+                    config.model,
+                    [row for row in marked for _ in range(config.pairs_per_prompt)],
+                    prompt_template=config.prompt_template,
+                    max_new_tokens=config.max_new_tokens,
+                    temperature=config.temperature,
                     # Room for the further tries of a chunk, so that no two chunks share a seed.
-                    seed=100_003 * settings.seed + 16 * number,
-                    device=settings.device,
+                    seed=100_003 * config.seed + 16 * number,
+                    device=config.device,
                 )
                 store.add(found)
             advance(len(chunk))
     if not store.progress().comparisons:
         raise ValueError(
-            f"{settings.model} gave no two different answers to any of {len(prompts)} prompts, so "
-            f"there is nothing to compare; raise temperature={settings.temperature} or take "
+            f"{config.model} gave no two different answers to any of {len(prompts)} prompts, so "
+            f"there is nothing to compare; raise temperature={config.temperature} or take "
             "another model"
         )
 
 
-def simulated_raters(settings: CompareConfig) -> list[SimulatedRater]:
+def simulated_raters(config: CompareConfig) -> list[SimulatedRater]:
     """The raters that the settings describe: of one taste, each with a noise of its own."""
     from llm_gym.feedback.preferences import SimulatedRater, flattery_bias, length_bias
     from llm_gym.stages.names import scorer_from_name
 
-    quality = scorer_from_name(settings.true_rater, settings.device)
-    makers = ((length_bias, settings.length_bias), (flattery_bias, settings.flattery_bias))
+    quality = scorer_from_name(config.true_rater, config.device)
+    makers = ((length_bias, config.length_bias), (flattery_bias, config.flattery_bias))
     biases = tuple(make(weight) for make, weight in makers if weight)
     return [
         SimulatedRater(
             quality,
             name=f"simulated-{number + 1}",
-            temperature=settings.rater_noise,
+            temperature=config.rater_noise,
             biases=biases,
-            lapse=settings.rater_lapse,
-            seed=settings.seed,
+            lapse=config.rater_lapse,
+            seed=config.seed,
         )
-        for number in range(settings.simulated_raters)
+        for number in range(config.simulated_raters)
     ]
 
 
@@ -243,15 +244,15 @@ def how_to_label(store: str | Path, votes_per_comparison: int) -> str:
     return f"llm-gym label {shlex.quote(str(store))}{more}"
 
 
-def _prompts(settings: CompareConfig) -> list[PromptRow]:
+def _prompts(config: CompareConfig) -> list[PromptRow]:
     from llm_gym.polite_email import email_prompts
     from llm_gym.text.prompts import PromptRow, read_prompts
 
-    if settings.prompts is None:
-        return [PromptRow(text, {}) for text in email_prompts("train", settings.max_prompts)]
-    rows = read_prompts(settings.prompts)
+    if config.prompts is None:
+        return [PromptRow(text, {}) for text in email_prompts("train", config.max_prompts)]
+    rows = read_prompts(config.prompts)
     assert isinstance(rows, list)  # a path never gives a stream
-    return list({row.text: row for row in rows}.values())[: settings.max_prompts]
+    return list({row.text: row for row in rows}.values())[: config.max_prompts]
 
 
 @contextmanager

@@ -77,7 +77,9 @@ class DemoRun:
     summary: dict[str, Any] | None = None
 
 
-def demo(settings: DemoConfig, output: str | Path, *, console: Console | None = None) -> DemoRun:
+def demo(
+    output: str | Path, config: DemoConfig | None = None, *, console: Console | None = None
+) -> DemoRun:
     """Trains, and shows before and after.
 
     Writes `report.html`, `summary.json`, `model/` (a directory that `from_pretrained` loads, with
@@ -85,8 +87,8 @@ def demo(settings: DemoConfig, output: str | Path, *, console: Console | None = 
     interrupted goes on from its last checkpoint when it is called again.
 
     Args:
-        settings: What to do.
         output: Directory for the results; those of a finished demo are replaced.
+        config: Settings; None means the defaults.
         console: Where the results are printed; None is standard output. The live display goes to
             standard error.
 
@@ -102,10 +104,10 @@ def demo(settings: DemoConfig, output: str | Path, *, console: Console | None = 
     from llm_gym.runs.evaluation import evaluate
     from llm_gym.stages.names import environment_kwargs
 
-    output, console = Path(output), console or Console()
+    config, output, console = config or DemoConfig(), Path(output), console or Console()
     started = time.perf_counter()
-    resume = _prepare(RunDirectory(output, asdict(settings)))
-    algorithm = build_ppo(settings.training())
+    resume = _prepare(RunDirectory(output, asdict(config)))
+    algorithm = build_ppo(config.training())
     if resume:
         load_checkpoint(algorithm, latest_checkpoint(output))
         console.print(f"continuing the interrupted demo at {algorithm.num_timesteps:,} tokens")
@@ -113,29 +115,29 @@ def demo(settings: DemoConfig, output: str | Path, *, console: Console | None = 
     def held_out(model: str | PPO) -> Evaluation:
         return evaluate(
             model,
-            settings.env,
-            env_kwargs=environment_kwargs(settings.env, settings.model, split="test"),
-            max_prompts=settings.eval_prompts,
-            num_envs=settings.num_envs,
-            seed=settings.seed,
+            config.env,
+            env_kwargs=environment_kwargs(config.env, config.model, split="test"),
+            max_prompts=config.eval_prompts,
+            num_envs=config.num_envs,
+            seed=config.seed,
         )
 
-    console.print(f"evaluating {settings.base_model} and {settings.model} on held-out prompts ...")
-    before = [held_out(settings.base_model), held_out(settings.model)]
+    console.print(f"evaluating {config.base_model} and {config.model} on held-out prompts ...")
+    before = [held_out(config.base_model), held_out(config.model)]
     training = run(
         algorithm,
-        settings.total_tokens,
+        config.total_tokens,
         output,
-        checkpoint_every=settings.checkpoint_every,
+        checkpoint_every=config.checkpoint_every,
         keep_last=1,
     )
     if training.stopped:
         return DemoRun(stopped=True)
     stages = [*before, held_out(algorithm)]
     save_model(algorithm, output / "model")
-    summary = _summary(settings, stages, algorithm, time.perf_counter() - started)
-    _write_results(output, settings, stages, training.history, summary)
-    _print_results(console, output, settings, stages, summary)
+    summary = _summary(config, stages, algorithm, time.perf_counter() - started)
+    _write_results(output, config, stages, training.history, summary)
+    _print_results(console, output, config, stages, summary)
     return DemoRun(summary=summary)
 
 
@@ -160,14 +162,14 @@ def _prepare(directory: RunDirectory) -> bool:
 
 
 def _summary(
-    settings: DemoConfig, stages: list[Evaluation], algorithm: PPO, seconds: float
+    config: DemoConfig, stages: list[Evaluation], algorithm: PPO, seconds: float
 ) -> dict[str, Any]:
     from llm_gym.files.provenance import commit, machine, versions
     from llm_gym.language_models import load_causal_lm
     from llm_gym.runs.evaluation import perplexity_under, sequence_kl
 
     base, before, after = stages
-    fine_tuned = load_causal_lm(settings.model)
+    fine_tuned = load_causal_lm(config.model)
     perplexity_before = perplexity_under(fine_tuned, before.rows)
     perplexity_after = perplexity_under(fine_tuned, after.rows)
     return {
@@ -185,7 +187,7 @@ def _summary(
         "held_out_prompts": len(after.rows),
         "seconds": seconds,
         "tokens": algorithm.num_timesteps,
-        "settings": asdict(settings),
+        "settings": asdict(config),
         "versions": versions(),
         "commit": commit(),
         "machine": machine(),
@@ -194,7 +196,7 @@ def _summary(
 
 def _write_results(
     output: Path,
-    settings: DemoConfig,
+    config: DemoConfig,
     stages: list[Evaluation],
     history: History,
     summary: dict[str, Any],
@@ -203,13 +205,13 @@ def _write_results(
 
     for name, stage in zip(("pretrained", "fine-tuned", "trained"), stages, strict=True):
         atomic.write_json(output / "evaluations" / f"{name}.json", stage.to_dict())
-    write_report(_report(settings, stages, history, summary), output / "report.html")
+    write_report(_report(config, stages, history, summary), output / "report.html")
     # Last, because its presence says that the demo is finished.
     atomic.write_json(output / SUMMARY, summary)
 
 
 def _report(
-    settings: DemoConfig, stages: list[Evaluation], history: History, summary: dict[str, Any]
+    config: DemoConfig, stages: list[Evaluation], history: History, summary: dict[str, Any]
 ) -> Any:
     from llm_gym.files import Comparison, Figure, Report, ShownAnswer
 
@@ -217,7 +219,7 @@ def _report(
     return Report(
         title="A language model learns to be polite",
         summary=(
-            f"{summary['tokens']:,} tokens of PPO on {settings.env} took the mean score on "
+            f"{summary['tokens']:,} tokens of PPO on {config.env} took the mean score on "
             f"{len(after.rows)} held-out prompts from {before.mean_score:.1f} to "
             f"{after.mean_score:.1f} of 100."
         ),
@@ -238,10 +240,10 @@ def _report(
             Comparison(
                 rows[0].prompt, tuple(ShownAnswer(row.completion, row.score) for row in rows)
             )
-            for rows in _shown(stages, settings.shown_prompts)
+            for rows in _shown(stages, config.shown_prompts)
         ],
         sections={
-            "Settings": asdict(settings),
+            "Settings": asdict(config),
             "Versions": {**summary["versions"], "commit": summary["commit"] or "unknown"},
             "Machine": summary["machine"],
         },
@@ -294,7 +296,7 @@ def _shown(stages: list[Evaluation], number: int) -> list[tuple[Any, ...]]:
 def _print_results(
     console: Console,
     output: Path,
-    settings: DemoConfig,
+    config: DemoConfig,
     stages: list[Evaluation],
     summary: dict[str, Any],
 ) -> None:
@@ -302,7 +304,7 @@ def _print_results(
 
     from llm_gym.files.untrusted import as_rich
 
-    for rows in _shown(stages, min(settings.shown_prompts, 3)):
+    for rows in _shown(stages, min(config.shown_prompts, 3)):
         console.rule(as_rich(rows[0].prompt, style="bold"), align="left")
         for name, row in zip(STAGES, rows, strict=True):
             title = f"{name}: score {row.score:.1f}"

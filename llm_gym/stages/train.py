@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llm_gym.learning.ppo import PPO
     from llm_gym.runs.callbacks import History
 
-__all__ = ["TrainConfig", "TrainingRun", "load_settings", "run", "train"]
+__all__ = ["TrainConfig", "TrainingRun", "load_config", "run", "train"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class TrainingRun:
     history: History
 
 
-def load_settings(directory: str | Path) -> TrainConfig:
+def load_config(directory: str | Path) -> TrainConfig:
     """Reads the settings that `train` wrote into its output directory.
 
     Raises:
@@ -101,8 +101,8 @@ def load_settings(directory: str | Path) -> TrainConfig:
 
 
 def train(
-    settings: TrainConfig,
     output: str | Path,
+    config: TrainConfig,
     *,
     resume: bool = False,
     console: Console | None = None,
@@ -110,9 +110,9 @@ def train(
     """Trains a language model by PPO.
 
     Args:
-        settings: What to do.
         output: Directory for `settings.json`, `metrics.jsonl`, `samples.jsonl`, `checkpoints/` and
             TensorBoard's files.
+        config: Settings of the run.
         resume: Continue the newest checkpoint there.
         console: Where the live display goes; None is standard error.
 
@@ -125,64 +125,64 @@ def train(
     """
     from llm_gym.runs.checkpoint import load_checkpoint
 
-    directory = RunDirectory(output, asdict(settings))
+    directory = RunDirectory(output, asdict(config))
     checkpoint = directory.resume(
         resume, f"continue it with --resume {output}, or choose another --output"
     )
-    algorithm = build_ppo(settings)
+    algorithm = build_ppo(config)
     if checkpoint is not None:
         load_checkpoint(algorithm, checkpoint)
     directory.write_settings()
     return run(
         algorithm,
-        settings.total_tokens,
+        config.total_tokens,
         directory.root,
-        checkpoint_every=settings.checkpoint_every,
-        keep_last=settings.keep_last,
+        checkpoint_every=config.checkpoint_every,
+        keep_last=config.keep_last,
         console=console,
     )
 
 
-def build_ppo(settings: TrainConfig) -> PPO:
+def build_ppo(config: TrainConfig) -> PPO:
     """Makes environment, policy and algorithm; raises `ValueError` for a setting that is wrong."""
     from llm_gym.learning.ppo import PPO
     from llm_gym.stages.names import environment_kwargs, make_vector_env
 
     kwargs = environment_kwargs(
-        settings.env,
-        settings.model,
-        scorer=settings.scorer,
-        prompts=settings.prompts,
-        max_new_tokens=settings.max_new_tokens,
-        prompt_template=settings.prompt_template,
-        on_max_length=settings.on_max_length,
-        missing_eos_penalty=settings.missing_eos_penalty,
-        device=settings.device,
+        config.env,
+        config.model,
+        scorer=config.scorer,
+        prompts=config.prompts,
+        max_new_tokens=config.max_new_tokens,
+        prompt_template=config.prompt_template,
+        on_max_length=config.on_max_length,
+        missing_eos_penalty=config.missing_eos_penalty,
+        device=config.device,
     )
-    rate = settings.learning_rate
+    rate = config.learning_rate
     return PPO(
         "TransformerPolicy",
-        make_vector_env(settings.env, settings.num_envs, kwargs),
-        learning_rate=(lambda left: rate * left) if settings.anneal_learning_rate else rate,
-        n_steps=settings.n_steps,
-        batch_size=settings.batch_size,
-        n_epochs=settings.n_epochs,
-        clip_range=settings.clip_range,
-        gamma=settings.gamma,
-        gae_lambda=settings.gae_lambda,
-        vf_coef=settings.vf_coef,
-        ent_coef=settings.ent_coef,
-        max_grad_norm=settings.max_grad_norm,
-        kl_coef=settings.kl_coef,
-        kl_target=settings.kl_target,
-        seed=settings.seed,
-        device=settings.device,
+        make_vector_env(config.env, config.num_envs, kwargs),
+        learning_rate=(lambda left: rate * left) if config.anneal_learning_rate else rate,
+        n_steps=config.n_steps,
+        batch_size=config.batch_size,
+        n_epochs=config.n_epochs,
+        clip_range=config.clip_range,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        vf_coef=config.vf_coef,
+        ent_coef=config.ent_coef,
+        max_grad_norm=config.max_grad_norm,
+        kl_coef=config.kl_coef,
+        kl_target=config.kl_target,
+        seed=config.seed,
+        device=config.device,
         policy_kwargs={
-            "model": settings.model,
-            "temperature": settings.temperature,
-            "top_k": settings.top_k,
-            "top_p": settings.top_p,
-            "mixed_precision": settings.mixed_precision,
+            "model": config.model,
+            "temperature": config.temperature,
+            "top_k": config.top_k,
+            "top_p": config.top_p,
+            "mixed_precision": config.mixed_precision,
         },
     )
 

@@ -15,7 +15,7 @@ ROWS = [PromptRow(text, {}) for text in PROMPTS]
 
 
 @pytest.fixture
-def settings(tiny_dir, monkeypatch):
+def config(tiny_dir, monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 2)
     return CompareConfig(
         model=tiny_dir(),
@@ -27,11 +27,11 @@ def settings(tiny_dir, monkeypatch):
     )
 
 
-def test_pairs_and_votes_are_as_many_as_asked_for(settings, tmp_path):
+def test_pairs_and_votes_are_as_many_as_asked_for(config, tmp_path):
     from dataclasses import replace
 
     figures = compare(
-        replace(settings, pairs_per_prompt=2), tmp_path / "s.db", prompts=ROWS, quiet=True
+        tmp_path / "s.db", replace(config, pairs_per_prompt=2), prompts=ROWS, quiet=True
     )
     with PreferenceStore(tmp_path / "s.db") as store:
         rows = list(store.comparisons())
@@ -45,10 +45,10 @@ def test_pairs_and_votes_are_as_many_as_asked_for(settings, tmp_path):
     assert figures["seconds_measured_on_votes"] == 0
 
 
-def test_going_on_samples_only_what_is_missing_and_gives_the_same(settings, tmp_path, monkeypatch):
+def test_going_on_samples_only_what_is_missing_and_gives_the_same(config, tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole.db", tmp_path / "parts.db"
-    compare(settings, whole, prompts=ROWS, quiet=True)
-    compare(settings, parts, prompts=ROWS[:2], quiet=True)
+    compare(whole, config, prompts=ROWS, quiet=True)
+    compare(parts, config, prompts=ROWS[:2], quiet=True)
     sampled = []
     real = labelling.sample_comparisons
 
@@ -57,7 +57,7 @@ def test_going_on_samples_only_what_is_missing_and_gives_the_same(settings, tmp_
         return real(model, prompts, **kwargs)
 
     monkeypatch.setattr(labelling, "sample_comparisons", noted)
-    compare(settings, parts, prompts=ROWS, quiet=True)
+    compare(parts, config, prompts=ROWS, quiet=True)
     assert sampled == PROMPTS[2:]
     texts = []
     for path in (whole, parts):
@@ -66,38 +66,36 @@ def test_going_on_samples_only_what_is_missing_and_gives_the_same(settings, tmp_
     assert texts[0] == texts[1]
 
 
-def test_another_seed_adds_other_pairs(settings, tmp_path):
+def test_another_seed_adds_other_pairs(config, tmp_path):
     from dataclasses import replace
 
-    first = compare(settings, tmp_path / "s.db", prompts=ROWS, quiet=True)
-    again = compare(settings, tmp_path / "s.db", prompts=ROWS, quiet=True)
-    more = compare(replace(settings, seed=1), tmp_path / "s.db", prompts=ROWS, quiet=True)
+    first = compare(tmp_path / "s.db", config, prompts=ROWS, quiet=True)
+    again = compare(tmp_path / "s.db", config, prompts=ROWS, quiet=True)
+    more = compare(tmp_path / "s.db", replace(config, seed=1), prompts=ROWS, quiet=True)
     assert first == again
     assert more["comparisons"] == 2 * first["comparisons"]
 
 
-def test_people_find_comparisons_and_no_votes(settings, tmp_path):
+def test_people_find_comparisons_and_no_votes(config, tmp_path):
     from dataclasses import replace
 
-    figures = compare(
-        replace(settings, raters="people"), tmp_path / "s.db", prompts=ROWS, quiet=True
-    )
+    figures = compare(tmp_path / "s.db", replace(config, raters="people"), prompts=ROWS, quiet=True)
     assert figures["votes"] == 0
     assert figures["votes_missing"] == 2 * figures["comparisons"]
     assert figures["agreement"] is None
 
 
-def test_a_model_that_always_says_the_same_is_refused(settings, tmp_path, monkeypatch):
+def test_a_model_that_always_says_the_same_is_refused(config, tmp_path, monkeypatch):
     monkeypatch.setattr(labelling, "sample_comparisons", lambda *_, **__: [])
     with pytest.raises(ValueError, match="no two different answers to any of 5 prompts"):
-        compare(settings, tmp_path / "s.db", prompts=ROWS, quiet=True)
+        compare(tmp_path / "s.db", config, prompts=ROWS, quiet=True)
 
 
 def test_raters_are_worth_what_the_settings_say():
-    settings = CompareConfig(
+    config = CompareConfig(
         raters="simulated", true_rater="length:2", length_bias=0.5, flattery_bias=4.0, rater_noise=3
     )
-    raters = simulated_raters(settings)
+    raters = simulated_raters(config)
     assert [rater.name for rater in raters] == ["simulated-1", "simulated-2", "simulated-3"]
     pair = Comparison("p", ("a wonderful idea", "one two"))
     [[first, second]] = raters[0].utilities([pair])

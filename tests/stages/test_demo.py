@@ -21,7 +21,7 @@ SPLITS = {"train": PROMPTS, "test": ["w10", "w11 w12", "w13"]}
 
 
 @pytest.fixture
-def settings(tiny_dir):
+def config(tiny_dir):
     def make(num_envs, split="train", **kwargs):
         from llm_gym import TextGenerationVectorEnv
 
@@ -43,9 +43,9 @@ def settings(tiny_dir):
     del gym.registry[ID]
 
 
-def test_writes_report_summary_and_model(settings, tmp_path):
+def test_writes_report_summary_and_model(config, tmp_path):
     stream = io.StringIO()
-    run = demo(settings, tmp_path, console=Console(file=stream, width=100))
+    run = demo(tmp_path, config, console=Console(file=stream, width=100))
     assert not run.stopped
     summary = run.summary
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
@@ -59,7 +59,7 @@ def test_writes_report_summary_and_model(settings, tmp_path):
         summary["perplexity_after"] / summary["perplexity_before"]
     )
     page = (tmp_path / "report.html").read_text()
-    for text in (*module.STAGES, "w10", "w11 w12", "Settings", "polyline", settings.model):
+    for text in (*module.STAGES, "w10", "w11 w12", "Settings", "polyline", config.model):
         assert text in page
     shown = stream.getvalue()
     for text in (*module.STAGES, "w10", "perplexity ratio"):
@@ -74,37 +74,37 @@ def test_writes_report_summary_and_model(settings, tmp_path):
     assert any(not torch.equal(start[k], v) for k, v in trained.state_dict().items())
 
 
-def test_same_seed_same_result_and_a_finished_demo_is_replaced(settings, tmp_path):
+def test_same_seed_same_result_and_a_finished_demo_is_replaced(config, tmp_path):
     console = Console(file=io.StringIO())
     first, again, other = (
-        demo(replace(settings, seed=seed), tmp_path, console=console).summary for seed in (1, 1, 2)
+        demo(tmp_path, replace(config, seed=seed), console=console).summary for seed in (1, 1, 2)
     )
     keys = ("score_before", "score_after", "perplexity_ratio", "kl")
     assert [first[k] for k in keys] == [again[k] for k in keys]
     assert [first[k] for k in keys] != [other[k] for k in keys]
 
 
-def test_interrupted_demo_goes_on_to_the_same_result(settings, tmp_path, monkeypatch):
+def test_interrupted_demo_goes_on_to_the_same_result(config, tmp_path, monkeypatch):
     console = Console(file=io.StringIO())
-    whole = demo(settings, tmp_path / "whole", console=console).summary
+    whole = demo(tmp_path / "whole", config, console=console).summary
 
     def stop_early(algorithm, total, *args, **kwargs):
         return replace(run(algorithm, 4 * 6, *args, **kwargs), stopped=True)
 
     run = module.run
     monkeypatch.setattr(module, "run", stop_early)
-    stopped = demo(settings, tmp_path / "parts", console=console)
+    stopped = demo(tmp_path / "parts", config, console=console)
     assert stopped.stopped
     assert stopped.summary is None
     assert not (tmp_path / "parts" / "summary.json").exists()
     with pytest.raises(ValueError, match=r"with other settings: seed=5 \(there: 1\); finish that"):
-        demo(replace(settings, seed=5), tmp_path / "parts", console=console)
+        demo(tmp_path / "parts", replace(config, seed=5), console=console)
     monkeypatch.setattr(module, "run", run)
-    resumed = demo(settings, tmp_path / "parts", console=console).summary
+    resumed = demo(tmp_path / "parts", config, console=console).summary
     for key in ("score_before", "score_after", "perplexity_ratio", "kl", "tokens"):
         assert resumed[key] == whole[key], key
 
 
-def test_a_demo_that_died_before_its_first_checkpoint_begins_again(settings, tmp_path):
+def test_a_demo_that_died_before_its_first_checkpoint_begins_again(config, tmp_path):
     (tmp_path / "checkpoints" / ".step-000000000024.0a1b2c3d.tmp").mkdir(parents=True)
-    assert demo(settings, tmp_path, console=Console(file=io.StringIO())).summary is not None
+    assert demo(tmp_path, config, console=Console(file=io.StringIO())).summary is not None

@@ -26,8 +26,8 @@ from tests.tiny_rlhf import TINY
 ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
 
 
-def walk(settings: RLHFConfig, output: Path, console: Console | None = None):
-    return rlhf(settings, output, console=console or Console(file=io.StringIO()), quiet=True)
+def walk(config: RLHFConfig, output: Path, console: Console | None = None):
+    return rlhf(output, config, console=console or Console(file=io.StringIO()), quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_settings_files_and_records_are_read_once_a_call(whole, tmp_path, monkey
     text = tmp_path / "prompts.txt"
     text.write_text("\n".join(f"prompt {n}" for n in range(20)))
     config = TINY.with_values(prompts=str(text))
-    begin(config, tmp_path / "run")
+    begin(tmp_path / "run", config)
     for stage in STAGES:
         RLHFDirectory(config, tmp_path / "run").finish(stage, {}, 0.0)
     read, hashed = [], []
@@ -244,7 +244,7 @@ def kill(*args, **kwargs):
     done.append(1)
     return real(*args, **kwargs)
 setattr(owner, name, kill)
-rlhf(TINY, sys.argv[1], quiet=True)
+rlhf(sys.argv[1], TINY, quiet=True)
 """
 
 
@@ -290,11 +290,11 @@ def test_ctrl_c_in_ppo_ends_with_a_checkpoint(whole, tmp_path, monkeypatch):
 def test_each_stage_alone_gives_what_the_road_gives(whole, tmp_path):
     directory, run, _ = whole
     with pytest.raises(ValueError, match=r"stage sft in .* needs stage pretrain to be finished"):
-        run_stage("sft", TINY, tmp_path / "alone", quiet=True)
+        run_stage("sft", tmp_path / "alone", TINY, quiet=True)
     with pytest.raises(ValueError, match=r"stage must be one of pretrain, .*, got 'dpo'"):
-        run_stage("dpo", TINY, tmp_path / "alone")
+        run_stage("dpo", tmp_path / "alone", TINY)
     for stage in STAGES:
-        record = run_stage(stage, TINY, tmp_path / "alone", quiet=True)
+        record = run_stage(stage, tmp_path / "alone", TINY, quiet=True)
         place = f"stages/{STAGES.index(stage) + 1}-{stage}.json"
         expected = json.loads((directory / place).read_text())
         assert record.figures == expected["figures"]

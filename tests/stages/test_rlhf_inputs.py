@@ -21,8 +21,8 @@ from tests.tiny_rlhf import TINY
 PEOPLE = TINY.with_values(raters="people", votes_per_comparison=1, train_prompts=15)
 
 
-def walk(settings, output):
-    return rlhf(settings, output, console=Console(file=io.StringIO()), quiet=True)
+def walk(config, output):
+    return rlhf(output, config, console=Console(file=io.StringIO()), quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +119,12 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
 def test_a_file_that_changes_under_the_run_is_noticed(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("once upon a time\n" * 50)
-    settings = TINY.with_values(text=str(text))
-    begin(settings, tmp_path / "run")
-    begin(settings, tmp_path / "run")
+    config = TINY.with_values(text=str(text))
+    begin(tmp_path / "run", config)
+    begin(tmp_path / "run", config)
     text.write_text("another text\n" * 50)
     with pytest.raises(ValueError, match=r"the file of text=.* has changed since"):
-        begin(settings, tmp_path / "run")
+        begin(tmp_path / "run", config)
 
 
 def test_a_record_of_other_settings_is_refused(people):
@@ -179,38 +179,38 @@ def own(tmp_path):
 
 
 def test_prompts_are_those_of_the_pairs_and_none_is_on_both_sides(own):
-    settings, _ = own
-    prompts = prompts_of(settings)
+    config, _ = own
+    prompts = prompts_of(config)
     texts = [{row.text for row in rows} for rows in prompts]
     assert len(prompts.held_out) == 8  # more than a fifth of 30, but the fewest there are
     assert texts[0] | texts[1] <= {f"{n} and {n}?" for n in range(30)}
     assert not texts[0] & texts[1]
-    pairs = pairs_of(settings, prompts.held_out)
+    pairs = pairs_of(config, prompts.held_out)
     assert {pair.prompt for pair in pairs.held_out} == texts[1]
     assert len(pairs.train) == 22
 
 
 def test_own_prompts_keep_pairs_on_them_out_of_fine_tuning(own):
-    settings, path = own
-    settings = settings.with_values(prompts=path)
-    prompts = prompts_of(settings)
+    config, path = own
+    config = config.with_values(prompts=path)
+    prompts = prompts_of(config)
     assert len(prompts.train) + len(prompts.held_out) == 22 + 8
-    pairs = pairs_of(settings, prompts.held_out)
+    pairs = pairs_of(config, prompts.held_out)
     assert not {pair.prompt for pair in pairs.train} & {row.text for row in prompts.held_out}
 
 
 def test_too_few_prompts_are_refused(own, tmp_path):
-    settings, _ = own
+    config, _ = own
     path = tmp_path / "few.txt"
     path.write_text("a\nb\nc\na\nb\n")
     with pytest.raises(ValueError, match="has 3 different prompts; at least 16 are needed"):
-        prompts_of(settings.with_values(prompts=str(path)))
+        prompts_of(config.with_values(prompts=str(path)))
 
 
 def test_own_text_pairs_and_judge_walk_the_whole_road(own, tmp_path):
-    settings, _ = own
-    settings = settings.with_values(true_rater="length:3", max_new_tokens=6, rater_noise=0.2)
-    summary = walk(settings, tmp_path / "own").summary
+    config, _ = own
+    config = config.with_values(true_rater="length:3", max_new_tokens=6, rater_noise=0.2)
+    summary = walk(config, tmp_path / "own").summary
     assert summary["held_out_prompts"] == 8
     assert 0 <= summary["gold_sft"] <= 1
     assert "0 and 0 make" not in (tmp_path / "own" / "report.html").read_text()

@@ -44,7 +44,7 @@ def held_out_env(run: RLHFDirectory, model: str) -> dict[str, Any]:
     """Arguments of a text environment on the held-out prompts, judged by the gold scorer.
 
     Args:
-        settings: Settings of the run.
+        config: Settings of the run.
         run: RLHFDirectory of the run.
         model: Whose tokenizer is used.
     """

@@ -45,8 +45,8 @@ class RLHFRun:
 
 
 def rlhf(
-    config: RLHFConfig,
     output: str | Path,
+    config: RLHFConfig | None = None,
     *,
     console: Console | None = None,
     quiet: bool = False,
@@ -57,9 +57,9 @@ def rlhf(
     `stages/` (a record of each), `evaluations/`, `report.html` and, last, `summary.json`.
 
     Args:
-        config: What to do.
         output: Directory for everything. A call with the same settings goes on where the last one
             stopped, whether it was interrupted, killed, or waiting for votes.
+        config: Settings; None means the defaults.
         console: Where stages and results are printed; None is standard output.
         quiet: No progress bars and no display of training.
 
@@ -74,7 +74,7 @@ def rlhf(
     from rich.console import Console
 
     console = console or Console()
-    run = begin(config, output)
+    run = begin(output, config or RLHFConfig())
     for stage in STAGES:
         if _announced(stage, run, console, quiet) is None:
             return _waiting(run) if stage == "compare" else RLHFRun(stopped=True)
@@ -84,14 +84,14 @@ def rlhf(
 
 
 def run_stage(
-    stage: str, config: RLHFConfig, output: str | Path, *, quiet: bool = False
+    stage: str, output: str | Path, config: RLHFConfig, *, quiet: bool = False
 ) -> Record | None:
     """Does the work of one stage, unless it is done.
 
     Args:
         stage: One of `STAGES`; those before it must be finished.
-        config: Settings of the run.
         output: Its directory.
+        config: Settings of the run.
         quiet: No progress bar and no display of training.
 
     Returns:
@@ -104,7 +104,7 @@ def run_stage(
     """
     if stage not in STAGES:
         raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
-    return _once(stage, begin(config, output), quiet)
+    return _once(stage, begin(output, config), quiet)
 
 
 def _once(stage: str, run: RLHFDirectory, quiet: bool) -> Record | None:

@@ -210,12 +210,12 @@ class RLHFDirectory(RunDirectory):
         return self.root / "evaluations" / f"{stage}.json"
 
 
-def begin(config: RLHFConfig, output: str | Path) -> RLHFDirectory:
+def begin(output: str | Path, config: RLHFConfig) -> RLHFDirectory:
     """Opens the directory of a run: of a new one, or of one that goes on.
 
     Args:
-        config: Settings of the run.
         output: Its directory.
+        config: Settings of the run.
 
     Raises:
         ValueError: It holds a run with other settings, one whose files have changed since, or

@@ -111,8 +111,8 @@ def _compare_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
         Figures of `compare.vote_figures`; None while people have not yet given enough votes.
     """
     figures = compare(
-        run.config.settings_of(CompareConfig, model=str(run.sft)),
         run.store,
+        run.config.settings_of(CompareConfig, model=str(run.sft)),
         prompts=prompts_of(run.config).train,
         quiet=quiet,
     )
