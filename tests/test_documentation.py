@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import doctest
 import io
 import itertools
 import json
 import re
+import runpy
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from pkgutil import resolve_name
@@ -108,6 +111,7 @@ def workshop(tmp_path, monkeypatch):
     save_reward_model(tmp_path / "reward-model")
     save_classifier(tmp_path / "sentiment-model")
     (tmp_path / "prompts.txt").write_text("Write to your boss.\nWrite to your landlord.\n")
+    (tmp_path / "input.txt").write_text("To be, or not to be\n")
     votes = [
         {"prompt": f"Ask {n} people.", "chosen": f"Could all {n} come?", "rejected": f"{n}, come!"}
         for n in range(12)
@@ -178,7 +182,9 @@ COMMAND = re.compile(
     r"(?:^ *(?:\.venv/bin/)?|`)llm-gym (?P<name>[a-z][\w-]*)(?P<rest>(?:\\\n|[^\n#`])*)",
     re.MULTILINE,
 )
-SCRIPT = re.compile(r"\bpython ((?:agents|benchmarks)/[\w/]+\.py)")
+SCRIPT = re.compile(
+    r"\bpython (?P<path>(?:agents|benchmarks)/[\w/]+\.py)(?P<rest>(?:\\\n|[^\n#`])*)"
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -194,8 +200,35 @@ def test_commands_exist_and_have_the_options_that_pages_name(name):
                 set(re.findall(r"(?<![\w-])--[a-z][\w-]*", match["rest"])) - known - {"--help"}
             )
             assert not unknown, f"{name}: llm-gym {match['name']} has no {unknown}"
-    for script in SCRIPT.findall(text):
-        assert (ROOT / script).is_file(), f"{name} names {script}"
+
+
+class ParsedError(Exception):
+    """A script has read its arguments and found nothing wrong."""
+
+
+def scripts() -> list[tuple[str, str]]:
+    """Path and arguments of every script that a page calls, its placeholders filled."""
+    found = {
+        (match["path"], re.sub(r"\bN\b", "1", match["rest"].replace("\\\n", " ")).strip())
+        for name in NAMES
+        for match in SCRIPT.finditer((ROOT / name).read_text(encoding="utf-8"))
+    }
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("path", "arguments"), scripts())
+def test_scripts_take_the_arguments_that_pages_give_them(path, arguments, monkeypatch, workshop):
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(parser, *args, **kwargs):
+        parse(parser, *args, **kwargs)
+        raise ParsedError
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+    monkeypatch.setattr("sys.argv", [path, *shlex.split(arguments)])
+    monkeypatch.syspath_prepend(str((ROOT / path).parent))
+    with pytest.raises(ParsedError):
+        runpy.run_path(str(ROOT / path), run_name="__main__")
 
 
 DOTTED = re.compile(r"(?<![\w/.-])(llm_gym(?:_\w+)?(?:\.[A-Za-z]\w*)+)")

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -68,8 +69,11 @@ def sentences(prose: str) -> list[str]:
 
 def main() -> int:
     """Prints the counts; 1 where one is above its limit."""
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else README
-    counts = count(path.read_text(encoding="utf-8"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("page", type=Path, nargs="?", default=README, help="Markdown file")
+    counts = count(parser.parse_args().page.read_text(encoding="utf-8"))
     print(f"{counts.lines} lines of at most {LIMITS.lines}")
     print(f"{counts.numerals} numerals of at most {LIMITS.numerals}")
     print(f"{counts.words} words of at most {LIMITS.words} in the longest sentence:")
