@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from benchmarks.algorithms.store import RunStore
-from benchmarks.common import commit
+from llm_gym.files.provenance import commit
 
 Job = dict[str, Any]
 Work = Callable[[Job], dict[str, Any]]
@@ -40,7 +40,7 @@ def do_jobs(store: RunStore, jobs: list[Job], workers: int, report: bool = False
         print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are there already")
     if report:
         return store.of(jobs)
-    now = commit()["hash"]
+    now = commit()
     for index, (job, result) in enumerate(run_jobs(dispatch, waiting, workers), 1):
         line = {name: value for name, value in job.items() if isinstance(value, (str, int, float))}
         line["task"] = line.pop("task_name")

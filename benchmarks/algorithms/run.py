@@ -44,7 +44,9 @@ from benchmarks.algorithms.store import OtherRunsError, RunStore
 from benchmarks.algorithms.text import tuning as text_tuning
 from benchmarks.algorithms.text.plan import TextPlan, make_models, plan_text
 from benchmarks.algorithms.text.settings import TEXT_ENTRIES, TEXT_TASKS
-from benchmarks.common import record, versions, write_json
+from benchmarks.common import record
+from llm_gym.files.atomic import write_json
+from llm_gym.files.provenance import versions
 
 KINDS = (KNOWN, *TEXT_TASKS, FLIGHT)
 """What `--only` takes."""

@@ -30,7 +30,8 @@ from benchmarks.autopilot.entries import PARTS
 from benchmarks.autopilot.gap import measure_gap
 from benchmarks.autopilot.pilots import measure_agents
 from benchmarks.autopilot.tables import print_tables
-from benchmarks.common import record, write_json
+from benchmarks.common import record
+from llm_gym.files.atomic import write_json
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.common import record, write_json
+from benchmarks.common import record
 from benchmarks.driver import Entry, Worker
 from benchmarks.learning.entries import ENTRIES, STRETCH
 from benchmarks.learning.figures import add_comparison, draw, print_table, system_figures
 from benchmarks.workload import LEARNING_VARIANT, Workload
+from llm_gym.files.atomic import write_json
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.common import record, whole_lines, write_json
+from benchmarks.common import record, whole_lines
 from benchmarks.overoptimisation.claims import judge, summarise
 from benchmarks.overoptimisation.pictures import draw
 from benchmarks.overoptimisation.settings import Settings
+from llm_gym.files.atomic import write_json
 
 Run = dict[str, Any]
 

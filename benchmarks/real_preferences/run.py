@@ -27,11 +27,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from benchmarks.common import record, write_json
+from benchmarks.common import record
 from benchmarks.real_preferences import summary, systems, tables
 from benchmarks.real_preferences.data import Rated, folds, read
 from benchmarks.real_preferences.settings import Settings
 from benchmarks.run_log import RunLog
+from llm_gym.files.atomic import write_json
 
 RUNS = "runs.jsonl"
 

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.common import mean_with_interval, record, write_json
+from benchmarks.common import mean_with_interval, record
 from benchmarks.real_text.prompts import cut_prompts, split_prompts
+from llm_gym.files.atomic import write_json
 
 if TYPE_CHECKING:
     from llm_gym import PPO

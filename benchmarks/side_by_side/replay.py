@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from benchmarks.common import ROOT, columns, record, write_json
+from benchmarks.common import ROOT, columns, record
 from benchmarks.driver import worker_environment
 from benchmarks.peers import peer_python
 from benchmarks.side_by_side.settings import COMPARISONS, SYSTEMS, TASKS
@@ -33,6 +33,7 @@ from benchmarks.systems import ours_groups
 from benchmarks.tasks import Task, build_task
 from benchmarks.workload import Workload
 from llm_gym import PolicyGradient
+from llm_gym.files.atomic import write_json
 from llm_gym.learning.buffer import EpisodeBuffer
 
 Ids = list[NDArray[np.int64]]

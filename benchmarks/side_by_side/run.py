@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.common import record, write_json
+from benchmarks.common import record
 from benchmarks.driver import Worker
 from benchmarks.side_by_side.equivalence import Run, compare, seconds
 from benchmarks.side_by_side.figures import draw, markdown
@@ -36,6 +36,7 @@ from benchmarks.side_by_side.settings import (
     systems_of,
 )
 from benchmarks.side_by_side.store import Store
+from llm_gym.files.atomic import write_json
 
 RUNS = "runs.jsonl"
 

@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import commit, versions, whole_lines
+from benchmarks.common import whole_lines
 from benchmarks.driver import Entry
 from benchmarks.side_by_side.equivalence import Run
 from benchmarks.workload import Workload
+from llm_gym.files.provenance import commit, versions
 
 
 class Store:

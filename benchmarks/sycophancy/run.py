@@ -22,9 +22,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.common import record, write_json
+from benchmarks.common import record
 from benchmarks.run_log import RunLog
 from benchmarks.sycophancy.entries import FULL, QUICK, Settings
+from llm_gym.files.atomic import write_json
 
 RUNS = "runs.jsonl"
 

@@ -17,11 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.common import record, write_json
+from benchmarks.common import record
 from benchmarks.throughput.entries import ENTRIES, RATIOS
 from benchmarks.throughput.figures import draw, print_tables, ratio_figures
 from benchmarks.throughput.measuring import Settings, measure
 from benchmarks.workload import MODEL_SIZES
+from llm_gym.files.atomic import write_json
 
 
 def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:

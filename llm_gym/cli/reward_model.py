@@ -69,8 +69,8 @@ def run_reward_model(
         data: A preference file (`.jsonl`, `.parquet`), a store of votes (`.db`, `.sqlite`,
             `.sqlite3`), or with `ratings` a `.jsonl` file with "text" and "ratings" (a number or a
             list of them, null where a rater gave none) in every line.
-        output: Directory of the model; pictures go beside its `metrics.json` if matplotlib is
-            installed.
+        output: Directory of the model; `evaluation.html` with charts goes beside its
+            `metrics.json`.
         config: Settings; with `ratings`, those that training on ratings has too.
         ratings: Whether `data` has ratings instead of comparisons.
         learning_curve: Also train on smaller and smaller subsets first.
@@ -96,9 +96,8 @@ def _train_on_comparisons(
 ) -> None:
     from llm_gym.feedback.reward_model import (
         curve,
-        draw_evaluation,
-        draw_learning_curve,
         train_reward_model,
+        write_evaluation,
     )
     from llm_gym.files.atomic import write_json
 
@@ -109,10 +108,7 @@ def _train_on_comparisons(
     accuracy = measured["accuracy"]
     if points:
         write_json(output / "learning_curve.json", points)
-    if _has_matplotlib():
-        draw_evaluation(measured, output / "evaluation.png")
-        if points:
-            draw_learning_curve(points, output / "learning_curve.png")
+    write_evaluation(measured, output / "evaluation.html", points=points)
     for point in points:
         print(f"{point['comparisons']:>8} comparisons: accuracy {point['accuracy']['value']:.3f}")
     temperature = measured["temperature"]
@@ -196,9 +192,3 @@ def _preferences(data: Path, contradictions: str) -> list[Preference]:
         raise FileNotFoundError(f"there is no preference store {shlex.quote(str(data))}")
     with PreferenceStore(data) as store:
         return store.preferences(ties="both", conflicts="all")
-
-
-def _has_matplotlib() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("matplotlib") is not None

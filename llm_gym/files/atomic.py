@@ -16,15 +16,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["recover_directory", "replace_directory", "write_json", "write_text"]
+__all__ = ["recover_directory", "replace_directory", "write_bytes", "write_json", "write_text"]
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Writes a UTF-8 text file atomically, making its parent directories.
+    """Writes a text in UTF-8 as `write_bytes` does; line ends stay as they are."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> Path:
+    """Writes a file atomically, making its parent directories.
 
     Args:
         path: The file to write; an old one is replaced.
-        text: The whole content.
+        content: All of it.
 
     Returns:
         The path written.
@@ -33,8 +38,8 @@ def write_text(path: str | Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(path, "tmp")
     try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

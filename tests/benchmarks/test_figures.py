@@ -127,17 +127,9 @@ def test_variants_of_ours_are_rows_of_their_own(capsys):
     assert "is not JSON" in capsys.readouterr().err
 
 
-def test_results_are_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "new" / "results.json"
-    common.write_json(path, {"figure": 1.5})
-    with pytest.raises(ValueError, match="Out of range float values"):
-        common.write_json(path, {"figure": float("nan")})
-    assert json.loads(path.read_text(encoding="utf-8")) == {"figure": 1.5}
-
-
 def test_a_record_names_machine_versions_and_commit():
     record = common.record({"rounds": 1})
     assert record["machine"]["cores"] >= 1
     assert record["versions"]["torch"] != "not installed"
-    assert set(record["commit"]) == {"hash", "changed"}
+    assert {"commit", "started", "settings"} <= record.keys()
     json.dumps(record, allow_nan=False)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 
@@ -10,15 +11,15 @@ def test_versions_are_those_of_the_installed_libraries():
     import gymnasium
     import torch
 
-    found = versions()
-    assert found["gymnasium"] == gymnasium.__version__
-    assert found["torch"] == torch.__version__
-    assert {"python", "llm-gym", "transformers", "stable-baselines3"} <= found.keys()
+    recorded = versions()
+    assert recorded["gymnasium"] == gymnasium.__version__
+    assert recorded["torch"] == torch.__version__
+    assert {"python", "llm-gym", "transformers", "stable-baselines3"} <= recorded.keys()
 
 
 def test_commit_is_a_full_hash_or_unknown(monkeypatch, tmp_path):
-    found = commit()
-    assert found is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found)
+    recorded = commit()
+    assert recorded is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", recorded)
     module = tmp_path / "llm_gym" / "report" / "provenance.py"
     monkeypatch.setattr(provenance, "__file__", str(module))
     assert commit() is None  # not a source tree
@@ -26,5 +27,9 @@ def test_commit_is_a_full_hash_or_unknown(monkeypatch, tmp_path):
     assert commit() is None  # nothing committed
 
 
-def test_machine_says_how_many_cores():
-    assert machine()["cores"] >= 1
+def test_a_machine_says_what_it_computes_with():
+    described = machine()
+    assert described["cores"] >= 1
+    assert described["system"]
+    assert described["processor"]
+    assert json.loads(json.dumps(described, allow_nan=False)) == described

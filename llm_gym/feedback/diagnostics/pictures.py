@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ import numpy as np
 from llm_gym.files import Figure, Report, Series, atomic, line_chart, write_report
 from llm_gym.statistics.scaling_laws import Law, LawFit, fit_law
 
-__all__ = ["GoldProxyCurve", "draw_gold_proxy", "gold_proxy_charts", "write_pictures"]
+__all__ = ["GoldProxyCurve", "gold_proxy_charts", "write_pictures"]
 
 _DISTANCE = "distance from the initial policy, √KL in √nats"
 _POINTS_OF_A_LINE = 60
-_COLOURS = {"proxy": "tab:blue", "gold": "tab:orange"}
 
 
 @dataclass(frozen=True)
@@ -109,57 +107,10 @@ def gold_proxy_charts(curves: Sequence[GoldProxyCurve], *, law: Law) -> list[str
     return charts
 
 
-def draw_gold_proxy(curves: Sequence[GoldProxyCurve], path: str | Path, *, law: Law) -> Path:
-    """Draws the curves side by side with matplotlib.
-
-    Args:
-        curves: At least one.
-        path: File to write; its ending (`.png`, `.svg`, `.pdf`) chooses the format.
-        law: Form to fit to the gold score.
-
-    Returns:
-        The path.
-
-    Raises:
-        ImportError: Matplotlib is not installed.
-        ValueError: There are no curves.
-    """
-    if not curves:
-        raise ValueError("curves is empty; give at least one to draw")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure as Canvas
-    except ImportError as error:
-        raise ImportError(
-            "drawing needs matplotlib: pip install 'llm-gym[plots]'; without it "
-            "gold_proxy_charts gives the same pictures as inline SVG"
-        ) from error
-    # A figure of its own, without pyplot: nothing global changes, and no display is needed.
-    figure = Canvas(figsize=(5.2 * len(curves), 3.9), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axis, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
-        for name, values in (("proxy", curve.proxy), ("gold", curve.gold)):
-            axis.plot(curve.distance, values, "o", ms=3.5, color=_COLOURS[name], label=name)
-        fit = curve.fit(law)
-        if fit is not None:
-            x = _line(curve)
-            axis.plot(x, fit.value(x), color=_COLOURS["gold"], label=_described(fit))
-            if fit.turns:
-                axis.axvline(fit.peak_distance, color="0.5", ls=":", lw=1)
-        axis.axhline(0.0, color="0.8", lw=0.8, zorder=0)
-        axis.set(title=curve.name, xlabel=_DISTANCE, ylabel="gain over the initial policy")
-        axis.legend(frameon=False, fontsize="small")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-    return path
-
-
 def write_pictures(curves: Sequence[GoldProxyCurve], directory: str | Path, *, law: Law) -> None:
     """Writes everything there is to see about some curves.
 
-    `gold_proxy.html`, one page that needs no other file; `fits.json`, the laws' coefficients; and,
-    where matplotlib is installed, `gold_proxy.png`.
+    `gold_proxy.html`, one page that needs no other file, and `fits.json`, the laws' coefficients.
 
     Args:
         curves: What to draw.
@@ -182,8 +133,6 @@ def write_pictures(curves: Sequence[GoldProxyCurve], directory: str | Path, *, l
         charts=gold_proxy_charts(curves, law=law),
     )
     write_report(report, directory / "gold_proxy.html")
-    if importlib.util.find_spec("matplotlib") is not None:
-        draw_gold_proxy(curves, directory / "gold_proxy.png", law=law)
 
 
 def _tile(name: str, fit: LawFit | None) -> Figure:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import random
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any, Literal
 
 from llm_gym.feedback.preferences.messages import flattened
 from llm_gym.feedback.preferences.records import FIELDS, Comparison, Preference
-from llm_gym.files.atomic import write_text
+from llm_gym.files.atomic import write_bytes, write_text
 
 __all__ = [
     "Contradictions",
@@ -108,7 +106,7 @@ def write_preferences(path: str | Path, preferences: Iterable[Preference]) -> Pa
     if not rows:
         raise ValueError(f"there are no preferences to write to {path}")
     if is_parquet:
-        return _write_bytes(path, _as_parquet(rows))
+        return write_bytes(path, _as_parquet(rows))
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
     return write_text(path, "".join(lines))
 
@@ -216,21 +214,6 @@ def _import_pyarrow() -> tuple[Any, Any]:
         raise ImportError(
             "Parquet files need pyarrow: pip install 'llm-gym[parquet]', or use a .jsonl file"
         ) from error
-
-
-def _write_bytes(path: Path, content: bytes) -> Path:
-    """`atomic.write_text` for bytes: written beside the destination, then renamed into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def split_preferences(

@@ -24,7 +24,7 @@ from llm_gym.feedback.reward_model.evaluation import (
     spearman,
 )
 from llm_gym.feedback.reward_model.losses import bradley_terry_loss, centring_penalty, rating_loss
-from llm_gym.feedback.reward_model.pictures import draw_evaluation, draw_learning_curve
+from llm_gym.feedback.reward_model.pictures import calibration_chart, write_evaluation
 from llm_gym.feedback.reward_model.ratings import (
     RatingModelConfig,
     fit_rating_model,
@@ -40,11 +40,10 @@ __all__ = [
     "accuracy",
     "accuracy_by_margin",
     "bradley_terry_loss",
+    "calibration_chart",
     "calibration_error",
     "centring_penalty",
     "differences_of",
-    "draw_evaluation",
-    "draw_learning_curve",
     "evaluate_differences",
     "evaluate_ratings",
     "fit_rating_model",
@@ -58,4 +57,5 @@ __all__ = [
     "spearman",
     "train_rating_model",
     "train_reward_model",
+    "write_evaluation",
 ]

@@ -39,8 +39,7 @@ def learning_curve(
 
     Returns:
         For each size and seed `comparisons`, `seed`, `accuracy` (with `low` and `high`), `log_loss`
-        and `temperature`. `llm_gym.feedback.preferences.fit_learning_curve` draws a law through
-        them.
+        and `temperature`.
 
     Raises:
         ValueError: Sizes out of range, or what `train_reward_model` raises.

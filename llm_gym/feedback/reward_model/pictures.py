@@ -1,93 +1,109 @@
-"""Pictures of a reward model's evaluation; matplotlib is imported when one is drawn."""
+"""Charts of a reward model's evaluation, as inline SVG, and the page that shows them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from llm_gym.files import Figure, Report, Series, line_chart, scatter_chart, write_report
 
-__all__ = ["draw_evaluation", "draw_learning_curve"]
+__all__ = ["calibration_chart", "learning_curve_chart", "margin_chart", "write_evaluation"]
+
+_CHANCE = ("chance", 0.5)
 
 
-def draw_evaluation(evaluation: Mapping[str, Any], path: str | Path) -> None:
-    """Draws the calibration curve and, where there is one, the accuracy by margin.
+def calibration_chart(bins: Sequence[Mapping[str, Any]]) -> str:
+    """Draws how often the model is right against how often it expects to be.
 
     Args:
-        evaluation: From `evaluate_differences`.
-        path: Path of the picture; its ending says which kind.
-
-    Raises:
-        ImportError: Matplotlib is not installed.
+        bins: `calibration` of `evaluate_differences`.
     """
-    by_margin = evaluation["accuracy_by_margin"]
-    figure = _figure(columns=2 if by_margin else 1)
-    curve = evaluation["calibration"]
-    axis = figure.axes[0]
-    axis.plot([0.5, 1], [0.5, 1], "--", color="gray", label="calibrated")
-    axis.scatter(
-        [each["expected"] for each in curve],
-        [each["accuracy"] for each in curve],
-        s=[20 + 200 * each["n"] / evaluation["comparisons"] for each in curve],
-        label="held-out comparisons",
+    expected = [row["expected"] for row in bins]
+    return scatter_chart(
+        [Series("reward model", expected, [row["accuracy"] for row in bins])],
+        title="Calibration: is it right as often as it expects to be?",
+        x_label="probability it gives the answer it prefers",
+        y_label="share of votes that agree",
+        diagonal=True,
     )
-    axis.set(
-        xlabel="probability of being right, by the model",
-        ylabel="share right",
-        title=f"calibration error {evaluation['calibration_error']:.3f}",
-    )
-    axis.legend()
-    if by_margin:
-        axis = figure.axes[1]
-        names = [f"{each['low']:.2g} to {each['high']:.2g}" for each in by_margin]
-        axis.bar(names, [each["accuracy"] for each in by_margin])
-        axis.axhline(0.5, ls="--", color="gray")
-        axis.set(xlabel="margin of the comparison", ylabel="share right", ylim=(0, 1))
-    _save(figure, path)
 
 
-def draw_learning_curve(points: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Draws accuracy against the number of comparisons, with the mean over seeds.
+def margin_chart(bins: Sequence[Mapping[str, Any]]) -> str:
+    """Draws how often the model is right where people found it hard and easy.
+
+    Args:
+        bins: `accuracy_by_margin` of `evaluate_differences`, each drawn in its middle.
+    """
+    middles = [(row["low"] + row["high"]) / 2 for row in bins]
+    return line_chart(
+        [Series("reward model", middles, [row["accuracy"] for row in bins])],
+        title="Is it right where the comparison was clear?",
+        x_label="margin of the comparison",
+        y_label="share right",
+        reference=_CHANCE,
+    )
+
+
+def learning_curve_chart(points: Sequence[Mapping[str, Any]]) -> str:
+    """Draws accuracy against the number of comparisons: the mean over seeds, and each seed.
 
     Args:
         points: From `learning_curve`.
-        path: Path of the picture; its ending says which kind.
-
-    Raises:
-        ImportError: Matplotlib is not installed.
     """
-    figure = _figure(columns=1)
-    axis = figure.axes[0]
-    sizes = sorted({point["comparisons"] for point in points})
-    values = [
-        [each["accuracy"]["value"] for each in points if each["comparisons"] == size]
-        for size in sizes
-    ]
-    axis.plot(sizes, [float(np.mean(each)) for each in values], "o-")
-    for size, each in zip(sizes, values, strict=True):
-        axis.scatter([size] * len(each), each, s=12, color="gray", zorder=3)
-    axis.axhline(0.5, ls="--", color="gray")
-    axis.set(xscale="log", xlabel="comparisons trained on", ylabel="held-out accuracy")
-    _save(figure, path)
+    by_seed: dict[int, dict[int, float]] = {}
+    for point in points:
+        curve = by_seed.setdefault(point["seed"], {})
+        curve[point["comparisons"]] = point["accuracy"]["value"]
+    sizes = sorted({size for curve in by_seed.values() for size in curve})
+    means = [np.mean([curve[s] for curve in by_seed.values() if s in curve]) for s in sizes]
+    series = [Series("mean over seeds", sizes, [float(mean) for mean in means])]
+    if len(by_seed) > 1:
+        series += [
+            Series(f"seed {seed}", sorted(curve), [curve[size] for size in sorted(curve)])
+            for seed, curve in sorted(by_seed.items())
+        ]
+    return line_chart(
+        series,
+        title="What more comparisons are worth",
+        x_label="comparisons trained on",
+        y_label="held-out accuracy",
+        reference=_CHANCE,
+    )
 
 
-def _figure(columns: int) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "pictures need matplotlib, which is not installed: pip install 'llm-gym[plots]'"
-        ) from error
-    figure = Figure(figsize=(5 * columns, 4), layout="constrained")
-    figure.subplots(1, columns)
-    return figure
+def write_evaluation(
+    evaluation: Mapping[str, Any], path: str | Path, *, points: Sequence[Mapping[str, Any]] = ()
+) -> Path:
+    """Writes one page, which needs no other file, with all there is to see.
 
+    Args:
+        evaluation: From `evaluate_differences`.
+        path: Path of the page.
+        points: From `learning_curve`, if one was measured.
 
-def _save(figure: Figure, path: str | Path) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    Returns:
+        The path.
+    """
+    charts = [calibration_chart(evaluation["calibration"])]
+    if evaluation["accuracy_by_margin"]:
+        charts.append(margin_chart(evaluation["accuracy_by_margin"]))
+    if points:
+        charts.append(learning_curve_chart(points))
+    accuracy = evaluation["accuracy"]
+    report = Report(
+        title="A reward model",
+        summary=f"Measured on {evaluation['comparisons']:,} comparisons that it never learnt from.",
+        figures=[
+            Figure(
+                "accuracy",
+                f"{100 * accuracy['value']:.1f} %",
+                f"95 %: {100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f} %",
+            ),
+            Figure("calibration error", f"{evaluation['calibration_error']:.3f}"),
+        ],
+        charts=charts,
+    )
+    return write_report(report, path)

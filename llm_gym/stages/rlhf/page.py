@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from llm_gym.feedback.preferences import answers_scored, labelling_effort
+from llm_gym.feedback.reward_model import calibration_chart
 from llm_gym.files import (
     Chapter,
     Comparison,
@@ -206,11 +207,7 @@ def _simulated(config: RLHFConfig) -> str:
 
 def _reward_model(results: Results) -> Chapter:
     figures = results.figures("reward-model")
-    bins = figures["calibration"]
     low, high = (100 * figures[f"accuracy_{end}"] for end in ("low", "high"))
-    calibration = Series(
-        "reward model", [row["expected"] for row in bins], [row["accuracy"] for row in bins]
-    )
     return Chapter(
         "4. The reward model",
         "It learns to predict the votes, and is measured on votes about prompts it has not seen.",
@@ -224,13 +221,7 @@ def _reward_model(results: Results) -> Chapter:
         },
         [
             _loss_chart("Loss of the reward model", figures["loss"], unit="nats per comparison"),
-            scatter_chart(
-                [calibration],
-                title="Calibration: is it right as often as it expects to be?",
-                x_label="probability it gives the answer it prefers",
-                y_label="share of votes that agree",
-                diagonal=True,
-            ),
+            calibration_chart(figures["calibration"]),
         ],
     )
 

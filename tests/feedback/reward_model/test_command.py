@@ -35,7 +35,7 @@ def test_from_a_preference_file(run, tmp_path):
     assert "held-out accuracy 0." in done.output or "held-out accuracy 1." in done.output
     assert f"reward model: {tmp_path / 'out'}" in done.output
     assert len(RewardModelScorer(tmp_path / "out")(["w1"], ["w2 w3"])) == 1
-    assert (tmp_path / "out" / "evaluation.png").is_file()
+    assert (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8").count("<svg") == 1
 
 
 def test_from_a_store_of_votes(run, tmp_path):
@@ -61,7 +61,7 @@ def test_a_learning_curve_on_request(run, tmp_path):
     assert sizes[:2] == [50, 100]
     for size in sizes:
         assert f"{size:>8} comparisons: accuracy" in done.output
-    assert (tmp_path / "out" / "learning_curve.png").is_file()
+    assert (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8").count("<svg") == 2
 
 
 def test_from_ratings(run, tmp_path):

@@ -11,13 +11,13 @@ import pytest
 from llm_gym.feedback.preferences import Preference
 from llm_gym.feedback.reward_model import (
     RewardModelConfig,
-    draw_evaluation,
-    draw_learning_curve,
     evaluate_differences,
     learning_curve,
+    write_evaluation,
 )
 from llm_gym.feedback.reward_model import curve as curve_module
 from llm_gym.feedback.reward_model.curve import doublings
+from llm_gym.feedback.reward_model.pictures import learning_curve_chart, margin_chart
 from tests.feedback.reward_model.worlds import preferences
 
 TRAIN, HELD_OUT = preferences(160, seed=0), preferences(60, seed=1)
@@ -65,27 +65,39 @@ def test_sizes_out_of_range_are_named(sizes):
         learning_curve(TRAIN, sizes=sizes, held_out=HELD_OUT)
 
 
-def test_pictures_are_drawn(tmp_path):
+def test_all_there_is_to_see_is_on_one_page(tmp_path):
     rows = [Preference("p", "a", "b", {"vote_margin": n % 3 / 2}) for n in range(30)]
     with_margins = evaluate_differences([0.1 * n - 1 for n in range(30)], rows)
-    draw_evaluation(with_margins, tmp_path / "deep" / "margins.png")
-    plain = evaluate_differences([0.5], [Preference("p", "a", "b")])
-    draw_evaluation(plain, tmp_path / "plain.png")
     points = [
         {"comparisons": size, "accuracy": {"value": 0.6 + size / 1000}, "seed": seed}
         for size in (50, 100)
         for seed in (0, 1)
     ]
-    draw_learning_curve(points, tmp_path / "curve.svg")
-    sizes = [path.stat().st_size for path in sorted(tmp_path.rglob("*.*g"))]
-    assert len(sizes) == 3
-    assert min(sizes) > 5000
+    whole = write_evaluation(with_margins, tmp_path / "deep" / "whole.html", points=points)
+    page = whole.read_text(encoding="utf-8")
+    assert page.count("<svg") == 3
+    assert "Measured on 30 comparisons that it never learnt from" in page
+    assert "seed 1: 0.7 at 100" in page
+    plain = evaluate_differences([0.5], [Preference("p", "a", "b")])
+    page = write_evaluation(plain, tmp_path / "plain.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 1
 
 
-def test_without_matplotlib_the_extra_is_named(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"llm-gym\[plots\]"):
-        draw_learning_curve([], tmp_path / "curve.png")
+def test_a_learning_curve_is_the_mean_over_the_seeds_that_went_so_far():
+    accuracies = {(50, 0): 0.5, (50, 1): 0.75, (100, 1): 1.0}
+    chart = learning_curve_chart(
+        [
+            {"comparisons": size, "seed": seed, "accuracy": {"value": value}}
+            for (size, seed), value in accuracies.items()
+        ]
+    )
+    assert "mean over seeds: 0.625 at 50" in chart
+    assert "mean over seeds: 1 at 100" in chart
+
+
+def test_a_bin_of_margins_is_drawn_in_its_middle():
+    chart = margin_chart([{"low": 0.0, "high": 0.5, "accuracy": 0.8}])
+    assert "0.8 at 0.25" in chart
 
 
 def test_the_package_is_light_to_import():
