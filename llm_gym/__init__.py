@@ -28,8 +28,8 @@ if TYPE_CHECKING:  # an alias to itself: type checkers then take the name for ex
     from llm_gym.learning import ReMax as ReMax
     from llm_gym.learning import SFTOnBest as SFTOnBest
     from llm_gym.learning.buffer import EpisodeBuffer as EpisodeBuffer
+    from llm_gym.learning.kl import ReferenceModel as ReferenceModel
     from llm_gym.learning.ppo import PPO as PPO
-    from llm_gym.learning.reference import ReferenceModel as ReferenceModel
     from llm_gym.learning.vec_env import GymVecEnv as GymVecEnv
     from llm_gym.policy import TransformerActorCriticPolicy as TransformerActorCriticPolicy
     from llm_gym.polite_email.judge import PolitenessScorer as PolitenessScorer
@@ -69,7 +69,7 @@ _NAMES_OF = {
     ),
     "llm_gym.learning.buffer": ("EpisodeBuffer",),
     "llm_gym.learning.ppo": ("PPO",),
-    "llm_gym.learning.reference": ("ReferenceModel",),
+    "llm_gym.learning.kl": ("ReferenceModel",),
     "llm_gym.learning.vec_env": ("GymVecEnv",),
     "llm_gym.polite_email.judge": ("PolitenessScorer",),
     "llm_gym.policy": ("TransformerActorCriticPolicy",),

@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import Schedule
 import llm_gym  # noqa: F401 - registers the environments
 from benchmarks.algorithms.settings import BETA, Entry
 from llm_gym.learning.buffer import EpisodeBuffer
-from llm_gym.learning.reference import ReferenceModel
+from llm_gym.learning.kl import ReferenceModel
 from llm_gym.learning.vec_env import GymVecEnv
 
 

@@ -18,17 +18,14 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
-from llm_gym.learning.answers import (
-    Answer,
-    GroupedAnswers,
-    answer_batch,
-    sum_over_answers,
-    token_batches,
-)
-from llm_gym.learning.buffer import EpisodeBuffer
-from llm_gym.learning.reference import ReferenceModel
+from llm_gym.learning.answers import GroupedAnswers
+from llm_gym.learning.buffer import EpisodeBuffer, token_batches
+from llm_gym.learning.kl import ReferenceModel
+from llm_gym.learning.losses import answer_sums
 from llm_gym.learning.vec_env import GymVecEnv
-from llm_gym.policy import TransformerActorCriticPolicy
+from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
+from llm_gym.policy.sampling import pack_support
+from llm_gym.text.answer import Answer, pack_answers
 
 __all__ = ["AnswerAlgorithm"]
 
@@ -202,7 +199,7 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
                     f"single group of {self.answers.group_size} answers; sample more"
                 )
             return
-        scores = [one.score for group in groups for one in group if one.score is not None]
+        scores = [answer.score for group in groups for answer in group if answer.score is not None]
         self.logger.record("rollout/score_mean", float(np.mean(scores)))
         self.policy.set_training_mode(True)
         self.fit(groups)
@@ -262,8 +259,8 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
     def log_probs(self, answers: Sequence[Answer]) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities under the policy: float `(B,)` of answers, `(A,)` of tokens."""
         batch = self._batch(answers)
-        log_probs = self.policy.evaluate_actions(batch, batch.actions)[1]
-        return sum_over_answers(log_probs, batch), log_probs
+        log_probs = self.policy.evaluate_actions(batch, batch.actions)[1]  # type: ignore[arg-type]
+        return answer_sums(log_probs, batch.action_rows), log_probs
 
     @torch.no_grad()
     def reference_log_probs(self, answers: Sequence[Answer]) -> torch.Tensor:
@@ -272,7 +269,8 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
         parts = []
         for start in range(0, len(answers), _ANSWERS_PER_PASS):
             batch = self._batch(answers[start : start + _ANSWERS_PER_PASS])
-            parts.append(sum_over_answers(self.reference.log_probs(batch).float(), batch))
+            log_probs = self.reference.log_probs(batch).float()
+            parts.append(answer_sums(log_probs, batch.action_rows))
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -282,7 +280,29 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
         parts = [self.log_probs(answers[k : k + _ANSWERS_PER_PASS])[0].float() for k in starts]
         return torch.cat(parts)
 
-    def _batch(self, answers: Sequence[Answer]) -> Any:
+    def _batch(self, answers: Sequence[Answer]) -> EpisodeBatch:
         assert isinstance(self.policy, TransformerActorCriticPolicy)
         n_tokens = int(self.action_space.n) if self.policy.truncates else None  # type: ignore[attr-defined]
         return answer_batch(answers, self.device, n_tokens=n_tokens)
+
+
+def answer_batch(
+    answers: Sequence[Answer], device: torch.device | str, *, n_tokens: int | None = None
+) -> EpisodeBatch:
+    """Answers as one batch for `policy.evaluate_actions` and `ReferenceModel.log_probs`.
+
+    Args:
+        answers: B answers.
+        device: Where the batch goes.
+        n_tokens: V, for a policy that truncates (top-k, top-p): its log-probabilities are then
+            those of the whole distribution, which is what a likelihood is, however the answers were
+            sampled.
+
+    Returns:
+        The batch; its actions are the answers' tokens, answer after answer.
+    """
+    batch = pack_answers(answers, device=device)
+    if n_tokens is None:
+        return EpisodeBatch.of(batch)
+    everything = pack_support(torch.ones(1, n_tokens, dtype=torch.bool, device=device))
+    return EpisodeBatch.of(batch, everything.expand(len(batch.answer_rows), -1))

@@ -1,4 +1,4 @@
-"""Whole answers, in groups to the same prompt: kept while they are sampled, batched to learn from.
+"""Whole answers, in groups to the same prompt: kept while they are sampled.
 
 The algorithms that compare answers need nothing else of a rollout than the tokens of each finished
 answer and its score. `GroupedAnswers` collects them between the environment and
@@ -9,37 +9,15 @@ is one answer here, and a group is handed out once its last member has arrived.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from llm_gym.policy.sampling import EpisodeBatch, pack_support
+from llm_gym.text.answer import Answer
 
-__all__ = [
-    "Answer",
-    "GroupedAnswers",
-    "answer_batch",
-    "sum_over_answers",
-    "token_batches",
-]
-
-
-class Answer(NamedTuple):
-    """One finished answer.
-
-    Attributes:
-        prompt_ids: Tokens the policy was given.
-        completion_ids: Tokens it chose, the one that ended the episode included.
-        score: The episode's reward; None of an episode that was cut off without a verdict.
-    """
-
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[int, ...]
-    score: float | None
+__all__ = ["GroupedAnswers"]
 
 
 class GroupedAnswers(VecEnvWrapper):
@@ -125,17 +103,17 @@ class GroupedAnswers(VecEnvWrapper):
     def take(self) -> list[list[Answer]]:
         """The finished groups, which are then no longer kept; unscored answers are left out."""
         taken, self.finished = self.finished, []
-        return [[one for one in group if one.score is not None] for group in taken]
+        return [[answer for answer in group if answer.score is not None] for group in taken]
 
     def get_state(self) -> dict[str, Any]:
         """State of the environment and of the answers: JSON-able."""
         pending = [
-            [group, ordinal, [[member, *answer] for member, answer in members.items()]]
+            [group, ordinal, [[member, *_saved(answer)] for member, answer in members.items()]]
             for (group, ordinal), members in self._pending.items()
         ]
         return {
             "env": self.venv.get_state(),  # type: ignore[attr-defined]
-            "finished": [[list(answer) for answer in group] for group in self.finished],
+            "finished": [[_saved(answer) for answer in group] for group in self.finished],
             "pending": pending,
             "ordinals": self._ordinals.tolist(),
             "returns": self._returns.tolist(),
@@ -145,7 +123,7 @@ class GroupedAnswers(VecEnvWrapper):
     def set_state(self, state: Mapping[str, Any]) -> VecEnvObs:
         """Continues from a state of `get_state`; returns the observations at that moment."""
         observations = self.venv.set_state(state["env"])  # type: ignore[attr-defined]
-        self.finished = [[_answer(one) for one in group] for group in state["finished"]]
+        self.finished = [[_answer(saved) for saved in group] for group in state["finished"]]
         self._pending = {
             (group, ordinal): {member: _answer(answer) for member, *answer in members}
             for group, ordinal, members in state["pending"]
@@ -156,65 +134,10 @@ class GroupedAnswers(VecEnvWrapper):
         return observations
 
 
+def _saved(answer: Answer) -> list[Any]:
+    return [list(answer.prompt_ids), list(answer.completion_ids), answer.score]
+
+
 def _answer(saved: Sequence[Any]) -> Answer:
     prompt_ids, completion_ids, score = saved
-    return Answer(tuple(prompt_ids), tuple(completion_ids), score)
-
-
-def answer_batch(
-    answers: Sequence[Answer], device: torch.device | str, *, n_tokens: int | None = None
-) -> EpisodeBatch:
-    """Answers as one batch for `policy.evaluate_actions` and `ReferenceModel.log_probs`.
-
-    Args:
-        answers: B answers.
-        device: Where the batch goes.
-        n_tokens: V, for a policy that truncates (top-k, top-p): its log-probabilities are then
-            those of the whole distribution, which is what a likelihood is, however the answers were
-            sampled.
-
-    Returns:
-        The batch; its actions are the answers' tokens, answer after answer.
-    """
-    sequences = [[*answer.prompt_ids, *answer.completion_ids] for answer in answers]
-    input_ids = np.zeros((len(answers), max(map(len, sequences))), dtype=np.int64)  # (B, S)
-    for row, sequence in enumerate(sequences):
-        input_ids[row, : len(sequence)] = sequence
-    counts = [len(answer.completion_ids) for answer in answers]
-    rows = np.repeat(np.arange(len(answers)), counts)
-    slots = np.concatenate([len(a.prompt_ids) + np.arange(len(a.completion_ids)) for a in answers])
-    support = None
-    if n_tokens is not None:
-        everything = pack_support(torch.ones(1, n_tokens, dtype=torch.bool, device=device))
-        support = everything.expand(len(slots), -1)
-    as_tensor = lambda array: torch.as_tensor(array, device=device)  # noqa: E731
-    return EpisodeBatch(as_tensor(input_ids), as_tensor(rows), as_tensor(slots), support)
-
-
-def sum_over_answers(values: torch.Tensor, batch: EpisodeBatch) -> torch.Tensor:
-    """Sums of a quantity of each token over each answer: float `(A,)` to `(B,)`."""
-    sums = torch.zeros(len(batch.input_ids), dtype=values.dtype, device=values.device)
-    return sums.index_add(0, batch.action_rows, values)
-
-
-def token_batches(
-    lengths: Sequence[int], batch_size: int, rng: np.random.Generator
-) -> list[NDArray[np.int64]]:
-    """Splits items, in random order, into minibatches of about equally many tokens.
-
-    Args:
-        lengths: Tokens of each of the M items, at least one item.
-        batch_size: Tokens a minibatch should hold; an item is never split.
-        rng: Rng of the order.
-
-    Returns:
-        Every item's number once, in as many minibatches as the tokens would fill.
-    """
-    order = rng.permutation(len(lengths))
-    ordered = np.asarray(lengths)[order]
-    n_batches = min(max(1, round(int(ordered.sum()) / batch_size)), len(lengths))
-    # An item belongs to the minibatch in whose share of the tokens its middle lies.
-    middles = ordered.cumsum() - ordered / 2
-    place = np.minimum((middles * n_batches / ordered.sum()).astype(int), n_batches - 1)
-    batches = [order[place == k] for k in range(n_batches)]
-    return [batch for batch in batches if len(batch)]
+    return Answer(prompt_ids=tuple(prompt_ids), completion_ids=tuple(completion_ids), score=score)

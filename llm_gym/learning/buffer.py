@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
+from llm_gym.language_models.packing import pack
 from llm_gym.learning.advantages import gae
 from llm_gym.policy.sampling import EpisodeBatch
 from llm_gym.policy.variants import register_with_contrib
@@ -114,7 +115,6 @@ class EpisodeBuffer(RolloutBuffer):
         self._support: list[torch.Tensor] = []
         self._segments: list[Segment] | None = None
         self._last_dones = np.zeros(self.n_envs, dtype=bool)
-        self.last_samples: RolloutBufferSamples | None = None
         self.pos, self.full = 0, False
 
     def add(  # type: ignore[override]
@@ -213,23 +213,12 @@ class EpisodeBuffer(RolloutBuffer):
 
     def episode_batch(self, segments: list[Segment]) -> EpisodeBatch:
         """Segments as one right-padded batch on the buffer's device; actions in their order."""
-        sequences = [
-            np.concatenate([s.prefix, self.actions[s.start : s.stop, s.env]]) for s in segments
-        ]
-        width = max(map(len, sequences))
-        input_ids = np.zeros((len(segments), width), dtype=np.int64)  # (B, S)
-        for row, sequence in enumerate(sequences):
-            input_ids[row, : len(sequence)] = sequence
-        counts = [s.stop - s.start for s in segments]
-        rows = np.repeat(np.arange(len(segments)), counts)
-        slots = np.concatenate([len(s.prefix) + np.arange(s.stop - s.start) for s in segments])
-        support = None
-        if self._support:
-            steps, envs = self.places(segments)
-            support = torch.stack(self._support)[steps, envs].to(self.device)
-        return EpisodeBatch(
-            self.to_torch(input_ids), self.to_torch(rows), self.to_torch(slots), support
-        )
+        rows = [np.concatenate([s.prefix, self.actions[s.start : s.stop, s.env]]) for s in segments]
+        batch = pack(rows, [len(s.prefix) for s in segments], device=self.device)
+        if not self._support:
+            return EpisodeBatch.of(batch)
+        steps, envs = self.places(segments)
+        return EpisodeBatch.of(batch, torch.stack(self._support)[steps, envs].to(self.device))
 
     def places(self, segments: list[Segment]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Indices (step, environment) of the segments' actions into arrays `(T, N)`."""
@@ -241,20 +230,11 @@ class EpisodeBuffer(RolloutBuffer):
         """Splits the segments, in random order, into groups of about `batch_size` actions.
 
         Args:
-            batch_size: Transitions a minibatch should hold; `None` is all of them. The number of
-                groups is the one that transitions would give; each group gets whole episodes.
+            batch_size: See `token_batches`; actions are its tokens.
         """
         segments = self.segments()
-        order = [segments[i] for i in self.rng.permutation(len(segments))]
-        total = sum(s.stop - s.start for s in segments)
-        n_groups = 1 if batch_size is None else max(1, round(total / batch_size))
-        n_groups = min(n_groups, len(segments))
-        # An episode belongs to the group in whose share of the tokens its middle lies.
-        lengths = np.array([s.stop - s.start for s in order])
-        middles = lengths.cumsum() - lengths / 2
-        group = np.minimum((middles * n_groups / total).astype(int), n_groups - 1)
-        groups = [[s for s, g in zip(order, group, strict=True) if g == k] for k in range(n_groups)]
-        return [members for members in groups if members]
+        batches = token_batches([s.stop - s.start for s in segments], batch_size, self.rng)
+        return [[segments[index] for index in batch] for batch in batches]
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yields one epoch of minibatches of whole episodes.
@@ -278,7 +258,7 @@ class EpisodeBuffer(RolloutBuffer):
             ) -> torch.Tensor:
                 return self.to_torch(array[steps, envs])
 
-            self.last_samples = RolloutBufferSamples(
+            yield RolloutBufferSamples(
                 observations=batch,  # type: ignore[arg-type]
                 actions=batch.actions[:, None],
                 old_values=chosen(self.values),
@@ -286,7 +266,32 @@ class EpisodeBuffer(RolloutBuffer):
                 advantages=chosen(self.advantages),
                 returns=chosen(self.returns),
             )
-            yield self.last_samples
+
+
+def token_batches(
+    lengths: Sequence[int], batch_size: int | None, rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
+    """Splits items, in random order, into minibatches of about equally many tokens.
+
+    Args:
+        lengths: Tokens of each of the M items, at least one item.
+        batch_size: Tokens a minibatch should hold; `None` is all of them. The number of minibatches
+            is the one that tokens would give; an item is never split.
+        rng: Draws the order.
+
+    Returns:
+        Every item's number once, in minibatches that are not empty.
+    """
+    order = rng.permutation(len(lengths))
+    ordered = np.asarray(lengths)[order]
+    total = int(ordered.sum())
+    n_batches = 1 if batch_size is None else max(1, round(total / batch_size))
+    n_batches = min(n_batches, len(lengths))
+    # An item belongs to the minibatch in whose share of the tokens its middle lies.
+    middles = ordered.cumsum() - ordered / 2
+    place = np.minimum((middles * n_batches / total).astype(int), n_batches - 1)
+    batches = [order[place == k] for k in range(n_batches)]
+    return [batch for batch in batches if len(batch)]
 
 
 class MaskableSamples(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
-from llm_gym.learning.estimators import ESTIMATORS, NEED_GROUPS, OF_TOKENS
+from llm_gym.learning.advantages import ESTIMATORS, NEED_GROUPS, OF_TOKENS
 from llm_gym.learning.losses import AGGREGATIONS
 
 LOSSES = ("policy_gradient", "clipped")

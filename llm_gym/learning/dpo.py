@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
-from llm_gym.learning.answers import Answer
-from llm_gym.learning.preference_losses import check_loss_settings, dpo_loss
-from llm_gym.learning.reference import ReferenceModel
+from llm_gym.learning.kl import ReferenceModel
+from llm_gym.learning.losses import check_loss_settings, dpo_loss
 from llm_gym.policy import TransformerActorCriticPolicy
+from llm_gym.text.answer import Answer
 
 __all__ = ["DPO", "LABELS", "AnswerPair", "label_pairs"]
 

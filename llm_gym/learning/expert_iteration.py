@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
-from llm_gym.learning.answers import Answer
-from llm_gym.learning.reference import ReferenceModel
+from llm_gym.learning.kl import ReferenceModel
 from llm_gym.policy import TransformerActorCriticPolicy
+from llm_gym.text.answer import Answer
 
 __all__ = ["ExpertIteration", "SFTOnBest", "above_threshold", "best_of_each", "best_share"]
 
@@ -147,7 +148,7 @@ class ExpertIteration(AnswerAlgorithm):
         self.logger.record("rollout/kl_per_sequence", float(log_ratio.mean()))
         penalties = iter((self.kl_coef * log_ratio).tolist())
         return [
-            [answer._replace(score=_score(answer) - next(penalties)) for answer in group]
+            [replace(answer, score=_score(answer) - next(penalties)) for answer in group]
             for group in groups
         ]
 

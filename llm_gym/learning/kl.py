@@ -1,4 +1,4 @@
-"""Divergence from a reference policy: estimators, and the coefficient of the penalty.
+"""Divergence from a reference policy: the reference, estimators, and the penalty's coefficient.
 
 Everything is in nats. With `log_ratio = log pi(a|s) - log pi_ref(a|s)` of a sampled token, the
 penalised reward is `r_t - beta * log_ratio_t`: raising the probability of a token above the
@@ -7,17 +7,28 @@ reference's *lowers* its reward. The divergence of an episode is the *sum* over 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from llm_gym.policy.sampling import (
+    EpisodeBatch,
+    LanguageModelHead,
+    log_prob_and_entropy,
+    unpack_support,
+)
+from llm_gym.policy.trunk import Trunk
 
 if TYPE_CHECKING:
-    import torch
-    from numpy.typing import NDArray
+    from llm_gym.policy import TransformerActorCriticPolicy
 
-    Array = TypeVar("Array", "torch.Tensor", NDArray[np.floating])
+Array = TypeVar("Array", torch.Tensor, NDArray[np.floating])
 
 
 def kl_estimate(log_ratio: Array, estimator: str = "k1") -> Array:
@@ -137,3 +148,74 @@ def _checked(name: str, value: float, *, minimum: float, strict: bool = False) -
         relation = ">" if strict else ">="
         raise ValueError(f"{name}={value!r} must be a finite number {relation} {minimum:g}")
     return value
+
+
+# ------------------------------------------------------------------ the reference
+
+
+class ReferenceModel:
+    """A frozen causal language model that scores the actions of whole episodes.
+
+    It uses the policy's temperature, precision and, under top-k or top-p, the very tokens the
+    policy could choose from: otherwise the divergence of a policy from itself would not be zero.
+
+    Args:
+        model: A Hugging Face causal language model; frozen here.
+        temperature: The policy's temperature.
+        mixed_precision: The policy's, `"no"` or `"bf16"`.
+    """
+
+    def __init__(
+        self, model: Any, *, temperature: float = 1.0, mixed_precision: str = "no"
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.temperature, self.mixed_precision = temperature, mixed_precision
+        self._trunk = Trunk(self.model.base_model, use_cache=False)
+        self._head = LanguageModelHead(self.model)
+
+    @classmethod
+    def of(
+        cls, policy: TransformerActorCriticPolicy, model: str | Path | None = None
+    ) -> ReferenceModel:
+        """A frozen copy of the policy's model as it is now, or of another checkpoint.
+
+        Args:
+            policy: The policy whose distribution settings to follow.
+            model: Name or path of another causal language model with the same vocabulary.
+
+        Raises:
+            ValueError: If the other model's vocabulary differs.
+        """
+        if model is None:
+            frozen = copy.deepcopy(policy.model)
+        else:
+            from llm_gym.language_models.loading import load_causal_lm
+
+            frozen = load_causal_lm(model, dtype=policy.dtype).to(policy.device)
+            expected, found = policy.model.config.vocab_size, frozen.config.vocab_size
+            if expected != found:
+                raise ValueError(
+                    f"reference={str(model)!r} has {found} tokens but the policy's model has "
+                    f"{expected}; a divergence needs the same vocabulary"
+                )
+        return cls(frozen, temperature=policy.temperature, mixed_precision=policy.mixed_precision)
+
+    @torch.no_grad()
+    def logits(self, batch: EpisodeBatch) -> torch.Tensor:
+        """Logits at a batch's actions, float `(A, V)`, `-inf` where the policy's are cut."""
+        device = batch.input_ids.device
+        enabled = self.mixed_precision == "bf16"
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
+            hidden = self._trunk.full(batch.context)  # (B, S - 1, H)
+            logits = self._head(hidden[batch.action_rows, batch.action_slots - 1])  # (A, V)
+        logits = logits / self.temperature
+        if batch.support is not None:
+            logits = logits.masked_fill(
+                ~unpack_support(batch.support, logits.shape[-1]), -torch.inf
+            )
+        return logits
+
+    @torch.no_grad()
+    def log_probs(self, batch: EpisodeBatch) -> torch.Tensor:
+        """Log-probabilities of a batch's actions, float `(A,)`, in nats."""
+        return log_prob_and_entropy(self.logits(batch), batch.actions)[0]

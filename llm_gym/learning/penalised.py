@@ -19,10 +19,10 @@ from llm_gym.learning.buffer import EpisodeBuffer, Segment
 from llm_gym.learning.kl import (
     AdaptiveKLController,
     FixedKLController,
+    ReferenceModel,
     ScheduledKLController,
     kl_estimate,
 )
-from llm_gym.learning.reference import ReferenceModel
 from llm_gym.learning.vec_env import GymVecEnv
 from llm_gym.policy import TransformerActorCriticPolicy
 

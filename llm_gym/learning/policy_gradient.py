@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch.nn import functional as F
 
 from llm_gym.learning import losses
+from llm_gym.learning.advantages import ESTIMATORS, NEED_GROUPS, Rollout, assert_same_prompts
 from llm_gym.learning.buffer import EpisodeBuffer, Segment
 from llm_gym.learning.choices import (
     check_choices,
@@ -21,9 +22,7 @@ from llm_gym.learning.choices import (
     group_size_of,
     with_critic,
 )
-from llm_gym.learning.estimators import ESTIMATORS, NEED_GROUPS, Rollout, assert_same_prompts
 from llm_gym.learning.penalised import as_vec_env, episode_length
-from llm_gym.learning.ratios import answer_sums, clipped_answer_loss, ratio_figures
 from llm_gym.learning.whole_episodes import WholeEpisodes
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.policy.sampling import EpisodeBatch, log_prob_and_entropy
@@ -57,7 +56,7 @@ class PolicyGradient(WholeEpisodes):
         clip_range: Clip range of `"clipped"`: one number, or `(low, high)`.
         ratio: Ratio of `"clipped"`: what has a ratio `pi / pi_old` and a clip, each `"token"`, as
             in PPO and GRPO, or each `"answer"`, as one action whose ratio is its tokens' product
-            (TRL's RLOO; see `llm_gym.learning.ratios.clipped_answer_loss`). The advantage
+            (TRL's RLOO; see `llm_gym.learning.losses.clipped_answer_loss`). The advantage
             of an answer is that of its whole return, KL penalties in the reward included, so
             `"gae"` and `"reinforce_plus_plus"` have none. On a small task with 4 epochs,
             clipping answers learnt more from each batch (`docs/side_by_side.md`).
@@ -280,8 +279,8 @@ class PolicyGradient(WholeEpisodes):
             figures["kl_loss"] = kl_loss.item()
         log_ratio = log_prob.detach() - old_log_prob
         if self.ratio == "answer":
-            log_ratio = answer_sums(log_ratio, batch.action_rows)
-        return loss, figures | ratio_figures(log_ratio, self.clip_low, self.clip_high)
+            log_ratio = losses.answer_sums(log_ratio, batch.action_rows)
+        return loss, figures | losses.ratio_figures(log_ratio, self.clip_low, self.clip_high)
 
     def _policy_loss(
         self,
@@ -294,7 +293,7 @@ class PolicyGradient(WholeEpisodes):
             return losses.policy_gradient_loss(log_prob, advantages)
         clip = self.clip_low, self.clip_high
         if self.ratio == "answer":
-            return clipped_answer_loss(log_prob, old_log_prob, advantages, rows, *clip)
+            return losses.clipped_answer_loss(log_prob, old_log_prob, advantages, rows, *clip)
         return losses.clipped_surrogate_loss(log_prob, old_log_prob, advantages, *clip)
 
     def _aggregate(self, per_token: torch.Tensor, batch: EpisodeBatch) -> torch.Tensor:

@@ -116,21 +116,18 @@ class PPO(PenalisedRewards, stable_baselines3.PPO):
 
     def train(self) -> None:
         """As in Stable-Baselines3; also logs how far the very first ratio was from 1."""
-        assert isinstance(self.policy, TransformerActorCriticPolicy)
-        first: list[float] = []
+        first = self._first_ratio_deviation()
+        super().train()
+        self.logger.record("train/first_ratio_deviation", first)
+        self.logger.record("train/entropy", -self.logger.name_to_value["train/entropy_loss"])
+
+    @torch.no_grad()
+    def _first_ratio_deviation(self) -> float:
+        """How far from 1 the ratios of the first minibatch are before anything is learnt."""
         buffer = self.rollout_buffer
         assert isinstance(buffer, EpisodeBuffer)
-
-        def note_first(log_prob: torch.Tensor) -> None:
-            if not first:
-                assert buffer.last_samples is not None
-                ratio = (log_prob - buffer.last_samples.old_log_prob).exp()
-                first.append(float((ratio - 1).abs().max()))
-
-        self.policy.evaluation_observer = note_first
-        try:
-            super().train()
-        finally:
-            self.policy.evaluation_observer = None
-        self.logger.record("train/first_ratio_deviation", first[0])
-        self.logger.record("train/entropy", -self.logger.name_to_value["train/entropy_loss"])
+        order = buffer.rng.bit_generator.state
+        samples = next(buffer.get(self.batch_size))
+        buffer.rng.bit_generator.state = order  # `train` draws the same minibatch
+        log_prob = self.policy.evaluate_actions(samples.observations, samples.actions)[1]
+        return float(((log_prob - samples.old_log_prob).exp() - 1).abs().max())

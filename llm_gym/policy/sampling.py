@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from llm_gym.language_models.packing import TokenBatch
+
 
 @dataclass(frozen=True)
 class EpisodeBatch:
@@ -30,6 +32,11 @@ class EpisodeBatch:
     action_rows: torch.Tensor
     action_slots: torch.Tensor
     support: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, batch: TokenBatch, support: torch.Tensor | None = None) -> EpisodeBatch:
+        """Rows that were packed (`llm_gym.language_models.packing.pack`): answers are actions."""
+        return cls(batch.input_ids, batch.answer_rows, batch.answer_slots, support)
 
     @property
     def actions(self) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -115,8 +115,6 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         self.prefix_cache, self.seed = prefix_cache, seed
         sampling_seed = int(torch.randint(2**62, ())) if seed is None else seed
         self.generator = torch.Generator().manual_seed(sampling_seed)
-        #: Told of the log-probabilities of every evaluate_actions call, for diagnostics.
-        self.evaluation_observer: Callable[[torch.Tensor], None] | None = None
 
         self.model = load_causal_lm(self.model_name)
         _check_fits(self.model, capacity, int(action_space.n))  # type: ignore[attr-defined]
@@ -256,8 +254,6 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         """
         values, logits = self.values_and_logits(obs)
         log_prob, entropy = log_prob_and_entropy(logits, actions.long().flatten())
-        if self.evaluation_observer is not None:
-            self.evaluation_observer(log_prob.detach())
         return values, log_prob, entropy
 
     def values_and_logits(self, obs: Observation) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_gym.learning.preference_losses import check_loss_settings, dpo_loss
+from llm_gym.learning.losses import check_loss_settings, dpo_loss
 
 # log-probabilities of two pairs under policy and reference
 OURS = torch.tensor([-1.0, -2.0]), torch.tensor([-3.0, -1.0])

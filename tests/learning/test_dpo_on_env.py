@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from llm_gym.learning.answers import Answer
 from llm_gym.learning.dpo import DPO, label_pairs
 from llm_gym.runs.evaluation import evaluate
+from llm_gym.text.answer import Answer
 from tests.learning.worlds import PROMPTS, count_w20, grouped_env, settings
 
 PLAIN_SGD = {"optimizer_class": torch.optim.SGD, "optimizer_kwargs": {}}
@@ -20,7 +20,7 @@ def make(model, env=None, **overrides):
 
 
 def answer(token, score):
-    return Answer((0,), (token,), score)
+    return Answer(prompt_ids=(0,), completion_ids=(token,), score=score)
 
 
 # ------------------------------------------------------------------ labels

@@ -7,7 +7,6 @@ import torch
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from llm_gym.learning.answers import Answer
 from llm_gym.learning.expert_iteration import (
     ExpertIteration,
     SFTOnBest,
@@ -16,6 +15,7 @@ from llm_gym.learning.expert_iteration import (
     best_share,
 )
 from llm_gym.runs.evaluation import evaluate
+from llm_gym.text.answer import Answer
 from tests.learning.worlds import PROMPTS, count_w20, grouped_env, settings
 
 PLAIN_SGD = {"optimizer_class": torch.optim.SGD, "optimizer_kwargs": {}}
@@ -39,7 +39,10 @@ def note_groups(algorithm):
 
 
 def answers(*scores):
-    return [Answer((0,), (index,), score) for index, score in enumerate(scores)]
+    return [
+        Answer(prompt_ids=(0,), completion_ids=(index,), score=score)
+        for index, score in enumerate(scores)
+    ]
 
 
 def test_ways_to_choose():
@@ -126,7 +129,10 @@ def test_threshold_that_nothing_reaches_changes_nothing(tiny_dir):
 
 def test_penalty_is_the_log_ratio_to_the_reference(tiny_dir):
     algorithm = make(tiny_dir(), kl_coef=0.5, reference=tiny_dir(seed=5))
-    group = [Answer((4, 5), (6, 7), 1.0), Answer((4, 5), (8,), 1.0)]
+    group = [
+        Answer(prompt_ids=(4, 5), completion_ids=completion, score=1.0)
+        for completion in ((6, 7), (8,))
+    ]
     ours = algorithm.policy_log_probs(group)
     theirs = algorithm.reference_log_probs(group)
     assert float((ours - theirs).abs().min()) > 0.01

@@ -7,13 +7,11 @@ import pytest
 import torch
 
 from llm_gym import GymVecEnv, ReferenceModel, TransformerActorCriticPolicy
-from llm_gym.learning.answers import (
-    Answer,
-    GroupedAnswers,
-    answer_batch,
-    sum_over_answers,
-    token_batches,
-)
+from llm_gym.learning.answer_algorithm import answer_batch
+from llm_gym.learning.answers import GroupedAnswers
+from llm_gym.learning.buffer import token_batches
+from llm_gym.learning.losses import answer_sums
+from llm_gym.text.answer import Answer
 from tests.learning.worlds import count_w20, grouped_env
 
 V = 32
@@ -48,7 +46,10 @@ def test_groups_are_the_jth_answers_of_their_rows(keeper):
     for first in (0, 4):
         rows = [by_row[row] for row in range(first, first + 4)]
         expected += [list(members) for members in zip(*rows, strict=False)]
-    found = [[tuple(answer) for answer in group] for group in keeper.take()]
+    found = [
+        [(answer.prompt_ids, answer.completion_ids, answer.score) for answer in group]
+        for group in keeper.take()
+    ]
     assert sorted(found) == sorted(expected)
     assert len(found) > 10
     assert keeper.take() == []
@@ -118,7 +119,11 @@ def test_rows_of_a_group_with_different_prompts_are_an_error(tiny_dir):
 # ------------------------------------------------------------------ batches
 
 
-ANSWERS = [Answer((4, 5), (6, 7, 1), 1.0), Answer((8,), (9,), 0.0), Answer((3, 3, 3), (4, 1), 2.0)]
+ANSWERS = [
+    Answer(prompt_ids=(4, 5), completion_ids=(6, 7, 1)),
+    Answer(prompt_ids=(8,), completion_ids=(9,)),
+    Answer(prompt_ids=(3, 3, 3), completion_ids=(4, 1)),
+]
 
 
 def make_policy(tiny_dir, **kwargs):
@@ -149,8 +154,8 @@ def test_log_probabilities_of_answers_equal_those_by_hand(tiny_dir, options):
     policy = make_policy(tiny_dir, **options)
     batch = answer_batch(ANSWERS, "cpu", n_tokens=V if policy.truncates else None)
     expected = [by_hand(policy.model, one, options.get("temperature", 1.0)) for one in ANSWERS]
-    ours = sum_over_answers(policy.evaluate_actions(batch, batch.actions)[1], batch)
-    reference = sum_over_answers(ReferenceModel.of(policy).log_probs(batch), batch)
+    ours = answer_sums(policy.evaluate_actions(batch, batch.actions)[1], batch.action_rows)
+    reference = answer_sums(ReferenceModel.of(policy).log_probs(batch), batch.action_rows)
     np.testing.assert_allclose(ours, expected, atol=1e-4)
     np.testing.assert_allclose(reference, expected, atol=1e-4)
 
@@ -164,3 +169,4 @@ def test_minibatches_hold_every_item_once_and_about_equally_many_tokens():
     sizes = [lengths[batch].sum() for batch in batches]
     assert max(sizes) <= 60 + 20
     assert len(token_batches([5], 1, rng)) == 1
+    assert len(token_batches(lengths, None, rng)) == 1

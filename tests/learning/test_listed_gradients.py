@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_gym.learning.estimators import ESTIMATORS, Rollout
+from llm_gym.learning.advantages import ESTIMATORS, Rollout
 from llm_gym.learning.losses import aggregate, clipped_surrogate_loss, policy_gradient_loss
 from tests import listed_answers as lm
 

@@ -12,10 +12,12 @@ import llm_gym
 from llm_gym.learning.losses import (
     AGGREGATIONS,
     aggregate,
+    answer_sums,
+    clipped_answer_loss,
     clipped_surrogate_loss,
     policy_gradient_loss,
+    ratio_figures,
 )
-from llm_gym.learning.ratios import answer_sums, clipped_answer_loss, ratio_figures
 from tests import listed_answers as lm
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env
 

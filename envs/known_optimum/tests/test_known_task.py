@@ -168,7 +168,7 @@ def test_sampled_figures_are_the_exact_ones_within_their_error(learner):
     observation, _ = env.reset(seed=3)
     rewards, ratios = [], []
     ratio, played = np.zeros(500), np.zeros(500)
-    reference = llm_gym.learning.reference.ReferenceModel(problem.reference_model)
+    reference = llm_gym.learning.kl.ReferenceModel(problem.reference_model)
     for _ in range(30):
         obs = {name: torch.as_tensor(array) for name, array in observation.items()}
         with torch.no_grad():

@@ -80,7 +80,7 @@ class DPOConfig:
     device: str = setting("cpu", "where to train: cpu or cuda, for example")
 
     def __post_init__(self) -> None:
-        from llm_gym.learning.preference_losses import check_loss_settings
+        from llm_gym.learning.losses import check_loss_settings
 
         check_loss_settings(self.beta, self.label_smoothing, self.loss)
         check_training_settings(self)

@@ -9,7 +9,7 @@ import torch
 
 from llm_gym.feedback.dpo.preference_pairs import pair_log_probs
 from llm_gym.language_models.packing import by_length
-from llm_gym.learning.preference_losses import PairLoss, dpo_loss
+from llm_gym.learning.losses import PairLoss, dpo_loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

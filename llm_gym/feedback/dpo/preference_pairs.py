@@ -146,7 +146,7 @@ def answer_log_probs(model: PreTrainedModel, answers: Sequence[Answer]) -> torch
     Returns:
         float32 `(B,)` in nats, with gradients: the sums over each answer's tokens.
     """
-    from llm_gym.learning.ratios import answer_sums
+    from llm_gym.learning.losses import answer_sums
     from llm_gym.policy.sampling import token_log_probs
 
     batch = pack_answers(answers, device=model.device)
