@@ -341,6 +341,14 @@ def test_a_whole_benchmark_in_small_and_again(tmp_path, capsys, monkeypatch):
         run.main([*arguments, "--algorithms", *chosen, "--episodes", "48"])
 
 
+def test_a_run_of_an_algorithm_without_a_curve_ends_with_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(Budget, "quick", lambda self: replace(TINY, gradient_rollouts=0, seeds=1))
+    arguments = ["--quick", "--tasks", "additive", "--algorithms", "rloo_4"]
+    run.main([*arguments, "--output", str(tmp_path)])
+    assert "RLOO(4)" in (tmp_path / "results.md").read_text()
+    assert {path.name for path in tmp_path.glob("*.png")} == {"j_over_jstar.png"}
+
+
 def test_tuning_chooses_the_best_rate_and_runs_use_it(tmp_path, monkeypatch):
     monkeypatch.setattr(Budget, "quick", lambda self: replace(TINY, tuning_seeds=1))
     monkeypatch.setattr(tuning, "LEARNING_RATES", (1e-4, 0.1))

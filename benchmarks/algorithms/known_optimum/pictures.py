@@ -27,15 +27,19 @@ on RLOO's."""
 
 
 def draw(results: dict[str, Any], runs: list[dict[str, Any]], output: Path) -> list[Path]:
-    """Writes all pictures and returns their paths."""
+    """Writes all pictures and returns their paths; curves only of algorithms in `SHOWN`."""
     import matplotlib
 
     matplotlib.use("Agg")
     labels = {name: entry["label"] for name, entry in results["algorithms"].items()}
+    pictures = [_intervals(results, labels, output / "j_over_jstar.png")]
+    shown = [run for run in runs if run["algorithm"] in SHOWN]
+    if not shown:
+        return pictures
     return [
-        _curves(runs, labels, "episodes", "sampled answers", output / "samples.png"),
-        _curves(runs, labels, "cpu_seconds", "CPU seconds", output / "seconds.png"),
-        _intervals(results, labels, output / "j_over_jstar.png"),
+        _curves(shown, labels, "episodes", "sampled answers", output / "samples.png"),
+        _curves(shown, labels, "cpu_seconds", "CPU seconds", output / "seconds.png"),
+        *pictures,
         _profiles(results, labels, output / "profiles.png"),
     ]
 
@@ -48,8 +52,7 @@ def _curves(
 
     curves: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        if run["algorithm"] in SHOWN:
-            curves[run["task"]][run["algorithm"]].append(run["points"])
+        curves[run["task"]][run["algorithm"]].append(run["points"])
     figure, axes = plt.subplots(
         1, len(curves), figsize=(3.2 * len(curves), 3.6), sharey=True, squeeze=False
     )
