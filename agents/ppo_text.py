@@ -60,7 +60,7 @@ from llm_gym.runs.callbacks import (
 from llm_gym.runs.checkpoint import load_checkpoint
 from llm_gym.runs.directory import RunDirectory
 from llm_gym.runs.evaluation import Evaluation, evaluate
-from llm_gym.stages.names import environment_kwargs, make_vector_env
+from llm_gym.stages.by_name import environment_kwargs, make_vector_env
 
 # ---------------------------------------------------------------------------------- settings
 

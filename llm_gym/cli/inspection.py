@@ -4,45 +4,66 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from llm_gym.cli.options import Device, Seed
 from llm_gym.files.untrusted import printable, shortened
+from llm_gym.stages.train import TrainConfig
 
 if TYPE_CHECKING:
     from llm_gym.runs.evaluation import Evaluation
 
-__all__ = ["run_envs", "run_evaluate", "run_generate"]
+__all__ = ["envs", "evaluate", "generate"]
+
+EnvId = Annotated[str, typer.Option(help="Id of a text environment (see `llm-gym envs`).")]
+Scorer = Annotated[
+    str | None,
+    typer.Option(help="politeness, length:WORDS, regex:PATTERN, https://..., path.py:function ..."),
+]
+Prompts = Annotated[str | None, typer.Option(help="File of prompts: .txt, one a line, or .jsonl.")]
+Template = Annotated[
+    str | None,
+    typer.Option(help='Text around the prompt ("{prompt}": none; default: as the task has it).'),
+]
+Temperature = Annotated[float, typer.Option(help="Temperature of the sampling.")]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Take the most probable token.")
+]
 
 _NAMESPACE = "llm_gym"  # of our environments, and by convention of plug-ins'
 
 
-def run_evaluate(
-    models: Sequence[str],
-    env: str,
-    *,
-    scorer: str | None,
-    prompts: str | None,
-    prompt_template: str | None,
-    max_new_tokens: int | None,
-    max_prompts: int | None,
-    num_envs: int,
-    temperature: float,
-    deterministic: bool,
-    seed: int,
-    json_path: Path | None,
-    device: str,
+def evaluate(
+    models: Annotated[list[str], typer.Argument(help="Names or directories of language models.")],
+    env: EnvId = "llm_gym/PoliteEmail-v0",
+    scorer: Scorer = None,
+    prompts: Prompts = None,
+    prompt_template: Template = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens of an answer.", show_default="the task's")
+    ] = None,
+    max_prompts: Annotated[
+        int | None, typer.Option(help="Only the first so many prompts.", show_default="all")
+    ] = None,
+    num_envs: Annotated[int, typer.Option(help="Answers written at the same time.")] = 32,
+    temperature: Temperature = 1.0,
+    deterministic: Deterministic = False,
+    seed: Seed = 0,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write every answer and score to this file.")
+    ] = None,
+    device: Device = "cpu",
 ) -> None:
-    """Behind `llm-gym evaluate`: a table on standard output, and JSON if wished."""
-    from llm_gym.files import atomic
-    from llm_gym.files.provenance import commit, machine, versions
+    """Mean score of one or more models on held-out prompts, with 95 % intervals."""
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.runs.evaluation import evaluate
-    from llm_gym.stages.names import check_task, environment_kwargs
+    from llm_gym.stages.by_name import check_task, environment_kwargs
 
     quiet_libraries()
-    found: dict[str, Evaluation] = {}
+    evaluations: dict[str, Evaluation] = {}
     for model in models:
         kwargs = environment_kwargs(
             env,
@@ -54,7 +75,7 @@ def run_evaluate(
             max_new_tokens=max_new_tokens,
         )
         check_task(env, kwargs)
-        found[model] = evaluate(
+        evaluations[model] = evaluate(
             model,
             env,
             env_kwargs=kwargs,
@@ -66,23 +87,26 @@ def run_evaluate(
             device=device,
         )
     if json_path is not None:
-        atomic.write_json(
-            json_path,
-            {
-                "env": env,
-                "seed": seed,
-                "temperature": temperature,
-                "deterministic": deterministic,
-                "versions": versions(),
-                "commit": commit(),
-                "machine": machine(),
-                "models": {model: one.to_dict() for model, one in found.items()},
-            },
-        )
-    _print_table(found)
+        settings = {
+            "env": env,
+            "seed": seed,
+            "temperature": temperature,
+            "deterministic": deterministic,
+        }
+        _write(json_path, settings, evaluations)
+    _print_table(evaluations)
 
 
-def _print_table(found: dict[str, Evaluation]) -> None:
+def _write(path: Path, settings: dict[str, Any], evaluations: dict[str, Evaluation]) -> None:
+    from llm_gym.files import atomic
+    from llm_gym.files.provenance import commit, machine, versions
+
+    provenance = {"versions": versions(), "commit": commit(), "machine": machine()}
+    models = {model: evaluation.to_dict() for model, evaluation in evaluations.items()}
+    atomic.write_json(path, {**settings, **provenance, "models": models})
+
+
+def _print_table(evaluations: dict[str, Evaluation]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -90,43 +114,46 @@ def _print_table(found: dict[str, Evaluation]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "score", "95 % interval", "tokens", "ended", "prompts"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
-    for model, one in found.items():
+    for model, evaluation in evaluations.items():
         table.add_row(
             Text(printable(model), overflow="fold"),
-            f"{one.mean_score:.2f}",
-            f"{one.low:.2f} to {one.high:.2f}",
-            f"{one.mean_length:.1f}",
-            f"{100 * one.share_ended:.0f} %",
-            str(len(one.rows)),
+            f"{evaluation.mean_score:.2f}",
+            f"{evaluation.low:.2f} to {evaluation.high:.2f}",
+            f"{evaluation.mean_length:.1f}",
+            f"{100 * evaluation.share_ended:.0f} %",
+            str(len(evaluation.rows)),
         )
     Console().print(table)
 
 
-def run_generate(
-    texts: Sequence[str],
-    model: str,
-    *,
-    prompts: str | None,
-    scorer: str | None,
-    prompt_template: str | None,
-    max_new_tokens: int,
-    samples: int,
-    temperature: float,
-    deterministic: bool,
-    seed: int,
-    as_json: bool,
-    device: str,
+def generate(
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Prompts to answer.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Language model: embedded or hub name, or directory.")
+    ] = TrainConfig().model,
+    prompts: Prompts = None,
+    scorer: Scorer = None,
+    prompt_template: Template = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 96,
+    samples: Annotated[int, typer.Option(help="Answers to each prompt.")] = 1,
+    temperature: Temperature = 1.0,
+    deterministic: Deterministic = False,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    device: Device = "cpu",
 ) -> None:
-    """Behind `llm-gym generate`: answers on standard output."""
+    """Print a model's answers to prompts, and their scores if a scorer is given."""
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.runs.evaluation import evaluate
-    from llm_gym.stages.names import TEXT_GENERATION, environment_kwargs
+    from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs
     from llm_gym.text.prompts import read_prompts
 
     quiet_libraries()
     if samples < 1:
         raise ValueError(f"--samples must be at least 1, got {samples}")
-    rows: list[dict[str, Any]] = [{"prompt": text} for text in texts]
+    rows: list[dict[str, Any]] = [{"prompt": text} for text in texts or []]
     if prompts is not None:
         rows += [{"prompt": row.text, **row.columns} for row in read_prompts(prompts)]
     if not rows:
@@ -168,8 +195,8 @@ def _for(stream: Any, text: str) -> str:
     return printable(text).encode(encoding, errors="backslashreplace").decode(encoding)
 
 
-def run_envs() -> None:
-    """Behind `llm-gym envs`: one line an environment."""
+def envs() -> None:
+    """List the environments that llm_gym and its plug-ins register."""
     import gymnasium as gym
 
     import llm_gym  # noqa: F401 - registers

@@ -6,6 +6,8 @@ import getpass
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +29,54 @@ Two answers of the built-in model to each of 50 prompts, to be compared in the b
 
 _GENERATION = "Making comparisons"
 _PAGE = "The page"
+
+Host = Annotated[str, typer.Option(help="Address to listen on.", rich_help_panel=_PAGE)]
+Port = Annotated[
+    int, typer.Option(help="0 takes a free one.", rich_help_panel=_PAGE, min=0, max=65535)
+]
+NoBrowser = Annotated[
+    bool,
+    typer.Option("--no-browser", help="Print the address, open no browser.", rich_help_panel=_PAGE),
+]
+GenerateFrom = Annotated[
+    str | None,
+    typer.Option(
+        help="Language model that answers every prompt twice: name or directory.",
+        rich_help_panel=_GENERATION,
+    ),
+]
+Prompts = Annotated[
+    str | None,
+    typer.Option(
+        help="File of prompts: .txt, one a line, or .jsonl.",
+        show_default="built-in requests for emails",
+        rich_help_panel=_GENERATION,
+    ),
+]
+MaxPrompts = Annotated[
+    int | None,
+    typer.Option(
+        help="Only the first so many.",
+        show_default="all; of the built-in ones 100",
+        min=1,
+        rich_help_panel=_GENERATION,
+    ),
+]
+PromptTemplate = Annotated[
+    str | None,
+    typer.Option(
+        help='Text around the prompt ("{prompt}": none).',
+        show_default="the tokenizer's",
+        rich_help_panel=_GENERATION,
+    ),
+]
+MaxNewTokens = Annotated[
+    int, typer.Option(help="Most tokens of an answer.", rich_help_panel=_GENERATION)
+]
+Temperature = Annotated[float, typer.Option(help="Of the sampling.", rich_help_panel=_GENERATION)]
+SamplingDevice = Annotated[
+    str, typer.Option(help="cpu, cuda or auto.", rich_help_panel=_GENERATION)
+]
 
 
 def label(
@@ -55,59 +105,16 @@ def label(
     terminal: Annotated[
         bool, typer.Option("--terminal", help="Ask in this terminal instead of a browser.")
     ] = False,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on.", rich_help_panel=_PAGE)
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(help="0 takes a free one.", rich_help_panel=_PAGE, min=0, max=65535)
-    ] = 0,
-    no_browser: Annotated[
-        bool,
-        typer.Option(
-            "--no-browser", help="Print the address, open no browser.", rich_help_panel=_PAGE
-        ),
-    ] = False,
-    generate_from: Annotated[
-        str | None,
-        typer.Option(
-            help="Language model that answers every prompt twice: name or directory.",
-            rich_help_panel=_GENERATION,
-        ),
-    ] = None,
-    prompts: Annotated[
-        str | None,
-        typer.Option(
-            help="File of prompts: .txt, one a line, or .jsonl.",
-            show_default="built-in requests for emails",
-            rich_help_panel=_GENERATION,
-        ),
-    ] = None,
-    max_prompts: Annotated[
-        int | None,
-        typer.Option(
-            help="Only the first so many.",
-            show_default="all; of the built-in ones 100",
-            min=1,
-            rich_help_panel=_GENERATION,
-        ),
-    ] = None,
-    prompt_template: Annotated[
-        str | None,
-        typer.Option(
-            help='Text around the prompt ("{prompt}": none).',
-            show_default="the tokenizer's",
-            rich_help_panel=_GENERATION,
-        ),
-    ] = None,
-    max_new_tokens: Annotated[
-        int, typer.Option(help="Most tokens of an answer.", rich_help_panel=_GENERATION)
-    ] = 96,
-    temperature: Annotated[
-        float, typer.Option(help="Of the sampling.", rich_help_panel=_GENERATION)
-    ] = 1.0,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda or auto.", rich_help_panel=_GENERATION)
-    ] = "cpu",
+    host: Host = "127.0.0.1",
+    port: Port = 0,
+    no_browser: NoBrowser = False,
+    generate_from: GenerateFrom = None,
+    prompts: Prompts = None,
+    max_prompts: MaxPrompts = None,
+    prompt_template: PromptTemplate = None,
+    max_new_tokens: MaxNewTokens = 96,
+    temperature: Temperature = 1.0,
+    device: SamplingDevice = "cpu",
     seed: Annotated[
         int, typer.Option(help="Of the sampling, and of which answer is shown first.")
     ] = 0,
@@ -117,7 +124,6 @@ def label(
     Every vote is in the file at once: stop with Ctrl-C, go on with the
     same command. Several people may vote at the same time.
     """
-    from llm_gym.feedback.labelling.store_desk import StoreDesk
     from llm_gym.feedback.preferences.store import PreferenceStore
 
     if generate_from is None and (prompts is not None or max_prompts is not None):
@@ -145,16 +151,11 @@ def label(
         if export is not None:
             print(f"preferences written to {export}: {votes.export_file(export):,}")
             return
-        desk = StoreDesk(votes, votes_per_comparison=votes_per_comparison, budget=budget, seed=seed)
-        _check_work(votes, votes_per_comparison)
-        try:
+        with _desk(votes, votes_per_comparison, budget, seed) as desk:
             if terminal:
                 _in_terminal(desk, rater)
             else:
                 _in_browser(desk, rater, host, port, browser=not no_browser)
-        except KeyboardInterrupt:
-            print()  # behind the terminal's ^C
-        _say_goodbye(votes, store)
 
 
 def _import(votes: PreferenceStore, path: Path) -> None:
@@ -205,6 +206,22 @@ def _generate(
     votes.add(made)
     if len(made) < len(rows):
         print(f"left out {len(rows) - len(made):,} prompts to which its answers were all alike")
+
+
+@contextmanager
+def _desk(
+    votes: PreferenceStore, votes_per_comparison: int, budget: int | None, seed: int
+) -> Iterator[StoreDesk]:
+    """Where people vote, until they are done or press Ctrl-C; says then what there is."""
+    from llm_gym.feedback.labelling.store_desk import StoreDesk
+
+    desk = StoreDesk(votes, votes_per_comparison=votes_per_comparison, budget=budget, seed=seed)
+    _check_work(votes, votes_per_comparison)
+    try:
+        yield desk
+    except KeyboardInterrupt:
+        print()  # behind the terminal's ^C
+    _say_goodbye(votes)
 
 
 def _check_work(votes: PreferenceStore, votes_per_comparison: int) -> None:
@@ -270,10 +287,10 @@ def _has_display() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def _say_goodbye(votes: PreferenceStore, path: Path) -> None:
+def _say_goodbye(votes: PreferenceStore) -> None:
     from llm_gym.feedback.labelling.notes import vote_notes
 
     print("\n".join(vote_notes(list(votes.votes()))))
     if votes.progress().votes:
-        command = f"llm-gym label {shlex.quote(str(path))} --export preferences.jsonl"
+        command = f"llm-gym label {shlex.quote(str(votes.path))} --export preferences.jsonl"
         print(f"rows to train on: {command}")

@@ -1,16 +1,21 @@
-"""Command-line options made from a settings dataclass, so that they cannot differ from it."""
+"""Options: those that several commands have, and those made from a dataclass of settings."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from llm_gym.files.settings import Option, options_of
 
-__all__ = ["with_options_of"]
+__all__ = ["Device", "Output", "Seed", "is_given", "with_options_of"]
+
+Output = Annotated[Path, typer.Option(help="Directory for everything that is written.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
 
 Command = Callable[..., None]
 
@@ -52,3 +57,14 @@ def _parameter(option: Option) -> inspect.Parameter:
         default=option.default,
         annotation=Annotated[option.kind, typer.Option(help=sentence)],
     )
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether a parameter was on the command line, rather than left at its default.
+
+    Args:
+        context: The invocation.
+        name: Of the parameter.
+    """
+    source: Any = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from llm_gym.cli.options import with_options_of
+from llm_gym.cli.options import Output, with_options_of
 from llm_gym.cli.runs import interruptible
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 
-if TYPE_CHECKING:
-    from llm_gym.feedback.preferences import Preference
-
-__all__ = ["EXAMPLES", "read_ratings", "reward_model", "run_reward_model"]
+__all__ = ["EXAMPLES", "read_ratings", "reward_model"]
 
 EXAMPLES = """\
 From the votes of `llm-gym label`, from a file in TRL's format, from ratings:
@@ -25,8 +21,6 @@ From the votes of `llm-gym label`, from a file in TRL's format, from ratings:
   llm-gym reward-model votes.db --output runs/reward
   llm-gym reward-model preferences.jsonl --model my-model --epochs 2
   llm-gym reward-model stars.jsonl --ratings"""
-
-STORES = (".db", ".sqlite", ".sqlite3")
 
 
 @with_options_of(RewardModelConfig)
@@ -38,9 +32,7 @@ def reward_model(
             'with "text" and "ratings" (a number or a list) in every line.'
         ),
     ],
-    output: Annotated[Path, typer.Option(help="Directory for everything that is written.")] = Path(
-        "runs/reward-model"
-    ),
+    output: Output = Path("runs/reward-model"),
     ratings: Annotated[
         bool, typer.Option("--ratings", help="The data are ratings of texts, not comparisons.")
     ] = False,
@@ -51,40 +43,14 @@ def reward_model(
     **values: Any,
 ) -> None:
     """Train a model to predict which answer people prefer, or how they rate a text."""
-    config = RewardModelConfig(**values)
-    run_reward_model(data, output, config, ratings=ratings, learning_curve=learning_curve)
-
-
-def run_reward_model(
-    data: Path,
-    output: Path,
-    config: RewardModelConfig,
-    *,
-    ratings: bool = False,
-    learning_curve: bool = False,
-) -> None:
-    """Trains a reward model and says how good it is.
-
-    Args:
-        data: A preference file (`.jsonl`, `.parquet`), a store of votes (`.db`, `.sqlite`,
-            `.sqlite3`), or with `ratings` a `.jsonl` file with "text" and "ratings" (a number or a
-            list of them, null where a rater gave none) in every line.
-        output: Directory of the model; `evaluation.html` with charts goes beside its
-            `metrics.json`.
-        config: Settings; with `ratings`, those that training on ratings has too.
-        ratings: Whether `data` has ratings instead of comparisons.
-        learning_curve: Also train on smaller and smaller subsets first.
-
-    Raises:
-        FileNotFoundError, ValueError: See `train_reward_model` and `train_rating_model`.
-    """
     from llm_gym.language_models.loading import quiet_libraries
 
+    config = RewardModelConfig(**values)
+    if ratings and learning_curve:
+        raise ValueError("--learning-curve needs comparisons; leave out --ratings")
     quiet_libraries()
-    with interruptible(output):
+    with interruptible(f"interrupted; nothing was written to {output}"):
         if ratings:
-            if learning_curve:
-                raise ValueError("--learning-curve needs comparisons; leave out --ratings")
             _train_on_ratings(data, output, config)
         else:
             _train_on_comparisons(data, output, config, learning_curve)
@@ -94,6 +60,7 @@ def run_reward_model(
 def _train_on_comparisons(
     data: Path, output: Path, config: RewardModelConfig, learning_curve: bool
 ) -> None:
+    from llm_gym.feedback.dpo.preference_pairs import preferences_from
     from llm_gym.feedback.reward_model import (
         curve,
         train_reward_model,
@@ -101,7 +68,7 @@ def _train_on_comparisons(
     )
     from llm_gym.files.atomic import write_json
 
-    preferences = _preferences(data, config.contradictions)
+    preferences = preferences_from(data, config.contradictions)
     points = curve.learning_curve(preferences, config) if learning_curve else []
     metrics = train_reward_model(preferences, output, config)
     measured = metrics["held_out"]
@@ -126,14 +93,14 @@ def _train_on_ratings(data: Path, output: Path, config: RewardModelConfig) -> No
     texts, table = read_ratings(data)
     default = type(config)()
     shared = {field.name for field in fields(RatingModelConfig)}
-    own = [
+    misplaced = [
         field.name
         for field in fields(config)
         if field.name not in shared and getattr(config, field.name) != getattr(default, field.name)
     ]
-    if own:
+    if misplaced:
         raise ValueError(
-            f"--{own[0].replace('_', '-')} is for comparisons; leave it out with --ratings"
+            f"--{misplaced[0].replace('_', '-')} is for comparisons; leave it out with --ratings"
         )
     values = {name: getattr(config, name) for name in shared if hasattr(config, name)}
     if config.template == "auto":  # ratings come without prompts
@@ -165,30 +132,18 @@ def read_ratings(path: Path) -> tuple[list[str], Any]:
     from llm_gym.supervised.loop import read_jsonl
 
     rows = read_jsonl(path, ["text"])
-    given = [row.get("ratings") for row in rows]
-    lists = [each if isinstance(each, list) else [each] for each in given]
-    widest = max((len(each) for each in lists), default=0)
+    values = [row.get("ratings") for row in rows]
+    lists = [value if isinstance(value, list) else [value] for value in values]
+    widest = max((len(ratings) for ratings in lists), default=0)
     table = np.full((len(rows), widest), np.nan)
-    for number, each in enumerate(lists):
-        for column, rating in enumerate(each):
-            if rating is None and isinstance(given[number], list):
+    for number, ratings in enumerate(lists):
+        for column, rating in enumerate(ratings):
+            if rating is None and isinstance(values[number], list):
                 continue
             if isinstance(rating, bool) or not isinstance(rating, (int, float)):
                 raise ValueError(
                     f'{path}, row {number + 1}: "ratings" must be a number or a list of numbers, '
-                    f"got {given[number]!r:.80}"
+                    f"got {values[number]!r:.80}"
                 )
             table[number, column] = rating
     return [row["text"] for row in rows], table
-
-
-def _preferences(data: Path, contradictions: str) -> list[Preference]:
-    from llm_gym.feedback.preferences import PreferenceStore, read_preferences
-
-    if data.suffix not in STORES:
-        policy: Any = contradictions  # checked there
-        return read_preferences(data, contradictions=policy)
-    if not data.is_file():  # a store would be made
-        raise FileNotFoundError(f"there is no preference store {shlex.quote(str(data))}")
-    with PreferenceStore(data) as store:
-        return store.preferences(ties="both", conflicts="all")

@@ -1,4 +1,4 @@
-"""The commands that train: `demo`, `train`, `pretrain`, `sft`."""
+"""The commands that train: `demo`, `train`, `pretrain`, `sft`, `dpo`, `rlhf` and its `compare`."""
 
 from __future__ import annotations
 
@@ -6,54 +6,110 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Any, NoReturn
 
-if TYPE_CHECKING:
-    from llm_gym.stages.train import TrainConfig
-    from llm_gym.supervised.pretrain import PretrainConfig
-    from llm_gym.supervised.sft import SFTConfig
+import typer
+
+from llm_gym.cli.options import Output, Seed, is_given, with_options_of
+from llm_gym.feedback.dpo.dpo import DPOConfig
+from llm_gym.stages.compare import CompareConfig
+from llm_gym.stages.rlhf.settings import RLHFConfig
+from llm_gym.stages.train import TrainConfig
+from llm_gym.supervised.pretrain import PretrainConfig
+from llm_gym.supervised.sft import SFTConfig
 
 __all__ = [
+    "COMPARE_EXAMPLES",
+    "DPO_EXAMPLES",
     "INTERRUPTED",
+    "RLHF_EXAMPLES",
+    "compare",
+    "demo",
+    "dpo",
     "interruptible",
-    "run_demo",
-    "run_pretrain",
-    "run_sft",
-    "run_train",
-    "say",
+    "pretrain",
+    "rlhf",
+    "sft",
+    "train",
 ]
+
+DPO_EXAMPLES = """\
+From the votes of `llm-gym label`, or from a file in TRL's format:
+
+\b
+  llm-gym dpo votes.db --output runs/dpo
+  llm-gym dpo preferences.jsonl --model my-model --beta 0.05
+  llm-gym dpo preferences.jsonl --loss ipo"""
+
+RLHF_EXAMPLES = """\
+\b
+  llm-gym rlhf                       (generated text, simulated raters: minutes)
+  llm-gym rlhf --raters people       (stops for votes; the same command goes on)
+  llm-gym rlhf --flattery-bias 20    (raters who like to be praised)
+  llm-gym rlhf --start-from MODEL --pairs pairs.jsonl --prompts prompts.txt
+
+Stopped with Ctrl-C, or killed: the same command goes on."""
+
+COMPARE_EXAMPLES = """\
+\b
+  llm-gym compare votes.db --model runs/sft --prompts prompts.txt
+  llm-gym label votes.db
+  llm-gym reward-model votes.db --model runs/sft
+
+With --raters simulated the votes are cast at once."""
 
 INTERRUPTED = 130  # exit status, a shell's for SIGINT
 
 
-def run_train(config: TrainConfig | None, output: Path, *, total_tokens: int | None = None) -> None:
-    """Behind `llm-gym train`.
+# ------------------------------------------------------------------ reinforcement learning
 
-    Args:
-        config: Settings of a new run; None resumes the one in `output`.
-        output: The run's directory.
-        total_tokens: When resuming, train up to here instead.
-    """
+
+def demo(
+    seed: Seed = 0,
+    output: Output = Path("runs/demo"),
+) -> None:
+    """Teach the built-in model politeness by PPO and write a report (minutes, offline)."""
     from llm_gym.language_models.loading import quiet_libraries
-    from llm_gym.stages.train import load_config, train
+    from llm_gym.stages.demo import DemoConfig, demo
 
     quiet_libraries()
-    resume = config is None
-    if config is None:
-        config = load_config(output)
-        if total_tokens is not None:
-            config = replace(config, total_tokens=total_tokens)
-    command = f"llm-gym train --resume {shlex.quote(str(output))}"
-    try:
-        run = train(output, config, resume=resume)
-    except KeyboardInterrupt:
-        say(f"interrupted; resume from the last checkpoint, if there is one: {command}")
-        raise SystemExit(INTERRUPTED) from None
+    command = f"llm-gym demo --seed {seed} --output {shlex.quote(str(output))}"
+    how_to_go_on = f"stopped; the same command goes on from the last checkpoint: {command}"
+    with interruptible(how_to_go_on):
+        run = demo(output, DemoConfig(seed=seed))
     if run.stopped:
-        say(f"stopped with checkpoint {run.checkpoint}; resume with: {command}")
-        raise SystemExit(INTERRUPTED)
+        _end(how_to_go_on)
+
+
+@with_options_of(TrainConfig)
+def train(
+    context: typer.Context,
+    output: Output = Path("runs/train"),
+    resume: Annotated[Path | None, typer.Option(help="Continue the run in this directory.")] = None,
+    **values: Any,
+) -> None:
+    """Train a language model by PPO on your prompts and your scorer.
+
+    Ctrl-C stops after the iteration with a checkpoint and says how to resume.
+
+    With --resume the settings are those of the run; only --total-tokens
+    may be given too, to train longer.
+    """
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.train import train
+
+    if resume is None:
+        config = TrainConfig(**values)
+    else:
+        output, config = resume, _resumed(context, resume)
+    quiet_libraries()
+    command = f"llm-gym train --resume {shlex.quote(str(output))}"
+    with interruptible(f"interrupted; resume from the last checkpoint, if there is one: {command}"):
+        run = train(output, config, resume=resume is not None)
+    if run.stopped:
+        _end(f"stopped with checkpoint {run.checkpoint}; resume with: {command}")
     model = run.checkpoint / "model"
     print(f"trained model:  {model}")
     print(f"curves:         {output / 'metrics.jsonl'}")
@@ -61,29 +117,42 @@ def run_train(config: TrainConfig | None, output: Path, *, total_tokens: int | N
     print(f"try it:         llm-gym generate --model {shlex.quote(str(model))} ...")
 
 
-def run_demo(seed: int, output: Path) -> None:
-    """Behind `llm-gym demo`."""
-    from llm_gym.language_models.loading import quiet_libraries
-    from llm_gym.stages.demo import DemoConfig, DemoRun, demo
+def _resumed(context: typer.Context, output: Path) -> TrainConfig:
+    """Settings of the run in `output`, with as many tokens as the command line says."""
+    from llm_gym.stages.train import load_config
 
-    quiet_libraries()
-    command = f"llm-gym demo --seed {seed} --output {shlex.quote(str(output))}"
-    try:
-        run = demo(output, DemoConfig(seed=seed))
-    except KeyboardInterrupt:
-        run = DemoRun(stopped=True)
-    if run.stopped:
-        say(f"stopped; the same command goes on from the last checkpoint: {command}")
-        raise SystemExit(INTERRUPTED)
+    given = {name for name in context.params if is_given(context, name)}
+    fixed = sorted(given - {"resume", "total_tokens"})
+    if fixed:
+        names = ", ".join("--" + name.replace("_", "-") for name in fixed)
+        raise ValueError(
+            f"{names} cannot be changed when resuming; only --total-tokens can (the run's settings "
+            f"are in {output / 'settings.json'})"
+        )
+    config = load_config(output)
+    if "total_tokens" in given:
+        return replace(config, total_tokens=context.params["total_tokens"])
+    return config
 
 
-def run_pretrain(text: Path, output: Path, config: PretrainConfig) -> None:
-    """Behind `llm-gym pretrain`."""
+# ------------------------------------------------------------------ supervised learning
+
+
+@with_options_of(PretrainConfig)
+def pretrain(
+    text: Annotated[
+        Path, typer.Argument(help='Plain text, or .jsonl with a "text" in every line.')
+    ],
+    output: Output = Path("runs/pretrain"),
+    **values: Any,
+) -> None:
+    """Train a tokenizer and a small language model from scratch on next tokens."""
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.supervised.pretrain import pretrain
 
+    config = PretrainConfig(**values)
     quiet_libraries()
-    with interruptible(output):
+    with interruptible(f"interrupted; nothing was written to {output}"):
         metrics = pretrain(text, output, config)
     print(
         f"held-out perplexity {metrics['held_out_perplexity_before']:.1f} before, "
@@ -92,13 +161,24 @@ def run_pretrain(text: Path, output: Path, config: PretrainConfig) -> None:
     )
 
 
-def run_sft(model: str, pairs: Path, output: Path, config: SFTConfig) -> None:
-    """Behind `llm-gym sft`."""
+@with_options_of(SFTConfig)
+def sft(
+    pairs: Annotated[
+        Path, typer.Argument(help='.jsonl with "prompt" and "completion" in every line.')
+    ],
+    model: Annotated[
+        str, typer.Option(help="Language model to start from: name or directory.")
+    ] = "llm_gym/email-base",
+    output: Output = Path("runs/sft"),
+    **values: Any,
+) -> None:
+    """Fine-tune a language model on instructions with answers."""
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.supervised.sft import fine_tune
 
+    config = SFTConfig(**values)
     quiet_libraries()
-    with interruptible(output):
+    with interruptible(f"interrupted; nothing was written to {output}"):
         metrics = fine_tune(model, pairs, output, config)
     print(
         "held-out perplexity of the answers "
@@ -107,12 +187,131 @@ def run_sft(model: str, pairs: Path, output: Path, config: SFTConfig) -> None:
     )
 
 
+@with_options_of(DPOConfig)
+def dpo(
+    preferences: Annotated[
+        Path, typer.Argument(help="Preferences (.jsonl, .parquet) or votes (.db, .sqlite).")
+    ],
+    output: Output = Path("runs/dpo"),
+    **values: Any,
+) -> None:
+    """Fine-tune a language model on preferences, without a reward model (DPO).
+
+    After Ctrl-C the same command goes on where the run was last saved.
+    """
+    from llm_gym.feedback.dpo.dpo import train_dpo
+    from llm_gym.language_models.loading import quiet_libraries
+
+    config = DPOConfig(**values)
+    quiet_libraries()
+    with interruptible("interrupted; the same command goes on where the run was last saved"):
+        metrics = train_dpo(preferences, output, config)
+    before, after = metrics["held_out_before"], metrics["held_out"]
+    print(
+        f"held-out accuracy {after['accuracy']:.3f} ({after['pairs']:g} preferences), margin "
+        f"{after['margin']:.3f}, loss {before['loss']:.3f} before, {after['loss']:.3f} after\n"
+        f"log-probability of the chosen answers {before['chosen_log_prob']:.1f} before, "
+        f"{after['chosen_log_prob']:.1f} after; of the rejected ones "
+        f"{before['rejected_log_prob']:.1f} and {after['rejected_log_prob']:.1f}\n"
+        f"model: {output}"
+    )
+
+
+# ------------------------------------------------------------------ human feedback
+
+
+@with_options_of(RLHFConfig)
+def rlhf(
+    invocation: typer.Context,
+    output: Output = Path("runs/rlhf"),
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Tiny sizes for everything not given: to see it run."),
+    ] = False,
+    **values: Any,
+) -> None:
+    """From text to a model trained on preferences: the whole road, with a report.
+
+    Pre-training, fine-tuning, comparisons, reward model, PPO: five stages
+    in one directory. A finished stage is never done again.
+    """
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.rlhf import rlhf
+
+    if quick:
+        given = {name: values[name] for name in values if is_given(invocation, name)}
+        config = RLHFConfig.quick().with_values(**given)
+    else:
+        config = RLHFConfig(**values)
+    quiet_libraries()
+    how_to_go_on = f"stopped; the same command goes on: {_command(config, output)}"
+    with interruptible(how_to_go_on):
+        run = rlhf(output, config)
+    if run.stopped:
+        _end(how_to_go_on)
+    if run.label_command:
+        print(f"{run.waits_for_votes:,} votes are still wanted; give them with")
+        print(f"  {run.label_command}")
+        print("and then go on with the same command as before:")
+        print(f"  {_command(config, output)}")
+        print("(with --enough-votes NUMBER it goes on with fewer)")
+
+
+def _command(config: RLHFConfig, output: Path) -> str:
+    """The shortest command line that means these settings."""
+    quick, default = RLHFConfig.quick(), RLHFConfig()
+
+    def other_than(base: RLHFConfig) -> list[str]:
+        return [
+            field.name
+            for field in fields(config)
+            if getattr(config, field.name) != getattr(base, field.name)
+        ]
+
+    is_quick = len(other_than(quick)) < len(other_than(default))
+    parts = ["llm-gym rlhf", *(["--quick"] if is_quick else [])]
+    for name in other_than(quick if is_quick else default):
+        value = shlex.quote(str(getattr(config, name)))
+        parts.append(f"--{name.replace('_', '-')} {value}")
+    return " ".join([*parts, f"--output {shlex.quote(str(output))}"])
+
+
+@with_options_of(CompareConfig)
+def compare(
+    store: Annotated[
+        Path, typer.Argument(help="File of comparisons and votes (SQLite); made if missing.")
+    ],
+    **values: Any,
+) -> None:
+    """Sample a model's answers in pairs, for people or simulated raters to compare."""
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.compare import compare, how_to_label
+
+    quiet_libraries()
+    config = CompareConfig(**values)
+    with interruptible("stopped; what is in the store stays there, and the same command goes on"):
+        figures = compare(store, config)
+    print(f"{store}: {figures['comparisons']:,} comparisons, {figures['votes']:,} votes")
+    if figures["agreement"] is not None:
+        print(
+            f"two raters agree {100 * figures['agreement']:.1f} % of the time "
+            f"({100 * figures['agreement_low']:.1f} to {100 * figures['agreement_high']:.1f} %)"
+        )
+    if config.raters == "people":
+        print(f"vote with:        {how_to_label(store, config.votes_per_comparison)}")
+    reward = f"llm-gym reward-model {shlex.quote(str(store))} --model {shlex.quote(config.model)}"
+    print(f"then learn it:    {reward}")
+
+
+# ------------------------------------------------------------------ Ctrl-C
+
+
 @contextmanager
-def interruptible(output: Path) -> Iterator[None]:
-    """Ctrl-C ends a command that is over in minutes, and leaves no half-written directory.
+def interruptible(text: str) -> Iterator[None]:
+    """Ctrl-C ends the command with a line that says what is left, and how to go on.
 
     Args:
-        output: The directory that the command would have written.
+        text: The line.
 
     Raises:
         SystemExit: With `INTERRUPTED`, instead of KeyboardInterrupt.
@@ -120,10 +319,10 @@ def interruptible(output: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(f"interrupted; nothing was written to {output}")
-        raise SystemExit(INTERRUPTED) from None
+        _end(text)
 
 
-def say(text: str) -> None:
-    """Tells the user something on standard error, where no result is expected."""
+def _end(text: str) -> NoReturn:
+    """Says something on standard error, where no result is expected, and exits as interrupted."""
     print(f"llm-gym: {text}", file=sys.stderr)
+    raise SystemExit(INTERRUPTED) from None

@@ -102,7 +102,7 @@ def demo(
 
     from llm_gym.runs.checkpoint import latest_checkpoint, load_checkpoint, save_model
     from llm_gym.runs.evaluation import evaluate
-    from llm_gym.stages.names import environment_kwargs
+    from llm_gym.stages.by_name import environment_kwargs
 
     config, output, console = config or DemoConfig(), Path(output), console or Console()
     started = time.perf_counter()

@@ -40,7 +40,7 @@ def sample_comparisons(
         again a few times where it gave the same twice, or nothing.
     """
     from llm_gym.runs.evaluation import evaluate
-    from llm_gym.stages.names import TEXT_GENERATION, environment_kwargs
+    from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs
 
     kwargs = environment_kwargs(
         TEXT_GENERATION, model, prompt_template=prompt_template, max_new_tokens=max_new_tokens

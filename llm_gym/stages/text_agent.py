@@ -96,7 +96,7 @@ def held_out_kwargs(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: The task needs prompts or a scorer and there are none.
     """
-    from llm_gym.stages.names import TEXT_GENERATION, check_task, environment_kwargs
+    from llm_gym.stages.by_name import TEXT_GENERATION, check_task, environment_kwargs
 
     if options.env == TEXT_GENERATION and options.eval_prompts is None:
         raise ValueError(f"{options.env} has no prompts to evaluate on: give --eval-prompts")
@@ -135,7 +135,7 @@ def run_text_agent(
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.runs.checkpoint import load_checkpoint
     from llm_gym.runs.directory import RunDirectory
-    from llm_gym.stages.names import environment_kwargs, make_vector_env
+    from llm_gym.stages.by_name import environment_kwargs, make_vector_env
     from llm_gym.stages.train import run
 
     quiet_libraries()

@@ -146,7 +146,7 @@ def train(
 def build_ppo(config: TrainConfig) -> PPO:
     """Makes environment, policy and algorithm; raises `ValueError` for a setting that is wrong."""
     from llm_gym.learning.ppo import PPO
-    from llm_gym.stages.names import environment_kwargs, make_vector_env
+    from llm_gym.stages.by_name import environment_kwargs, make_vector_env
 
     kwargs = environment_kwargs(
         config.env,

@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from llm_gym.cli import main
-from llm_gym.cli import rlhf as module
+from llm_gym.cli import runs as module
 from llm_gym.stages.rlhf import RLHFConfig
 from tests.tiny_rlhf import TINY
 from tests.tiny_runs import PROMPTS
@@ -47,11 +47,18 @@ def line_of(settings, output):
     ids=["default", "people", "quick", "tiny", "biased"],
 )
 def test_the_command_that_is_shown_means_the_same_settings(settings, monkeypatch, tmp_path):
+    import llm_gym.stages.rlhf
+
     seen = []
-    monkeypatch.setattr(module, "run_rlhf", lambda *given: seen.append(given))
+
+    def walk(*arguments):
+        seen.append(arguments)
+        return llm_gym.stages.rlhf.RLHFRun(summary={})
+
+    monkeypatch.setattr(llm_gym.stages.rlhf, "rlhf", walk)
     with pytest.raises(SystemExit):
         main(line_of(settings, tmp_path / "a run"))
-    assert seen == [(settings, tmp_path / "a run")]
+    assert seen == [(tmp_path / "a run", settings)]
 
 
 def test_whole_road_from_the_command_line(run, tmp_path):

@@ -19,7 +19,7 @@ from benchmarks.algorithms.text.settings import TextBudget, TextEntry, TextTask
 from llm_gym.language_models.loading import load_causal_lm
 from llm_gym.runs.callbacks import CriticStart
 from llm_gym.runs.evaluation import evaluate, sequence_kl
-from llm_gym.stages.names import environment_kwargs
+from llm_gym.stages.by_name import environment_kwargs
 
 
 def why_left_out(name: str, task: TextTask, data: Path | None) -> str | None:

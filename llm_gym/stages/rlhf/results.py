@@ -48,7 +48,7 @@ def held_out_env(run: RLHFDirectory, model: str) -> dict[str, Any]:
         run: RLHFDirectory of the run.
         model: Whose tokenizer is used.
     """
-    from llm_gym.stages.names import TEXT_GENERATION, environment_kwargs
+    from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs
 
     return environment_kwargs(
         TEXT_GENERATION,

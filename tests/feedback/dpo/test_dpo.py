@@ -283,10 +283,10 @@ def test_wrong_settings_are_named(overrides, message):
 def command():
     import typer
 
-    from llm_gym.cli import dpo as module
+    from llm_gym.cli import runs
 
     app = typer.Typer()
-    app.command(epilog=module.EXAMPLES)(module.dpo)
+    app.command(epilog=runs.DPO_EXAMPLES)(runs.dpo)
     return app
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from llm_gym import scorers
 from llm_gym.language_models.loading import chat_prompt_template, torch_device
-from llm_gym.stages.names import TEXT_GENERATION, environment_kwargs, scorer_from_name
+from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, scorer_from_name
 from llm_gym.testing.tiny import tiny_tokenizer
 
 
