@@ -1,28 +1,27 @@
 """What people said about single answers: one SQLite file, so that nobody is asked twice.
 
-Durable like the store of comparisons: write-ahead log, `synchronous=FULL`; an answer is on the disk
-when `answer` returns.
+Durable like the store of comparisons: an answer is on the disk when `answer` returns.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
 from llm_gym.feedback.labelling.questions import ConflictError, UnknownQuestionError
+from llm_gym.feedback.preferences.database import Database, Schema
 
 __all__ = ["Asked", "ScoreBook", "Tally"]
 
-APPLICATION_ID = 0x6C676D73  # "lgms"
-VERSION = 1
-
-SCHEMA = """
+SCHEMA = Schema(
+    kind="book",
+    title="score book",
+    application_id=0x6C676D73,  # "lgms"
+    version=1,
+    tables="""
 CREATE TABLE question (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     digest TEXT NOT NULL UNIQUE,
@@ -38,7 +37,8 @@ CREATE TABLE answer (
     created_at TEXT NOT NULL,
     request TEXT NOT NULL UNIQUE
 );
-"""
+""",
+)
 
 
 class Asked(NamedTuple):
@@ -83,28 +83,21 @@ class ScoreBook:
         timeout: Seconds to wait while another process is writing.
 
     Raises:
-        ValueError: The file is something else, or of a newer version.
-        OSError: It cannot be read or written. So for every method.
+        ValueError: The file is something else, damaged, or of a newer version.
+        StoreUnavailableError: It cannot be read or written. So for every method.
     """
 
     def __init__(self, path: str | Path, *, timeout: float = 30.0) -> None:
-        self.path = Path(path).absolute()
-        self._lock = threading.RLock()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._translated():
-            self._connection = sqlite3.connect(
-                self.path, timeout=timeout, isolation_level=None, check_same_thread=False
-            )
-        try:
-            self._set_up()
-        except BaseException:
-            self._connection.close()
-            raise
+        self._database = Database(path, SCHEMA, timeout)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._database.path
 
     def close(self) -> None:
-        """Closes the file. May be called twice."""
-        with self._lock:
-            self._connection.close()
+        """Closes the file. May be called twice; using the book afterwards is a ValueError."""
+        self._database.close()
 
     def ask(self, prompt: str, completion: str, baseline: str | None = None) -> Asked:
         """Notes a question, or finds the same one.
@@ -118,7 +111,7 @@ class ScoreBook:
             The question, with its answer if there is one.
         """
         digest = _digest(prompt, completion, baseline)
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO question (digest, prompt, completion, baseline) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (digest) DO NOTHING",
@@ -128,7 +121,7 @@ class ScoreBook:
 
     def question(self, question_id: int) -> Asked:
         """The question of that number; `UnknownQuestionError` if there is none."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             return _asked(connection, "id = ?", question_id)
 
     def answer(
@@ -148,7 +141,7 @@ class ScoreBook:
             ConflictError: Somebody has answered it.
         """
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             asked = _asked(connection, "id = ?", question_id)
             if asked.answered:
                 known = "SELECT 1 FROM answer WHERE question_id = ? AND request = ?"
@@ -162,57 +155,11 @@ class ScoreBook:
 
     def tally(self) -> Tally:
         """How many answers there are, their mean, and the time they took."""
-        with self._transaction() as connection:
+        with self._database.transaction() as connection:
             row = connection.execute(
                 "SELECT count(*), avg(value), total(seconds) FROM answer"
             ).fetchone()
             return Tally(*row)
-
-    def _set_up(self) -> None:
-        with self._transaction() as connection:
-            found = connection.execute("PRAGMA application_id").fetchone()[0]
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if not tables and not found:
-                for statement in filter(str.strip, SCHEMA.split(";")):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {VERSION}")
-            elif found != APPLICATION_ID:
-                raise ValueError(f"{self.path} is a file of another program; choose another name")
-            elif version != VERSION:
-                raise ValueError(
-                    f"{self.path} has version {version}, this llm_gym knows {VERSION}; upgrade it"
-                )
-        with self._translated():
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute("PRAGMA fullfsync = ON")
-            self._connection.execute("PRAGMA journal_mode = WAL")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._translated():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            if "not a database" in str(error) or "malformed" in str(error):
-                raise ValueError(
-                    f"{self.path} is damaged or no file of ours ({error}); choose another name"
-                ) from error
-            raise OSError(
-                f"cannot use {self.path}: {error}; nothing was written, try again"
-            ) from error
 
 
 def _asked(connection: sqlite3.Connection, where: str, value: str | int) -> Asked:

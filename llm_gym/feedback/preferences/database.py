@@ -15,41 +15,29 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["Database", "StoreBusyError", "StoreFullError", "StoreUnavailableError"]
+__all__ = ["Database", "Schema", "StoreBusyError", "StoreFullError", "StoreUnavailableError"]
 
-APPLICATION_ID = 0x6C676D70  # "lgmp"; stands in the header of every file of ours
-SCHEMA_VERSION = 1
 
-SCHEMA = """
-CREATE TABLE comparison (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    pair TEXT NOT NULL UNIQUE,
-    prompt TEXT NOT NULL,
-    first TEXT NOT NULL,
-    second TEXT NOT NULL,
-    columns TEXT NOT NULL
-);
-CREATE TABLE vote (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    comparison_id INTEGER NOT NULL REFERENCES comparison(id),
-    rater TEXT NOT NULL,
-    choice TEXT NOT NULL CHECK (choice IN ('first', 'second', 'tie', 'skip')),
-    seconds REAL NOT NULL CHECK (seconds >= 0),
-    shown_first INTEGER NOT NULL CHECK (shown_first IN (0, 1)),
-    created_at TEXT NOT NULL,
-    request TEXT UNIQUE,
-    undone_at TEXT
-);
-CREATE UNIQUE INDEX standing_vote ON vote (comparison_id, rater) WHERE undone_at IS NULL;
-CREATE INDEX rater_vote ON vote (rater, id) WHERE undone_at IS NULL;
-CREATE TABLE lease (
-    comparison_id INTEGER NOT NULL REFERENCES comparison(id),
-    rater TEXT NOT NULL,
-    expires_at REAL NOT NULL,
-    PRIMARY KEY (comparison_id, rater)
-);
-"""
+class Schema(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        kind: What such a file is called in messages.
+        title: The same in full.
+        application_id: Stands in the header of every file of the kind.
+        version: The newest that this code knows, from 1.
+        tables: SQL that makes them, statements with a semicolon behind each.
+        advice: What else to do with a file that is no database than to choose another name.
+    """
+
+    kind: str
+    title: str
+    application_id: int
+    version: int
+    tables: str
+    advice: str = ""
 
 
 class StoreUnavailableError(OSError):
@@ -72,6 +60,7 @@ class Database:
 
     Args:
         path: The file; made, with its directory, if it is not there.
+        schema: What it holds.
         timeout: Seconds to wait for other processes.
 
     Raises:
@@ -80,18 +69,20 @@ class Database:
         StoreUnavailableError: Locked, full, or no permission.
     """
 
-    def __init__(self, path: str | Path, timeout: float) -> None:
+    def __init__(self, path: str | Path, schema: Schema, timeout: float) -> None:
         self.path = Path(path).absolute()
+        self.schema = schema
+        self._name = f"the {schema.kind} {self.path}"  # in messages
         self.timeout = timeout
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._closed = False
         if self.path.is_dir():
-            raise ValueError(f"{self.path} is a directory; name a file for the store")
+            raise ValueError(f"{self.path} is a directory; name a file for the {schema.kind}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreUnavailableError(f"cannot make the store {self.path}: {error}") from error
+            raise StoreUnavailableError(f"cannot make {self._name}: {error}") from error
         with self._translated():
             self._connection = sqlite3.connect(
                 self.path, timeout=timeout, isolation_level=None, check_same_thread=False
@@ -149,11 +140,11 @@ class Database:
         # (https://www.sqlite.org/howtocorrupt.html, 2.6).
         if self._process != os.getpid():
             raise RuntimeError(
-                f"the store {self.path} was opened by another process; open it again in this one"
+                f"{self._name} was opened by another process; open it again in this one"
             )
         with self._lock:
             if self._closed:
-                raise ValueError(f"the store {self.path} is closed; open it again")
+                raise ValueError(f"{self._name} is closed; open it again")
             yield
 
     def _set_up(self) -> None:
@@ -166,12 +157,12 @@ class Database:
         if self._is_new():
             self._create()
         version = self._pragma("user_version")
-        if self._pragma("application_id") != APPLICATION_ID:
+        if self._pragma("application_id") != self.schema.application_id:
             raise ValueError(f"{self.path} is an SQLite file of another program; choose another")
-        if version > SCHEMA_VERSION:
+        if version > self.schema.version:
             raise ValueError(
-                f"{self.path} has schema version {version}, newer than the {SCHEMA_VERSION} that "
-                "this llm_gym knows; upgrade llm_gym"
+                f"{self.path} has schema version {version}, newer than the "
+                f"{self.schema.version} that this llm_gym knows; upgrade llm_gym"
             )
         if version < 1:
             raise self._damaged(f"its schema version is {version}")
@@ -192,10 +183,10 @@ class Database:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             if self._is_new():
-                for statement in filter(str.strip, SCHEMA.split(";")):
+                for statement in filter(str.strip, self.schema.tables.split(";")):
                     self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                self._connection.execute(f"PRAGMA user_version = {self.schema.version}")
+                self._connection.execute(f"PRAGMA application_id = {self.schema.application_id}")
             self._connection.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
@@ -245,21 +236,21 @@ class Database:
             text = str(error)
             if "locked" in text:
                 raise StoreBusyError(
-                    f"the store {self.path} is locked by another process, for more than "
+                    f"{self._name} is locked by another process, for more than "
                     f"{self.timeout:g} s; nothing was written; close the other or try again"
                 ) from error
             if "full" in text:
                 raise StoreFullError(
-                    f"no room left on the disk of the store {self.path}; nothing was written and "
+                    f"no room left on the disk of {self._name}; nothing was written and "
                     "nothing is lost; make room and try again"
                 ) from error
             if "not a database" in text and not self._begins_as_sqlite():
                 raise ValueError(
-                    f"{self.path} is not a preference store (no SQLite file); choose another name, "
-                    "or import it if it holds preferences"
+                    f"{self.path} is not a {self.schema.title} (no SQLite file); choose another "
+                    f"name{self.schema.advice}"
                 ) from error
             if "malformed" in text or "not a database" in text:
                 raise self._damaged(text) from error
             raise StoreUnavailableError(
-                f"cannot use the store {self.path}: {text}; nothing was written"
+                f"cannot use {self._name}: {text}; nothing was written"
             ) from error

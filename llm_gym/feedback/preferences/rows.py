@@ -1,4 +1,4 @@
-"""Reading and writing the rows of the store's tables, inside a transaction of the caller's."""
+"""The store's tables, and reading and writing their rows inside a caller's transaction."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from datetime import datetime, timezone
 from sqlite3 import Connection
 from typing import Any
 
+from llm_gym.feedback.preferences.database import Schema
 from llm_gym.feedback.preferences.records import Choice, Comparison, Progress, Vote
 
 __all__ = [
+    "SCHEMA",
     "add_comparison",
     "add_vote",
     "comparison",
@@ -24,6 +26,43 @@ __all__ = [
     "take_back_last",
     "votes",
 ]
+
+SCHEMA = Schema(
+    kind="store",
+    title="preference store",
+    application_id=0x6C676D70,  # "lgmp"
+    version=1,
+    advice=", or import it if it holds preferences",
+    tables="""
+CREATE TABLE comparison (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    pair TEXT NOT NULL UNIQUE,
+    prompt TEXT NOT NULL,
+    first TEXT NOT NULL,
+    second TEXT NOT NULL,
+    columns TEXT NOT NULL
+);
+CREATE TABLE vote (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    comparison_id INTEGER NOT NULL REFERENCES comparison(id),
+    rater TEXT NOT NULL,
+    choice TEXT NOT NULL CHECK (choice IN ('first', 'second', 'tie', 'skip')),
+    seconds REAL NOT NULL CHECK (seconds >= 0),
+    shown_first INTEGER NOT NULL CHECK (shown_first IN (0, 1)),
+    created_at TEXT NOT NULL,
+    request TEXT UNIQUE,
+    undone_at TEXT
+);
+CREATE UNIQUE INDEX standing_vote ON vote (comparison_id, rater) WHERE undone_at IS NULL;
+CREATE INDEX rater_vote ON vote (rater, id) WHERE undone_at IS NULL;
+CREATE TABLE lease (
+    comparison_id INTEGER NOT NULL REFERENCES comparison(id),
+    rater TEXT NOT NULL,
+    expires_at REAL NOT NULL,
+    PRIMARY KEY (comparison_id, rater)
+);
+""",
+)
 
 _COMPARISONS = "SELECT prompt, first, second, columns, id FROM comparison"
 _VOTES = "SELECT comparison_id, rater, choice, seconds, shown_first, created_at, id FROM vote"

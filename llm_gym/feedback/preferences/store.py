@@ -43,7 +43,7 @@ class PreferenceStore:
     def __init__(self, path: str | Path, *, timeout: float = 30.0) -> None:
         if finite_number("timeout", timeout) < 0:
             raise ValueError(f"timeout must be at least 0 seconds, got {timeout!r}")
-        self._database = Database(path, timeout)
+        self._database = Database(path, rows.SCHEMA, timeout)
 
     @property
     def path(self) -> Path:

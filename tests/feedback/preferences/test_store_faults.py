@@ -161,9 +161,10 @@ def test_a_creation_cut_short_leaves_a_new_store(tmp_path):
     """Half a schema is no schema: the next to open the file makes it whole."""
     code = """
 import os, signal, sys
-from llm_gym.feedback.preferences import PreferenceStore, database
+from llm_gym.feedback.preferences import PreferenceStore, database, rows
 last = "CREATE TABLE lease"
-database.SCHEMA = database.SCHEMA.replace(last, "SELECT suicide(); " + last)
+deadly_tables = rows.SCHEMA.tables.replace(last, "SELECT suicide(); " + last)
+rows.SCHEMA = rows.SCHEMA._replace(tables=deadly_tables)
 connect = database.sqlite3.connect
 def deadly(*args, **kwargs):
     connection = connect(*args, **kwargs)
