@@ -58,17 +58,17 @@ def main() -> int:
     options = parser.parse_args()
     _one_thread()
     jobs = options.only or [*ALGORITHMS, *COMMANDS]
-    found: dict[str, str] = {}
+    prints: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as work:
         for job in jobs:
-            found |= _run(job, Path(work))
-            print(*(f"{key}  {value}" for key, value in found.items() if key.startswith(job)))
-    options.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            prints |= _run(job, Path(work))
+            print(*(f"{key}  {value}" for key, value in prints.items() if key.startswith(job)))
+    options.output.write_text(json.dumps(prints, indent=2) + "\n", encoding="utf-8")
     if options.against is None:
         return 0
     expected = json.loads(options.against.read_text(encoding="utf-8"))
-    differing = [key for key in found if found[key] != expected.get(key)]
-    print(f"{len(found) - len(differing)} of {len(found)} fingerprints are the same", *differing)
+    differing = [key for key in prints if prints[key] != expected.get(key)]
+    print(f"{len(prints) - len(differing)} of {len(prints)} fingerprints are the same", *differing)
     return 1 if differing else 0
 
 

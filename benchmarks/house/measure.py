@@ -132,7 +132,7 @@ def _knots(arrows: dict[str, set[str]]) -> list[set[str]]:
 
     reach = {room: reached_from(room) for room in list(arrows)}
     knots = [
-        {other for other in reach if other in reach[room] and room in reach[other]}
+        {name for name in reach if name in reach[room] and room in reach[name]}
         for room in reach
         if room in reach[room]
     ]
@@ -217,14 +217,14 @@ def written_once() -> dict[str, tuple[int, list[str]]]:
                 "integers" in _called(function) and "resampl" in ast.unparse(function)
             ):
                 bootstraps.append(where)
-    found = {
+    places_of = {
         "records of an answer": records,
         "packers of answers": packers,
         "supervised loops": loops,
         "resumable run directories": directories,
         "bootstraps": bootstraps,
     }
-    return {name: (len(places), places) for name, places in found.items()}
+    return {name: (len(places), places) for name, places in places_of.items()}
 
 
 def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -262,15 +262,18 @@ def _takes_steps(function: ast.AST) -> bool:
 
 
 def _pads_rows(function: ast.AST) -> bool:
-    """Writes rows of different lengths into a rectangle: `batch[i, : len(row)] = row`."""
-    for node in ast.walk(function):
-        if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Subscript):
+    """Writes rows of different lengths into a rectangle: `batch[i, : len(row)] = row` in a loop."""
+    for loop in ast.walk(function):
+        if not isinstance(loop, ast.For):
             continue
-        index = node.targets[0].slice
-        if isinstance(index, ast.Tuple) and len(index.elts) == 2:
-            row, columns = index.elts
-            if isinstance(row, ast.Name) and isinstance(columns, ast.Slice) and columns.upper:
-                return True
+        for node in ast.walk(loop):
+            if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Subscript):
+                continue
+            index = node.targets[0].slice
+            if isinstance(index, ast.Tuple) and len(index.elts) == 2:
+                row, columns = index.elts
+                if isinstance(row, ast.Name) and isinstance(columns, ast.Slice) and columns.upper:
+                    return True
     return False
 
 
