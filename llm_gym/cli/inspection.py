@@ -147,7 +147,7 @@ def generate(
     """Print a model's answers to prompts, and their scores if a scorer is given."""
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.runs.evaluation import evaluate
-    from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs
+    from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
     from llm_gym.text.prompts import read_prompts
 
     quiet_libraries()
@@ -167,7 +167,7 @@ def generate(
         max_new_tokens=max_new_tokens,
     )
     if scorer is None:
-        kwargs["scorer"] = _no_score
+        kwargs["scorer"] = no_score
     answers = evaluate(
         model,
         {**kwargs, "prompts": [row for row in rows for _ in range(samples)]},
@@ -183,10 +183,6 @@ def generate(
         else:
             verdict = "" if scorer is None else f"  (score {row.score:.4g})"
             print(f"> {shortened(row.prompt, 200)}{verdict}\n{_for(sys.stdout, row.completion)}\n")
-
-
-def _no_score(prompts: list[str], completions: list[str]) -> list[float]:
-    return [0.0] * len(completions)
 
 
 def _for(stream: Any, text: str) -> str:

@@ -183,7 +183,7 @@ def _generate(
     device: str,
 ) -> None:
     from llm_gym.language_models.loading import quiet_libraries
-    from llm_gym.stages.sampling import sample_comparisons
+    from llm_gym.stages.compare import sample_comparisons
     from llm_gym.text.prompts import PromptRow, read_prompts
 
     quiet_libraries()
@@ -194,7 +194,7 @@ def _generate(
     else:
         rows = list(read_prompts(path))[:max_prompts]
     print(f"{model} answers {len(rows):,} prompts twice ...", flush=True)
-    made = sample_comparisons(
+    comparisons = sample_comparisons(
         model,
         rows,
         prompt_template=prompt_template,
@@ -203,9 +203,11 @@ def _generate(
         seed=seed,
         device=device,
     )
-    votes.add(made)
-    if len(made) < len(rows):
-        print(f"left out {len(rows) - len(made):,} prompts to which its answers were all alike")
+    votes.add(comparisons)
+    if len(comparisons) < len(rows):
+        print(
+            f"left out {len(rows) - len(comparisons):,} prompts to which its answers were all alike"
+        )
 
 
 @contextmanager

@@ -10,12 +10,14 @@ As in Hugging Face's `HfArgumentParser`, the help is in the field's metadata.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar, get_type_hints
 
-__all__ = ["Option", "argument_parser", "options_of", "setting"]
+__all__ = ["Option", "argument_parser", "config_from", "options_of", "setting"]
 
 Value = TypeVar("Value")
+Config = TypeVar("Config")
 
 
 def setting(default: Value, help: str) -> Value:
@@ -73,6 +75,27 @@ def options_of(config: type) -> list[Option]:
             raise ValueError(f"{config.__name__}.{each.name} needs setting(default, help)")
         options.append(Option(each.name, kinds[each.name], each.default, each.metadata["help"]))
     return options
+
+
+def config_from(
+    config: type[Config], values: Mapping[str, Any], *, prefix: str = "", **more: Any
+) -> Config:
+    """Settings of a part, taken by name from those of the whole.
+
+    Args:
+        config: Dataclass of the part's settings; what `values` does not name has its default.
+        values: The whole's settings.
+        prefix: A setting with it before its name is the part's own, and wins: with `sft_`, `epochs`
+            is `sft_epochs` if there is one.
+        **more: Settings that follow from none of the whole's, or differ from it.
+    """
+    chosen = {
+        each.name: values[name]
+        for each in fields(config)  # type: ignore[arg-type]
+        for name in (each.name, prefix + each.name)  # the second wins
+        if name in values
+    }
+    return config(**{**chosen, **more})
 
 
 def argument_parser(

@@ -20,6 +20,7 @@ __all__ = [
     "check_task",
     "environment_kwargs",
     "make_vector_env",
+    "no_score",
     "scorer_from_name",
 ]
 
@@ -84,6 +85,11 @@ def scorer_from_name(name: str, device: str = "cpu") -> Callable[..., Any]:
     if not hasattr(module, attribute):
         raise ValueError(f"scorer {name!r}: {source} has no {attribute!r}")
     return scorers.as_scorer(getattr(module, attribute))
+
+
+def no_score(prompts: list[str], completions: list[str]) -> list[float]:
+    """The scorer of who wants answers and no scores: 0 for all."""
+    return [0.0] * len(completions)
 
 
 def _module_from(source: str) -> Any:

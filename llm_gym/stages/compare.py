@@ -18,12 +18,13 @@ from llm_gym.files.settings import setting
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from llm_gym.feedback.preferences import PreferenceStore, SimulatedRater
+    from llm_gym.feedback.preferences import Comparison, PreferenceStore, SimulatedRater
     from llm_gym.text.prompts import PromptRow
 
 __all__ = [
     "CompareConfig",
     "compare",
+    "sample_comparisons",
     "sample_into",
     "simulated_raters",
     "vote_figures",
@@ -32,6 +33,7 @@ __all__ = [
 RATERS = ("people", "simulated")
 SEED_COLUMN = "sampling_seed"
 
+_ROUNDS = 4  # tries to get two different answers to one prompt
 _CHUNK = 64  # prompts whose answers are sampled, and written, at a time
 
 
@@ -138,22 +140,20 @@ def sample_into(
     Raises:
         ValueError: Nothing in the store can be compared afterwards.
     """
-    from llm_gym.stages.sampling import sample_comparisons
-
     source = (config.model, config.seed)
-    there = {
-        each.prompt
-        for each in store.comparisons()
-        if (each.columns.get("model"), each.columns.get(SEED_COLUMN)) == source
+    sampled = {
+        row.prompt
+        for row in store.comparisons()
+        if (row.columns.get("model"), row.columns.get(SEED_COLUMN)) == source
     }
     chunks = [prompts[start : start + _CHUNK] for start in range(0, len(prompts), _CHUNK)]
     with _progress("sampling answers", len(prompts), quiet=quiet) as advance:
         for number, chunk in enumerate(chunks):
-            if not any(row.text in there for row in chunk):
+            if not any(row.text in sampled for row in chunk):
                 marked = [
                     row._replace(columns={**row.columns, SEED_COLUMN: source[1]}) for row in chunk
                 ]
-                found = sample_comparisons(
+                comparisons = sample_comparisons(
                     config.model,
                     [row for row in marked for _ in range(config.pairs_per_prompt)],
                     prompt_template=config.prompt_template,
@@ -163,7 +163,7 @@ def sample_into(
                     seed=100_003 * config.seed + 16 * number,
                     device=config.device,
                 )
-                store.add(found)
+                store.add(comparisons)
             advance(len(chunk))
     if not store.progress().comparisons:
         raise ValueError(
@@ -171,6 +171,67 @@ def sample_into(
             f"there is nothing to compare; raise temperature={config.temperature} or take "
             "another model"
         )
+
+
+def sample_comparisons(
+    model: str,
+    prompts: Sequence[PromptRow],
+    *,
+    prompt_template: str | None = None,
+    max_new_tokens: int = 96,
+    temperature: float = 1.0,
+    seed: int = 0,
+    device: str = "cpu",
+) -> list[Comparison]:
+    """Lets a model answer every prompt twice.
+
+    Args:
+        model: Name or directory of a causal language model.
+        prompts: What to answer; their columns go with the comparison.
+        prompt_template: Text around the prompt; None takes the tokenizer's chat template, if there
+            is one.
+        max_new_tokens: Most tokens of an answer.
+        temperature: Temperature of the sampling.
+        seed: Seed of the sampling.
+        device: Where the model runs.
+
+    Returns:
+        One comparison for each prompt to which the model gave two different answers; it is asked
+        again a few times where it gave the same twice, or nothing.
+    """
+    from llm_gym.feedback.preferences import Comparison
+    from llm_gym.runs.evaluation import evaluate
+    from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
+
+    kwargs = environment_kwargs(
+        TEXT_GENERATION, model, prompt_template=prompt_template, max_new_tokens=max_new_tokens
+    )
+    kwargs["scorer"] = no_score
+    answers: list[dict[str, None]] = [{} for _ in prompts]  # of each prompt, in order, once each
+    for round_ in range(_ROUNDS):
+        open_ = [index for index, different in enumerate(answers) if len(different) < 2]
+        if not open_:
+            break
+        twice = [index for index in open_ for _ in range(2)]
+        sampled = evaluate(
+            model,
+            {**kwargs, "prompts": [prompts[index].text for index in twice]},
+            policy_kwargs={"temperature": temperature},
+            seed=seed + round_,
+            device=device,
+        )
+        for index, row in zip(twice, sampled.rows, strict=True):
+            if row.completion.strip():
+                answers[index][row.completion] = None
+    made_by: dict[str, Any] = {"model": model, "temperature": temperature}
+    return [
+        Comparison(prompt.text, (first, second), {**prompt.columns, **made_by})
+        for prompt, (first, second) in (
+            (prompt, list(different)[:2])
+            for prompt, different in zip(prompts, answers, strict=True)
+            if len(different) >= 2
+        )
+    ]
 
 
 def simulated_raters(config: CompareConfig) -> list[SimulatedRater]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files import atomic
 from llm_gym.files.page import duration, interval, spread_evenly
-from llm_gym.files.settings import setting
+from llm_gym.files.settings import config_from, setting
 from llm_gym.runs.directory import RunDirectory
 from llm_gym.stages.train import TrainConfig, build_ppo, run
 
@@ -48,20 +48,7 @@ class DemoConfig:
 
     def training(self) -> TrainConfig:
         """The same as settings of a training run."""
-        return TrainConfig(
-            env=self.env,
-            model=self.model,
-            total_tokens=self.total_tokens,
-            num_envs=self.num_envs,
-            batch_size=self.batch_size,
-            n_epochs=self.n_epochs,
-            learning_rate=self.learning_rate,
-            kl_coef=self.kl_coef,
-            kl_target=self.kl_target,
-            seed=self.seed,
-            device="cpu",
-            checkpoint_every=self.checkpoint_every,
-        )
+        return config_from(TrainConfig, vars(self), device="cpu")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from llm_gym.files.settings import argument_parser, options_of, setting
+from llm_gym.files.settings import argument_parser, config_from, options_of, setting
 
 
 @dataclass(frozen=True)
@@ -70,3 +70,17 @@ def test_help_shows_text_options_with_defaults_and_commands_in_this_order():
     parts = ("What it does.", "in metres [3]", "at most 100 %\n", "everywhere\n", "do it")
     places = [shown.index(part) for part in parts]
     assert places == sorted(places)
+
+
+def test_a_part_takes_its_settings_by_name_its_own_before_those_of_all():
+    @dataclass(frozen=True)
+    class Part:
+        seed: int = 0
+        epochs: int = 1
+        rate: float = 0.1
+        name: str = "x"
+
+    whole = {"seed": 7, "rate": 0.5, "part_rate": 0.9, "epochs": 4, "other_epochs": 5, "more": 1}
+    assert config_from(Part, whole) == Part(seed=7, rate=0.5, epochs=4)
+    assert config_from(Part, whole, prefix="part_") == Part(seed=7, rate=0.9, epochs=4)
+    assert config_from(Part, whole, name="y", seed=1) == Part(seed=1, rate=0.5, epochs=4, name="y")

@@ -6,8 +6,7 @@ import pytest
 
 from llm_gym.feedback.preferences import Comparison, PreferenceStore
 from llm_gym.stages import compare as module
-from llm_gym.stages import sampling as labelling
-from llm_gym.stages.compare import CompareConfig, compare, simulated_raters
+from llm_gym.stages.compare import CompareConfig, compare, sample_comparisons, simulated_raters
 from llm_gym.text.prompts import PromptRow
 from tests.tiny_runs import PROMPTS
 
@@ -50,13 +49,13 @@ def test_going_on_samples_only_what_is_missing_and_gives_the_same(config, tmp_pa
     compare(whole, config, prompts=ROWS, quiet=True)
     compare(parts, config, prompts=ROWS[:2], quiet=True)
     sampled = []
-    real = labelling.sample_comparisons
+    real = module.sample_comparisons
 
     def noted(model, prompts, **kwargs):
         sampled.extend(prompt.text for prompt in prompts)
         return real(model, prompts, **kwargs)
 
-    monkeypatch.setattr(labelling, "sample_comparisons", noted)
+    monkeypatch.setattr(module, "sample_comparisons", noted)
     compare(parts, config, prompts=ROWS, quiet=True)
     assert sampled == PROMPTS[2:]
     texts = []
@@ -86,7 +85,7 @@ def test_people_find_comparisons_and_no_votes(config, tmp_path):
 
 
 def test_a_model_that_always_says_the_same_is_refused(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(labelling, "sample_comparisons", lambda *_, **__: [])
+    monkeypatch.setattr(module, "sample_comparisons", lambda *_, **__: [])
     with pytest.raises(ValueError, match="no two different answers to any of 5 prompts"):
         compare(tmp_path / "s.db", config, prompts=ROWS, quiet=True)
 
@@ -154,3 +153,19 @@ def test_a_reward_model_is_a_scorer_by_name(tiny_dir, tmp_path):
     assert "device" not in kwargs
     with pytest.raises(ValueError, match="there is no scorer 'reward:'"):
         scorer_from_name("reward:")
+
+
+def test_a_model_answers_every_prompt_twice(tiny_dir):
+    prompts = [PromptRow(f"w{number} w1", {"topic": number}) for number in range(5)]
+    made = sample_comparisons(tiny_dir(), prompts, max_new_tokens=6)
+    assert [comparison.prompt for comparison in made] == [row.text for row in prompts]
+    assert all(comparison.answers[0] != comparison.answers[1] for comparison in made)
+    assert made[3].columns == {"topic": 3, "model": tiny_dir(), "temperature": 1.0}
+    assert sample_comparisons(tiny_dir(), prompts, max_new_tokens=6) == made
+    assert sample_comparisons(tiny_dir(), prompts, max_new_tokens=6, seed=1) != made
+
+
+def test_prompts_with_one_answer_only_are_left_out(tiny_dir):
+    """A temperature of nearly nothing gives the same answer every time."""
+    prompts = [PromptRow("w1 w2", {})]
+    assert sample_comparisons(tiny_dir(), prompts, max_new_tokens=4, temperature=1e-4) == []

@@ -5,17 +5,23 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import fields
 
 import pytest
 from rich.console import Console
 
 from llm_gym.feedback.preferences import Choice, PreferenceStore
+from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.files import render
+from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.rlhf import RLHFConfig, rlhf
 from llm_gym.stages.rlhf.data import pairs_of, prompts_of
 from llm_gym.stages.rlhf.page import report_of
 from llm_gym.stages.rlhf.results import gather, summarise
 from llm_gym.stages.rlhf.settings import RLHFDirectory, begin
+from llm_gym.stages.train import TrainConfig
+from llm_gym.supervised.pretrain import PretrainConfig
+from llm_gym.supervised.sft import SFTConfig
 from tests.tiny_rlhf import TINY
 
 PEOPLE = TINY.with_values(raters="people", votes_per_comparison=1, train_prompts=15)
@@ -156,6 +162,42 @@ def test_settings_that_cannot_work_are_refused_before_the_first_stage(values, me
     with pytest.raises(ValueError) as raised:
         RLHFConfig(**values)
     assert message in str(raised.value)
+
+
+def test_every_setting_reaches_its_stage_under_the_name_it_has_there():
+    config = TINY.with_values(
+        seed=3,
+        sft_epochs=5,
+        reward_learning_rate=0.25,
+        learning_rate=0.5,
+        kl_target=4.0,
+        n_epochs=7,
+    )
+    assert config.settings_of(PretrainConfig) == PretrainConfig(
+        vocab_size=300, context=256, width=16, layers=1, heads=2, steps=8, batch_size=2,
+        learning_rate=3e-3, seed=3,
+    )  # fmt: skip
+    assert config.settings_of(SFTConfig) == SFTConfig(
+        epochs=5, batch_size=8, learning_rate=2e-3, seed=3
+    )
+    reward_model = RewardModelConfig(model="m", epochs=1, learning_rate=0.25, seed=3)
+    assert config.settings_of(RewardModelConfig, model="m") == reward_model
+    training = config.settings_of(TrainConfig)
+    assert (training.learning_rate, training.batch_size, training.n_epochs) == (0.5, 64, 7)
+    assert (training.kl_target, training.max_new_tokens, training.seed) == (4.0, 8, 3)
+
+
+def test_no_setting_is_lost_between_the_run_and_its_stages():
+    stages = (PretrainConfig, SFTConfig, CompareConfig, RewardModelConfig, TrainConfig)
+    taken = {
+        prefix + field.name
+        for stage, prefix in zip(stages, ("pretrain_", "sft_", "", "reward_", ""), strict=True)
+        for field in fields(stage)
+    } | {field.name for stage in stages for field in fields(stage)}
+    assert {field.name for field in fields(RLHFConfig)} - taken == {
+        "start_from", "text", "pairs", "documents", "generated_pairs", "train_prompts",
+        "held_out_prompts", "enough_votes", "look_every", "shown_prompts",
+    }  # fmt: skip
 
 
 def test_a_missing_file_is_named_before_anything_is_written(tmp_path):

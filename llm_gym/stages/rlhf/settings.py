@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
-from llm_gym.files.settings import setting
+from llm_gym.files.settings import config_from, setting
 from llm_gym.language_models import PROMPT_TEMPLATE
 from llm_gym.language_models.loading import torch_device
 from llm_gym.runs.directory import RunDirectory, digests_of
@@ -151,15 +151,8 @@ class RLHFConfig:
                 with the stage's prefix and the same name, else with the same name.
             **more: What follows from no setting of the run, or must differ from it.
         """
-        prefix = _PREFIXES.get(stage, "")
         values = vars(self) | {"device": self.torch_device}
-        chosen = {
-            field.name: values[name]
-            for field in fields(stage)
-            for name in (field.name, prefix + field.name)  # the second wins
-            if name in values
-        }
-        return stage(**{**chosen, **more})
+        return config_from(stage, values, prefix=_PREFIXES.get(stage, ""), **more)
 
     def with_values(self, **values: Any) -> RLHFConfig:
         """A copy with other values of some fields."""

@@ -1,3 +1,5 @@
+"""Pairs of answers to be compared, read from a file."""
+
 from __future__ import annotations
 
 import json
@@ -5,8 +7,6 @@ import json
 import pytest
 
 from llm_gym.feedback.preferences.files import read_comparisons
-from llm_gym.stages.sampling import sample_comparisons
-from llm_gym.text.prompts import PromptRow
 
 
 def write(path, *rows):
@@ -21,9 +21,9 @@ def test_pairs_of_a_file(tmp_path):
         "",
         {"prompt": "q\u2028", "answers": ["c", "d"]},
     )
-    one, other = read_comparisons(path)
-    assert (one.prompt, one.answers, one.columns) == ("p", ("a", "b"), {"topic": 3})
-    assert (other.prompt, other.answers) == ("q\u2028", ("c", "d"))
+    first, second = read_comparisons(path)
+    assert (first.prompt, first.answers, first.columns) == ("p", ("a", "b"), {"topic": 3})
+    assert (second.prompt, second.answers) == ("q\u2028", ("c", "d"))
 
 
 def test_files_of_another_kind_are_left_to_others(tmp_path):
@@ -56,19 +56,3 @@ def test_a_bad_line_is_named(tmp_path, row, message):
 def test_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"pairs\.jsonl"):
         read_comparisons(tmp_path / "pairs.jsonl")
-
-
-def test_a_model_answers_every_prompt_twice(tiny_dir):
-    prompts = [PromptRow(f"w{number} w1", {"topic": number}) for number in range(5)]
-    made = sample_comparisons(tiny_dir(), prompts, max_new_tokens=6)
-    assert [comparison.prompt for comparison in made] == [row.text for row in prompts]
-    assert all(comparison.answers[0] != comparison.answers[1] for comparison in made)
-    assert made[3].columns == {"topic": 3, "model": tiny_dir(), "temperature": 1.0}
-    assert sample_comparisons(tiny_dir(), prompts, max_new_tokens=6) == made
-    assert sample_comparisons(tiny_dir(), prompts, max_new_tokens=6, seed=1) != made
-
-
-def test_prompts_with_one_answer_only_are_left_out(tiny_dir):
-    """A temperature of nearly nothing gives the same answer every time."""
-    prompts = [PromptRow("w1 w2", {})]
-    assert sample_comparisons(tiny_dir(), prompts, max_new_tokens=4, temperature=1e-4) == []
