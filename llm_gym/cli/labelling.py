@@ -290,7 +290,7 @@ def _has_display() -> bool:
 
 
 def _say_goodbye(votes: PreferenceStore) -> None:
-    from llm_gym.feedback.labelling.notes import vote_notes
+    from llm_gym.feedback.preferences.effort import vote_notes
 
     print("\n".join(vote_notes(list(votes.votes()))))
     if votes.progress().votes:

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["as_html", "as_markdown", "as_rich", "printable", "shortened"]
+__all__ = ["as_html", "as_markdown", "as_rich", "pieces", "printable", "shortened"]
 
 # Control, format (bidirectional overrides, zero-width), surrogate, private, line and paragraph
 # separators: invisible, or obeyed by a terminal rather than shown.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_ZERO_WIDTH_NON_JOINER, _ZERO_WIDTH_JOINER = "\u200c", "\u200d"
+_SCRIPT = frozenset({"Lo", "Mn", "Mc"})  # Arabic and Indic letters, and the marks on letters
+_EMOJI = frozenset({"So", "Sk", "Mn"})  # pictures, skin colours, variation selectors
 
 
 def printable(text: str, *, multiline: bool = True) -> str:
@@ -63,3 +66,39 @@ def as_markdown(text: str) -> str:
     An indented block is used because, unlike a fence, nothing inside it can close it.
     """
     return "\n".join(f"    {line}" for line in printable(text).split("\n"))
+
+
+def pieces(text: str) -> list[tuple[str, bool]]:
+    r"""Splits text into runs that are shown as they are and runs that are spelled out.
+
+    People who compare answers must see the characters that `printable` spells out, told apart from
+    the text; but also tabs, emoji and scripts that need joiners as their writer meant them.
+
+    Args:
+        text: Anything, lone surrogates included.
+
+    Returns:
+        `(run, spelled)`: where `spelled` is true, `run` is the escape (`\u202e`) of characters that
+        a reader would not see otherwise: controls, changes of direction, zero-width and unassigned
+        ones. Line ends and tabs stay; CR LF is one line end. An empty text has no runs.
+    """
+    text = text.replace("\r\n", "\n")
+    runs: list[tuple[str, bool]] = []
+    for place, character in enumerate(text):
+        shown = character if _joins(text, place) or character == "\t" else printable(character)
+        spelled = shown != character
+        if runs and runs[-1][1] == spelled:
+            runs[-1] = (runs[-1][0] + shown, spelled)
+        else:
+            runs.append((shown, spelled))
+    return runs
+
+
+def _joins(text: str, place: int) -> bool:
+    """Whether a joiner does what it is for: between letters of a script, or between emoji."""
+    if text[place] not in (_ZERO_WIDTH_JOINER, _ZERO_WIDTH_NON_JOINER):
+        return False
+    if not 0 < place < len(text) - 1:
+        return False
+    around = {unicodedata.category(text[place - 1]), unicodedata.category(text[place + 1])}
+    return around <= _SCRIPT or (text[place] == _ZERO_WIDTH_JOINER and around <= _EMOJI)

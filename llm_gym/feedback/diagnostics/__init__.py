@@ -7,8 +7,7 @@ alarm that rings when gold turns.
 from __future__ import annotations
 
 from llm_gym.feedback.diagnostics.alarm import OveroptimisationAlarm, OveroptimisationWarning
-from llm_gym.feedback.diagnostics.gold_proxy import GoldProxy, GoldProxyCallback
-from llm_gym.feedback.diagnostics.held_out import HeldOutMeasure
+from llm_gym.feedback.diagnostics.gold_proxy import GoldProxy, GoldProxyCallback, HeldOutMeasure
 from llm_gym.feedback.diagnostics.pictures import (
     GoldProxyCurve,
     gold_proxy_charts,

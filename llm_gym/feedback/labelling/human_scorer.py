@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 
 from llm_gym.feedback.labelling.askers import Asker, FunctionAsker, PageAsker, TerminalAsker
-from llm_gym.feedback.labelling.notes import score_notes
 from llm_gym.feedback.labelling.questions import (
     ConflictError,
     Question,
@@ -22,7 +21,7 @@ from llm_gym.feedback.labelling.questions import (
     checked_rater,
 )
 from llm_gym.feedback.labelling.score_book import Asked, ScoreBook
-from llm_gym.feedback.preferences.effort import Effort, labelling_effort
+from llm_gym.feedback.preferences.effort import Effort, labelling_effort, score_notes
 from llm_gym.scorers.checking import finite_number
 from llm_gym.scorers.protocol import Columns, Scorer, Scores, as_scorer
 

@@ -2,7 +2,7 @@
 
 A *desk* hands out questions and takes replies. The page and the terminal work with any desk: the
 one in front of a store of comparisons (`store_desk`) and the one at which a training run waits for
-a person's judgement (`live_desk`).
+a person's judgement (`askers`).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from llm_gym.feedback.labelling.questions import (
     UnknownQuestionError,
     checked_rater,
 )
-from llm_gym.feedback.labelling.visible import pieces
+from llm_gym.files.untrusted import pieces
 
 __all__ = ["BackgroundServer", "create_app", "listen", "serve"]
 

@@ -6,7 +6,6 @@ import hashlib
 from statistics import median
 from threading import RLock
 
-from llm_gym.feedback.labelling.notes import vote_notes
 from llm_gym.feedback.labelling.questions import (
     ConflictError,
     Question,
@@ -14,6 +13,7 @@ from llm_gym.feedback.labelling.questions import (
     Summary,
     UnknownQuestionError,
 )
+from llm_gym.feedback.preferences.effort import vote_notes
 from llm_gym.feedback.preferences.records import Choice, Comparison, Vote
 from llm_gym.feedback.preferences.store import PreferenceStore
 

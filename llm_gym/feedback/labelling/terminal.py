@@ -20,7 +20,7 @@ from llm_gym.feedback.labelling.questions import (
     Summary,
     Verdict,
 )
-from llm_gym.feedback.labelling.visible import pieces
+from llm_gym.files.untrusted import pieces
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

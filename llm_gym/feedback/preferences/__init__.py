@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from llm_gym.feedback.preferences.agreement import (
     RaterAgreement,
+    leave_one_out_correlation,
     rater_agreement,
     vote_table,
 )
-from llm_gym.feedback.preferences.biases import Bias, flattery_bias, length_bias
 from llm_gym.feedback.preferences.coefficients import (
     cohen_kappa,
     fleiss_kappa,
@@ -27,8 +27,14 @@ from llm_gym.feedback.preferences.effort import (
     measured_seconds,
 )
 from llm_gym.feedback.preferences.files import read_preferences, write_preferences
-from llm_gym.feedback.preferences.raters import SimulatedRater, rate_store, simulate_preferences
-from llm_gym.feedback.preferences.rating_agreement import leave_one_out_correlation
+from llm_gym.feedback.preferences.raters import (
+    Bias,
+    SimulatedRater,
+    flattery_bias,
+    length_bias,
+    rate_store,
+    simulate_preferences,
+)
 from llm_gym.feedback.preferences.records import Choice, Comparison, Preference, Progress, Vote
 from llm_gym.feedback.preferences.store import PreferenceStore
 

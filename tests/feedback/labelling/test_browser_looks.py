@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llm_gym.feedback.labelling.live_desk import LiveDesk
+from llm_gym.feedback.labelling.askers import LiveDesk
 from llm_gym.feedback.labelling.questions import Question, Summary
 from llm_gym.feedback.labelling.store_desk import StoreDesk
 from llm_gym.feedback.preferences.records import Comparison
