@@ -183,24 +183,23 @@ def _pretrain(
     """Minimises the next-token loss on single documents; returns the thinned loss curve."""
     import torch
 
-    from llm_gym.supervised import loop as op
+    from llm_gym.supervised.loop import IGNORED, TrainingConfig, descend, next_token_loss
 
     labels = _encoded(tokenizer, text)  # (D, T)
-    ids = labels.where(labels != op.IGNORED, 0)
+    ids = labels.where(labels != IGNORED, 0)
     generator = torch.Generator().manual_seed(seed)
-    optimizer, parameters = op.adamw(model, 0.1), list(model.parameters())
-    losses: list[float] = []
-    with op.progress("pre-training", config.steps, quiet=quiet) as show:
-        for step in range(config.steps):
-            rows = torch.randint(len(ids), (config.batch_size,), generator=generator)
-            loss = op.next_token_loss(model(input_ids=ids[rows]).logits, labels[rows])
-            rate = op.cosine_learning_rate(
-                step, config.steps, config.learning_rate, warmup_share=0.05, final_share=0.05
-            )
-            op.training_step(optimizer, parameters, loss, learning_rate=rate, max_grad_norm=1.0)
-            losses.append(loss.item())
-            show(losses[-1])
-    return op.thinned(losses)
+    batches = [
+        torch.randint(len(ids), (config.batch_size,), generator=generator).tolist()
+        for _ in range(config.steps)
+    ]
+    return descend(
+        model,
+        batches,
+        lambda rows: next_token_loss(model(input_ids=ids[rows]).logits, labels[rows]),
+        TrainingConfig(learning_rate=config.learning_rate, weight_decay=0.1),
+        title="pre-training",
+        quiet=quiet,
+    )
 
 
 def _encoded(tokenizer: PreTrainedTokenizerFast, text: Sequence[str]) -> torch.Tensor:

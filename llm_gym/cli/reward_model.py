@@ -60,7 +60,7 @@ def reward_model(
 def _train_on_comparisons(
     data: Path, output: Path, config: RewardModelConfig, learning_curve: bool
 ) -> None:
-    from llm_gym.feedback.dpo.preference_pairs import preferences_from
+    from llm_gym.feedback.preferences import preferences_from
     from llm_gym.feedback.reward_model import (
         curve,
         train_reward_model,

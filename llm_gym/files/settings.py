@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 __all__ = ["Option", "argument_parser", "config_from", "options_of", "setting"]
@@ -61,7 +61,7 @@ class Option:
 
 
 def options_of(config: type) -> list[Option]:
-    """The settings of a dataclass, in the order of its fields.
+    """The settings of a dataclass, first those that are its own, then those of its parents.
 
     Args:
         config: A dataclass whose fields are made by `setting`.
@@ -69,12 +69,18 @@ def options_of(config: type) -> list[Option]:
     Raises:
         ValueError: A field has no default or no help.
     """
+    depths = {name: depth for depth, part in enumerate(config.__mro__) for name in _names(part)}
     kinds, options = get_type_hints(config), []
-    for each in fields(config):
+    for each in sorted(fields(config), key=lambda each: depths[each.name]):
         if each.default is MISSING or "help" not in each.metadata:
             raise ValueError(f"{config.__name__}.{each.name} needs setting(default, help)")
         options.append(Option(each.name, kinds[each.name], each.default, each.metadata["help"]))
     return options
+
+
+def _names(part: type) -> list[str]:
+    """Names of a dataclass's fields, its parents' included."""
+    return [each.name for each in fields(part)] if is_dataclass(part) else []
 
 
 def config_from(

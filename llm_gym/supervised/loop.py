@@ -1,4 +1,4 @@
-"""What the stages have in common: a new model, settings, optimiser, schedule, batches, progress."""
+"""What supervised training has in common: settings, a new model, batches, the loop, saving."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.files.settings import setting
 from llm_gym.language_models.packing import IGNORED
 
 if TYPE_CHECKING:
@@ -19,18 +21,61 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IGNORED",
+    "TrainingConfig",
     "adamw",
-    "check_training_settings",
     "cosine_learning_rate",
+    "descend",
     "new_gpt2",
     "next_token_loss",
     "progress",
     "read_jsonl",
+    "rounded",
     "save_model",
     "shuffled_batches",
     "thinned",
-    "training_step",
 ]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings that all supervised training shares.
+
+    Raises:
+        ValueError: A value is out of range, by name.
+    """
+
+    batch_size: int = setting(16, "examples per step")
+    learning_rate: float = setting(1e-3, "peak of the cosine schedule")
+    warmup_share: float = setting(0.05, "share of the steps that warm up")
+    final_share: float = setting(0.05, "last learning rate as a share of the peak")
+    weight_decay: float = setting(0.0, "decay of the weight matrices")
+    max_grad_norm: float = setting(1.0, "longer gradients are clipped")
+    held_out_share: float = setting(
+        0.05, "share that is held out to measure on, if nothing held out is given"
+    )
+    seed: int = setting(0, "seed of the order of examples")
+    weights: str = setting("float32", "type of the stored weights: float32, float16 or bfloat16")
+    device: str = setting("cpu", "where to train: cpu or cuda, for example")
+
+    def __post_init__(self) -> None:
+        self._check_at_least_1("batch_size")
+        for name in ("learning_rate", "max_grad_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay!r}")
+        for name in ("warmup_share", "final_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)!r}")
+        if not 0 < self.held_out_share < 1:
+            raise ValueError(f"held_out_share must be between 0 and 1, got {self.held_out_share!r}")
+        if self.weights not in ("float32", "float16", "bfloat16"):
+            raise ValueError(f"weights must be float32, float16 or bfloat16, got {self.weights!r}")
+
+    def _check_at_least_1(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
 
 
 def new_gpt2(
@@ -73,33 +118,6 @@ def new_gpt2(
         return GPT2LMHeadModel(shape)
 
 
-def check_training_settings(settings: Any) -> None:
-    """Checks what the settings of training on preferences or ratings have in common.
-
-    Args:
-        settings: A dataclass with `epochs`, `batch_size`, `learning_rate`, `max_grad_norm`,
-            `weight_decay`, `warmup_share`, `final_share`, `held_out_share` and `weights`.
-
-    Raises:
-        ValueError: A value is out of range, by name.
-    """
-    for name in ("epochs", "batch_size"):
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)!r}")
-    for name in ("learning_rate", "max_grad_norm"):
-        if not 0 < getattr(settings, name) < math.inf:
-            raise ValueError(f"{name} must be positive, got {getattr(settings, name)!r}")
-    if not 0 <= settings.weight_decay < math.inf:
-        raise ValueError(f"weight_decay must be at least 0, got {settings.weight_decay!r}")
-    for name in ("warmup_share", "final_share"):
-        if not 0 <= getattr(settings, name) <= 1:
-            raise ValueError(f"{name} must be from 0 to 1, got {getattr(settings, name)!r}")
-    if not 0 < settings.held_out_share < 1:
-        raise ValueError(f"held_out_share must be between 0 and 1, got {settings.held_out_share!r}")
-    if settings.weights not in ("float32", "float16", "bfloat16"):
-        raise ValueError(f"weights must be float32, float16 or bfloat16, got {settings.weights!r}")
-
-
 def cosine_learning_rate(
     step: int, total: int, peak: float, *, warmup_share: float, final_share: float
 ) -> float:
@@ -122,21 +140,24 @@ def cosine_learning_rate(
     return peak * (final_share + (1 - final_share) * 0.5 * (1 + math.cos(math.pi * along)))
 
 
-def adamw(model: torch.nn.Module, weight_decay: float) -> torch.optim.AdamW:
+def adamw(
+    model: torch.nn.Module, weight_decay: float, *, epsilon: float = 1e-8
+) -> torch.optim.AdamW:
     """AdamW that decays matrices but neither biases nor gains (as GPT-2 was trained).
 
     Args:
         model: Whose parameters to train.
         weight_decay: Decay of the matrices.
+        epsilon: Gradients far smaller than this move their weights in proportion to their size.
     """
     import torch
 
-    parameters = [each for each in model.parameters() if each.requires_grad]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95))
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.95), eps=epsilon)
 
 
 def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -158,54 +179,93 @@ def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def shuffled_batches(
-    lengths: Sequence[int], batch_size: int, generator: torch.Generator, window: int = 16
+    lengths: Sequence[int], batch_size: int, *, epochs: int = 1, seed: int = 0, window: int = 16
 ) -> list[list[int]]:
-    """Indices of one epoch's batches: shuffled, with similar lengths together to pad less.
+    """Batches of the rows' numbers: shuffled, with similar lengths together to pad less.
 
     Args:
         lengths: Lengths of the N rows.
-        batch_size: Rows in a batch; the last ones may be smaller.
-        generator: Generator of the order.
+        batch_size: Rows in a batch; the last ones of an epoch may be smaller.
+        epochs: How often every row comes.
+        seed: Seed of the order.
         window: Batches among whose rows the lengths are sorted.
 
     Returns:
-        Every index once.
+        The batches of all epochs, one epoch after the other.
     """
     import torch
 
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    batches: list[list[int]] = []
-    for start in range(0, len(order), window * batch_size):
-        near = sorted(order[start : start + window * batch_size], key=lambda i: lengths[i])
-        batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+    generator = torch.Generator().manual_seed(seed)
+    shuffled: list[list[int]] = []
+    for _ in range(epochs):
+        order = torch.randperm(len(lengths), generator=generator).tolist()
+        batches: list[list[int]] = []
+        for start in range(0, len(order), window * batch_size):
+            near = sorted(order[start : start + window * batch_size], key=lambda i: lengths[i])
+            batches += [near[i : i + batch_size] for i in range(0, len(near), batch_size)]
+        shuffled += [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+    return shuffled
 
 
-def training_step(
-    optimizer: torch.optim.Optimizer,
-    parameters: Sequence[torch.nn.Parameter],
-    loss: torch.Tensor,
+def descend(
+    model: PreTrainedModel,
+    batches: Sequence[list[int]],
+    loss_of: Callable[[list[int]], torch.Tensor],
+    config: TrainingConfig,
     *,
-    learning_rate: float,
-    max_grad_norm: float,
-) -> None:
-    """One step down the gradient of the loss, its norm clipped.
+    title: str,
+    quiet: bool,
+    optimizer: torch.optim.Optimizer | None = None,
+    dropout: bool = False,
+    start: int = 0,
+    after_step: Callable[[], None] | None = None,
+) -> list[float]:
+    """Takes one step down the gradient of the loss for each batch.
+
+    The learning rate follows a cosine after a linear warm-up, the gradient's norm is clipped.
 
     Args:
-        optimizer: Whose learning rate is set first.
-        parameters: The parameters it trains.
-        loss: Scalar.
-        learning_rate: For this step.
-        max_grad_norm: Longer gradients are scaled down to this norm.
+        model: Trained in place; in evaluation mode afterwards.
+        batches: Numbers of each step's examples.
+        loss_of: Scalar loss of a batch, given the examples' numbers.
+        config: Learning rate, its schedule, clipping and weight decay.
+        title: Title of the progress bar.
+        quiet: Show none.
+        optimizer: Of the model's parameters; None makes AdamW.
+        dropout: Leave the model's own dropout on.
+        start: Steps that were taken before: their batches are left out, the schedule goes on.
+        after_step: Called after each step.
+
+    Returns:
+        The loss curve, as the means of at most 100 stretches.
     """
     import torch
 
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-    optimizer.step()
+    optimizer = optimizer or adamw(model, config.weight_decay)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    losses: list[float] = []
+    model.train(dropout)  # training mode means nothing but dropout
+    with progress(title, len(batches) - start, quiet=quiet) as show:
+        for step in range(start, len(batches)):
+            loss = loss_of(batches[step])
+            for group in optimizer.param_groups:
+                group["lr"] = cosine_learning_rate(
+                    step,
+                    len(batches),
+                    config.learning_rate,
+                    warmup_share=config.warmup_share,
+                    final_share=config.final_share,
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+            optimizer.step()
+            losses.append(loss.item())
+            show(losses[-1])
+            if after_step is not None:
+                after_step()
+    model.eval()
+    return thinned(losses)
 
 
 @contextmanager

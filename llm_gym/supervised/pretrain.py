@@ -18,14 +18,11 @@ from llm_gym.files.atomic import replace_directory, write_json
 from llm_gym.files.settings import setting
 from llm_gym.supervised.documents import read_documents, split_held_out, train_tokenizer
 from llm_gym.supervised.loop import (
-    adamw,
-    cosine_learning_rate,
+    TrainingConfig,
+    descend,
     new_gpt2,
     next_token_loss,
-    progress,
     save_model,
-    thinned,
-    training_step,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +40,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(TrainingConfig):
     """Settings of pre-training."""
 
     vocab_size: int = setting(
@@ -58,21 +55,15 @@ class PretrainConfig:
     steps: int = setting(1500, "optimiser steps; blocks are reshuffled whenever all have been seen")
     batch_size: int = setting(12, "blocks per step")
     learning_rate: float = setting(3e-3, "peak of the cosine schedule")
-    warmup_share: float = setting(0.05, "share of the steps that warm up")
-    final_share: float = setting(0.05, "last learning rate as a share of the peak")
     weight_decay: float = setting(0.1, "decay of the weight matrices")
-    max_grad_norm: float = setting(1.0, "longer gradients are clipped")
     held_out_share: float = setting(
         0.05, "share of the text that is held out if no held-out text is given"
     )
     seed: int = setting(0, "seed of initial weights and of the order of blocks")
-    weights: str = setting("float32", "type of the stored weights: float32, float16 or bfloat16")
-    device: str = setting("cpu", "where to train: cpu or cuda, for example")
 
     def __post_init__(self) -> None:
-        for name in ("context", "width", "layers", "heads", "steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        super().__post_init__()
+        self._check_at_least_1("context", "width", "layers", "heads", "steps")
         if self.vocab_size < 260:
             raise ValueError(
                 f"vocab_size must be at least 260 (256 bytes and 4 special tokens), "
@@ -80,12 +71,6 @@ class PretrainConfig:
             )
         if self.width % self.heads:
             raise ValueError(f"heads={self.heads} must divide width={self.width}")
-        if not 0 < self.held_out_share < 1:
-            raise ValueError(f"held_out_share must be between 0 and 1, got {self.held_out_share}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.weights not in ("float32", "float16", "bfloat16"):
-            raise ValueError(f"weights must be float32, float16 or bfloat16, got {self.weights!r}")
 
 
 def pretrain(
@@ -130,7 +115,13 @@ def pretrain(
         seed=config.seed,
     ).to(config.device)
     before = stream_perplexity(model, held_out_blocks)
-    losses = _train(model, blocks, config, quiet=quiet)
+
+    def loss_of(batch: list[int]) -> torch.Tensor:
+        ids = blocks[batch].to(model.device)  # (B, T)
+        return next_token_loss(model(ids).logits, ids)
+
+    batches = _batches(len(blocks), config)
+    losses = descend(model, batches, loss_of, config, title="pre-training", quiet=quiet)
     after = stream_perplexity(model, held_out_blocks)
     metrics = {
         "held_out_perplexity_before": before,
@@ -199,42 +190,16 @@ def _stream(tokenizer: PreTrainedTokenizerFast, documents: Sequence[str]) -> lis
     ]
 
 
-def _train(
-    model: PreTrainedModel, blocks: torch.Tensor, config: PretrainConfig, *, quiet: bool
-) -> list[float]:
-    """Minimises the next-token loss; returns the mean loss of each hundredth of the steps."""
+def _batches(blocks: int, config: PretrainConfig) -> list[list[int]]:
+    """Numbers of the blocks of each step; all are shuffled again when all have been seen."""
     import torch
 
     generator = torch.Generator().manual_seed(config.seed)
-    optimizer = adamw(model, config.weight_decay)
-    parameters = list(model.parameters())
-    order = torch.empty(0, dtype=torch.int64)
-    losses: list[float] = []
-    model.train()
-    with progress("pre-training", config.steps, quiet=quiet) as show:
-        for step in range(config.steps):
-            if not len(order):
-                order = torch.randperm(len(blocks), generator=generator)
-            batch = blocks[order[: config.batch_size]].to(model.device)  # (B, T)
-            order = order[config.batch_size :]
-            loss = next_token_loss(model(batch).logits, batch)
-            rate = cosine_learning_rate(
-                step,
-                config.steps,
-                config.learning_rate,
-                warmup_share=config.warmup_share,
-                final_share=config.final_share,
-            )
-            training_step(
-                optimizer,
-                parameters,
-                loss,
-                learning_rate=rate,
-                max_grad_norm=config.max_grad_norm,
-            )
-            losses.append(loss.item())
-            show(losses[-1])
-    return thinned(losses)
+    batches: list[list[int]] = []
+    while len(batches) < config.steps:
+        order = torch.randperm(blocks, generator=generator)
+        batches += [batch.tolist() for batch in order.split(config.batch_size)]
+    return batches[: config.steps]
 
 
 def _bits_per_byte(

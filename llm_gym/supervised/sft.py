@@ -16,14 +16,11 @@ from llm_gym.files.atomic import replace_directory, write_json
 from llm_gym.files.settings import setting
 from llm_gym.language_models import PROMPT_TEMPLATE, load_causal_lm, load_tokenizer
 from llm_gym.supervised.loop import (
-    adamw,
-    cosine_learning_rate,
+    TrainingConfig,
+    descend,
     next_token_loss,
-    progress,
     save_model,
     shuffled_batches,
-    thinned,
-    training_step,
 )
 from llm_gym.supervised.pairs import (
     encode_pairs,
@@ -42,7 +39,7 @@ __all__ = ["SFTConfig", "answer_perplexity", "fine_tune", "read_pairs"]
 
 
 @dataclass(frozen=True)
-class SFTConfig:
+class SFTConfig(TrainingConfig):
     """Settings of supervised fine-tuning."""
 
     prompt_template: str = setting(
@@ -50,30 +47,16 @@ class SFTConfig:
     )
     epochs: int = setting(1, "passes over the pairs")
     batch_size: int = setting(32, "pairs per step")
-    learning_rate: float = setting(1e-3, "peak of the cosine schedule")
-    warmup_share: float = setting(0.05, "share of the steps that warm up")
-    final_share: float = setting(0.05, "last learning rate as a share of the peak")
-    weight_decay: float = setting(0.0, "decay of the weight matrices")
-    max_grad_norm: float = setting(1.0, "longer gradients are clipped")
     held_out_share: float = setting(
         0.05, "share of the pairs that is held out if no held-out pairs are given"
     )
     seed: int = setting(0, "seed of the order of pairs")
-    weights: str = setting("float32", "type of the stored weights: float32, float16 or bfloat16")
-    device: str = setting("cpu", "where to train: cpu or cuda, for example")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        super().__post_init__()
+        self._check_at_least_1("epochs")
         if "{prompt}" not in self.prompt_template:
             raise ValueError(f"prompt_template must contain {{prompt}}: {self.prompt_template!r}")
-        if not 0 < self.held_out_share < 1:
-            raise ValueError(f"held_out_share must be between 0 and 1, got {self.held_out_share}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if self.weights not in ("float32", "float16", "bfloat16"):
-            raise ValueError(f"weights must be float32, float16 or bfloat16, got {self.weights!r}")
 
 
 def fine_tune(
@@ -85,7 +68,7 @@ def fine_tune(
     held_out: Sequence[InstructionPair] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Fine-tune a causal language model on instruction/answer pairs, and save it.
+    """Fine-tunes a causal language model on instruction/answer pairs, and saves it.
 
     Args:
         model: Name or path of the model to start from.
@@ -115,7 +98,19 @@ def fine_tune(
     held_out_encoded = encode_pairs(tokenizer, held_out, config.prompt_template, context)
     language_model.to(config.device)
     before = answer_perplexity(language_model, held_out_encoded, config.batch_size)
-    losses = _train(language_model, encoded, config, quiet=quiet)
+    losses = descend(
+        language_model,
+        shuffled_batches(
+            [len(pair.ids) for pair in encoded],
+            config.batch_size,
+            epochs=config.epochs,
+            seed=config.seed,
+        ),
+        lambda batch: _loss(language_model, [encoded[index] for index in batch]),
+        config,
+        title="fine-tuning",
+        quiet=quiet,
+    )
     after = answer_perplexity(language_model, held_out_encoded, config.batch_size)
     metrics = {
         "held_out_answer_perplexity_before": before,
@@ -158,42 +153,3 @@ def _loss(model: PreTrainedModel, pairs: Sequence[Answer]) -> torch.Tensor:
     batch = pack_answers(pairs, device=model.device)
     logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     return next_token_loss(logits, batch.labels)
-
-
-def _train(
-    model: PreTrainedModel, pairs: list[Answer], config: SFTConfig, *, quiet: bool
-) -> list[float]:
-    """Minimises the loss on the answers; returns the loss curve."""
-    import torch
-
-    generator = torch.Generator().manual_seed(config.seed)
-    optimizer = adamw(model, config.weight_decay)
-    parameters = list(model.parameters())
-    lengths = [len(pair.ids) for pair in pairs]
-    batches = [
-        batch
-        for _ in range(config.epochs)
-        for batch in shuffled_batches(lengths, config.batch_size, generator)
-    ]
-    losses: list[float] = []
-    model.eval()  # dropout stays off: with one pass over the pairs there is nothing to regularise
-    with progress("fine-tuning", len(batches), quiet=quiet) as show:
-        for step, batch in enumerate(batches):
-            loss = _loss(model, [pairs[index] for index in batch])
-            rate = cosine_learning_rate(
-                step,
-                len(batches),
-                config.learning_rate,
-                warmup_share=config.warmup_share,
-                final_share=config.final_share,
-            )
-            training_step(
-                optimizer,
-                parameters,
-                loss,
-                learning_rate=rate,
-                max_grad_norm=config.max_grad_norm,
-            )
-            losses.append(loss.item())
-            show(losses[-1])
-    return thinned(losses)

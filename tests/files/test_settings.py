@@ -26,6 +26,10 @@ def test_a_setting_is_an_ordinary_field_with_a_default():
     assert [field.name for field in fields(Config)] == ["size", "limit", "loud"]
 
 
+def test_options_of_a_class_stand_before_those_of_its_parents():
+    assert [option.name for option in options_of(Inheriting)] == ["colour", "size", "limit", "loud"]
+
+
 def test_a_parents_help_counts_unless_the_class_has_its_own():
     assert {option.name: option.help for option in options_of(Inheriting)} == {
         "size": "how large: in metres",

@@ -13,35 +13,43 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.feedback.dpo.preference_pairs import (
+    EncodedPreference,
+    encode_preferences,
+    pair_log_probs,
+    reference_log_probs,
+)
+from llm_gym.feedback.preferences import preferences_from
+from llm_gym.feedback.preferences.files import split_preferences
 from llm_gym.files.atomic import replace_directory, write_json
 from llm_gym.files.settings import setting
 from llm_gym.language_models import PROMPT_TEMPLATE, SFT_MODEL, load_causal_lm, load_tokenizer
+from llm_gym.language_models.packing import by_length
 from llm_gym.supervised.loop import (
+    TrainingConfig,
     adamw,
-    check_training_settings,
-    cosine_learning_rate,
-    progress,
+    descend,
+    rounded,
     save_model,
     shuffled_batches,
     thinned,
-    training_step,
 )
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from llm_gym.feedback.dpo.dpo_progress import Progress
-    from llm_gym.feedback.dpo.preference_pairs import EncodedPreference
+    from llm_gym.feedback.dpo.progress import Progress
     from llm_gym.feedback.preferences import Preference, PreferenceStore
+    from llm_gym.learning.losses import PairLoss
 
-__all__ = ["DPOConfig", "train_dpo"]
+__all__ = ["DPOConfig", "evaluate_dpo", "loss_of", "share_right", "train_dpo"]
 
 _NOT_PART_OF_A_RUN = ("device", "checkpoint_every")
 
 
 @dataclass(frozen=True)
-class DPOConfig:
+class DPOConfig(TrainingConfig):
     """Settings of direct preference optimisation."""
 
     model: str = setting(
@@ -63,8 +71,6 @@ class DPOConfig:
     learning_rate: float = setting(1e-4, "peak of the cosine schedule")
     warmup_share: float = setting(0.1, "share of the steps that warm up")
     final_share: float = setting(0.1, "last learning rate as a share of the peak")
-    weight_decay: float = setting(0.0, "decay of the weight matrices")
-    max_grad_norm: float = setting(1.0, "longer gradients are clipped")
     too_long: str = setting(
         "raise", "what becomes of rows longer than the model's context: raise or drop"
     )
@@ -76,16 +82,13 @@ class DPOConfig:
     )
     checkpoint_every: int = setting(100, "steps between two savings of the unfinished run")
     seed: int = setting(0, "seed of the order of preferences")
-    weights: str = setting("float32", "type of the stored weights: float32, float16 or bfloat16")
-    device: str = setting("cpu", "where to train: cpu or cuda, for example")
 
     def __post_init__(self) -> None:
         from llm_gym.learning.losses import check_loss_settings
 
         check_loss_settings(self.beta, self.label_smoothing, self.loss)
-        check_training_settings(self)
-        if self.checkpoint_every < 1:
-            raise ValueError(f"checkpoint_every must be at least 1, got {self.checkpoint_every!r}")
+        super().__post_init__()
+        self._check_at_least_1("epochs", "checkpoint_every")
         if "{prompt}" not in self.prompt_template:
             raise ValueError(f"prompt_template must contain {{prompt}}: {self.prompt_template!r}")
         if self.too_long not in ("raise", "drop"):
@@ -114,7 +117,7 @@ def train_dpo(
         quiet: No progress bar.
 
     Returns:
-        The metrics: `held_out` before and after (see `dpo_measure.evaluate_dpo`), the curves of
+        The metrics: `held_out` before and after (see `evaluate_dpo`), the curves of
         loss, accuracy, margin and log-probabilities, counts, the configuration, seconds.
 
     Raises:
@@ -123,11 +126,7 @@ def train_dpo(
         ValueError: The preferences cannot be learnt from, two vocabularies differ, a setting does
             not fit, or there is an unfinished run with other settings.
     """
-    from llm_gym.feedback.dpo.dpo_measure import evaluate_dpo
-    from llm_gym.feedback.dpo.dpo_progress import Progress, data_digest, model_digest
-    from llm_gym.feedback.dpo.preference_pairs import preferences_from
-    from llm_gym.feedback.preferences.files import split_preferences
-    from llm_gym.supervised.loop import rounded
+    from llm_gym.feedback.dpo.progress import Progress, data_digest, model_digest
 
     config = config or DPOConfig()
     started = time.perf_counter()
@@ -167,6 +166,83 @@ def train_dpo(
     return metrics
 
 
+def loss_of(
+    ours: tuple[torch.Tensor, torch.Tensor], reference: torch.Tensor, config: DPOConfig
+) -> PairLoss:
+    """The loss of B pairs under the settings of a run.
+
+    Args:
+        ours: Log-probabilities of chosen and rejected answers, float `(B,)` each.
+        reference: Float `(B, 2)`, those of the reference.
+        config: `beta`, `loss` and `label_smoothing` are used.
+    """
+    from llm_gym.learning.losses import dpo_loss
+
+    theirs = reference.to(ours[0].device)
+    return dpo_loss(
+        ours[0],
+        ours[1],
+        theirs[:, 0],
+        theirs[:, 1],
+        beta=config.beta,
+        label_smoothing=config.label_smoothing,
+        loss=config.loss,
+    )
+
+
+def evaluate_dpo(
+    model: PreTrainedModel,
+    preferences: Sequence[EncodedPreference],
+    reference: torch.Tensor,
+    config: DPOConfig,
+) -> dict[str, float]:
+    """How well a model's implicit rewards agree with preferences.
+
+    Args:
+        model: The trained model.
+        preferences: N encoded rows, which it was not trained on.
+        reference: Float `(N, 2)`, log-probabilities of chosen and rejected under the reference.
+        config: `beta`, `loss`, `label_smoothing` and `batch_size` are used.
+
+    Returns:
+        `loss`; `accuracy`, the share of rows whose chosen answer has the higher implicit reward (a
+        tie is half); `margin`, the mean difference of implicit rewards; mean log-probabilities
+        `chosen_log_prob` and `rejected_log_prob` of whole answers in nats, and with `reference_`
+        before them those of the reference; `pairs`. The two rows of a tie count as one.
+    """
+    import torch
+
+    columns = torch.empty(len(preferences), 5)
+    model.eval()
+    with torch.inference_mode():
+        for members in by_length([row.length for row in preferences], config.batch_size):
+            ours = pair_log_probs(model, [preferences[index] for index in members])
+            found = loss_of(ours, reference[members], config)
+            columns[members] = torch.stack(
+                [found.losses, found.chosen_rewards, found.rejected_rewards, *ours], 1
+            ).cpu()
+    weights = torch.tensor([row.weight for row in preferences])
+    total = weights.sum()
+    loss, chosen_reward, rejected_reward, chosen, rejected = columns.unbind(1)
+    margins = chosen_reward - rejected_reward
+    values = {
+        "loss": loss,
+        "accuracy": share_right(margins),
+        "margin": margins,
+        "chosen_log_prob": chosen,
+        "rejected_log_prob": rejected,
+        "reference_chosen_log_prob": reference[:, 0],
+        "reference_rejected_log_prob": reference[:, 1],
+    }
+    means = {name: float((weights * value).sum() / total) for name, value in values.items()}
+    return means | {"pairs": float(total)}
+
+
+def share_right(margins: torch.Tensor) -> torch.Tensor:
+    """1 where the margin is positive, 1/2 where it is zero, else 0: float `(B,)`."""
+    return margins.sign() / 2 + 0.5
+
+
 def _train(
     model: PreTrainedModel,
     preferences: Sequence[EncodedPreference],
@@ -179,59 +255,54 @@ def _train(
     """Takes the steps that are left, and saves the run every so often."""
     import torch
 
-    from llm_gym.feedback.dpo.dpo_measure import loss_of, share_right
-    from llm_gym.feedback.dpo.preference_pairs import pair_log_probs
-
-    generator = torch.Generator().manual_seed(config.seed)
-    lengths = [row.length for row in preferences]
-    batches = [
-        batch
-        for _ in range(config.epochs)
-        for batch in shuffled_batches(lengths, config.batch_size, generator)
-    ]
+    batches = shuffled_batches(
+        [row.length for row in preferences],
+        config.batch_size,
+        epochs=config.epochs,
+        seed=config.seed,
+    )
     weights = torch.tensor([row.weight for row in preferences]).to(model.device)
     weights /= weights.mean()
     optimizer = adamw(model, config.weight_decay)
-    parameters = [each for each in model.parameters() if each.requires_grad]
     state.restore(model, optimizer)
-    model.eval()  # dropout stays off: the reference's log-probabilities had none either
-    with progress("dpo", len(batches) - state.step, quiet=quiet) as show:
-        for batch in batches[state.step :]:
-            ours = pair_log_probs(model, [preferences[index] for index in batch])
-            found = loss_of(ours, reference[batch], config)
-            loss = (weights[batch] * found.losses).mean()
-            rate = cosine_learning_rate(
-                state.step,
-                len(batches),
-                config.learning_rate,
-                warmup_share=config.warmup_share,
-                final_share=config.final_share,
-            )
-            training_step(
-                optimizer,
-                parameters,
-                loss,
-                learning_rate=rate,
-                max_grad_norm=config.max_grad_norm,
-            )
-            margins = found.chosen_rewards - found.rejected_rewards
-            state.note(
-                loss=loss.item(),
-                accuracy=float(share_right(margins).mean()),
-                margin=float(margins.mean()),
-                chosen_log_prob=float(ours[0].detach().mean()),
-                rejected_log_prob=float(ours[1].detach().mean()),
-            )
-            show(loss.item())
-            if state.step % config.checkpoint_every == 0 and state.step < len(batches):
-                state.save(model, optimizer)
+    noted: dict[str, float] = {}
+
+    def weighted_loss(batch: list[int]) -> torch.Tensor:
+        ours = pair_log_probs(model, [preferences[index] for index in batch])
+        pairs = loss_of(ours, reference[batch], config)
+        loss = (weights[batch] * pairs.losses).mean()
+        margins = pairs.chosen_rewards - pairs.rejected_rewards
+        noted.update(
+            loss=loss.item(),
+            accuracy=float(share_right(margins).mean()),
+            margin=float(margins.mean()),
+            chosen_log_prob=float(ours[0].detach().mean()),
+            rejected_log_prob=float(ours[1].detach().mean()),
+        )
+        return loss
+
+    def note() -> None:
+        state.note(**noted)
+        if state.step % config.checkpoint_every == 0 and state.step < len(batches):
+            state.save(model, optimizer)
+
+    # Dropout stays off: the reference's log-probabilities had none either.
+    descend(
+        model,
+        batches,
+        weighted_loss,
+        config,
+        title="dpo",
+        quiet=quiet,
+        optimizer=optimizer,
+        start=state.step,
+        after_step=note,
+    )
 
 
 def _encoded(
     tokenizer: Any, rows: Sequence[Preference], model: PreTrainedModel, config: DPOConfig
 ) -> list[EncodedPreference]:
-    from llm_gym.feedback.dpo.preference_pairs import encode_preferences
-
     context = getattr(model.config, "max_position_embeddings", None)
     drop = config.too_long == "drop"
     return encode_preferences(tokenizer, rows, config.prompt_template, context, drop_too_long=drop)
@@ -241,8 +312,6 @@ def _reference(
     model: PreTrainedModel, preferences: Sequence[EncodedPreference], config: DPOConfig
 ) -> torch.Tensor:
     """Log-probabilities under the reference, float32 `(N, 2)`."""
-    from llm_gym.feedback.dpo.preference_pairs import reference_log_probs
-
     if not config.reference or config.reference == config.model:
         return reference_log_probs(model, preferences, config.batch_size)
     other = load_causal_lm(config.reference)

@@ -1,12 +1,11 @@
-"""Preferences as token ids: where they come from, how they are encoded, how likely answers are."""
+"""Preferences as token ids: how they are encoded, how likely answers are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from llm_gym.feedback.preferences import Preference, PreferenceStore, read_preferences
+from llm_gym.feedback.preferences import Preference
 from llm_gym.language_models.packing import by_length
 from llm_gym.supervised.pairs import InstructionPair, encode_pair
 from llm_gym.text.answer import Answer, pack_answers
@@ -20,11 +19,8 @@ __all__ = [
     "answer_log_probs",
     "encode_preferences",
     "pair_log_probs",
-    "preferences_from",
     "reference_log_probs",
 ]
-
-STORES = (".db", ".sqlite", ".sqlite3")
 
 
 class EncodedPreference(NamedTuple):
@@ -44,40 +40,6 @@ class EncodedPreference(NamedTuple):
     def length(self) -> int:
         """Tokens of the longer of the two."""
         return max(len(self.chosen.ids), len(self.rejected.ids))
-
-
-def preferences_from(
-    source: str | Path | PreferenceStore | Sequence[Preference], contradictions: str = "raise"
-) -> list[Preference]:
-    """Reads preferences, wherever they are.
-
-    Args:
-        source: A file in TRL's format (`.jsonl`, `.parquet`), a store of votes or the path of one
-            (`.db`, `.sqlite`, `.sqlite3`), or the rows.
-        contradictions: What becomes of rows of a file that contradict each other, see
-            `read_preferences`. A store's votes are all taken, ties as two opposite rows.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        TypeError: A row is no `Preference`.
-        ValueError: There are no preferences, or a file cannot be read; see `read_preferences`.
-    """
-    if isinstance(source, (str, Path)) and Path(source).suffix not in STORES:
-        policy: Any = contradictions  # checked there
-        return read_preferences(source, contradictions=policy)
-    if isinstance(source, (str, Path)):
-        if not Path(source).is_file():  # a store would be made
-            raise FileNotFoundError(f"there is no preference store {str(source)!r}")
-        with PreferenceStore(source) as store:
-            return preferences_from(store)
-    is_store = isinstance(source, PreferenceStore)
-    rows = source.preferences(ties="both", conflicts="all") if is_store else list(source)  # type: ignore[union-attr, arg-type]
-    for index, row in enumerate(rows):
-        if not isinstance(row, Preference):
-            raise TypeError(f"preferences[{index}] must be a Preference, got {row!r:.80}")
-    if not rows:
-        raise ValueError("preferences is empty: there is nothing to learn from")
-    return rows
 
 
 def encode_preferences(

@@ -36,7 +36,7 @@ from llm_gym.feedback.preferences.raters import (
     simulate_preferences,
 )
 from llm_gym.feedback.preferences.records import Choice, Comparison, Preference, Progress, Vote
-from llm_gym.feedback.preferences.store import PreferenceStore
+from llm_gym.feedback.preferences.store import PreferenceStore, preferences_from
 
 __all__ = [
     "Bias",
@@ -62,6 +62,7 @@ __all__ = [
     "length_bias",
     "majority_agreement",
     "measured_seconds",
+    "preferences_from",
     "rate_store",
     "rater_agreement",
     "raw_agreement",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from llm_gym.feedback.preferences import rows
 from llm_gym.feedback.preferences.database import Database
@@ -20,7 +21,9 @@ from llm_gym.feedback.preferences.records import (
 from llm_gym.feedback.preferences.tally import Conflicts, Ties, to_preferences, to_votes
 from llm_gym.scorers.checking import finite_number
 
-__all__ = ["PreferenceStore"]
+__all__ = ["PreferenceStore", "preferences_from"]
+
+STORES = (".db", ".sqlite", ".sqlite3")
 
 
 class PreferenceStore:
@@ -288,3 +291,40 @@ class PreferenceStore:
 def _check_votes_per_comparison(wanted: int) -> None:
     if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
         raise ValueError(f"votes_per_comparison must be a whole number from 1 on, got {wanted!r}")
+
+
+def preferences_from(
+    source: str | Path | PreferenceStore | Sequence[Preference],
+    contradictions: str = "raise",
+) -> list[Preference]:
+    """Reads preferences, wherever they are.
+
+    Args:
+        source: A file in TRL's format (`.jsonl`, `.parquet`), a store of votes or the path of one
+            (`.db`, `.sqlite`, `.sqlite3`), or the rows.
+        contradictions: What becomes of rows of a file that contradict each other, see
+            `read_preferences`. A store's votes are all taken, ties as two opposite rows.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        TypeError: A row is no `Preference`.
+        ValueError: There are no preferences, or a file cannot be read; see `read_preferences`.
+    """
+    if isinstance(source, (str, Path)):
+        if Path(source).suffix not in STORES:
+            policy: Any = contradictions  # checked there
+            return read_preferences(source, contradictions=policy)
+        if not Path(source).is_file():  # a store would be made
+            raise FileNotFoundError(f"there is no preference store {str(source)!r}")
+        with PreferenceStore(source) as store:
+            return preferences_from(store)
+    if isinstance(source, PreferenceStore):
+        preferences = source.preferences(ties="both", conflicts="all")
+    else:
+        preferences = list(source)
+    for index, row in enumerate(preferences):
+        if not isinstance(row, Preference):
+            raise TypeError(f"preferences[{index}] must be a Preference, got {row!r:.80}")
+    if not preferences:
+        raise ValueError("preferences is empty: there is nothing to learn from")
+    return preferences

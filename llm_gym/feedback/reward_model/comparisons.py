@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from llm_gym.feedback.preferences import Preference, read_preferences
+from llm_gym.feedback.preferences import Preference, preferences_from
 from llm_gym.feedback.preferences.files import split_preferences
 from llm_gym.feedback.reward_model.backbone import load_backbone, shift_rewards
 from llm_gym.feedback.reward_model.batches import check_last_tokens, rewards, rewards_of
 from llm_gym.feedback.reward_model.checking import check_preferences, numbers_of
 from llm_gym.feedback.reward_model.evaluation import evaluate_differences
-from llm_gym.feedback.reward_model.fitting import fit, save, scorer_for
+from llm_gym.feedback.reward_model.fitting import FittingConfig, fit, save, scorer_for
 from llm_gym.feedback.reward_model.losses import bradley_terry_loss, centring_penalty
-from llm_gym.feedback.reward_model.settings import FittingSettings
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import rounded
 
@@ -38,7 +37,7 @@ __all__ = ["RewardModelConfig", "differences_of", "fit_reward_model", "train_rew
 
 
 @dataclass(frozen=True)
-class RewardModelConfig(FittingSettings):
+class RewardModelConfig(FittingConfig):
     """Settings of a reward model's training on comparisons."""
 
     template: str = setting(
@@ -133,7 +132,7 @@ def fit_reward_model(
         The scorer with the trained model, in evaluation mode, and the metrics.
     """
     started = time.perf_counter()
-    rows = _rows(preferences, config)
+    rows = preferences_from(preferences, config.contradictions)
     if held_out is None:
         rows, held_out = split_preferences(rows, config.held_out_share, config.seed)
     check_preferences(rows)
@@ -186,15 +185,6 @@ def differences_of(
     rejected = scorer.encode(prompts, [row.rejected for row in preferences])
     values = rewards_of(scorer.model, [*chosen, *rejected])
     return values[: len(prompts)] - values[len(prompts) :]
-
-
-def _rows(
-    preferences: str | Path | Sequence[Preference], config: RewardModelConfig
-) -> list[Preference]:
-    if not isinstance(preferences, (str, Path)):
-        return list(preferences)
-    policy: Any = config.contradictions  # checked there
-    return read_preferences(preferences, contradictions=policy)
 
 
 def _encoded(

@@ -1,39 +1,76 @@
-"""What training on comparisons and on ratings have in common: the loop, and saving the model."""
+"""What training on comparisons and on ratings have in common: settings, the loop, saving."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.feedback.reward_model.scorer import RECORD, RewardModelScorer, record_of
 from llm_gym.files.atomic import replace_directory, write_json
-from llm_gym.supervised.loop import (
-    adamw,
-    cosine_learning_rate,
-    progress,
-    save_model,
-    shuffled_batches,
-    thinned,
-    training_step,
-)
+from llm_gym.files.settings import setting
+from llm_gym.supervised.loop import TrainingConfig, adamw, descend, save_model, shuffled_batches
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from llm_gym.feedback.reward_model.settings import FittingSettings
     from llm_gym.scorers.classifier import Row
 
-__all__ = ["fit", "save", "scorer_for"]
+__all__ = ["FittingConfig", "fit", "save", "scorer_for", "with_dropped_tokens"]
+
+
+@dataclass(frozen=True)
+class FittingConfig(TrainingConfig):
+    """Settings that training on comparisons and training on ratings share.
+
+    Raises:
+        ValueError: A value is out of range, by name.
+    """
+
+    model: str = setting(
+        "llm_gym/email-sft", "model to start from, by embedded or hub name, or directory"
+    )
+    template: str = setting(
+        "auto",
+        "how prompt and text become the model's input: chat for the tokenizer's chat template, "
+        "pair, or a format string with {completion} and perhaps {prompt}",
+    )
+    max_length: int = setting(
+        0,
+        "tokens of a text, its prompt included; what is longer is cut from the left; 0 for what "
+        "the model can read",
+    )
+    epochs: int = setting(1, "passes over the examples")
+    learning_rate: float = setting(3e-4, "peak of the cosine schedule")
+    weight_decay: float = setting(0.01, "decay of the weight matrices")
+    adam_epsilon: float = setting(
+        1e-8,
+        "gradients far smaller than this move their weights in proportion to their size, as "
+        "without Adam, so that a word's embedding moves the less the rarer the word. At 1e-8 "
+        "all embeddings move alike, and those of rare words may learn texts by heart",
+    )
+    dropout: bool = setting(False, "leave the model's own dropout on while training")
+    held_out_share: float = setting(
+        0.1, "share that is held out to measure on, if nothing held out is given"
+    )
+    seed: int = setting(0, "seed of the head, of the order of examples and of dropout")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_at_least_1("epochs")
+        if not 0 < self.adam_epsilon < math.inf:
+            raise ValueError(f"adam_epsilon must be positive, got {self.adam_epsilon!r}")
 
 
 def fit(
     model: PreTrainedModel,
     lengths: Sequence[int],
     loss_of: Callable[[list[int]], torch.Tensor],
-    settings: FittingSettings,
+    config: FittingConfig,
     *,
     title: str,
     quiet: bool,
@@ -44,48 +81,24 @@ def fit(
         model: Trained in place; in evaluation mode afterwards.
         lengths: Tokens of each of the N examples.
         loss_of: Scalar loss of a batch, given the examples' numbers.
-        settings: Epochs, learning rate and so on.
+        config: Epochs, learning rate and so on.
         title: Title of the progress bar.
         quiet: Show none.
 
     Returns:
         The loss curve, as the means of at most 100 stretches.
     """
-    import torch
-
-    generator = torch.Generator().manual_seed(settings.seed)
-    batches = [
-        batch
-        for _ in range(settings.epochs)
-        for batch in shuffled_batches(lengths, settings.batch_size, generator)
-    ]
-    optimizer = adamw(model, settings.weight_decay)
-    for group in optimizer.param_groups:
-        group["eps"] = settings.adam_epsilon
-    parameters = [each for each in model.parameters() if each.requires_grad]
-    losses: list[float] = []
-    with progress(title, len(batches), quiet=quiet) as show, _seeded(model, settings.seed):
-        model.train(settings.dropout)  # training mode means nothing but dropout
-        for step, batch in enumerate(batches):
-            rate = cosine_learning_rate(
-                step,
-                len(batches),
-                settings.learning_rate,
-                warmup_share=settings.warmup_share,
-                final_share=settings.final_share,
-            )
-            loss = loss_of(batch)
-            training_step(
-                optimizer,
-                parameters,
-                loss,
-                learning_rate=rate,
-                max_grad_norm=settings.max_grad_norm,
-            )
-            losses.append(loss.item())
-            show(losses[-1])
-        model.eval()
-    return thinned(losses)
+    with _seeded(model, config.seed):
+        return descend(
+            model,
+            shuffled_batches(lengths, config.batch_size, epochs=config.epochs, seed=config.seed),
+            loss_of,
+            config,
+            title=title,
+            quiet=quiet,
+            optimizer=adamw(model, config.weight_decay, epsilon=config.adam_epsilon),
+            dropout=config.dropout,
+        )
 
 
 def scorer_for(

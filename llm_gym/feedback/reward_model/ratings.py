@@ -19,10 +19,15 @@ from llm_gym.feedback.reward_model.backbone import load_backbone, scale_rewards,
 from llm_gym.feedback.reward_model.batches import check_last_tokens, rewards, rewards_of
 from llm_gym.feedback.reward_model.checking import MINIMUM
 from llm_gym.feedback.reward_model.evaluation import evaluate_ratings
-from llm_gym.feedback.reward_model.fitting import fit, save, scorer_for, with_dropped_tokens
+from llm_gym.feedback.reward_model.fitting import (
+    FittingConfig,
+    fit,
+    save,
+    scorer_for,
+    with_dropped_tokens,
+)
 from llm_gym.feedback.reward_model.losses import rating_loss
 from llm_gym.feedback.reward_model.scorer import RECORD
-from llm_gym.feedback.reward_model.settings import FittingSettings
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import rounded
 
@@ -39,7 +44,7 @@ _PRIOR = 4  # ratings that the pooled variance counts for, beside a text's own
 
 
 @dataclass(frozen=True)
-class RatingModelConfig(FittingSettings):
+class RatingModelConfig(FittingConfig):
     """Settings of a reward model's training on ratings."""
 
     held_out_share: float = setting(

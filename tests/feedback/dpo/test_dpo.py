@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from llm_gym.feedback.dpo import dpo_progress
+from llm_gym.feedback.dpo import progress
 from llm_gym.feedback.dpo.dpo import DPOConfig, train_dpo
 from llm_gym.feedback.dpo.preference_pairs import (
     answer_log_probs,
     encode_preferences,
-    preferences_from,
     reference_log_probs,
 )
 from llm_gym.feedback.preferences import (
@@ -21,6 +20,7 @@ from llm_gym.feedback.preferences import (
     Preference,
     PreferenceStore,
     Vote,
+    preferences_from,
     write_preferences,
 )
 from llm_gym.language_models import load_causal_lm, load_tokenizer
@@ -116,14 +116,14 @@ class Stop(Exception):
 
 def stop_after(monkeypatch, steps):
     """Dies at the given step, after what is saved there has been saved."""
-    note = dpo_progress.Progress.note
+    note = progress.Progress.note
 
     def noting(self, **values):
         if self.step == steps:
             raise Stop
         note(self, **values)
 
-    monkeypatch.setattr(dpo_progress.Progress, "note", noting)
+    monkeypatch.setattr(progress.Progress, "note", noting)
 
 
 @pytest.mark.parametrize("died_at", [0, 3, 7])
@@ -137,12 +137,10 @@ def test_a_stopped_run_goes_on_bit_for_bit(tiny_dir, tmp_path, monkeypatch, died
     assert not (tmp_path / "parts").exists()
     assert (tmp_path / "parts-unfinished").is_dir()
 
-    from llm_gym.feedback.dpo import preference_pairs
-
     def never(*_):
         raise AssertionError("the reference was asked again")
 
-    monkeypatch.setattr(preference_pairs, "reference_log_probs", never)
+    monkeypatch.setattr("llm_gym.feedback.dpo.dpo.reference_log_probs", never)
     metrics = train_dpo(rows(), tmp_path / "parts", settings, quiet=True)
     assert not (tmp_path / "parts-unfinished").exists()
     one, other = (load_causal_lm(tmp_path / name).state_dict() for name in ("straight", "parts"))

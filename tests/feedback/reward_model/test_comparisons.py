@@ -346,7 +346,7 @@ ONE = Preference("w1", "w2", "w3")
     ("rows", "message"),
     [
         (TRAIN[:9], "there are 9 comparisons to train on, too few: at least 10"),
-        ([], "there are 0 comparisons to train on, too few"),
+        ([], "preferences is empty: there is nothing to learn from"),
         ([row for one in TRAIN[:10] for row in tied(one)], "contradict each other throughout"),
         ([Preference(f"w{n}", "w2", "w3") for n in range(20)], "all 20 prefer the same answer"),
         (preferences(20, shown_first="chosen"), "the answer that was shown first won"),
