@@ -225,7 +225,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet_libraries()
     directory = RunDirectory(config.output, asdict(config), settings_name="config.json")
     output = directory.root
-    checkpoint = directory.resume(config.resume, "add --resume, or choose another --output")
+    checkpoint = directory.checkpoint(
+        resume=config.resume, advice="add --resume, or choose another --output"
+    )
     algorithm = make_algorithm(config, make_env(config))
     if checkpoint is not None:
         load_checkpoint(algorithm, checkpoint)

@@ -21,8 +21,8 @@ app = typer.Typer(
 _SCORERS = "A scorer is named by one of\n\n\b\n" + SCORER_NAMES
 
 
-def _show_versions(wanted: bool) -> None:
-    if wanted:
+def _show_versions(show: bool) -> None:
+    if show:
         from llm_gym.files.provenance import commit, versions
 
         for name, value in {**versions(), "commit": commit() or "unknown"}.items():

@@ -61,9 +61,9 @@ class PluginGroup(TyperGroup):
         Raises:
             ImportError: The command's plug-in is not installed or does not load.
         """
-        own = super().get_command(ctx, cmd_name)
-        if own is not None:
-            return own
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            return command
         plugin = self._plugins.commands.get(cmd_name)
         if plugin is not None:
             try:
@@ -84,17 +84,17 @@ class PluginGroup(TyperGroup):
 
     @cached_property
     def _plugins(self) -> _Plugins:
-        found = _Plugins({}, [])
+        plugins = _Plugins({}, [])
         for plugin in entry_points(group=COMMAND_GROUP):
             if plugin.name in self.commands:
                 reason = "llm-gym has its own command of that name"
-            elif plugin.name in found.commands:
-                reason = f"{found.commands[plugin.name].value} has the name"
+            elif plugin.name in plugins.commands:
+                reason = f"{plugins.commands[plugin.name].value} has the name"
             else:
-                found.commands[plugin.name] = plugin
+                plugins.commands[plugin.name] = plugin
                 continue
-            found.complaints.append(f"{_described(plugin)} is left out: {reason}")
-        return found
+            plugins.complaints.append(f"{_described(plugin)} is left out: {reason}")
+        return plugins
 
 
 class _Plugins(NamedTuple):

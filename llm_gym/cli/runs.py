@@ -121,8 +121,8 @@ def _resumed(context: typer.Context, output: Path) -> TrainConfig:
     """Settings of the run in `output`, with as many tokens as the command line says."""
     from llm_gym.stages.train import load_config
 
-    given = {name for name in context.params if is_given(context, name)}
-    fixed = sorted(given - {"resume", "total_tokens"})
+    named = {name for name in context.params if is_given(context, name)}
+    fixed = sorted(named - {"resume", "total_tokens"})
     if fixed:
         names = ", ".join("--" + name.replace("_", "-") for name in fixed)
         raise ValueError(
@@ -130,7 +130,7 @@ def _resumed(context: typer.Context, output: Path) -> TrainConfig:
             f"are in {output / 'settings.json'})"
         )
     config = load_config(output)
-    if "total_tokens" in given:
+    if "total_tokens" in named:
         return replace(config, total_tokens=context.params["total_tokens"])
     return config
 
@@ -239,8 +239,8 @@ def rlhf(
     from llm_gym.stages.rlhf import rlhf
 
     if quick:
-        given = {name: values[name] for name in values if is_given(invocation, name)}
-        config = RLHFConfig.quick().with_values(**given)
+        named = {name: values[name] for name in values if is_given(invocation, name)}
+        config = RLHFConfig.quick().with_values(**named)
     else:
         config = RLHFConfig(**values)
     quiet_libraries()

@@ -1,8 +1,8 @@
 """The directory of a run: whether a call begins one, goes on with one, or is refused.
 
 A run writes its settings into its directory, and is held against them when it is called again. Some
-runs are told to go on (`resume`); others go on by themselves when the same call is made again
-(`go_on`). What a run of several steps has finished is recorded step by step: a step is finished
+runs are told to go on (`checkpoint`); others go on by themselves when the same call is made again
+(`begin`). What a run of several steps has finished is recorded step by step: a step is finished
 when its record is there, and the record is written last.
 """
 
@@ -82,11 +82,11 @@ class RunDirectory:
 
     # ------------------------------------------------------------------ new, resumed or refused
 
-    def resume(self, wanted: bool, advice: str) -> Path | None:
+    def checkpoint(self, *, resume: bool, advice: str) -> Path | None:
         """Finds the checkpoint to go on from, for a run that is told whether to.
 
         Args:
-            wanted: Whether it shall go on.
+            resume: Whether it shall go on.
             advice: What to do if the directory holds a run already.
 
         Returns:
@@ -97,7 +97,7 @@ class RunDirectory:
         """
         from llm_gym.runs.checkpoint import latest_checkpoint
 
-        if wanted:
+        if resume:
             return latest_checkpoint(self.root)
         refuse_existing_run(self.root, advice)
         return None

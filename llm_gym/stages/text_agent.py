@@ -140,7 +140,9 @@ def run_text_agent(
 
     quiet_libraries()
     directory = RunDirectory(options.output, vars(options), settings_name="config.json")
-    checkpoint = directory.resume(options.resume, "add --resume, or choose another --output")
+    checkpoint = directory.checkpoint(
+        resume=options.resume, advice="add --resume, or choose another --output"
+    )
     kwargs = environment_kwargs(
         options.env,
         options.model,

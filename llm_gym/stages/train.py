@@ -126,8 +126,8 @@ def train(
     from llm_gym.runs.checkpoint import load_checkpoint
 
     directory = RunDirectory(output, asdict(config))
-    checkpoint = directory.resume(
-        resume, f"continue it with --resume {output}, or choose another --output"
+    checkpoint = directory.checkpoint(
+        resume=resume, advice=f"continue it with --resume {output}, or choose another --output"
     )
     algorithm = build_ppo(config)
     if checkpoint is not None:

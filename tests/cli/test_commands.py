@@ -85,8 +85,8 @@ def test_every_command_has_help(command, run):
 def test_entry_point_is_installed():
     from importlib.metadata import entry_points
 
-    [found] = entry_points(group="console_scripts", name="llm-gym")
-    assert found.load() is main
+    [entry_point] = entry_points(group="console_scripts", name="llm-gym")
+    assert entry_point.load() is main
 
 
 def test_version_says_what_runs(run):
@@ -175,15 +175,15 @@ def test_evaluate_compares_models_in_a_table_and_in_json(
         "--scorer", f"{scorer}:w1", "--max-new-tokens", 4, "--json", path,
     )  # fmt: skip
     assert code == 0
-    found = json.loads(path.read_text())
-    assert list(found["models"]) == models
+    written = json.loads(path.read_text())
+    assert list(written["models"]) == models
     for model in models:
-        one = found["models"][model]
-        assert [row["prompt"] for row in one["rows"]] == PROMPTS
-        assert one["low"] <= one["mean_score"] <= one["high"]
+        evaluation = written["models"][model]
+        assert [row["prompt"] for row in evaluation["rows"]] == PROMPTS
+        assert evaluation["low"] <= evaluation["mean_score"] <= evaluation["high"]
         [line] = [line for line in out.splitlines() if model in line]
-        assert f"{one['mean_score']:.2f}" in line
-    assert found["versions"]["llm-gym"]
+        assert f"{evaluation['mean_score']:.2f}" in line
+    assert written["versions"]["llm-gym"]
 
 
 def test_scorer_that_returns_nonsense_is_named(run, tiny_dir, scorer):
@@ -227,8 +227,8 @@ def test_train_writes_everything_and_resumes_to_the_same_weights(
     code, _, err = run("train", "--resume", parts, "--total-tokens", 4 * tokens)
     assert code == 0, err
     name = f"checkpoints/step-{4 * tokens:012d}/training.safetensors"
-    one, other = load_file(whole / name), load_file(parts / name)
-    assert [key for key in one if not (one[key] == other[key]).all()] == []
+    straight, resumed = load_file(whole / name), load_file(parts / name)
+    assert [key for key in straight if not (straight[key] == resumed[key]).all()] == []
     curves = [(path / "metrics.jsonl").read_text().splitlines() for path in (whole, parts)]
     scores = [
         [(r["step"], r["rollout/ep_rew_mean"]) for r in map(json.loads, c)

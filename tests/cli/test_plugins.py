@@ -46,8 +46,8 @@ def modules(tmp_path, monkeypatch):
 def run(capsys, modules, monkeypatch):
     """Runs a command line with these plug-ins; gives exit code, standard output and error."""
 
-    def call(found: list[tuple[str, str]], *arguments: str):
-        points = [EntryPoint(name, value, plugins.COMMAND_GROUP) for name, value in found]
+    def call(offers: list[tuple[str, str]], *arguments: str):
+        points = [EntryPoint(name, value, plugins.COMMAND_GROUP) for name, value in offers]
         monkeypatch.setattr(
             plugins, "entry_points", lambda group: points if group == "llm_gym.commands" else []
         )
@@ -96,8 +96,8 @@ def test_a_plugins_error_is_one_line_and_code_2(run):
     ],
 )
 def test_a_broken_plugin_costs_a_line_and_only_its_own_command(run, value, reason):
-    found = [("bad", value), *GREET]
-    code, out, err = run(found, "--help")
+    offers = [("bad", value), *GREET]
+    code, out, err = run(offers, "--help")
     assert code == 0
     assert " greet " in out
     assert " train " in out
@@ -106,9 +106,9 @@ def test_a_broken_plugin_costs_a_line_and_only_its_own_command(run, value, reaso
     assert reason in err
     assert err.count("\n") == 1
 
-    assert run(found, "greet", "Ada") == (0, "hello Ada\n", "")
+    assert run(offers, "greet", "Ada") == (0, "hello Ada\n", "")
 
-    code, out, err = run(found, "bad")
+    code, out, err = run(offers, "bad")
     assert (code, out) == (2, "")
     assert err.startswith(f"llm-gym: error: the plug-in command 'bad' ({value}) does not load: ")
     assert reason in err
@@ -121,11 +121,11 @@ def test_plugins_are_not_imported_for_our_own_commands(run):
 
 
 def test_our_own_command_cannot_be_replaced(run):
-    found = [("envs", "good_commands_of_tests:greet")]
-    code, out, err = run(found, "envs")
+    offers = [("envs", "good_commands_of_tests:greet")]
+    code, out, err = run(offers, "envs")
     assert code == 0
     assert "llm_gym/TextGeneration-v0" in out
-    code, out, err = run(found, "--help")
+    code, out, err = run(offers, "--help")
     assert "Say hello" not in out
     assert "List the environments" in out
     assert "llm-gym has its own command of that name" in err
@@ -133,9 +133,9 @@ def test_our_own_command_cannot_be_replaced(run):
 
 
 def test_the_first_of_two_plugins_keeps_a_name(run):
-    found = [("greet", "good_commands_of_tests:greet"), ("greet", "good_commands_of_tests:fail")]
-    assert run(found, "greet", "Ada") == (0, "hello Ada\n", "")
-    _, out, err = run(found, "--help")
+    offers = [("greet", "good_commands_of_tests:greet"), ("greet", "good_commands_of_tests:fail")]
+    assert run(offers, "greet", "Ada") == (0, "hello Ada\n", "")
+    _, out, err = run(offers, "--help")
     assert "Say hello to somebody." in out
     assert "'greet' (good_commands_of_tests:fail) is left out" in err
     assert "good_commands_of_tests:greet has the name" in err
@@ -144,14 +144,14 @@ def test_the_first_of_two_plugins_keeps_a_name(run):
 
 def test_a_shell_completes_plugins_commands_and_hears_no_warnings(run, monkeypatch):
     monkeypatch.setenv("_LLM_GYM_COMPLETE", "complete_bash")
-    found = [("bad", "broken_commands_of_tests:f"), *GREET]
+    offers = [("bad", "broken_commands_of_tests:f"), *GREET]
     for typed, position, expected in (
         ("llm-gym gre", "1", "greet"),
         ("llm-gym greet --t", "2", "--times"),
     ):
         monkeypatch.setenv("COMP_WORDS", typed)
         monkeypatch.setenv("COMP_CWORD", position)
-        _, out, err = run(found)
+        _, out, err = run(offers)
         assert out.split() == [expected]
         assert err == ""
 

@@ -20,7 +20,7 @@ def directory(root, files=None, **changes):
 
 def test_nothing_is_written_until_it_is_said_so(tmp_path):
     run = directory(tmp_path / "run")
-    assert run.resume(False, "go away") is None
+    assert run.checkpoint(resume=False, advice="go away") is None
     assert run.record("first") is None
     assert not (tmp_path / "run").exists()
     run.write_settings()
@@ -30,18 +30,18 @@ def test_nothing_is_written_until_it_is_said_so(tmp_path):
 def test_a_new_run_is_kept_out_of_the_directory_of_another(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ValueError, match="already holds a run: go away"):
-        directory(tmp_path).resume(False, "go away")
+        directory(tmp_path).checkpoint(resume=False, advice="go away")
     refuse_existing_run(tmp_path, "go away", shown_by="model.zip")
 
 
 def test_there_must_be_a_checkpoint_to_resume(tmp_path):
     with pytest.raises(ValueError, match="there is no checkpoint"):
-        directory(tmp_path).resume(True, "go away")
+        directory(tmp_path).checkpoint(resume=True, advice="go away")
     for step in (3, 20):
         path = tmp_path / "checkpoints" / f"step-{step}"
         path.mkdir(parents=True)
         (path / "checkpoint.json").write_text("{}")
-    assert directory(tmp_path).resume(True, "go away") == path
+    assert directory(tmp_path).checkpoint(resume=True, advice="go away") == path
 
 
 def test_the_same_call_goes_on_and_others_are_refused_by_name_and_value(tmp_path):

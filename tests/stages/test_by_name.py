@@ -19,8 +19,8 @@ def test_scorers_by_name(tmp_path):
 
 
 def test_auto_is_cuda_where_there_is_one(monkeypatch):
-    for there, expected in ((True, "cuda"), (False, "cpu")):
-        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+    for available, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr("torch.cuda.is_available", lambda available=available: available)
         assert torch_device("auto") == expected
     assert torch_device("cuda:1") == "cuda:1"
 

@@ -76,12 +76,12 @@ def test_writes_report_summary_and_model(config, tmp_path):
 
 def test_same_seed_same_result_and_a_finished_demo_is_replaced(config, tmp_path):
     console = Console(file=io.StringIO())
-    first, again, other = (
+    first, again, another_seed = (
         demo(tmp_path, replace(config, seed=seed), console=console).summary for seed in (1, 1, 2)
     )
     keys = ("score_before", "score_after", "perplexity_ratio", "kl")
     assert [first[k] for k in keys] == [again[k] for k in keys]
-    assert [first[k] for k in keys] != [other[k] for k in keys]
+    assert [first[k] for k in keys] != [another_seed[k] for k in keys]
 
 
 def test_interrupted_demo_goes_on_to_the_same_result(config, tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ def votes_of(path: Path):
         return [
             (vote.comparison_id, vote.rater, vote.choice, vote.shown_first)
             for vote in store.votes()
-        ], [(one.prompt, one.answers) for one in store.comparisons()]
+        ], [(row.prompt, row.answers) for row in store.comparisons()]
 
 
 # ------------------------------------------------------------------ a whole run

@@ -46,8 +46,8 @@ def people(waiting, tmp_path):
 
 def vote(store, comparisons, choose):
     with PreferenceStore(store) as opened:
-        for number, one in enumerate(list(opened.comparisons())[:comparisons]):
-            opened.vote(one.id, "ann", choose(number), seconds=6.0, shown_first=number % 2)
+        for number, comparison in enumerate(list(opened.comparisons())[:comparisons]):
+            opened.vote(comparison.id, "ann", choose(number), seconds=6.0, shown_first=number % 2)
 
 
 def alternately(number):
@@ -210,7 +210,7 @@ def test_a_missing_file_is_named_before_anything_is_written(tmp_path):
 
 
 @pytest.fixture
-def own(tmp_path):
+def own_data(tmp_path):
     """Text, pairs and prompts of a world of questions about numbers."""
     text, pairs, prompts = (tmp_path / name for name in ("t.txt", "p.jsonl", "q.txt"))
     text.write_text("".join(f"{n} and {n} make {2 * n}.\n" for n in range(400)))
@@ -220,8 +220,8 @@ def own(tmp_path):
     return TINY.with_values(text=str(text), pairs=str(pairs)), str(prompts)
 
 
-def test_prompts_are_those_of_the_pairs_and_none_is_on_both_sides(own):
-    config, _ = own
+def test_prompts_are_those_of_the_pairs_and_none_is_on_both_sides(own_data):
+    config, _ = own_data
     prompts = prompts_of(config)
     texts = [{row.text for row in rows} for rows in prompts]
     assert len(prompts.held_out) == 8  # more than a fifth of 30, but the fewest there are
@@ -232,8 +232,8 @@ def test_prompts_are_those_of_the_pairs_and_none_is_on_both_sides(own):
     assert len(pairs.train) == 22
 
 
-def test_own_prompts_keep_pairs_on_them_out_of_fine_tuning(own):
-    config, path = own
+def test_own_prompts_keep_pairs_on_them_out_of_fine_tuning(own_data):
+    config, path = own_data
     config = config.with_values(prompts=path)
     prompts = prompts_of(config)
     assert len(prompts.train) + len(prompts.held_out) == 22 + 8
@@ -241,16 +241,16 @@ def test_own_prompts_keep_pairs_on_them_out_of_fine_tuning(own):
     assert not {pair.prompt for pair in pairs.train} & {row.text for row in prompts.held_out}
 
 
-def test_too_few_prompts_are_refused(own, tmp_path):
-    config, _ = own
+def test_too_few_prompts_are_refused(own_data, tmp_path):
+    config, _ = own_data
     path = tmp_path / "few.txt"
     path.write_text("a\nb\nc\na\nb\n")
     with pytest.raises(ValueError, match="has 3 different prompts; at least 16 are needed"):
         prompts_of(config.with_values(prompts=str(path)))
 
 
-def test_own_text_pairs_and_judge_walk_the_whole_road(own, tmp_path):
-    config, _ = own
+def test_own_text_pairs_and_judge_walk_the_whole_road(own_data, tmp_path):
+    config, _ = own_data
     config = config.with_values(true_rater="length:3", max_new_tokens=6, rater_noise=0.2)
     summary = walk(config, tmp_path / "own").summary
     assert summary["held_out_prompts"] == 8
