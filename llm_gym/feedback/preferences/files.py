@@ -1,7 +1,7 @@
 """Preference files in TRL's format (https://huggingface.co/docs/trl/dataset_formats).
 
 A row has `prompt`, `chosen` and `rejected`; further columns are kept. Both of TRL's forms are read,
-plain texts and messages (see `llm_gym.feedback.preferences.messages`); plain texts are written.
+plain texts and `{"role": ..., "content": ...}` messages; plain texts are written.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from llm_gym.feedback.preferences.messages import flattened
 from llm_gym.feedback.preferences.records import FIELDS, Comparison, Preference
 from llm_gym.files.atomic import write_bytes, write_text
 
@@ -111,6 +110,72 @@ def write_preferences(path: str | Path, preferences: Iterable[Preference]) -> Pa
     return write_text(path, "".join(lines))
 
 
+def read_comparisons(path: str | Path) -> list[Comparison] | None:
+    """Reads pairs that nobody has judged yet.
+
+    Args:
+        path: `.jsonl`, every line with "prompt" and "answers", a list of two texts. Further keys
+            become columns.
+
+    Returns:
+        The comparisons; None if the file's first row has no "answers": it is of another kind.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A line is malformed; the message has its number.
+    """
+    path = Path(path)
+    if path.suffix != ".jsonl":
+        return None
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    comparisons: list[Comparison] = []
+    for place, row in _jsonl_rows(path):
+        if not isinstance(row, dict) or "answers" not in row:
+            if not comparisons:
+                return None
+            raise ValueError(f'{path}, {place}: has no "answers", as the lines before it have')
+        answers = row.pop("answers")
+        if not isinstance(answers, list) or len(answers) != 2:
+            raise ValueError(
+                f'{path}, {place}: "answers" must be a list of two texts, got {answers!r:.80}'
+            )
+        try:
+            comparison = Comparison(row.pop("prompt", None), (answers[0], answers[1]), row)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}, {place}: {error}") from error
+        comparisons.append(comparison)
+    return comparisons or None
+
+
+def split_preferences(
+    preferences: Sequence[Preference], share: float, seed: int
+) -> tuple[list[Preference], list[Preference]]:
+    """Holds out prompts, not rows: the answers to one prompt stay on one side.
+
+    Args:
+        preferences: Rows with at least 2 different prompts.
+        share: Share of the prompts to hold out; at least one is.
+        seed: Seed of the choice.
+
+    Returns:
+        (rows to train on, held-out rows), in their order.
+
+    Raises:
+        ValueError: Fewer than 2 different prompts.
+    """
+    prompts = sorted({row.prompt for row in preferences})
+    if len(prompts) < 2:
+        raise ValueError(
+            f"the comparisons are on {len(prompts)} prompt, so none can be held out; compare "
+            "answers to at least 2 prompts, or pass held_out"
+        )
+    count = max(1, round(share * len(prompts)))
+    chosen = set(random.Random(seed).sample(prompts, count))  # noqa: S311 - no secret
+    kept = [row for row in preferences if row.prompt not in chosen]
+    return kept, [row for row in preferences if row.prompt in chosen]
+
+
 def _is_parquet(path: Path) -> bool:
     if path.suffix not in (".jsonl", ".parquet"):
         raise ValueError(f"a preference file ends in .jsonl or .parquet, got {str(path)!r}")
@@ -124,7 +189,7 @@ def _preference(row: Any) -> Preference:
     if missing:
         raise ValueError(f"has no {missing[0]!r}")
     if any(isinstance(row.get(name), list) for name in FIELDS):
-        row = flattened(row)
+        row = _flattened(row)
     elif row.get("prompt") is None:
         raise ValueError(
             "has no 'prompt'; where it is part of chosen and rejected, split it off first"
@@ -216,73 +281,85 @@ def _import_pyarrow() -> tuple[Any, Any]:
         ) from error
 
 
-def split_preferences(
-    preferences: Sequence[Preference], share: float, seed: int
-) -> tuple[list[Preference], list[Preference]]:
-    """Holds out prompts, not rows: the answers to one prompt stay on one side.
+# ------------------------------------------------------------------ messages as plain texts
+
+
+def _flattened(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns a conversational row into one of three texts.
+
+    What `chosen` and `rejected` have in common at their beginning, or the prompt that is given, is
+    the prompt; each must then end in exactly one message of the assistant, whose text is the
+    answer. A prompt of one user message becomes its text. A longer conversation becomes lines
+    "role: content" with blank lines between, and the messages are kept in a column
+    `prompt_messages`, for who wants to apply a chat template.
 
     Args:
-        preferences: Rows with at least 2 different prompts.
-        share: Share of the prompts to hold out; at least one is.
-        seed: Seed of the choice.
+        row: A row with `chosen` and `rejected`, which must be lists of messages, and with or
+            without a prompt, which may be a text or messages.
 
     Returns:
-        (rows to train on, held-out rows), in their order.
+        The row with texts instead of messages.
 
     Raises:
-        ValueError: Fewer than 2 different prompts.
+        ValueError: Messages of another shape, or answers of more than one message.
     """
-    prompts = sorted({row.prompt for row in preferences})
-    if len(prompts) < 2:
+    chosen, rejected = (_messages(name, row[name]) for name in ("chosen", "rejected"))
+    given = row.get("prompt")
+    if isinstance(given, str):
+        prompt = [{"role": "user", "content": given}]
+    elif given is None:
+        prompt = _common_start(chosen, rejected)
+    else:
+        prompt = _messages("prompt", given)
+    if not prompt:
+        raise ValueError("there is no prompt, and chosen and rejected do not begin alike")
+    texts = {
+        "prompt": prompt[0]["content"],
+        "chosen": _answer("chosen", chosen, prompt),
+        "rejected": _answer("rejected", rejected, prompt),
+    }
+    columns = {name: value for name, value in row.items() if name not in texts}
+    if len(prompt) == 1 and prompt[0]["role"] == "user":
+        return {**texts, **columns}
+    texts["prompt"] = "\n\n".join(f"{each['role']}: {each['content']}" for each in prompt)
+    return {**texts, **columns, "prompt_messages": prompt}
+
+
+def _messages(name: str, value: Any) -> list[dict[str, str]]:
+    if not isinstance(value, list) or not value:
         raise ValueError(
-            f"the comparisons are on {len(prompts)} prompt, so none can be held out; compare "
-            "answers to at least 2 prompts, or pass held_out"
+            f"{name} must be a list of messages, since another field is one, got {value!r:.80}"
         )
-    count = max(1, round(share * len(prompts)))
-    chosen = set(random.Random(seed).sample(prompts, count))  # noqa: S311 - no secret
-    kept = [row for row in preferences if row.prompt not in chosen]
-    return kept, [row for row in preferences if row.prompt in chosen]
+    for message in value:
+        parts = (
+            [message.get(key) for key in ("role", "content")]
+            if isinstance(message, Mapping)
+            else [None]
+        )
+        if not all(isinstance(part, str) for part in parts):
+            raise ValueError(
+                f'{name} has a message that is not {{"role": text, "content": text}}: '
+                f"{message!r:.80}"
+            )
+    return [{"role": message["role"], "content": message["content"]} for message in value]
 
 
-def read_comparisons(path: str | Path) -> list[Comparison] | None:
-    """Reads pairs that nobody has judged yet.
+def _common_start(
+    first: Sequence[dict[str, str]], second: Sequence[dict[str, str]]
+) -> list[dict[str, str]]:
+    longest = min(len(first), len(second)) - 1  # the last message is the answer
+    same = 0
+    while same < longest and first[same] == second[same]:
+        same += 1
+    return list(first[:same])
 
-    Args:
-        path: `.jsonl`, every line with "prompt" and "answers", a list of two texts. Further keys
-            become columns.
 
-    Returns:
-        The comparisons; None if the file's first row has no "answers": it is of another kind.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: A line is malformed; the message has its number.
-    """
-    path = Path(path)
-    if path.suffix != ".jsonl":
-        return None
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
-    found: list[Comparison] = []
-    # Not str.splitlines: a text may contain U+2028, which JSON does not escape.
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        where = f"{path}, line {number}"
-        try:
-            text = line.decode("utf-8-sig")
-            row = json.loads(text) if text.strip() else None
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{where}: no JSON in UTF-8 ({error})") from error
-        if row is None:
-            continue
-        if not isinstance(row, dict) or "answers" not in row:
-            if not found:
-                return None
-            raise ValueError(f'{where}: has no "answers", as the lines before it have')
-        answers = row.pop("answers")
-        if not isinstance(answers, list) or len(answers) != 2:
-            raise ValueError(f'{where}: "answers" must be a list of two texts, got {answers!r:.80}')
-        try:
-            found.append(Comparison(row.pop("prompt", None), (answers[0], answers[1]), row))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{where}: {error}") from error
-    return found or None
+def _answer(name: str, messages: list[dict[str, str]], prompt: list[dict[str, str]]) -> str:
+    if messages[: len(prompt)] == prompt:
+        messages = messages[len(prompt) :]
+    if len(messages) != 1 or messages[0]["role"] != "assistant":
+        raise ValueError(
+            f"{name} must be one message of the assistant after the prompt, got the roles "
+            f"{[message['role'] for message in messages]}"
+        )
+    return messages[0]["content"]

@@ -36,7 +36,7 @@ def test_files_of_another_kind_are_left_to_others(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ({"prompt": "p"}, 'no "answers"'),
         ([], 'no "answers"'),
         ({"prompt": "p", "answers": ["a"]}, "list of two texts"),
