@@ -92,9 +92,9 @@ def line_chart(
     Returns:
         A `<figure>` element. Without a single finite value it says so instead of an empty frame.
     """
-    drawn = [(one, one.segments()) for one in series]
-    drawn = [(one, runs) for one, runs in drawn if runs]
-    heading = f"<figcaption>{as_html(title)}{_legend([one for one, _ in drawn])}</figcaption>"
+    drawn = [(curve, curve.segments()) for curve in series]
+    drawn = [(curve, runs) for curve, runs in drawn if runs]
+    heading = f"<figcaption>{as_html(title)}{_legend([curve for curve, _ in drawn])}</figcaption>"
     if not drawn:
         return f'<figure class="chart">{heading}<p class="empty">nothing was recorded</p></figure>'
     points = [point for _, runs in drawn for run in runs for point in run]
@@ -105,7 +105,7 @@ def line_chart(
     body = [_axes(frame, x_ticks, y_ticks, x_label, y_label)]
     if reference:
         body.append(_reference(frame, *reference))
-    body.extend(_curve(frame, one, runs, index) for index, (one, runs) in enumerate(drawn))
+    body.extend(_curve(frame, curve, runs, index) for index, (curve, runs) in enumerate(drawn))
     return _figure(heading, title, body)
 
 
@@ -124,21 +124,21 @@ def scatter_chart(
     Returns:
         A `<figure>` element, as `line_chart` does.
     """
-    drawn = [(one, [point for run in one.segments() for point in run]) for one in series]
-    drawn = [(one, points) for one, points in drawn if points]
-    heading = f"<figcaption>{as_html(title)}{_legend([one for one, _ in drawn])}</figcaption>"
+    drawn = [(cloud, [point for run in cloud.segments() for point in run]) for cloud in series]
+    drawn = [(cloud, points) for cloud, points in drawn if points]
+    heading = f"<figcaption>{as_html(title)}{_legend([cloud for cloud, _ in drawn])}</figcaption>"
     if not drawn:
         return f'<figure class="chart">{heading}<p class="empty">nothing was recorded</p></figure>'
     every_x, every_y = ([point[axis] for _, points in drawn for point in points] for axis in (0, 1))
-    x_ticks, y_ticks = (ticks(min(each), max(each)) for each in (every_x, every_y))
+    x_ticks, y_ticks = (ticks(min(values), max(values)) for values in (every_x, every_y))
     frame = _Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1])
     body = [_axes(frame, x_ticks, y_ticks, x_label, y_label)]
     if diagonal:
         body.append(_diagonal(frame))
     body.extend(
         f'<circle class="s{index % 4} point" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3.5">'
-        f"<title>{as_html(one.name)}: {_number(y)} at {_number(x)}</title></circle>"
-        for index, (one, points) in enumerate(drawn)
+        f"<title>{as_html(cloud.name)}: {_number(y)} at {_number(x)}</title></circle>"
+        for index, (cloud, points) in enumerate(drawn)
         for x, y in points
     )
     return _figure(heading, title, body)
@@ -244,8 +244,8 @@ def _legend(series: list[Series]) -> str:
     if len(series) < 2:
         return ""
     return "".join(
-        f'<span class="key"><i class="s{index % 4}"></i>{as_html(one.name)}</span>'
-        for index, one in enumerate(series)
+        f'<span class="key"><i class="s{index % 4}"></i>{as_html(row.name)}</span>'
+        for index, row in enumerate(series)
     )
 
 

@@ -117,7 +117,7 @@ def render(report: Report) -> str:
         f"<header><h1>{as_html(report.title)}</h1><p>{as_html(report.summary)}</p></header>",
         _figures(report.figures),
         _charts(report.charts),
-        *(_chapter(one) for one in report.chapters),
+        *(_chapter(chapter) for chapter in report.chapters),
         _comparisons(report),
         *(_chapter(Chapter(heading, rows=rows)) for heading, rows in report.sections.items()),
     ]
@@ -141,10 +141,10 @@ def _figures(figures: Sequence[Figure]) -> str:
     if not figures:
         return ""
     tiles = "".join(
-        f'<div class="tile"><span class="name">{as_html(one.label)}</span>'
-        f'<span class="value">{as_html(one.value)}</span>'
-        f'<span class="note">{as_html(one.note)}</span></div>'
-        for one in figures
+        f'<div class="tile"><span class="name">{as_html(figure.label)}</span>'
+        f'<span class="value">{as_html(figure.value)}</span>'
+        f'<span class="note">{as_html(figure.note)}</span></div>'
+        for figure in figures
     )
     return f'<section class="tiles">{tiles}</section>'
 

@@ -92,7 +92,7 @@ def best_of_n(
     below = np.concatenate([[0.0], np.exp(log_cdf[:-1])])
     with np.errstate(divide="ignore"):
         log_step = np.log1p(-np.minimum(mass / np.exp(log_cdf), 1.0))  # log F(below) - log F
-    found = []
+    results = []
     for count in ns.tolist():
         log_tilted = count * log_cdf + np.log(-np.expm1(count * log_step))  # (G,)
         tilted = np.exp(log_tilted)
@@ -101,8 +101,8 @@ def best_of_n(
         full[support] = p[support] * (tilted / mass)[group]
         kl = float(tilted @ (log_tilted - np.log(mass))) if count > 1 else 0.0
         wins = float(tilted @ (below + mass / 2))
-        found.append(BestOfN(count, full, max(kl, 0.0), wins))
-    return found
+        results.append(BestOfN(count, full, max(kl, 0.0), wins))
+    return results
 
 
 def kl_bound(n: ArrayLike) -> Floats:
@@ -174,8 +174,8 @@ def estimate_best_of_n(
     if "score" in values:
         raise ValueError('values has the key "score", which the scores themselves take; rename it')
     quantities = {"score": matrix}
-    for name, given in values.items():
-        quantities[name] = _finite(f"values[{name!r}]", given)
+    for name, quantity in values.items():
+        quantities[name] = _finite(f"values[{name!r}]", quantity)
         if quantities[name].shape != matrix.shape:
             raise ValueError(
                 f"values[{name!r}] has shape {quantities[name].shape}, scores {matrix.shape}"
@@ -187,7 +187,7 @@ def estimate_best_of_n(
         raise ValueError(
             f"n={list(n)} must lie between 1 and the {matrix.shape[1]} samples a prompt has"
         )
-    weights = np.stack([_rank_weights(matrix.shape[1], int(one)) for one in counts])  # (K, N)
+    weights = np.stack([_rank_weights(matrix.shape[1], int(count)) for count in counts])  # (K, N)
     places = list(resample(len(matrix), resamples, np.random.default_rng(seed)))
     mean, low, high = {}, {}, {}
     for name, quantity in quantities.items():
@@ -228,8 +228,8 @@ def _distribution(probabilities: ArrayLike, scores: ArrayLike) -> tuple[Floats, 
     return p / p.sum(), s
 
 
-def _finite(name: str, given: ArrayLike) -> Floats:
-    array = np.asarray(given, dtype=np.float64)
+def _finite(name: str, values: ArrayLike) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} contains NaN or infinity")
     return array

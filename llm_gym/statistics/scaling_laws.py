@@ -138,8 +138,10 @@ def fit_law(
     statistics = np.stack(
         [w * linear**2, w * linear * bend, w * bend**2, w * linear * r, w * bend * r], axis=1
     )
-    alpha, beta = (float(one[0]) for one in _solve(statistics.sum(0, keepdims=True)))
-    peak_d, peak_r = (float(one[0]) for one in _peaks(law, np.array([alpha]), np.array([beta])))
+    alpha, beta = (float(values[0]) for values in _solve(statistics.sum(0, keepdims=True)))
+    peak_d, peak_r = (
+        float(values[0]) for values in _peaks(law, np.array([alpha]), np.array([beta]))
+    )
     residual = r - (alpha * linear + beta * bend)
     spread = float(w @ (r - np.average(r, weights=w)) ** 2)
     return LawFit(

@@ -157,5 +157,5 @@ def _dots(name: str, x: Sequence[float], y: Sequence[float]) -> Series:
     """A series of single points: a gap after each keeps the chart from joining them."""
     gap = math.nan
     return Series(
-        name, [at for one in x for at in (one, one)], [v for one in y for v in (one, gap)]
+        name, [point for point in x for _ in range(2)], [v for value in y for v in (value, gap)]
     )

@@ -93,8 +93,8 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message.get("headers", []), *own]
+                added = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+                message["headers"] = [*message.get("headers", []), *added]
             await send(message)
 
         problem = self._problem(scope)
@@ -125,8 +125,8 @@ class Guard:
         if scope["path"].startswith("/api/") and not sites <= {"none", "same-origin"}:
             return 403, "Requests of other sites are refused."
         if scope["method"] not in _SAFE_METHODS:
-            given = headers.get(TOKEN_HEADER.lower(), [""])[0]
-            if not hmac.compare_digest(given.encode(), self._token):
+            token = headers.get(TOKEN_HEADER.lower(), [""])[0]
+            if not hmac.compare_digest(token.encode(), self._token):
                 return 403, "The server was restarted, or the request carries no token."
         return None
 

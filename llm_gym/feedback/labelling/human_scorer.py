@@ -104,17 +104,30 @@ class HumanScorer(Scorer):
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> Scores:
         """Looks up what people have said, and asks about the rest. See `Scorer.compute`."""
         baselines = self._baselines(prompts, columns)
-        asked = [self.book.ask(*row) for row in zip(prompts, completions, baselines, strict=True)]
-        new = {one.id: one for one in asked if not one.answered and one.completion != one.baseline}
+        questions = [
+            self.book.ask(*row) for row in zip(prompts, completions, baselines, strict=True)
+        ]
+        new = {
+            question.id: question
+            for question in questions
+            if not question.answered and question.completion != question.baseline
+        }
         affordable = list(new.values())[: self._left()]
         if affordable:
-            self._find_asker().ask([self._question(one) for one in affordable], self._timeout)
-        given = {one.id: self.book.question(one.id).value for one in asked}
-        values = np.array([np.nan if given[one.id] is None else given[one.id] for one in asked])
+            self._find_asker().ask(
+                [self._question(question) for question in affordable], self._timeout
+            )
+        answers = {question.id: self.book.question(question.id).value for question in questions}
+        values = np.array(
+            [
+                np.nan if answers[question.id] is None else answers[question.id]
+                for question in questions
+            ]
+        )
         human = np.isfinite(values).astype(np.float64)
-        unaffordable = new.keys() - {one.id for one in affordable}
-        for row, one in enumerate(asked):
-            if one.completion == one.baseline:  # a tie; nobody needs to be asked
+        unaffordable = new.keys() - {question.id for question in affordable}
+        for row, question in enumerate(questions):
+            if question.completion == question.baseline:  # a tie; nobody needs to be asked
                 values[row] = MIDDLE
         for option, why in (
             ("after_budget", f"has spent its budget of {self._budget} answers"),
@@ -122,8 +135,8 @@ class HumanScorer(Scorer):
         ):
             rows = [
                 row
-                for row, one in enumerate(asked)
-                if np.isnan(values[row]) and (option == "on_timeout" or one.id in unaffordable)
+                for row, question in enumerate(questions)
+                if np.isnan(values[row]) and (option == "on_timeout" or question.id in unaffordable)
             ]
             if rows:
                 values[rows] = self._stand_in(option, why, rows, prompts, completions, columns)
@@ -188,21 +201,21 @@ class HumanScorer(Scorer):
         """How many more answers may be asked for; None without limit."""
         return None if self._budget is None else max(self._budget - self.book.tally().answers, 0)
 
-    def _question(self, asked: Asked) -> Question:
-        if asked.baseline is None:
-            return Question(asked.id, asked.prompt, (asked.completion,))
-        drawn = hashlib.blake2b(f"{self._seed}/{asked.id}".encode(), digest_size=1).digest()
+    def _question(self, entry: Asked) -> Question:
+        if entry.baseline is None:
+            return Question(entry.id, entry.prompt, (entry.completion,))
+        drawn = hashlib.blake2b(f"{self._seed}/{entry.id}".encode(), digest_size=1).digest()
         first = drawn[0] % 2
-        answers = (asked.completion, asked.baseline)
-        return Question(asked.id, asked.prompt, (answers[first], answers[1 - first]), first)
+        answers = (entry.completion, entry.baseline)
+        return Question(entry.id, entry.prompt, (answers[first], answers[1 - first]), first)
 
     def _record(self, rater: str, reply: Reply) -> None:
         """Writes a reply into the book. Called from the page's threads."""
-        asked = self.book.question(reply.question_id)
-        if self._question(asked).fingerprint != reply.fingerprint:
+        entry = self.book.question(reply.question_id)
+        if self._question(entry).fingerprint != reply.fingerprint:
             raise UnknownQuestionError(f"question {reply.question_id} of this run is another one")
         self.book.answer(
-            asked.id, _value(asked, reply), rater=rater, seconds=reply.seconds, key=reply.key
+            entry.id, _value(entry, reply), rater=rater, seconds=reply.seconds, key=reply.key
         )
 
     def _summary(self, rater: str) -> Summary:
@@ -230,7 +243,7 @@ class HumanScorer(Scorer):
                 f"baseline={self._baseline!r} is no column of the prompts, which have "
                 f"{sorted(columns)}"
             )
-        if len(baselines) != len(prompts) or not all(isinstance(one, str) for one in baselines):
+        if len(baselines) != len(prompts) or not all(isinstance(text, str) for text in baselines):
             raise ValueError(
                 f"baseline must give one text for each of the {len(prompts)} prompts, got "
                 f"{baselines!r:.80}"
@@ -270,14 +283,14 @@ def _checked_policy(option: str, policy: Instead) -> Scorer | str:
     return as_scorer(policy)
 
 
-def _value(asked: Asked, reply: Reply) -> float | None:
+def _value(entry: Asked, reply: Reply) -> float | None:
     """What a reply says of the model's answer, 0 to 100; None if the person declined."""
     if reply.verdict == "skip":
         return None
-    compares = asked.baseline is not None
+    compares = entry.baseline is not None
     if isinstance(reply.verdict, str) != compares:
-        wanted = "one of the two answers" if compares else "a score from 0 to 100"
-        raise ConflictError(f"question {asked.id} takes {wanted}, got {reply.verdict!r}")
+        kind = "one of the two answers" if compares else "a score from 0 to 100"
+        raise ConflictError(f"question {entry.id} takes {kind}, got {reply.verdict!r}")
     if not isinstance(reply.verdict, str):
         return float(reply.verdict)
     if reply.verdict == "tie":

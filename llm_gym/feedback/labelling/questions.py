@@ -99,8 +99,8 @@ class Reply:
     def __post_init__(self) -> None:
         if isinstance(self.verdict, str):
             if self.verdict not in VERDICTS:
-                wanted = ", ".join(VERDICTS)
-                raise ValueError(f"verdict must be one of {wanted} or a number: {self.verdict!r}")
+                verdicts = ", ".join(VERDICTS)
+                raise ValueError(f"verdict must be one of {verdicts} or a number: {self.verdict!r}")
         elif not 0 <= finite_number("verdict", self.verdict) <= 100:
             raise ValueError(f"verdict must be from 0 to 100 as a score, got {self.verdict!r}")
         if self.shown_first not in (0, 1):

@@ -142,8 +142,8 @@ class ScoreBook:
         """
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         with self._database.transaction() as connection:
-            asked = _asked(connection, "id = ?", question_id)
-            if asked.answered:
+            entry = _asked(connection, "id = ?", question_id)
+            if entry.answered:
                 known = "SELECT 1 FROM answer WHERE question_id = ? AND request = ?"
                 if connection.execute(known, (question_id, key)).fetchone():
                     return
@@ -170,8 +170,8 @@ def _asked(connection: sqlite3.Connection, where: str, value: str | int) -> Aske
     ).fetchone()
     if row is None:
         raise UnknownQuestionError(f"there is no question {value}")
-    number, prompt, completion, baseline, answered, given = row
-    return Asked(number, prompt, completion, baseline, bool(answered), given)
+    number, prompt, completion, baseline, answered, score = row
+    return Asked(number, prompt, completion, baseline, bool(answered), score)
 
 
 def _digest(prompt: str, completion: str, baseline: str | None) -> str:

@@ -94,7 +94,7 @@ def rater_agreement(
     verdicts = (table != MISSING).sum(axis=1)
     shared = table[verdicts >= 2]
     depths = set(verdicts[verdicts >= 2].tolist())
-    majority, each = majority_agreement(shared, bootstrap=bootstrap)
+    majority, by_rater = majority_agreement(shared, bootstrap=bootstrap)
     common: Any = {"exchangeable": True, "bootstrap": bootstrap}
     return RaterAgreement(
         raters=tuple(raters),
@@ -105,7 +105,7 @@ def rater_agreement(
         cohen=cohen_kappa(shared, **common) if len(raters) == 2 else None,
         fleiss=fleiss_kappa(shared, **common) if len(depths) == 1 else None,
         majority=majority,
-        by_rater=dict(zip(raters, each, strict=True)),
+        by_rater=dict(zip(raters, by_rater, strict=True)),
     )
 
 
@@ -178,23 +178,26 @@ def leave_one_out_correlation(
     settings = bootstrap.checked()
     is_rated = ~np.isnan(table)
     filled = np.where(is_rated, table, 0.0)
-    others = is_rated.sum(axis=1, keepdims=True) - is_rated
+    raters_besides = is_rated.sum(axis=1, keepdims=True) - is_rated
     # Rounded, because equal means must be equal ranks whatever the order of summation.
     mean_of_others = np.round(
-        (filled.sum(axis=1, keepdims=True) - filled) / np.maximum(others, 1), 9
+        (filled.sum(axis=1, keepdims=True) - filled) / np.maximum(raters_besides, 1), 9
     )
     scale = _ranks if method == "spearman" else _values
     pairs = [
         (
             scale(filled[:, rater]),
             scale(mean_of_others[:, rater]),
-            is_rated[:, rater] & (others[:, rater] > 0),
+            is_rated[:, rater] & (raters_besides[:, rater] > 0),
         )
         for rater in range(table.shape[1])
     ]
 
     def correlations(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        columns = [_correlation(own, rest, weights * both) for own, rest, both in pairs]
+        columns = [
+            _correlation(ratings_of_one, rest, weights * both)
+            for ratings_of_one, rest, both in pairs
+        ]
         return np.stack(columns, axis=1)  # (b, R)
 
     values = correlations(np.ones((1, len(table))))
@@ -202,12 +205,12 @@ def leave_one_out_correlation(
         [np.zeros((0, table.shape[1]))]
         + [correlations(weights) for weights in resample_weights(len(table), settings)]
     )
-    each = tuple(
+    by_rater = tuple(
         Estimate(float(value), *interval(drawn[:, rater], settings.level), int(both.sum()))
         for rater, (value, (_, _, both)) in enumerate(zip(values[0], pairs, strict=True))
     )
     bounds = interval(drawn.mean(axis=1), settings.level)
-    return LeaveOneOut(Estimate(float(values.mean()), *bounds, len(table)), each)
+    return LeaveOneOut(Estimate(float(values.mean()), *bounds, len(table)), by_rater)
 
 
 def _checked(ratings: Any) -> NDArray[np.float64]:

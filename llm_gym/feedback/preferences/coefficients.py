@@ -196,22 +196,22 @@ def majority_agreement(
     counts = _counts(ratings)
     units = np.arange(number)
     for rater in range(raters):
-        given = ratings[:, rater] != MISSING
-        verdict = np.where(given, ratings[:, rater], 0)
-        others = counts.copy()
-        others[units, verdict] -= given
-        most = others.max(axis=1, initial=0)
-        is_counted = given & (most > 0)
-        leaders = np.maximum(1, (others == most[:, None]).sum(axis=1))
-        agrees = is_counted & (others[units, verdict] == most)
+        has_verdict = ratings[:, rater] != MISSING
+        verdict = np.where(has_verdict, ratings[:, rater], 0)
+        rest = counts.copy()
+        rest[units, verdict] -= has_verdict
+        most = rest.max(axis=1, initial=0)
+        is_counted = has_verdict & (most > 0)
+        leaders = np.maximum(1, (rest == most[:, None]).sum(axis=1))
+        agrees = is_counted & (rest[units, verdict] == most)
         credit[:, rater], counted[:, rater] = agrees / leaders, is_counted
 
     def share(agreed: NDArray[np.float64], judged: NDArray[np.float64]) -> Estimate:
         contributions = np.stack([agreed, judged], axis=1)[judged > 0]
         return settings.estimate(contributions, lambda sums: sums[..., 0] / sums[..., 1])
 
-    each = tuple(share(credit[:, rater], counted[:, rater]) for rater in range(raters))
-    return share(credit.sum(axis=1), counted.sum(axis=1)), each
+    by_rater = tuple(share(credit[:, rater], counted[:, rater]) for rater in range(raters))
+    return share(credit.sum(axis=1), counted.sum(axis=1)), by_rater
 
 
 def _checked(table: Any) -> NDArray[np.int64]:
@@ -233,7 +233,9 @@ def _width(ratings: NDArray[np.int64]) -> int:
 def _counts(ratings: NDArray[np.int64]) -> NDArray[np.float64]:
     """Verdicts of each category on each unit, float `(N, C)`."""
     width = _width(ratings)
-    return np.stack([(ratings == each).sum(axis=1) for each in range(width)], axis=1).astype(float)
+    return np.stack(
+        [(ratings == category).sum(axis=1) for category in range(width)], axis=1
+    ).astype(float)
 
 
 def _pairable(counts: NDArray[np.float64]) -> NDArray[np.float64]:

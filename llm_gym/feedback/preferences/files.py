@@ -240,12 +240,12 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
         raise ValueError(f"{path} is not a whole Parquet file: {error}") from error
     for number, row in enumerate(rows, start=1):
         # A NaN is how pandas writes a number that is missing.
-        there = {key: value for key, value in row.items() if value is not None and value == value}
+        present = {key: value for key, value in row.items() if value is not None and value == value}
         yield (
             f"row {number}",
             {
                 key: value.isoformat() if hasattr(value, "isoformat") else value
-                for key, value in there.items()
+                for key, value in present.items()
             },
         )
 
@@ -304,13 +304,13 @@ def _flattened(row: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: Messages of another shape, or answers of more than one message.
     """
     chosen, rejected = (_messages(name, row[name]) for name in ("chosen", "rejected"))
-    given = row.get("prompt")
-    if isinstance(given, str):
-        prompt = [{"role": "user", "content": given}]
-    elif given is None:
+    start = row.get("prompt")
+    if isinstance(start, str):
+        prompt = [{"role": "user", "content": start}]
+    elif start is None:
         prompt = _common_start(chosen, rejected)
     else:
-        prompt = _messages("prompt", given)
+        prompt = _messages("prompt", start)
     if not prompt:
         raise ValueError("there is no prompt, and chosen and rejected do not begin alike")
     texts = {
@@ -321,7 +321,7 @@ def _flattened(row: Mapping[str, Any]) -> dict[str, Any]:
     columns = {name: value for name, value in row.items() if name not in texts}
     if len(prompt) == 1 and prompt[0]["role"] == "user":
         return {**texts, **columns}
-    texts["prompt"] = "\n\n".join(f"{each['role']}: {each['content']}" for each in prompt)
+    texts["prompt"] = "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
     return {**texts, **columns, "prompt_messages": prompt}
 
 

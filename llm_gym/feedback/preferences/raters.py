@@ -180,10 +180,10 @@ class SimulatedRater:
         scorer = as_scorer(self.quality)
         for rows in _with_same_columns(comparisons):
             group = [comparisons[row] for row in rows]
-            prompts = [each.prompt for each in group for _ in range(2)]
-            answers = [answer for each in group for answer in each.answers]
+            prompts = [comparison.prompt for comparison in group for _ in range(2)]
+            answers = [answer for comparison in group for answer in comparison.answers]
             columns = {
-                name: [each.columns[name] for each in group for _ in range(2)]
+                name: [comparison.columns[name] for comparison in group for _ in range(2)]
                 for name in group[0].columns
             }
             values[rows] = scorer.score(prompts, answers, columns).values.reshape(-1, 2)
@@ -279,8 +279,8 @@ def simulate_preferences(
         A row for each verdict, in order; columns are the comparison's and `rater`.
     """
     numbered = [
-        Comparison(each.prompt, each.answers, each.columns, number)
-        for number, each in enumerate(comparisons)
+        Comparison(comparison.prompt, comparison.answers, comparison.columns, number)
+        for number, comparison in enumerate(comparisons)
     ]
     rows = to_preferences(numbered, rater.votes(numbered), ties=ties, conflicts="all")
     unknown = ("seconds", "created_at", "shown_first")  # nobody was shown anything
@@ -321,8 +321,8 @@ def rate_store(
     names = [rater.name for rater in raters]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"raters must be at least one, each with a name of its own, got {names}")
-    wanted = len(names) if votes_per_comparison is None else votes_per_comparison
-    if not 1 <= wanted <= len(names):
+    number = len(names) if votes_per_comparison is None else votes_per_comparison
+    if not 1 <= number <= len(names):
         raise ValueError(
             f"votes_per_comparison={votes_per_comparison} must be from 1 to {len(names)}, the "
             "number of raters"
@@ -332,23 +332,23 @@ def rate_store(
     recorded = 0
     for start in range(0, len(comparisons), _BATCH):
         batch = comparisons[start : start + _BATCH]
-        judges = [_drawn(raters, each, wanted) for each in batch]
+        judges = [_drawn(raters, comparison, number) for comparison in batch]
         votes: list[Vote] = []
         for rater in raters:
-            own = [
-                each
-                for each, names in zip(batch, judges, strict=True)
-                if rater.name in names and (each.id, rater.name) not in done
+            assigned = [
+                comparison
+                for comparison, names in zip(batch, judges, strict=True)
+                if rater.name in names and (comparison.id, rater.name) not in done
             ]
-            votes += rater.votes(own)
+            votes += rater.votes(assigned)
         recorded += len(store.add_votes(votes))
     return recorded
 
 
-def _drawn(raters: Sequence[SimulatedRater], comparison: Comparison, wanted: int) -> set[str]:
+def _drawn(raters: Sequence[SimulatedRater], comparison: Comparison, number: int) -> set[str]:
     """Names of the raters who judge a comparison."""
     order = sorted(raters, key=lambda rater: rater._uniform("turn", comparison))
-    return {rater.name for rater in order[:wanted]}
+    return {rater.name for rater in order[:number]}
 
 
 def _with_same_columns(comparisons: Sequence[Comparison]) -> Iterator[list[int]]:

@@ -27,8 +27,8 @@ class Choice(str, Enum):
 
     @classmethod
     def _missing_(cls, value: object) -> Choice:
-        wanted = ", ".join(repr(choice.value) for choice in cls)
-        raise ValueError(f"choice must be one of {wanted}, got {value!r}")
+        choices = ", ".join(repr(choice.value) for choice in cls)
+        raise ValueError(f"choice must be one of {choices}, got {value!r}")
 
 
 @dataclass(frozen=True)

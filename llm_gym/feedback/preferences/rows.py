@@ -151,7 +151,7 @@ def votes(connection: Connection, *, undone: bool = False) -> list[Vote]:
     ]
 
 
-def requested_vote(connection: Connection, key: str, wanted: Vote) -> Vote | None:
+def requested_vote(connection: Connection, key: str, vote: Vote) -> Vote | None:
     """The vote that an earlier request with this key recorded; None if there was none.
 
     Raises:
@@ -162,22 +162,22 @@ def requested_vote(connection: Connection, key: str, wanted: Vote) -> Vote | Non
         return None
     recorded = Vote(*row)
     same = ("comparison_id", "rater", "choice")
-    if any(getattr(recorded, name) != getattr(wanted, name) for name in same):
+    if any(getattr(recorded, name) != getattr(vote, name) for name in same):
         raise ValueError(f"key={key!r} belongs to another vote; use a new key for each vote")
-    if _standing(connection, wanted.comparison_id, wanted.rater) != recorded:
+    if _standing(connection, vote.comparison_id, vote.rater) != recorded:
         raise ValueError(
             f"key={key!r} belongs to a vote that was taken back; use a new key for a new vote"
         )
     return recorded
 
 
-def add_vote(connection: Connection, wanted: Vote, key: str | None = None) -> Vote:
+def add_vote(connection: Connection, vote: Vote, key: str | None = None) -> Vote:
     """Records a vote and gives the comparison back.
 
     Raises:
         ValueError: No such comparison, or the rater has voted on it.
     """
-    number, rater = wanted.comparison_id, wanted.rater
+    number, rater = vote.comparison_id, vote.rater
     earlier = _standing(connection, number, rater)
     if earlier is not None:
         raise ValueError(
@@ -185,22 +185,22 @@ def add_vote(connection: Connection, wanted: Vote, key: str | None = None) -> Vo
             "undo that first"
         )
     comparison(connection, number)
-    created_at = wanted.created_at or _now()
+    created_at = vote.created_at or _now()
     cursor = connection.execute(
         "INSERT INTO vote (comparison_id, rater, choice, seconds, shown_first, created_at, request)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         (
             number,
             rater,
-            wanted.choice.value,
-            wanted.seconds,
-            wanted.shown_first,
+            vote.choice.value,
+            vote.seconds,
+            vote.shown_first,
             created_at,
             key,
         ),
     )
     connection.execute("DELETE FROM lease WHERE comparison_id = ? AND rater = ?", (number, rater))
-    return replace(wanted, created_at=created_at, id=cursor.lastrowid)
+    return replace(vote, created_at=created_at, id=cursor.lastrowid)
 
 
 def import_vote(connection: Connection, seen: Comparison, vote: Vote) -> bool:

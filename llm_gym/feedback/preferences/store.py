@@ -82,7 +82,7 @@ class PreferenceStore:
         """
         comparisons = list(comparisons)
         with self._database.transaction() as connection:
-            return [rows.add_comparison(connection, each) for each in comparisons]
+            return [rows.add_comparison(connection, comparison) for comparison in comparisons]
 
     def comparison(self, comparison_id: int) -> Comparison:
         """The comparison of that number; ValueError if there is none."""
@@ -159,10 +159,10 @@ class PreferenceStore:
             ValueError: No such comparison, the rater has voted on it (`undo` first), an argument
                 out of range, or a key that belongs to another vote or to one taken back.
         """
-        wanted = Vote(comparison_id, rater, Choice(choice), seconds, shown_first)
+        vote = Vote(comparison_id, rater, Choice(choice), seconds, shown_first)
         with self._database.transaction() as connection:
-            repeated = None if key is None else rows.requested_vote(connection, key, wanted)
-            return repeated or rows.add_vote(connection, wanted, key)
+            repeated = None if key is None else rows.requested_vote(connection, key, vote)
+            return repeated or rows.add_vote(connection, vote, key)
 
     def add_votes(self, votes: Iterable[Vote]) -> list[Vote]:
         """Records many votes in one transaction: all of them, or none if one cannot be.
@@ -285,12 +285,12 @@ class PreferenceStore:
         preferences = read_preferences(path, contradictions=contradictions)
         votes = to_votes(preferences, rater)
         with self._database.transaction() as connection:
-            return sum(rows.import_vote(connection, *each) for each in votes)
+            return sum(rows.import_vote(connection, seen, vote) for seen, vote in votes)
 
 
-def _check_votes_per_comparison(wanted: int) -> None:
-    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
-        raise ValueError(f"votes_per_comparison must be a whole number from 1 on, got {wanted!r}")
+def _check_votes_per_comparison(number: int) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise ValueError(f"votes_per_comparison must be a whole number from 1 on, got {number!r}")
 
 
 def preferences_from(

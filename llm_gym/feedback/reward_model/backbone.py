@@ -139,7 +139,7 @@ def shift_rewards(
         if head.bias is not None:
             head.bias.add_(shift)
             return True
-        wanted = rewards_of_probe() + shift
+        shifted = rewards_of_probe() + shift
         for module in reversed(list(model.base_model.modules())):
             bias = module.bias if isinstance(module, torch.nn.LayerNorm) else None
             if bias is None or bias.shape != head.weight[0].shape:
@@ -147,7 +147,7 @@ def shift_rewards(
             saved = bias.clone()
             bias.add_(shift * head.weight[0] / head.weight.square().sum())
             # Whether this norm is the one that the head reads is seen from the outcome.
-            if torch.allclose(rewards_of_probe(), wanted, atol=1e-3 * max(1.0, abs(shift))):
+            if torch.allclose(rewards_of_probe(), shifted, atol=1e-3 * max(1.0, abs(shift))):
                 return True
             bias.copy_(saved)
     return False
@@ -179,8 +179,8 @@ def _is_below_the_head(model: PreTrainedModel, name: str) -> bool:
 
 
 def _named(model: PreTrainedModel, names: set[str]) -> list[tuple[str, torch.nn.Parameter]]:
-    found = []
+    parameters = []
     for name in names:
         with suppress(AttributeError):  # a buffer, or a name of the checkpoint only
-            found.append((name, model.get_parameter(name)))
-    return found
+            parameters.append((name, model.get_parameter(name)))
+    return parameters

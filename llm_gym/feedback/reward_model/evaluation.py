@@ -128,8 +128,8 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     Args:
         bins: From `reliability`, at least one.
     """
-    total = sum(each.n for each in bins)
-    return sum(each.n * abs(each.accuracy - each.expected) for each in bins) / total
+    total = sum(row.n for row in bins)
+    return sum(row.n * abs(row.accuracy - row.expected) for row in bins) / total
 
 
 def fit_temperature(differences: ArrayLike) -> float:
@@ -223,8 +223,8 @@ def evaluate_differences(
     margins = [row.columns.get("vote_margin") for row in preferences]
     by_margin = None
     if all(isinstance(margin, (int, float)) for margin in margins):
-        found = accuracy_by_margin(values, np.array(margins, dtype=np.float64))
-        by_margin = [each._asdict() for each in found]
+        bins_of_margin = accuracy_by_margin(values, np.array(margins, dtype=np.float64))
+        by_margin = [of_bin._asdict() for of_bin in bins_of_margin]
     raters: dict[str, list[float]] = {}
     for value, row in zip(values, preferences, strict=True):
         if isinstance(row.columns.get("rater"), str):
@@ -233,12 +233,12 @@ def evaluate_differences(
         "comparisons": len(values),
         "accuracy": accuracy(values).to_dict(),
         "log_loss": log_loss(values),
-        "calibration": [each._asdict() for each in curve],
+        "calibration": [of_bin._asdict() for of_bin in curve],
         "calibration_error": calibration_error(curve),
         "temperature": temperature if 0 < temperature < math.inf else None,
         "accuracy_by_margin": by_margin,
         "agreement_by_rater": {
-            name: accuracy(own).to_dict() for name, own in sorted(raters.items())
+            name: accuracy(of_rater).to_dict() for name, of_rater in sorted(raters.items())
         },
     }
 
@@ -260,13 +260,17 @@ def evaluate_ratings(predicted: ArrayLike, ratings: ArrayLike) -> dict[str, Any]
     squares = float(np.mean((values - means) ** 2))
     variance = float(means.var())
     columns = [(column, ~np.isnan(column)) for column in table.T]
-    each = [spearman(values[given], column[given]) for column, given in columns if given.any()]
+    by_rater = [
+        spearman(values[is_rated], column[is_rated])
+        for column, is_rated in columns
+        if is_rated.any()
+    ]
     return {
         "texts": len(values),
         "spearman": spearman(values, means).to_dict(),
         "rmse": math.sqrt(squares),
         "explained": 1 - squares / variance if variance > 0 else None,
-        "agreement_with_raters": [estimate.to_dict() for estimate in each],
+        "agreement_with_raters": [estimate.to_dict() for estimate in by_rater],
     }
 
 

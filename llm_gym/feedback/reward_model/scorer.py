@@ -89,7 +89,10 @@ class RewardModelScorer(SequenceClassifierScorer):
         if self.template is None or self.template == "chat" or not pairs:
             return [self._encode(*pair) for pair in pairs]
         # All at once is many times as fast, and gives the same.
-        texts = [self.template.format(prompt=one, completion=other) for one, other in pairs]
+        texts = [
+            self.template.format(prompt=prompt, completion=completion)
+            for prompt, completion in pairs
+        ]
         table = self.tokenizer(
             texts,
             truncation=self.max_length is not None,
