@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", help="write every best answer and the curve to this .json file")
     options = parser.parse_args(argv)
     quiet_libraries()
-    found = sample_best_of_n(
+    samples = sample_best_of_n(
         options.model,
         options.env,
         options.n,
@@ -40,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         seed=options.seed,
         device=options.device,
     )
-    result = found.to_dict()
+    result = samples.to_dict()
     for point in result["curve"]:
         print("best of {n:>4}: {score:8.2f}   {low:.2f} to {high:.2f} (95 %)".format(**point))
-    print(f"divergence from the model: at most {found.kl_bound:.2f} nats")
+    print(f"divergence from the model: at most {samples.kl_bound:.2f} nats")
     if options.output:
         atomic.write_json(options.output, result)
     return 0

@@ -25,8 +25,8 @@ from llm_gym.stages.text_agent import policy_settings, run_text_agent, text_agen
 
 def make_algorithm(options: argparse.Namespace, env: VectorEnv) -> DPO:
     """The algorithm with the script's options."""
-    own = ("beta", "label_smoothing", "loss", "labels", "label_scale", "online")
-    chosen = {name: getattr(options, name) for name in own}
+    names = ("beta", "label_smoothing", "loss", "labels", "label_scale", "online")
+    chosen = {name: getattr(options, name) for name in names}
     return DPO("TransformerPolicy", env, **chosen, **policy_settings(options))
 
 

@@ -165,9 +165,9 @@ def compare(pilot: Path, episodes: int) -> list[FlightEvaluation]:
     """The pilot beside those that were not learnt, on held-out seeds, severe turbulence too."""
     pilots: dict[str, str | Path] = {"trained": pilot, "pid": "pid", "lqr": "lqr", "rule": "rule"}
     return [
-        evaluate_pilot(one, turbulence=level, episodes=episodes, name=name)
+        evaluate_pilot(candidate, turbulence=level, episodes=episodes, name=name)
         for level in LEVELS
-        for name, one in pilots.items()
+        for name, candidate in pilots.items()
     ]
 
 
@@ -180,7 +180,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = train(config, output)
     save(config, model, output)
     flown = compare(output / "pilot.npz", config.test_episodes)
-    atomic.write_json(output / "evaluation.json", [one.to_dict(per_episode=False) for one in flown])
+    atomic.write_json(
+        output / "evaluation.json", [flight.to_dict(per_episode=False) for flight in flown]
+    )
     print(flight_table(flown))
     print(f"pilot: {output / 'pilot.npz'}")
     return 0

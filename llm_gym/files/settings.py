@@ -69,18 +69,18 @@ def options_of(config: type) -> list[Option]:
     Raises:
         ValueError: A field has no default or no help.
     """
-    depths = {name: depth for depth, part in enumerate(config.__mro__) for name in _names(part)}
+    depths = {name: depth for depth, parent in enumerate(config.__mro__) for name in _names(parent)}
     kinds, options = get_type_hints(config), []
-    for each in sorted(fields(config), key=lambda each: depths[each.name]):
-        if each.default is MISSING or "help" not in each.metadata:
-            raise ValueError(f"{config.__name__}.{each.name} needs setting(default, help)")
-        options.append(Option(each.name, kinds[each.name], each.default, each.metadata["help"]))
+    for part in sorted(fields(config), key=lambda part: depths[part.name]):
+        if part.default is MISSING or "help" not in part.metadata:
+            raise ValueError(f"{config.__name__}.{part.name} needs setting(default, help)")
+        options.append(Option(part.name, kinds[part.name], part.default, part.metadata["help"]))
     return options
 
 
-def _names(part: type) -> list[str]:
+def _names(config: type) -> list[str]:
     """Names of a dataclass's fields, its parents' included."""
-    return [each.name for each in fields(part)] if is_dataclass(part) else []
+    return [part.name for part in fields(config)] if is_dataclass(config) else []
 
 
 def config_from(
@@ -96,9 +96,9 @@ def config_from(
         **more: Settings that follow from none of the whole's, or differ from it.
     """
     chosen = {
-        each.name: values[name]
-        for each in fields(config)  # type: ignore[arg-type]
-        for name in (each.name, prefix + each.name)  # the second wins
+        part.name: values[name]
+        for part in fields(config)  # type: ignore[arg-type]
+        for name in (part.name, prefix + part.name)  # the second wins
         if name in values
     }
     return config(**{**chosen, **more})

@@ -72,12 +72,12 @@ def split_held_out(
         raise ValueError("there is no document to train on")
     if len(documents) == 1:
         whole = documents[0]
-        wanted = round(len(whole) * (1 - share))
-        cut = whole.rfind("\n", 0, wanted) + 1 or wanted
+        boundary = round(len(whole) * (1 - share))
+        cut = whole.rfind("\n", 0, boundary) + 1 or boundary
         return [whole[:cut]], [whole[cut:]]
     count = max(1, round(share * len(documents)))
     chosen = set(random.Random(seed).sample(range(len(documents)), count))  # noqa: S311
-    kept = [each for index, each in enumerate(documents) if index not in chosen]
+    kept = [text for index, text in enumerate(documents) if index not in chosen]
     return kept, [documents[index] for index in sorted(chosen)]
 
 

@@ -217,9 +217,9 @@ def evaluate_dpo(
     with torch.inference_mode():
         for members in by_length([row.length for row in preferences], config.batch_size):
             ours = pair_log_probs(model, [preferences[index] for index in members])
-            found = loss_of(ours, reference[members], config)
+            pairs = loss_of(ours, reference[members], config)
             columns[members] = torch.stack(
-                [found.losses, found.chosen_rewards, found.rejected_rewards, *ours], 1
+                [pairs.losses, pairs.chosen_rewards, pairs.rejected_rewards, *ours], 1
             ).cpu()
     weights = torch.tensor([row.weight for row in preferences])
     total = weights.sum()
@@ -314,10 +314,10 @@ def _reference(
     """Log-probabilities under the reference, float32 `(N, 2)`."""
     if not config.reference or config.reference == config.model:
         return reference_log_probs(model, preferences, config.batch_size)
-    other = load_causal_lm(config.reference)
-    if other.config.vocab_size != model.config.vocab_size:
+    reference = load_causal_lm(config.reference)
+    if reference.config.vocab_size != model.config.vocab_size:
         raise ValueError(
-            f"reference={config.reference!r} has {other.config.vocab_size} tokens but "
+            f"reference={config.reference!r} has {reference.config.vocab_size} tokens but "
             f"model={config.model!r} has {model.config.vocab_size}; they need the same vocabulary"
         )
-    return reference_log_probs(other.to(config.device), preferences, config.batch_size)
+    return reference_log_probs(reference.to(config.device), preferences, config.batch_size)

@@ -71,12 +71,12 @@ def encode_preferences(
             for answer in (row.chosen, row.rejected)
         )
         weight = 0.5 if row.columns.get("tie") is True else 1.0
-        one = EncodedPreference(chosen, rejected, weight)
-        if context is not None and one.length > context:
+        pair = EncodedPreference(chosen, rejected, weight)
+        if context is not None and pair.length > context:
             if drop_too_long:
                 continue
             raise ValueError(
-                f"preferences[{index}] has {one.length} tokens, prompt, answer and EOS together, "
+                f"preferences[{index}] has {pair.length} tokens, prompt, answer and EOS together, "
                 f"more than the model's context of {context}; shorten it, or leave such rows out "
                 "with too_long='drop'"
             )
@@ -90,7 +90,7 @@ def encode_preferences(
                 f"preferences[{index}]: the two answers become the same tokens; they differ only "
                 "in what the tokenizer cannot read. Leave the row out"
             )
-        encoded.append(one)
+        encoded.append(pair)
     if not encoded:
         raise ValueError(
             f"all {len(preferences)} preferences are longer than the model's context of {context}"
@@ -127,13 +127,13 @@ def reference_log_probs(
     """Log-probabilities of all answers, without gradients: float32 `(N, 2)`, chosen first."""
     import torch
 
-    found = torch.empty(len(preferences), 2)
+    log_probs = torch.empty(len(preferences), 2)
     model.eval()
     with torch.inference_mode():
         for members in by_length([row.length for row in preferences], batch_size):
             sides = _sides([preferences[index] for index in members])
-            found[members] = answer_log_probs(model, sides).view(2, -1).T.cpu()
-    return found
+            log_probs[members] = answer_log_probs(model, sides).view(2, -1).T.cpu()
+    return log_probs
 
 
 def pair_log_probs(

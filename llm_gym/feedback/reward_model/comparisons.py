@@ -9,6 +9,7 @@ the architecture can express it (see `backbone.shift_rewards`).
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +19,16 @@ import numpy as np
 
 from llm_gym.feedback.preferences import Preference, preferences_from
 from llm_gym.feedback.preferences.files import split_preferences
-from llm_gym.feedback.reward_model.backbone import load_backbone, shift_rewards
 from llm_gym.feedback.reward_model.batches import check_last_tokens, rewards, rewards_of
-from llm_gym.feedback.reward_model.checking import check_preferences, numbers_of
 from llm_gym.feedback.reward_model.evaluation import evaluate_differences
-from llm_gym.feedback.reward_model.fitting import FittingConfig, fit, save, scorer_for
+from llm_gym.feedback.reward_model.fitting import (
+    MINIMUM,
+    FittingConfig,
+    fit,
+    save,
+    scorer_to_train,
+    shift,
+)
 from llm_gym.feedback.reward_model.losses import bradley_terry_loss, centring_penalty
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import rounded
@@ -33,7 +39,15 @@ if TYPE_CHECKING:
     from llm_gym.feedback.reward_model.scorer import RewardModelScorer
     from llm_gym.scorers.classifier import Row
 
-__all__ = ["RewardModelConfig", "differences_of", "fit_reward_model", "train_reward_model"]
+__all__ = [
+    "RewardModelConfig",
+    "check_preferences",
+    "differences_of",
+    "fit_reward_model",
+    "train_reward_model",
+]
+
+_SIDES = ("chosen", "rejected")  # what a store's column `shown_first` says
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,9 @@ class _Examples(NamedTuple):
 
     def lengths(self) -> list[int]:
         pairs = zip(self.chosen, self.rejected, strict=True)
-        return [max(len(one["input_ids"]), len(other["input_ids"])) for one, other in pairs]
+        return [
+            max(len(chosen["input_ids"]), len(rejected["input_ids"])) for chosen, rejected in pairs
+        ]
 
 
 def train_reward_model(
@@ -110,7 +126,7 @@ def train_reward_model(
 
     Raises:
         FileNotFoundError: The file or the model does not exist.
-        ValueError: The comparisons cannot be learnt from (see `checking.check_preferences`), the
+        ValueError: The comparisons cannot be learnt from (see `check_preferences`), the
             model cannot be a reward model, or a setting does not fit the data.
     """
     config = config or RewardModelConfig()
@@ -136,10 +152,8 @@ def fit_reward_model(
     if held_out is None:
         rows, held_out = split_preferences(rows, config.held_out_share, config.seed)
     check_preferences(rows)
-    model, tokenizer = load_backbone(config.model, seed=config.seed)
-    model.to(config.device)
-    template = None if config.template == "pair" else config.template
-    scorer = scorer_for(model, tokenizer, template, config.max_length or None)
+    scorer, _ = scorer_to_train(config)
+    model = scorer.model
     examples = _encoded(rows, scorer, config)
     losses = fit(
         model,
@@ -149,16 +163,17 @@ def fit_reward_model(
         title="reward model",
         quiet=quiet,
     )
-    centred = _centre(scorer, examples)
+    answers = _distinct(examples)
+    centred = shift(scorer, answers, -float(rewards_of(model, answers).mean()))
     rounded(model, config.weights)
     metrics = {
         "held_out": evaluate_differences(differences_of(scorer, held_out), held_out),
         "train": evaluate_differences(differences_of(scorer, rows), rows),
-        "mean_reward": float(rewards_of(model, _distinct(examples)).mean()),
+        "mean_reward": float(rewards_of(model, answers).mean()),
         "centred": centred,
         "comparisons": len(rows),
         "prompts": len({row.prompt for row in rows}),
-        "cut": _cut(scorer, examples),
+        "cut": _cut(scorer, answers),
         "template": scorer.template,
         "parameters": model.num_parameters(),
         "loss": losses,
@@ -166,6 +181,46 @@ def fit_reward_model(
         "seconds": time.perf_counter() - started,
     }
     return scorer, metrics
+
+
+def check_preferences(preferences: Sequence[Preference]) -> None:
+    """Refuses comparisons from which no order of answers can be learnt.
+
+    Args:
+        preferences: Rows to train on; `Preference` itself refuses empty and identical texts.
+
+    Raises:
+        TypeError: A row that is no `Preference`.
+        ValueError: Too few rows, rows that contradict each other throughout, or one-sided ones: the
+            same answer beats the same answer everywhere, or the answer shown first always wins.
+    """
+    for index, row in enumerate(preferences):
+        if not isinstance(row, Preference):
+            raise TypeError(f"preferences[{index}] must be a Preference, got {row!r:.80}")
+    if len(preferences) < MINIMUM:
+        raise ValueError(
+            f"there are {len(preferences)} comparisons to train on, too few: at least {MINIMUM} "
+            "are needed, and hundreds for a reward model that is worth something"
+        )
+    wins = Counter((row.prompt, row.chosen, row.rejected) for row in preferences)
+    if all(wins[prompt, rejected, chosen] == n for (prompt, chosen, rejected), n in wins.items()):
+        raise ValueError(
+            f"the {len(preferences)} comparisons contradict each other throughout: every answer is "
+            "as often rejected as chosen against the same other one, so there is nothing to learn"
+        )
+    if len({(row.chosen, row.rejected) for row in preferences}) == 1:
+        raise ValueError(
+            f"the comparisons are one-sided: all {len(preferences)} prefer the same answer "
+            f"({preferences[0].chosen!r:.60}) to the same other one; compare different answers"
+        )
+    sides = {row.columns.get("shown_first") for row in preferences}
+    if len(sides) == 1 and sides <= set(_SIDES):
+        side = "first" if sides == {"chosen"} else "second"
+        raise ValueError(
+            f"the votes are one-sided: in all {len(preferences)} comparisons the answer that was "
+            f"shown {side} won, so they say where raters look and not what they like; show the "
+            "answers in random order"
+        )
 
 
 def differences_of(
@@ -206,9 +261,9 @@ def _encoded(
         )
     margins, weights = np.full(len(rows), config.margin), np.ones(len(rows))
     if config.margin_column:
-        margins += numbers_of(rows, config.margin_column, "margin_column")
+        margins += _numbers_of(rows, config.margin_column, "margin_column")
     if config.weight_column:
-        weights *= numbers_of(rows, config.weight_column, "weight_column")
+        weights *= _numbers_of(rows, config.weight_column, "weight_column")
     # A tie has two rows, one in each direction; together they count as one comparison.
     weights[[row.columns.get("tie") is True for row in rows]] /= 2
     if not weights.any():
@@ -247,18 +302,24 @@ def _distinct(examples: _Examples) -> list[Row]:
     return list(rows.values())
 
 
-def _centre(scorer: RewardModelScorer, examples: _Examples) -> bool:
-    import torch
-
-    rows = _distinct(examples)
-    probe = rows[:16]
-    mean = float(rewards_of(scorer.model, rows).mean())
-    return shift_rewards(scorer.model, -mean, lambda: torch.tensor(rewards_of(scorer.model, probe)))
-
-
-def _cut(scorer: RewardModelScorer, examples: _Examples) -> int:
+def _cut(scorer: RewardModelScorer, answers: list[Row]) -> int:
     """How many training texts are as long as they may be, and so were probably cut."""
     if scorer.max_length is None:
         return 0
     longest = scorer.max_length
-    return sum(len(row["input_ids"]) >= longest for row in _distinct(examples))
+    return sum(len(row["input_ids"]) >= longest for row in answers)
+
+
+def _numbers_of(preferences: Sequence[Preference], column: str, what: str) -> list[float]:
+    """A column of finite numbers of at least 0; `what` is the setting that named it."""
+    values = []
+    for index, row in enumerate(preferences):
+        value: Any = row.columns.get(column)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < float("inf"):
+            raise ValueError(
+                f"{what}={column!r}: every row needs a number of at least 0 in this column, "
+                f"preferences[{index}] has {value!r}"
+            )
+        values.append(float(value))
+    return values

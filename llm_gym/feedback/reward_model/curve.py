@@ -9,8 +9,8 @@ from typing import Any
 
 from llm_gym.feedback.preferences import Preference
 from llm_gym.feedback.preferences.files import split_preferences
-from llm_gym.feedback.reward_model.checking import MINIMUM
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig, fit_reward_model
+from llm_gym.feedback.reward_model.fitting import MINIMUM
 
 __all__ = ["doublings", "learning_curve"]
 

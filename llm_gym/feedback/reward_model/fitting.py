@@ -1,4 +1,4 @@
-"""What training on comparisons and on ratings have in common: settings, the loop, saving."""
+"""What training on comparisons and on ratings have in common: settings, model, loop, saving."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.feedback.reward_model.backbone import load_backbone, shift_rewards
+from llm_gym.feedback.reward_model.batches import rewards_of
 from llm_gym.feedback.reward_model.scorer import RECORD, RewardModelScorer, record_of
 from llm_gym.files.atomic import replace_directory, write_json
 from llm_gym.files.settings import setting
@@ -20,7 +22,19 @@ if TYPE_CHECKING:
 
     from llm_gym.scorers.classifier import Row
 
-__all__ = ["FittingConfig", "fit", "save", "scorer_for", "with_dropped_tokens"]
+__all__ = [
+    "MINIMUM",
+    "FittingConfig",
+    "fit",
+    "save",
+    "scorer_for",
+    "scorer_to_train",
+    "shift",
+    "with_dropped_tokens",
+]
+
+MINIMUM = 10
+"""Fewest comparisons or ratings to train on. Hundreds are few, too."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +115,19 @@ def fit(
         )
 
 
+def scorer_to_train(config: FittingConfig) -> tuple[RewardModelScorer, bool]:
+    """Loads the model to start from, onto its device.
+
+    Returns:
+        Its scorer, and whether it was a reward model before, in whatever units.
+    """
+    model, tokenizer = load_backbone(config.model, seed=config.seed)
+    goes_on = hasattr(model.config, RECORD)
+    model.to(config.device)
+    template = None if config.template == "pair" else config.template
+    return scorer_for(model, tokenizer, template, config.max_length or None), goes_on
+
+
 def scorer_for(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -125,6 +152,20 @@ def scorer_for(
         tokenizer.model_max_length = max_length  # saved with it, so that every loader cuts alike
     setattr(model.config, RECORD, record_of(template, tokenizer))
     return RewardModelScorer(model, tokenizer=tokenizer, template=template)
+
+
+def shift(scorer: RewardModelScorer, rows: Sequence[Row], by: float) -> bool:
+    """Adds a constant to all rewards; says whether the architecture can express that.
+
+    Args:
+        scorer: Whose model is changed.
+        rows: Some texts, to see that their rewards are shifted.
+        by: The constant.
+    """
+    import torch
+
+    probe = rows[:16]
+    return shift_rewards(scorer.model, by, lambda: torch.tensor(rewards_of(scorer.model, probe)))
 
 
 def save(

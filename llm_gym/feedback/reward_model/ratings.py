@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llm_gym.feedback.preferences.records import check_text
-from llm_gym.feedback.reward_model.backbone import load_backbone, scale_rewards, shift_rewards
+from llm_gym.feedback.reward_model.backbone import scale_rewards
 from llm_gym.feedback.reward_model.batches import check_last_tokens, rewards, rewards_of
-from llm_gym.feedback.reward_model.checking import MINIMUM
 from llm_gym.feedback.reward_model.evaluation import evaluate_ratings
 from llm_gym.feedback.reward_model.fitting import (
+    MINIMUM,
     FittingConfig,
     fit,
     save,
-    scorer_for,
+    scorer_to_train,
+    shift,
     with_dropped_tokens,
 )
 from llm_gym.feedback.reward_model.losses import rating_loss
-from llm_gym.feedback.reward_model.scorer import RECORD
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import rounded
 
@@ -86,7 +86,7 @@ def train_rating_model(
 
     Args:
         texts: N texts that were rated.
-        ratings: float `(N,)`, or `(N, R)` with a column for each rater and NaN where one gave none.
+        ratings: Float `(N,)`, or `(N, R)` with a column for each rater and NaN where one gave none.
         output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
         config: Settings; None means the defaults.
         prompts: What the texts answer; None if nothing (their template needs no `{prompt}` then).
@@ -126,19 +126,16 @@ def fit_rating_model(
     """
     started = time.perf_counter()
     table = _checked(texts, ratings)
-    asked = [""] * len(texts) if prompts is None else list(prompts)
-    if len(asked) != len(texts):
-        raise ValueError(f"there are {len(asked)} prompts for {len(texts)} texts")
+    prompts = [""] * len(texts) if prompts is None else prompts
+    if len(prompts) != len(texts):
+        raise ValueError(f"there are {len(prompts)} prompts for {len(texts)} texts")
     if held_out is None:
         kept, measured = _split(len(texts), config.held_out_share, config.seed)
     else:
         kept, measured = np.arange(len(texts)), np.zeros(0, dtype=np.int64)
-    model, tokenizer = load_backbone(config.model, seed=config.seed)
-    goes_on = hasattr(model.config, RECORD)
-    model.to(config.device)
-    template = None if config.template == "pair" else config.template
-    scorer = scorer_for(model, tokenizer, template, config.max_length or None)
-    rows = scorer.encode(asked, texts)
+    scorer, goes_on = scorer_to_train(config)
+    model = scorer.model
+    rows = scorer.encode(prompts, texts)
     check_last_tokens(rows, model.config.pad_token_id)
     train = [rows[index] for index in kept]
     losses, offset = _train(scorer, train, table[kept], config, goes_on=goes_on, quiet=quiet)
@@ -218,13 +215,13 @@ def _train(
                 for row in chosen
             ]
         predicted = rewards(model, chosen)  # (B,)
-        target, weight = (each[batch].to(predicted.device) for each in (targets, weights))
+        target, weight = (part[batch].to(predicted.device) for part in (targets, weights))
         return rating_loss(predicted, target, weight) * weight.mean()
 
     lengths = [len(row["input_ids"]) for row in rows]
     losses = fit(model, lengths, loss_of, config, title="rating model", quiet=quiet)
     scale_rewards(model, float(scale))
-    return losses, 0.0 if _shift(scorer, rows, float(mean)) else float(mean)
+    return losses, 0.0 if shift(scorer, rows, float(mean)) else float(mean)
 
 
 def _match(scorer: RewardModelScorer, rows: list[Row], targets: NDArray[np.float64]) -> None:
@@ -234,14 +231,7 @@ def _match(scorer: RewardModelScorer, rows: list[Row], targets: NDArray[np.float
     gain = float(np.mean((values - values.mean()) * targets) / spread) if spread > 0 else 0.0
     if gain > 0:  # else the model knows nothing of these ratings, and its units do not matter
         scale_rewards(scorer.model, gain)
-        _shift(scorer, rows, float(targets.mean() - gain * values.mean()))
-
-
-def _shift(scorer: RewardModelScorer, rows: list[Row], shift: float) -> bool:
-    import torch
-
-    probe = rows[:16]
-    return shift_rewards(scorer.model, shift, lambda: torch.tensor(rewards_of(scorer.model, probe)))
+        shift(scorer, rows, float(targets.mean() - gain * values.mean()))
 
 
 def _substitute(tokenizer: PreTrainedTokenizerBase) -> int:
