@@ -37,7 +37,11 @@ Stage = TypeVar("Stage", PretrainConfig, SFTConfig, CompareConfig, RewardModelCo
 
 @dataclass(frozen=True)
 class RLHFConfig:
-    """Everything that determines a run of `rlhf`."""
+    """Everything that determines a run of `rlhf`.
+
+    A setting is that of every stage that has one of the same name; with `pretrain_`, `sft_` or
+    `reward_` before the name it is that of this stage alone (see `settings_of`).
+    """
 
     start_from: str | None = setting(
         None, "model to start from, by name or directory, not pre-training one"
