@@ -23,7 +23,6 @@ from llm_gym.feedback.reward_model.evaluation import (
     reliability,
     spearman,
 )
-from llm_gym.feedback.reward_model.losses import bradley_terry_loss, centring_penalty, rating_loss
 from llm_gym.feedback.reward_model.pictures import calibration_chart, write_evaluation
 from llm_gym.feedback.reward_model.ratings import (
     RatingModelConfig,
@@ -31,6 +30,7 @@ from llm_gym.feedback.reward_model.ratings import (
     rating_weights,
     train_rating_model,
 )
+from llm_gym.feedback.reward_model.rewards import bradley_terry_loss, centring_penalty, rating_loss
 from llm_gym.feedback.reward_model.scorer import RewardModelScorer
 
 __all__ = [

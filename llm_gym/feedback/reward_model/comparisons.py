@@ -19,7 +19,6 @@ import numpy as np
 
 from llm_gym.feedback.preferences import Preference, preferences_from
 from llm_gym.feedback.preferences.files import split_preferences
-from llm_gym.feedback.reward_model.batches import check_last_tokens, rewards, rewards_of
 from llm_gym.feedback.reward_model.evaluation import evaluate_differences
 from llm_gym.feedback.reward_model.fitting import (
     MINIMUM,
@@ -29,7 +28,13 @@ from llm_gym.feedback.reward_model.fitting import (
     scorer_to_train,
     shift,
 )
-from llm_gym.feedback.reward_model.losses import bradley_terry_loss, centring_penalty
+from llm_gym.feedback.reward_model.rewards import (
+    bradley_terry_loss,
+    centring_penalty,
+    check_last_tokens,
+    rewards,
+    rewards_of,
+)
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import rounded
 

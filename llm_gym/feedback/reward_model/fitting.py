@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.feedback.reward_model.backbone import load_backbone, shift_rewards
-from llm_gym.feedback.reward_model.batches import rewards_of
+from llm_gym.feedback.reward_model.rewards import rewards_of
 from llm_gym.feedback.reward_model.scorer import RECORD, RewardModelScorer, record_of
 from llm_gym.files.atomic import replace_directory, write_json
 from llm_gym.files.settings import setting

@@ -16,7 +16,6 @@ import numpy as np
 
 from llm_gym.feedback.preferences.records import check_text
 from llm_gym.feedback.reward_model.backbone import scale_rewards
-from llm_gym.feedback.reward_model.batches import check_last_tokens, rewards, rewards_of
 from llm_gym.feedback.reward_model.evaluation import evaluate_ratings
 from llm_gym.feedback.reward_model.fitting import (
     MINIMUM,
@@ -27,7 +26,12 @@ from llm_gym.feedback.reward_model.fitting import (
     shift,
     with_dropped_tokens,
 )
-from llm_gym.feedback.reward_model.losses import rating_loss
+from llm_gym.feedback.reward_model.rewards import (
+    check_last_tokens,
+    rating_loss,
+    rewards,
+    rewards_of,
+)
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import rounded
 

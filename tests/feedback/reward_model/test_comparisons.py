@@ -19,8 +19,8 @@ from llm_gym.feedback.reward_model import (
     train_reward_model,
 )
 from llm_gym.feedback.reward_model.backbone import final_linear
-from llm_gym.feedback.reward_model.batches import rewards_of
 from llm_gym.feedback.reward_model.comparisons import _encoded, _loss
+from llm_gym.feedback.reward_model.rewards import rewards_of
 from llm_gym.scorers import SequenceClassifierScorer
 from tests.feedback.reward_model.worlds import preferences, save_bert, save_with_pad_as_eos, swapped
 

@@ -1,4 +1,4 @@
-"""The losses against numbers computed by hand, and with chosen and rejected swapped."""
+"""The losses of rewards against numbers computed by hand, chosen and rejected swapped."""
 
 from __future__ import annotations
 
