@@ -88,8 +88,9 @@ def fill(learner: PolicyGradient, prompts: Ids, answers: Ids, scores: list[float
         )  # rows that wait begin something that is dropped
         observed = {"input_ids": ids, "attention_mask": mask}
         buffer.add(observed, tokens, rewards, starts, nothing, nothing)
-    learner.recompute_log_probs = True
-    learner._end_rollout(buffer, [0], lengths == lengths.max())
+    learner.shaping.recompute_log_probs = True
+    assert learner.collector is not None
+    learner.collector.end(learner, [0], lengths == lengths.max())
 
 
 class Answered(NamedTuple):

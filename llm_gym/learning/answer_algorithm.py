@@ -5,24 +5,21 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.learning.answers import GroupedAnswers
-from llm_gym.learning.buffer import EpisodeBuffer, token_batches
-from llm_gym.learning.kl import ReferenceModel
+from llm_gym.learning.base import AnswerLearner
+from llm_gym.learning.buffer import token_batches
 from llm_gym.learning.losses import answer_sums
-from llm_gym.learning.vec_env import GymVecEnv
 from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
 from llm_gym.policy.sampling import pack_support
 from llm_gym.text.answer import Answer, pack_answers
@@ -39,14 +36,14 @@ class _LearnFirst(BaseCallback):
     model: AnswerAlgorithm
 
     def _on_training_start(self) -> None:
-        if self.model.sample_once and self.model.has_sampled and self.model.answers.finished:
+        if self.model.is_turning_point() and self.model.answers.finished:
             self.model.train()
 
     def _on_step(self) -> bool:
         return True
 
 
-class AnswerAlgorithm(OnPolicyAlgorithm):
+class AnswerAlgorithm(AnswerLearner):
     """Samples groups of answers as Stable-Baselines3 samples rollouts, and learns from them.
 
     A subclass says in `fit` what it learns from finished groups. Rollouts, callbacks,
@@ -73,10 +70,6 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
         ValueError: If an argument or the environment does not fit, naming it.
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "TransformerPolicy": TransformerActorCriticPolicy
-    }
-
     def __init__(
         self,
         policy: str | type[TransformerActorCriticPolicy],
@@ -95,12 +88,11 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
             if value < 1:
                 raise ValueError(f"{name}={value} must be at least 1")
         self.batch_size, self.n_epochs, self.sample_once = batch_size, n_epochs, sample_once
-        self.reference: ReferenceModel | None = None
         super().__init__(
             policy,
-            env,  # type: ignore[arg-type]
+            env,
             learning_rate=learning_rate,
-            n_steps=0 if n_steps is None else n_steps,  # found in the environment below
+            n_steps=n_steps,
             gamma=1.0,
             gae_lambda=1.0,
             ent_coef=0.0,
@@ -108,7 +100,6 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
             max_grad_norm=max_grad_norm,
             use_sde=False,
             sde_sample_freq=-1,
-            rollout_buffer_class=EpisodeBuffer,
             policy_kwargs=policy_kwargs,
             _init_setup_model=_init_setup_model,
             **kwargs,
@@ -118,58 +109,35 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
     def _wrap_env(
         env: GymEnv | gym.vector.VectorEnv, verbose: int = 0, monitor_wrapper: bool = True
     ) -> VecEnv:
-        if isinstance(env, gym.vector.VectorEnv):
-            env = GymVecEnv(env)
-        wrapped = OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+        wrapped = AnswerLearner._wrap_env(env, verbose, monitor_wrapper)
         return wrapped if isinstance(wrapped, GroupedAnswers) else GroupedAnswers(wrapped)
 
-    def _setup_model(self) -> None:
-        if self.env is not None:  # Stable-Baselines3's `load` may do without
-            self._check_env()
-            if not self.n_steps:
-                self.n_steps = self._episode_length()
-            if self.seed is None:
-                self.env.seed()  # unseeded rows of a group would draw different prompts
-        super()._setup_model()
-        if not isinstance(self.policy, TransformerActorCriticPolicy):
-            raise ValueError(
-                f"policy={type(self.policy).__name__} must be a TransformerActorCriticPolicy: "
-                f"{type(self).__name__} learns from whole answers"
-            )
-
-    def _check_env(self) -> None:
-        """Raises `ValueError` if the algorithm cannot run on the environment."""
-        space = self.observation_space
+    def _fit_to(self, env: VecEnv) -> None:
+        space = env.observation_space
         is_text = isinstance(space, gym.spaces.Dict) and "completion_mask" in space.spaces
-        if not is_text or not isinstance(self.action_space, gym.spaces.Discrete):
+        if not is_text or not isinstance(env.action_space, gym.spaces.Discrete):
             raise ValueError(
                 f"env: {type(self).__name__} needs a text environment (Dict observations with "
-                f"'completion_mask', Discrete actions), got {space} and {self.action_space}"
+                f"'completion_mask', Discrete actions), got {space} and {env.action_space}"
             )
+        super()._fit_to(env)
+        if self.seed is None:
+            env.seed()  # unseeded rows of a group would draw different prompts
 
-    def _episode_length(self) -> int:
-        try:
-            return int(self.answers.get_attr("max_new_tokens")[0])
-        except AttributeError as error:
-            raise ValueError(
-                "n_steps=None needs an environment with the attribute max_new_tokens; pass "
-                "n_steps, the number of steps per environment and rollout"
-            ) from error
+    @property
+    def has_critic(self) -> bool:
+        """Whether the value head is learnt."""
+        return False
 
-    def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "reference"]
+    def is_turning_point(self) -> bool:
+        """Whether everything is sampled, and learning from all of it begins."""
+        return self.sample_once and self.has_sampled
 
     @property
     def answers(self) -> GroupedAnswers:
         """The environment, as the keeper of the answers sampled so far."""
         assert isinstance(self.env, GroupedAnswers)
         return self.env
-
-    @property
-    def rng(self) -> np.random.Generator:
-        """The buffer's generator, which checkpoints keep."""
-        assert isinstance(self.rollout_buffer, EpisodeBuffer)
-        return self.rollout_buffer.rng
 
     # ------------------------------------------------------------------ learning
 
@@ -231,7 +199,9 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
         Returns:
             Means of the statistics over the items of the last epoch.
         """
-        epochs = [token_batches(lengths, self.batch_size, self.rng) for _ in range(self.n_epochs)]
+        epochs = [
+            token_batches(lengths, self.batch_size, self.episodes.rng) for _ in range(self.n_epochs)
+        ]
         n_steps, step = sum(map(len, epochs)), 0
         self._update_learning_rate(self.policy.optimizer)
         means: dict[str, float] = {}
@@ -259,7 +229,7 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
     def log_probs(self, answers: Sequence[Answer]) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities under the policy: float `(B,)` of answers, `(A,)` of tokens."""
         batch = self._batch(answers)
-        log_probs = self.policy.evaluate_actions(batch, batch.actions)[1]  # type: ignore[arg-type]
+        log_probs = self.transformer.evaluate_actions(batch, batch.actions)[1]
         return answer_sums(log_probs, batch.action_rows), log_probs
 
     @torch.no_grad()
@@ -281,8 +251,7 @@ class AnswerAlgorithm(OnPolicyAlgorithm):
         return torch.cat(parts)
 
     def _batch(self, answers: Sequence[Answer]) -> EpisodeBatch:
-        assert isinstance(self.policy, TransformerActorCriticPolicy)
-        n_tokens = int(self.action_space.n) if self.policy.truncates else None  # type: ignore[attr-defined]
+        n_tokens = int(self.action_space.n) if self.transformer.truncates else None  # type: ignore[attr-defined]
         return answer_batch(answers, self.device, n_tokens=n_tokens)
 
 

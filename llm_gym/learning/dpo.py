@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
-from llm_gym.learning.kl import ReferenceModel
 from llm_gym.learning.losses import check_loss_settings, dpo_loss
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.text.answer import Answer
@@ -122,22 +122,23 @@ class DPO(AnswerAlgorithm):
             **kwargs,
         )
 
-    def _check_env(self) -> None:
-        super()._check_env()
-        if self.answers.group_size % 2:
+    def _fit_to(self, env: VecEnv) -> None:
+        super()._fit_to(env)
+        if self.group_size % 2:
             raise ValueError(
                 f"DPO compares two answers to one prompt, but env has "
-                f"group_size={self.answers.group_size}; make it with group_size=2"
+                f"group_size={self.group_size}; make it with group_size=2"
             )
 
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        assert isinstance(self.policy, TransformerActorCriticPolicy)
-        self.reference = ReferenceModel.of(self.policy, self.reference_name)
+    def _needs_reference(self) -> bool:
+        return True
+
+    def _reference_name(self) -> str | None:
+        return self.reference_name
 
     def fit(self, groups: list[list[Answer]]) -> None:
         """Learns from the pairs in finished groups."""
-        pairs = label_pairs(groups, self.labels, self.label_scale, self.rng)
+        pairs = label_pairs(groups, self.labels, self.label_scale, self.episodes.rng)
         self.logger.record("train/pairs", len(pairs))
         if not pairs:
             self.warn_if_all_for_nothing("no pair of answers has a difference to learn from")

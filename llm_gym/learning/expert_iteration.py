@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
-from llm_gym.learning.kl import ReferenceModel
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.text.answer import Answer
 
@@ -101,20 +101,20 @@ class ExpertIteration(AnswerAlgorithm):
             **kwargs,
         )
 
-    def _check_env(self) -> None:
-        super()._check_env()
-        if self.top_share is None and self.threshold is None and self.answers.group_size < 2:
+    def _fit_to(self, env: VecEnv) -> None:
+        super()._fit_to(env)
+        if self.top_share is None and self.threshold is None and self.group_size < 2:
             raise ValueError(
                 f"{type(self).__name__} keeps the best answer of each group, but env has "
-                f"group_size={self.answers.group_size}; make it with group_size=4, or pass "
-                "top_share or threshold"
+                f"group_size={self.group_size}; make it with group_size=4, or pass top_share or "
+                "threshold"
             )
 
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        if self.kl_coef > 0 or self.reference_name is not None:
-            assert isinstance(self.policy, TransformerActorCriticPolicy)
-            self.reference = ReferenceModel.of(self.policy, self.reference_name)
+    def _needs_reference(self) -> bool:
+        return self.kl_coef > 0 or self.reference_name is not None
+
+    def _reference_name(self) -> str | None:
+        return self.reference_name
 
     def fit(self, groups: list[list[Answer]]) -> None:
         """Imitates the best answers of finished groups."""

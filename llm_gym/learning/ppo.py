@@ -11,14 +11,14 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
-from llm_gym.learning.buffer import EpisodeBuffer
-from llm_gym.learning.penalised import PenalisedRewards, as_vec_env, episode_length
+from llm_gym.learning.base import AnswerLearner, RewardShaping
+from llm_gym.learning.objective import KLPenalty
 from llm_gym.policy import TransformerActorCriticPolicy
 
 __all__ = ["PPO"]
 
 
-class PPO(PenalisedRewards, stable_baselines3.PPO):
+class PPO(AnswerLearner, stable_baselines3.PPO):
     """Stable-Baselines3's PPO on whole episodes, with a KL penalty in the reward.
 
     The loop and the loss are Stable-Baselines3's. What differs: whole-episode minibatches
@@ -39,19 +39,14 @@ class PPO(PenalisedRewards, stable_baselines3.PPO):
         gae_lambda: See `llm_gym.learning.advantages.gae`.
         vf_coef: Weight of the value loss.
         max_grad_norm: Clipping of the gradient's norm.
-        kl_coef: Penalty per nat of divergence from the reference (initial, if adaptive), to be
-            weighed against the reward of one whole episode; 0 is no reference at all. A schedule,
-            as for `learning_rate`: a function of the share of training that remains
-            (`llm_gym.learning.kl.ScheduledKLController`).
-        kl_target: Nats per sequence that the coefficient steers to; `None` keeps it fixed.
-        kl_horizon: See `llm_gym.learning.kl.AdaptiveKLController`.
-        reference: Name or path of the reference model; `None` is the policy as it starts.
+        kl_coef: See `llm_gym.learning.objective.KLPenalty`.
+        kl_target: See `KLPenalty`.
+        kl_horizon: See `KLPenalty`.
+        reference: See `KLPenalty`.
         reward_scaling: Divide rewards by a running estimate of the returns' standard deviation, so
             that a shared transformer hears the critic as loudly as the actor whatever the
             scorer's units. Logged rewards are not scaled.
-        recompute_log_probs: Take the old log-probabilities from one pass over the finished rollout
-            instead of from decoding. `None` does so in mixed precision, where the two differ
-            by rounding and the ratio would not start at 1.
+        recompute_log_probs: See `llm_gym.learning.base.RewardShaping`.
         policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
         **kwargs: Further arguments of `stable_baselines3.PPO`, under the same names.
 
@@ -83,18 +78,10 @@ class PPO(PenalisedRewards, stable_baselines3.PPO):
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        env = as_vec_env(env)
-        if n_steps is None and env is not None:
-            n_steps = episode_length(env)
-        self._set_rewards(
-            kl_coef=kl_coef,
-            kl_target=kl_target,
-            kl_horizon=kl_horizon,
-            reference=reference,
-            reward_scaling=reward_scaling,
-            recompute_log_probs=recompute_log_probs,
+        penalty = KLPenalty(kl_coef, kl_target, kl_horizon, reference=reference)
+        self.shaping: RewardShaping = RewardShaping(
+            penalty, scale=reward_scaling, recompute_log_probs=recompute_log_probs
         )
-        kwargs.setdefault("rollout_buffer_class", EpisodeBuffer)
         with warnings.catch_warnings():
             # Minibatches are whole episodes here: none is cut short by an uneven batch size.
             warnings.filterwarnings("ignore", "You have specified a mini-batch size of")
@@ -102,7 +89,7 @@ class PPO(PenalisedRewards, stable_baselines3.PPO):
                 policy,
                 env,
                 learning_rate=learning_rate,
-                n_steps=2 if n_steps is None else n_steps,  # `load` sets env and n_steps later
+                n_steps=n_steps,
                 batch_size=batch_size,
                 n_epochs=n_epochs,
                 gamma=gamma,
@@ -124,8 +111,7 @@ class PPO(PenalisedRewards, stable_baselines3.PPO):
     @torch.no_grad()
     def _first_ratio_deviation(self) -> float:
         """How far from 1 the ratios of the first minibatch are before anything is learnt."""
-        buffer = self.rollout_buffer
-        assert isinstance(buffer, EpisodeBuffer)
+        buffer = self.episodes
         order = buffer.rng.bit_generator.state
         samples = next(buffer.get(self.batch_size))
         buffer.rng.bit_generator.state = order  # `train` draws the same minibatch

@@ -1,4 +1,4 @@
-"""Algorithms with a name: nothing but choices of `PolicyGradient`'s arguments.
+"""Algorithms with a name: choices of `PolicyGradient`'s arguments, and NLPO, which adds a mask.
 
 Every argument can still be given; what a class says here is only what it is without.
 """
@@ -11,14 +11,7 @@ from llm_gym.learning.policy_gradient import PolicyGradient
 from llm_gym.policy import TopPMaskedPolicy
 
 
-class _Preset(PolicyGradient):
-    choices: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, policy: Any, env: Any, **settings: Any) -> None:
-        super().__init__(policy, env, **{**self.choices, **settings})
-
-
-class REINFORCE(_Preset):
+class REINFORCE(PolicyGradient):
     """Rewards to go, less the batch's mean return (Williams, 1992).
 
     `advantage="reinforce"` is without a baseline, `"moving_average"` with one of the rollouts
@@ -28,7 +21,7 @@ class REINFORCE(_Preset):
     choices: ClassVar = {"advantage": "batch_mean", "aggregation": "constant"}
 
 
-class A2C(_Preset):
+class A2C(PolicyGradient):
     """Advantage actor-critic (Mnih et al., 2016, arXiv 1602.01783): one step a rollout.
 
     Arguments: `PolicyGradient`.
@@ -37,7 +30,7 @@ class A2C(_Preset):
     choices: ClassVar = {"advantage": "gae", "gae_lambda": 1.0}
 
 
-class ReinforcePlusPlus(_Preset):
+class ReinforcePlusPlus(PolicyGradient):
     """REINFORCE++ (Hu, 2025, arXiv 2501.03262): token rewards whitened over the batch, clipped.
 
     Arguments: `PolicyGradient`.
@@ -46,7 +39,7 @@ class ReinforcePlusPlus(_Preset):
     choices: ClassVar = {"advantage": "reinforce_plus_plus", "loss": "clipped"}
 
 
-class ReMax(_Preset):
+class ReMax(PolicyGradient):
     """ReMax (Li et al., 2023, arXiv 2310.10505): the greedy answer's score is the baseline.
 
     The first row of each group decodes greedily and is not learnt from: `1 / group_size` of the
@@ -56,7 +49,7 @@ class ReMax(_Preset):
     choices: ClassVar = {"advantage": "remax", "aggregation": "constant"}
 
 
-class RLOO(_Preset):
+class RLOO(PolicyGradient):
     """REINFORCE leave-one-out (Ahmadian et al., 2024, arXiv 2402.14740).
 
     Arguments: `PolicyGradient`.
@@ -65,7 +58,7 @@ class RLOO(_Preset):
     choices: ClassVar = {"advantage": "rloo", "aggregation": "constant"}
 
 
-class GRPO(_Preset):
+class GRPO(PolicyGradient):
     """Group-relative policy optimisation (Shao et al., 2024, arXiv 2402.03300).
 
     Arguments: `PolicyGradient`.
@@ -80,7 +73,7 @@ class GRPO(_Preset):
     }
 
 
-class DrGRPO(_Preset):
+class DrGRPO(PolicyGradient):
     """GRPO done right (Liu et al., 2025, arXiv 2503.20783): no division by deviation or length.
 
     The authors use no KL penalty; here it is in the reward, where its gradient is right.
@@ -90,7 +83,7 @@ class DrGRPO(_Preset):
     choices: ClassVar = {"advantage": "dr_grpo", "loss": "clipped", "aggregation": "constant"}
 
 
-class DAPO(_Preset):
+class DAPO(PolicyGradient):
     """DAPO's clip-higher and token-level loss (Yu et al., 2025, arXiv 2503.14476); no KL penalty.
 
     Its dynamic sampling and its shaping of overlong answers are not part of this.
@@ -106,7 +99,7 @@ class DAPO(_Preset):
     }
 
 
-class NLPO(_Preset):
+class NLPO(PolicyGradient):
     """Natural-language policy optimisation (Ramamurthy et al., 2022, arXiv 2210.01241).
 
     PPO that chooses among the most probable tokens of a *mask policy*, a copy of the policy that is
@@ -117,6 +110,8 @@ class NLPO(_Preset):
         env: See `PolicyGradient`.
         mask_top_p: Probability of the mask policy's nucleus.
         mask_interval: Rollouts between two refreshments of the mask policy.
+        batch_size: See `PolicyGradient`.
+        n_epochs: See `PolicyGradient`.
         policy_kwargs: See `PolicyGradient`.
         **settings: Further arguments of `PolicyGradient`.
 
@@ -124,14 +119,9 @@ class NLPO(_Preset):
         ValueError: If an argument does not fit, naming it.
     """
 
+    policy_type: ClassVar = TopPMaskedPolicy
     policy_aliases: ClassVar = {"TransformerPolicy": TopPMaskedPolicy}
-    choices: ClassVar = {
-        "advantage": "gae",
-        "loss": "clipped",
-        "normalize_advantage": True,
-        "n_epochs": 4,
-        "batch_size": 512,
-    }
+    choices: ClassVar = {"advantage": "gae", "loss": "clipped", "normalize_advantage": True}
 
     def __init__(
         self,
@@ -139,6 +129,8 @@ class NLPO(_Preset):
         env: Any,
         mask_top_p: float = 0.9,
         mask_interval: int = 10,
+        batch_size: int | None = 512,
+        n_epochs: int = 4,
         policy_kwargs: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
@@ -150,15 +142,14 @@ class NLPO(_Preset):
             raise ValueError(f"mask_interval={mask_interval!r} must be a whole number >= 1")
         self.mask_interval = int(mask_interval)
         kwargs = {"mask_top_p": mask_top_p} | (policy_kwargs or {})
-        super().__init__(policy, env, policy_kwargs=kwargs, **settings)
-
-    def _setup_model(self) -> None:
-        if not issubclass(self.policy_class, TopPMaskedPolicy):
-            raise ValueError(
-                f"policy={self.policy_class.__name__} has no mask policy: NLPO needs "
-                "'TransformerPolicy' or a subclass of llm_gym.policy.TopPMaskedPolicy"
-            )
-        super()._setup_model()
+        super().__init__(
+            policy,
+            env,
+            batch_size=batch_size,
+            n_epochs=n_epochs,
+            policy_kwargs=kwargs,
+            **settings,
+        )
 
     def train(self) -> None:
         """As the parent's; refreshes the mask policy when it is due."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from llm_gym.learning.base import AnswerLearner
+
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
@@ -53,7 +55,7 @@ def collect(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors]:
         "optimizer": optimizer,
         "random": random_state,
         "environment": _environment_state(algorithm),
-        "own": _own_state(algorithm),
+        "own": algorithm.get_state() if isinstance(algorithm, AnswerLearner) else {},
         "reference_sha256": _reference_digest(algorithm),
     }
     tensors |= random_tensors
@@ -103,7 +105,8 @@ def restore(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensors: Tenso
     if observations and values["environment"] is not None:
         algorithm._last_obs = observations
         algorithm._last_episode_starts = np.array(values["last_episode_starts"], dtype=bool)
-    _restore_own(algorithm, values["own"])
+    if isinstance(algorithm, AnswerLearner):
+        algorithm.set_state(values["own"])
     _restore_random(algorithm, values["random"], tensors)
 
 
@@ -195,7 +198,7 @@ def _restore_random(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensor
         torch.cuda.set_rng_state_all(list(tensors["random.cuda"]))
 
 
-# ------------------------------------------------------------------ environment, llm_gym's own
+# ------------------------------------------------------------------ environment, reference
 
 
 def _environment_state(algorithm: OnPolicyAlgorithm) -> Any:
@@ -217,30 +220,9 @@ def _restore_environment(algorithm: OnPolicyAlgorithm, state: Any) -> None:
         algorithm.env.set_state(state)  # type: ignore[union-attr]
 
 
-def _own_state(algorithm: OnPolicyAlgorithm) -> dict[str, Any]:
-    """What llm_gym's algorithms carry from one rollout to the next beyond Stable-Baselines3's."""
-    state: dict[str, Any] = {}
-    if hasattr(algorithm, "kl_controller"):
-        state["kl_coef"] = algorithm.kl_controller.coef
-    if hasattr(algorithm, "return_statistics"):
-        state["return_statistics"] = vars(algorithm.return_statistics)
-    if hasattr(algorithm, "baseline"):
-        state["baseline"] = algorithm.baseline
-    return state
-
-
-def _restore_own(algorithm: OnPolicyAlgorithm, state: dict[str, Any]) -> None:
-    if "kl_coef" in state:
-        algorithm.kl_controller.coef = state["kl_coef"]  # type: ignore[attr-defined]
-    if "return_statistics" in state:
-        vars(algorithm.return_statistics).update(state["return_statistics"])  # type: ignore[attr-defined]
-    if "baseline" in state:
-        algorithm.baseline.update(state["baseline"])  # type: ignore[attr-defined]
-
-
 def _reference_digest(algorithm: OnPolicyAlgorithm) -> str | None:
     """A fingerprint of the frozen KL reference, which a checkpoint does not contain."""
-    reference = getattr(algorithm, "reference", None)
+    reference = algorithm.reference if isinstance(algorithm, AnswerLearner) else None
     if reference is None:
         return None
     digest = hashlib.sha256()

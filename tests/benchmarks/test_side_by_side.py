@@ -106,7 +106,7 @@ def test_grpo_is_the_mean_over_tokens_then_answers_with_k3_beside_it():
         ratio = np.exp(ratio)
         advantage = buffer.advantages[place].astype(float)
         policy = -np.minimum(ratio * advantage, ratio.clip(0.8, 1.2) * advantage)
-        behind = learner.reference_log_probs[place] - log_probs.detach().numpy()
+        behind = learner.shaping.reference_log_probs[place] - log_probs.detach().numpy()
         k3 = np.exp(behind) - behind - 1
         expected.append(np.mean(policy + GROUPS.kl_coef * k3))
     loss, _ = learner._loss(learner.policy, buffer, members)

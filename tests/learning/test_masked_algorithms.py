@@ -80,7 +80,7 @@ def test_nlpo_starts_at_ratio_one_and_without_divergence(model):
 
 def test_a_mask_of_everything_is_no_mask(model):
     masked = rollouts(make("NLPO", model, mask_top_p=1.0), 2)
-    plain = rollouts(make("PolicyGradient", model, **masked.choices), 2)
+    plain = rollouts(make("PolicyGradient", model, n_epochs=4, batch_size=512, **masked.choices), 2)
     for one, other in zip(
         masked.policy.model.parameters(), plain.policy.model.parameters(), strict=True
     ):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 
 import llm_gym
 from llm_gym.learning.losses import exact_kl
+from llm_gym.learning.objective import KLPenalty, Objective
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env
 
 EOS_IDS = (1, 7, 8)
@@ -147,8 +150,8 @@ def test_critics(model):
     assert detached.policy.detach_value
     for algorithm in (shared, separate, detached):
         assert algorithm.policy.value_head.weight.grad.abs().sum() > 0
-        assert algorithm.reward_scaling
-    assert not make("RLOO", model, grouped(model)).reward_scaling
+        assert algorithm.shaping.scale
+    assert not make("RLOO", model, grouped(model)).shaping.scale
 
 
 def test_moving_average_is_corrected_for_its_start(model):
@@ -178,7 +181,8 @@ def test_save_and_load(model, tmp_path):
     algorithm.save(tmp_path / "grpo.zip")
     loaded = llm_gym.GRPO.load(tmp_path / "grpo.zip", env=llm_gym.GymVecEnv(grouped(model)))
     assert torch.equal(weights(algorithm), weights(loaded))
-    assert (loaded.advantage, loaded.clip_low, loaded.group_size) == ("grpo", 0.2, 4)
+    assert loaded.objective == algorithm.objective
+    assert (loaded.objective.advantage, loaded.clip_low, loaded.group_size) == ("grpo", 0.2, 4)
     rollouts(loaded)
 
 
@@ -211,6 +215,37 @@ def test_choices_that_do_not_fit_are_named(model, settings, message):
         make("PolicyGradient", model, grouped(model), **settings)
 
 
+def test_choices_may_come_as_objects_and_are_the_same(model):
+    flat = make("RLOO", model, grouped(model), kl_coef=0.3, loss="clipped")
+    objects = llm_gym.PolicyGradient(
+        "TransformerPolicy",
+        grouped(model),
+        Objective(advantage="rloo", aggregation="constant", loss="clipped"),
+        KLPenalty(kl_coef=0.3),
+        learning_rate=1e-2,
+        seed=0,
+        device="cpu",
+        policy_kwargs={"model": model},
+    )
+    assert flat.objective == objects.objective
+    assert torch.equal(weights(rollouts(flat)), weights(rollouts(objects)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kl_coeff": 1.0}, "RLOO has no argument 'kl_coeff'; did you mean 'kl_coef'?"),
+        ({"learning_rat": 1.0}, "did you mean 'learning_rate'?"),
+        ({"use_sde": True}, "RLOO has no argument 'use_sde'"),
+        ({"objective": Objective(), "loss": "clipped"}, "loss and objective are both given"),
+        ({"penalty": KLPenalty(), "kl_in": "loss"}, "kl_coef, kl_in and penalty are both given"),
+    ],
+)
+def test_a_setting_that_is_unknown_or_given_twice_is_named(model, settings, message):
+    with pytest.raises(TypeError, match=re.escape(message)):
+        make("RLOO", model, grouped(model), **settings)
+
+
 def test_a_penalty_that_is_none_is_warned_of(model):
     with pytest.warns(UserWarning, match="kl_estimator='k1' with kl_in='loss'"):
         make("RLOO", model, grouped(model), kl_in="loss", kl_estimator="k1")
@@ -225,7 +260,7 @@ def test_groups_are_asked_for_by_name(model, name):
 def test_continuous_actions_and_other_policies_are_refused(model):
     with pytest.raises(ValueError, match=r"REINFORCE chooses tokens.*Discrete action space"):
         make("REINFORCE", model, gym.make("Pendulum-v1"))
-    with pytest.raises(ValueError, match="policy=ActorCriticPolicy has no mask policy"):
+    with pytest.raises(ValueError, match="policy=ActorCriticPolicy must be a TopPMaskedPolicy"):
         llm_gym.NLPO(
             stable_baselines3.common.policies.ActorCriticPolicy, small_env(model),
             policy_kwargs={"model": model},

@@ -8,8 +8,8 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 import llm_gym
+from llm_gym.learning.base import RunningMoments
 from llm_gym.learning.kl import AdaptiveKLController, FixedKLController
-from llm_gym.learning.penalised import RunningMoments
 from llm_gym.testing.tiny import tiny_tokenizer
 
 EOS_IDS = (1, 4, 5, 6, 7)
@@ -154,10 +154,10 @@ def test_reference_by_name(tiny_dir):
 
 def test_adaptive_coefficient_moves_towards_the_target(tiny_dir):
     model = make_ppo(tiny_dir, kl_coef=0.1, kl_target=50.0, kl_horizon=100)
-    assert isinstance(model.kl_controller, AdaptiveKLController)
+    assert isinstance(model.shaping.controller, AdaptiveKLController)
     rollouts(model, 2)
-    assert model.kl_controller.coef < 0.1  # far below the target: the penalty relents
-    assert isinstance(make_ppo(tiny_dir).kl_controller, FixedKLController)
+    assert model.shaping.controller.coef < 0.1  # far below the target: the penalty relents
+    assert isinstance(make_ppo(tiny_dir).shaping.controller, FixedKLController)
 
 
 def test_a_scheduled_penalty_falls_with_what_remains_of_training(tiny_dir):
@@ -222,7 +222,7 @@ def test_running_moments_equal_those_of_everything_seen():
 
 def test_mixed_precision_starts_at_ratio_one(tiny_dir):
     model = rollouts(make_ppo(tiny_dir, policy_kwargs={"mixed_precision": "bf16"}))
-    assert model.recompute_log_probs
+    assert model.shaping.recompute_log_probs
     assert model.logger.name_to_value["train/first_ratio_deviation"] < 1e-2
     assert abs(model.rollout_statistics["kl_per_sequence"]) < 1e-2
 
@@ -252,7 +252,7 @@ def test_save_and_load(tiny_dir, tmp_path):
     loaded = llm_gym.PPO.load(tmp_path / "ppo.zip", env=llm_gym.GymVecEnv(make_vec()))
     for one, other in zip(model.policy.parameters(), loaded.policy.parameters(), strict=True):
         assert torch.equal(one, other)
-    assert loaded.kl_controller.coef == model.kl_controller.coef
+    assert loaded.shaping.controller.coef == model.shaping.controller.coef
     start, again = model.reference.model.parameters(), loaded.reference.model.parameters()
     assert all(map(torch.equal, start, again))  # the reference is the start, not the end
     rollouts(loaded)

@@ -199,7 +199,7 @@ def test_the_choice_is_saved(model, tmp_path):
     algorithm = make("GRPO", model, grouped(model), ratio="answer", n_epochs=2)
     rollouts(algorithm).save(tmp_path / "grpo.zip")
     loaded = llm_gym.GRPO.load(tmp_path / "grpo.zip", env=llm_gym.GymVecEnv(grouped(model)))
-    assert loaded.ratio == "answer"
+    assert loaded.objective.ratio == "answer"
     rollouts(loaded)
 
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import llm_gym
+from llm_gym.learning.base import AnswerLearner
 from llm_gym.runs import checkpoint as module
 from llm_gym.runs.checkpoint import (
     has_checkpoint,
@@ -53,8 +54,7 @@ def everything(algorithm):
     values = {
         "env": json.dumps(algorithm.env.get_state()),
         "buffer": str(algorithm.rollout_buffer.rng.bit_generator.state),
-        "kl": getattr(getattr(algorithm, "kl_controller", None), "coef", None),
-        "scale": str(vars(getattr(algorithm, "return_statistics", type("Empty", (), {})()))),
+        "own": algorithm.get_state() if isinstance(algorithm, AnswerLearner) else {},
         "steps": (algorithm.num_timesteps, algorithm._n_updates),
         "episodes": [(e["r"], e["l"]) for e in algorithm.ep_info_buffer],
         "progress": algorithm._current_progress_remaining,

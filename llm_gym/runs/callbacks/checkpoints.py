@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from llm_gym.learning.base import AnswerLearner
 from llm_gym.runs.checkpoint import save_numbered_checkpoint
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class CheckpointCallback(BaseCallback):
         return not self.stopped
 
     def _on_rollout_end(self) -> None:
-        if getattr(self.model, "sample_once", False) and self.model.has_sampled:  # type: ignore[attr-defined]
+        if isinstance(self.model, AnswerLearner) and self.model.is_turning_point():
             self._save()
 
     def _on_training_end(self) -> None:
@@ -105,17 +106,17 @@ def stop_on_signals(
     """
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        for one in former:
-            signal.signal(one, signal.default_int_handler)
+        for former_signum in former:
+            signal.signal(former_signum, signal.default_int_handler)
         callback.request_stop()
         announce("stopping after this iteration with a checkpoint; Ctrl-C again stops at once")
 
     # Python runs signal handlers in the main thread only; elsewhere there is nothing to set.
     in_main_thread = threading.current_thread() is threading.main_thread()
     signals = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()
-    former = {one: signal.signal(one, handle) for one in signals}
+    former = {signum: signal.signal(signum, handle) for signum in signals}
     try:
         yield
     finally:
-        for one, handler in former.items():
-            signal.signal(one, handler)
+        for signum, handler in former.items():
+            signal.signal(signum, handler)

@@ -7,6 +7,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from llm_gym.learning.advantages import gae
+from llm_gym.learning.base import AnswerLearner
 from llm_gym.learning.buffer import EpisodeBuffer
 from llm_gym.policy import TransformerActorCriticPolicy
 
@@ -44,7 +45,8 @@ class CriticStart(BaseCallback):
     def _on_rollout_end(self) -> None:
         buffer = getattr(self.model, "rollout_buffer", None)
         policy = self.model.policy
-        if not isinstance(buffer, EpisodeBuffer) or getattr(self.model, "critic", "") == "none":
+        no_critic = isinstance(self.model, AnswerLearner) and not self.model.has_critic
+        if no_critic or not isinstance(buffer, EpisodeBuffer):
             return
         assert isinstance(policy, TransformerActorCriticPolicy)
         if any(bool(p.any()) for p in policy.value_head.parameters()):

@@ -1,0 +1,232 @@
+"""Rollouts of whole episodes: what an algorithm without a critic can learn from without bias.
+
+Without a critic nothing says what the rest of an unfinished answer would have been worth. Dropping
+the answers that a rollout's end cuts in two would drop long ones more often than short ones, and
+teach the policy to be brief. So a rollout here begins with a fresh prompt in every row, every row
+plays *one* answer to its end, and all of them count, however long. Whether an answer is in the
+rollout does not depend on the answer.
+
+The price: rows that finish early wait for the last. They are fed a token that goes nowhere (no
+episode ends by it, no scorer is called for it, no prompt is used up) until the last row ends, which
+also ends the rollout. `rollout/idle_fraction` is the share of such tokens among all decoded ones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv
+
+from llm_gym.learning.vec_env import GymVecEnv
+
+if TYPE_CHECKING:
+    from llm_gym.learning.base import AnswerLearner
+
+__all__ = ["Rounds"]
+
+Observations = dict[str, NDArray[Any]]
+
+
+class Rounds:
+    """Collects rollouts of one whole episode a row, or of several rounds of them.
+
+    Args:
+        env: The environment.
+        n_steps: Steps per environment and rollout.
+        longest: Steps that every episode needs at most.
+        group_size: Rows `k*G .. k*G + G-1` answer the same prompt.
+        learner: What needs whole episodes, for messages.
+        greedy_first: Whether the first row of each group takes the most probable tokens; these rows
+            are baselines, and are not learnt from.
+
+    Attributes:
+        greedy_rows: bool `(N,)`, these rows; `None` if there are none.
+        greedy_scores: float `(rounds, n_groups)`, what the last rollout's were worth.
+
+    Raises:
+        ValueError: If a rollout has no room for whole rounds, or the environment leaves answers
+            without a score.
+    """
+
+    def __init__(
+        self,
+        env: VecEnv,
+        n_steps: int,
+        longest: int,
+        *,
+        group_size: int,
+        learner: str,
+        greedy_first: bool = False,
+    ) -> None:
+        if n_steps < longest or n_steps % longest:
+            raise ValueError(
+                f"n_steps={n_steps} must be a multiple of max_new_tokens={longest}, because "
+                f"{learner} needs whole episodes: leave it out, or pass {longest}"
+            )
+        if env.has_attr("on_max_length") and "truncate" in env.get_attr("on_max_length"):
+            raise ValueError(
+                "on_max_length='truncate' leaves cut-off answers without a score, which "
+                f"{learner} cannot do without: make the environment with "
+                "on_max_length='terminate' or 'penalise', or use an algorithm with a critic, such "
+                "as PPO"
+            )
+        self.longest, self.group_size, self.learner = longest, group_size, learner
+        self.greedy_rows: NDArray[np.bool_] | None = None
+        if greedy_first:
+            self.greedy_rows = np.arange(env.num_envs) % group_size == 0
+        self.greedy_scores: NDArray[np.floating] | None = None
+
+    def collect(
+        self, algorithm: AnswerLearner, env: VecEnv, callback: BaseCallback, n_rollout_steps: int
+    ) -> bool:
+        """Plays rounds of one episode a row; at most `n_rollout_steps` steps in all.
+
+        `num_timesteps` counts the tokens of the episodes, not those of waiting rows.
+
+        Args:
+            algorithm: Its policy plays, its buffer is filled.
+            env: The environment.
+            callback: Told of every step.
+            n_rollout_steps: A multiple of `longest`.
+
+        Returns:
+            Whether training goes on, as in Stable-Baselines3.
+        """
+        buffer = algorithm.episodes
+        algorithm.policy.set_training_mode(False)
+        buffer.reset()
+        callback.on_rollout_start()
+        before = algorithm.num_timesteps
+        starts: list[int] = []
+        last_dones: NDArray[np.bool_] | None = None
+        for _ in range(n_rollout_steps // self.longest):
+            starts.append(buffer.pos)
+            last_dones = self._play_round(algorithm, env, callback)
+            if last_dones is None:
+                return False
+        assert last_dones is not None
+        self.end(algorithm, starts, last_dones)
+        tokens = algorithm.num_timesteps - before
+        idle_fraction = 1 - tokens / (buffer.pos * env.num_envs)
+        algorithm.rollout_statistics["idle_fraction"] = idle_fraction
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def end(
+        self, algorithm: AnswerLearner, starts: list[int], last_dones: NDArray[np.bool_]
+    ) -> None:
+        """Leaves out what waiting and greedy rows did, and fills in the advantages.
+
+        Args:
+            algorithm: Its buffer holds the rollout.
+            starts: First step of each round.
+            last_dones: bool `(N,)`, whether the last step ended an episode.
+        """
+        buffer, greedy = algorithm.episodes, self.greedy_rows
+        if greedy is not None:
+            played = [s for s in buffer.segments() if s.start in starts and greedy[s.env]]
+            scores = [buffer.rewards[s.start : s.stop, s.env].sum() for s in played]
+            # Segments come in order of environment, then time.
+            self.greedy_scores = np.array(scores).reshape(-1, len(starts)).T
+        is_learnt_from = np.ones(buffer.n_envs, dtype=bool) if greedy is None else ~greedy
+        buffer.end_rollout(last_dones, lambda s: s.start in starts and bool(is_learnt_from[s.env]))
+        algorithm.fill_advantages(buffer, starts)
+
+    # ------------------------------------------------------------------ one round
+
+    def _play_round(
+        self, algorithm: AnswerLearner, env: VecEnv, callback: BaseCallback
+    ) -> NDArray[np.bool_] | None:
+        """One episode in every row; says which ended last, or `None` if the callback stops it."""
+        obs = self._fresh_episodes(algorithm, env)
+        running = np.ones(env.num_envs, dtype=bool)
+        episode_starts = running.copy()
+        idle_token = _idle_token(env)
+        while running.any():
+            actions, values, log_probs = self._act(algorithm, obs)
+            new_obs, rewards, dones, infos = env.step(np.where(running, actions, idle_token))
+            assert isinstance(new_obs, dict)
+            algorithm._last_obs = new_obs
+            dones = dones & running  # waiting rows do not end
+            self._refuse_truncation(infos, dones)
+            algorithm.num_timesteps += int(running.sum())
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return None
+            algorithm._update_info_buffer(self._counted(infos), dones)
+            algorithm.episodes.add(obs, actions, rewards, episode_starts, values, log_probs)
+            running &= ~dones
+            episode_starts = dones
+            # A waiting row keeps its last observation, which costs the policy no prompt to read.
+            obs = {key: _where(running, new_obs[key], obs[key]) for key in obs}
+        algorithm._last_obs = self._fresh_episodes(algorithm, env)
+        algorithm._last_episode_starts = np.ones(env.num_envs, dtype=bool)
+        return dones
+
+    @torch.no_grad()
+    def _act(
+        self, algorithm: AnswerLearner, obs: Observations
+    ) -> tuple[NDArray[np.int64], torch.Tensor, torch.Tensor]:
+        observed = obs_as_tensor(obs, algorithm.device)
+        actions, values, log_probs = algorithm.policy(observed)
+        if self.greedy_rows is not None:
+            best = algorithm.policy(observed, deterministic=True)[0]
+            actions = best.where(torch.from_numpy(self.greedy_rows).to(best.device), actions)
+        return actions.cpu().numpy(), values, log_probs
+
+    def _counted(self, infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Infos of the rows that are learnt from, so that greedy answers are in no mean."""
+        if self.greedy_rows is None:
+            return infos
+        return [
+            {} if greedy else info for info, greedy in zip(infos, self.greedy_rows, strict=True)
+        ]
+
+    def _fresh_episodes(self, algorithm: AnswerLearner, env: VecEnv) -> Observations:
+        """Observations of rows that are all at the first step of an episode, by group.
+
+        Rows that waited have a new prompt and idle tokens behind it: that prompt is begun again,
+        so that none is passed over. Members of a group begin the prompt of its first row.
+        """
+        assert isinstance(algorithm._last_obs, dict)
+        leaders = np.arange(env.num_envs) // self.group_size * self.group_size
+        infos = env.reset_infos
+        indices = [infos[row].get("prompt_index", -1) for row in leaders]
+        prompts = [info.get("prompt_index", -1) for info in infos]
+        if not algorithm._last_obs["completion_mask"].any() and prompts == indices:
+            return algorithm._last_obs
+        if min(indices) >= 0 and env.get_attr("num_prompts")[0] is not None:
+            options = [{"prompt_index": index} for index in indices]
+            shared: Any = {"prompt_index": indices}
+            env.set_options(shared if isinstance(env.unwrapped, GymVecEnv) else options)
+        obs = env.reset()  # a stream cannot give a prompt again: the next one is drawn
+        assert isinstance(obs, dict)
+        return obs
+
+    def _refuse_truncation(self, infos: list[dict[str, Any]], dones: NDArray[np.bool_]) -> None:
+        if any(infos[row].get("TimeLimit.truncated") for row in np.flatnonzero(dones)):
+            raise ValueError(
+                "env has truncated an answer, which leaves it without a score; "
+                f"{self.learner} needs episodes that terminate (no time limit around them), or use "
+                "an algorithm with a critic, such as PPO"
+            )
+
+
+def _idle_token(env: VecEnv) -> int:
+    """A token that ends no episode."""
+    try:
+        ends = set(env.get_attr("eos_token_ids")[0])
+    except AttributeError:
+        return 0
+    n_tokens = int(env.action_space.n)  # type: ignore[attr-defined]
+    return next((token for token in range(n_tokens) if token not in ends), 0)
+
+
+def _where(rows: NDArray[np.bool_], new: NDArray[Any], old: NDArray[Any]) -> NDArray[Any]:
+    return new if rows.all() else np.where(rows[:, None], new, old)
