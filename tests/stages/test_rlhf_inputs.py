@@ -173,16 +173,16 @@ def test_every_setting_reaches_its_stage_under_the_name_it_has_there():
         kl_target=4.0,
         n_epochs=7,
     )
-    assert config.settings_of(PretrainConfig) == PretrainConfig(
+    assert config.config_of(PretrainConfig) == PretrainConfig(
         vocab_size=300, context=256, width=16, layers=1, heads=2, steps=8, batch_size=2,
         learning_rate=3e-3, seed=3,
     )  # fmt: skip
-    assert config.settings_of(SFTConfig) == SFTConfig(
+    assert config.config_of(SFTConfig) == SFTConfig(
         epochs=5, batch_size=8, learning_rate=2e-3, seed=3
     )
     reward_model = RewardModelConfig(model="m", epochs=1, learning_rate=0.25, seed=3)
-    assert config.settings_of(RewardModelConfig, model="m") == reward_model
-    training = config.settings_of(TrainConfig)
+    assert config.config_of(RewardModelConfig, model="m") == reward_model
+    training = config.config_of(TrainConfig)
     assert (training.learning_rate, training.batch_size, training.n_epochs) == (0.5, 64, 7)
     assert (training.kl_target, training.max_new_tokens, training.seed) == (4.0, 8, 3)
 

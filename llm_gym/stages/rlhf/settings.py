@@ -40,7 +40,7 @@ class RLHFConfig:
     """Everything that determines a run of `rlhf`.
 
     A setting is that of every stage that has one of the same name; with `pretrain_`, `sft_` or
-    `reward_` before the name it is that of this stage alone (see `settings_of`).
+    `reward_` before the name it is that of this stage alone (see `config_of`).
     """
 
     start_from: str | None = setting(
@@ -119,8 +119,8 @@ class RLHFConfig:
                 "it; give one of them"
             )
         # What the stages themselves refuse is said before the first of them begins.
-        self.settings_of(PretrainConfig), self.settings_of(SFTConfig)
-        self.settings_of(CompareConfig), self.settings_of(RewardModelConfig)
+        self.config_of(PretrainConfig), self.config_of(SFTConfig)
+        self.config_of(CompareConfig), self.config_of(RewardModelConfig)
 
     @classmethod
     def quick(cls) -> RLHFConfig:
@@ -147,7 +147,7 @@ class RLHFConfig:
             shown_prompts=3,
         )
 
-    def settings_of(self, stage: type[Stage], **more: Any) -> Stage:
+    def config_of(self, stage: type[Stage], **more: Any) -> Stage:
         """The settings of a stage: by name, those of its own (`sft_epochs`) before those of all.
 
         Args:

@@ -60,15 +60,16 @@ def _pretrain_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
 def _pretrained(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
     from llm_gym.polite_email import documents
 
-    config, settings = run.config, run.config.settings_of(PretrainConfig)
+    config, seed = run.config.config_of(PretrainConfig), run.config.seed
     recover_directory(run.base)
-    if config.text is not None:
-        return pretrain(config.text, run.base, settings, quiet=quiet)
+    if run.config.text is not None:
+        return pretrain(run.config.text, run.base, config, quiet=quiet)
+    number = run.config.documents
     return pretrain(
-        documents("train", config.documents, seed=config.seed),
+        documents("train", number, seed=seed),
         run.base,
-        settings,
-        held_out=documents("test", min(_HELD_OUT_DOCUMENTS, config.documents), seed=config.seed),
+        config,
+        held_out=documents("test", min(_HELD_OUT_DOCUMENTS, number), seed=seed),
         quiet=quiet,
     )
 
@@ -89,7 +90,7 @@ def _fine_tune_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
         run.first_model,
         pairs.train,
         run.sft,
-        run.config.settings_of(SFTConfig),
+        run.config.config_of(SFTConfig),
         held_out=pairs.held_out,
         quiet=quiet,
     )
@@ -112,7 +113,7 @@ def _compare_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
     """
     figures = compare(
         run.store,
-        run.config.settings_of(CompareConfig, model=str(run.sft)),
+        run.config.config_of(CompareConfig, model=str(run.sft)),
         prompts=prompts_of(run.config).train,
         quiet=quiet,
     )
@@ -149,14 +150,14 @@ def _reward_model_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
     from llm_gym.feedback.preferences.files import split_preferences
     from llm_gym.feedback.reward_model import RewardModelScorer, train_reward_model
 
-    settings = run.config.settings_of(
+    config = run.config.config_of(
         RewardModelConfig, model=str(run.sft), held_out_share=0.2, contradictions="keep"
     )
     with PreferenceStore(run.store) as store:
         votes = store.preferences(ties="both", conflicts="all")
-    kept, held_out = split_preferences(votes, settings.held_out_share, settings.seed)
+    kept, held_out = split_preferences(votes, config.held_out_share, config.seed)
     recover_directory(run.reward_model)
-    metrics = train_reward_model(kept, run.reward_model, settings, held_out=held_out, quiet=quiet)
+    metrics = train_reward_model(kept, run.reward_model, config, held_out=held_out, quiet=quiet)
     measured = metrics["held_out"]
     scorer = RewardModelScorer(run.reward_model, device=run.config.torch_device)
     return {
@@ -215,23 +216,23 @@ def _ppo_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
     )
     from llm_gym.runs.evaluation import perplexity_under, sequence_kl
 
-    settings = run.config.settings_of(
+    config = run.config.config_of(
         TrainConfig,
         model=str(run.sft),
         scorer=f"reward:{run.reward_model}",
         prompts=str(run.prompts("train")),
     )
-    algorithm = build_ppo(settings)
+    algorithm = build_ppo(config)
     if has_checkpoint(run.ppo):
         load_checkpoint(algorithm, latest_checkpoint(run.ppo))
     else:
         (run.ppo / "samples.jsonl").unlink(missing_ok=True)
     training = run_algorithm(
         algorithm,
-        settings.total_tokens,
+        config.total_tokens,
         run.ppo,
-        checkpoint_every=settings.checkpoint_every,
-        keep_last=settings.keep_last,
+        checkpoint_every=config.checkpoint_every,
+        keep_last=config.keep_last,
         console=Console(file=io.StringIO()) if quiet else None,
         callbacks=[_watch(run)],
     )
