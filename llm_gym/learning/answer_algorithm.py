@@ -149,9 +149,9 @@ class AnswerAlgorithm(AnswerLearner):
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         if not isinstance(callback, (BaseCallback, list)):
             callback = ConvertCallback(callback)
-        own = callback if isinstance(callback, list) else [callback]
+        callbacks = callback if isinstance(callback, list) else [callback]
         # Last, so that the others have begun when learning does.
-        return super()._init_callback([*own, _LearnFirst()], progress_bar)
+        return super()._init_callback([*callbacks, _LearnFirst()], progress_bar)
 
     def train(self) -> None:
         """Learns from the groups that have been finished since the last time, if it is time to."""

@@ -83,15 +83,15 @@ class GroupedAnswers(VecEnvWrapper):
             completion_ids=tuple(ids[is_action].tolist()),
             score=None if info.get("TimeLimit.truncated") else float(self._returns[row]),
         )
-        group, member = divmod(row, self.group_size)
+        group, place = divmod(row, self.group_size)
         ordinal = int(self._ordinals[row])
         self._returns[row] = 0.0
         self._ordinals[row] += 1
         if ordinal < self._first_ordinal[group]:
             return
         members = self._pending.setdefault((group, ordinal), {})
-        members[member] = answer
-        if any(answer.prompt_ids != other.prompt_ids for other in members.values()):
+        members[place] = answer
+        if any(answer.prompt_ids != member.prompt_ids for member in members.values()):
             raise ValueError(
                 f"group_size={self.group_size}, but rows of a group got different prompts; seed "
                 "the environment (seed=...), and do not reset rows with prompts of their own"

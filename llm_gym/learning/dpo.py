@@ -154,7 +154,7 @@ class DPO(AnswerAlgorithm):
             rejected = [pairs[index].rejected for index in members]
             log_probs = self.log_probs([*chosen, *rejected])[0]  # (2B,)
             log_chosen, log_rejected = log_probs[: len(members)], log_probs[len(members) :]
-            found = dpo_loss(
+            result = dpo_loss(
                 log_chosen,
                 log_rejected,
                 reference_chosen[members],
@@ -163,8 +163,8 @@ class DPO(AnswerAlgorithm):
                 label_smoothing=smoothing[members],
                 loss=self.loss,
             )
-            margins = found.chosen_rewards - found.rejected_rewards
-            return found.losses.mean(), {
+            margins = result.chosen_rewards - result.rejected_rewards
+            return result.losses.mean(), {
                 "accuracy": float((margins.sign() / 2 + 0.5).mean()),
                 "margin": float(margins.mean()),
                 "chosen_log_prob": float(log_chosen.detach().mean()),
@@ -194,13 +194,13 @@ def label_pairs(
     """
     pairs = []
     for group in groups:
-        for one, other in zip(group[::2], group[1::2], strict=False):
-            assert one.score is not None
-            assert other.score is not None
-            better, worse = (one, other) if one.score >= other.score else (other, one)
-            difference = abs(one.score - other.score)
+        for first, second in zip(group[::2], group[1::2], strict=False):
+            assert first.score is not None
+            assert second.score is not None
+            better, worse = (first, second) if first.score >= second.score else (second, first)
+            difference = abs(first.score - second.score)
             is_tie = labels == "deterministic" and difference == 0
-            if one.completion_ids == other.completion_ids or is_tie:
+            if first.completion_ids == second.completion_ids or is_tie:
                 continue
             # 1 - sigmoid, written so that it does not overflow
             doubt = math.exp(-difference / scale) / (1 + math.exp(-difference / scale))

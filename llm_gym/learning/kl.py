@@ -192,10 +192,10 @@ class ReferenceModel:
             from llm_gym.language_models.loading import load_causal_lm
 
             frozen = load_causal_lm(model, dtype=policy.dtype).to(policy.device)
-            expected, found = policy.model.config.vocab_size, frozen.config.vocab_size
-            if expected != found:
+            expected, n_tokens = policy.model.config.vocab_size, frozen.config.vocab_size
+            if expected != n_tokens:
                 raise ValueError(
-                    f"reference={str(model)!r} has {found} tokens but the policy's model has "
+                    f"reference={str(model)!r} has {n_tokens} tokens but the policy's model has "
                     f"{expected}; a divergence needs the same vocabulary"
                 )
         return cls(frozen, temperature=policy.temperature, mixed_precision=policy.mixed_precision)

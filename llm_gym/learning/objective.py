@@ -105,11 +105,11 @@ class Objective:
         Raises:
             ValueError: If they are not one or two positive numbers, the lower at most 1.
         """
-        given = self.clip_range
-        bounds = given if isinstance(given, (tuple, list)) else (given, given)
+        clip = self.clip_range
+        bounds = clip if isinstance(clip, (tuple, list)) else (clip, clip)
         if len(bounds) != 2 or not all(np.isfinite(b) and b > 0 for b in bounds) or bounds[0] > 1:
             raise ValueError(
-                f"clip_range={given!r} must be one number > 0, or (low, high) with low at most 1"
+                f"clip_range={clip!r} must be one number > 0, or (low, high) with low at most 1"
             )
         return float(bounds[0]), float(bounds[1])
 

@@ -283,12 +283,12 @@ def _part(
         TypeError: If both are given.
     """
     fields = {field.name for field in dataclasses.fields(kind)}
-    own = {key: settings.pop(key) for key in fields & settings.keys()}
+    flat = {key: settings.pop(key) for key in fields & settings.keys()}
     if value is None:
-        return kind(**{key: choices[key] for key in fields & choices.keys()} | own)
-    if own:
+        return kind(**{key: choices[key] for key in fields & choices.keys()} | flat)
+    if flat:
         raise TypeError(
-            f"{', '.join(sorted(own))} and {name} are both given: say it in the {kind.__name__}"
+            f"{', '.join(sorted(flat))} and {name} are both given: say it in the {kind.__name__}"
         )
     return value
 

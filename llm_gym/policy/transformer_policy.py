@@ -145,8 +145,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of actor and critic, float `(A, H)` each."""
         trunks = [self.critic_trunk] if only_value else [self.actor_trunk, self.critic_trunk]
-        found = [self._trunk_hidden(trunk, obs, keep_others) for trunk in dict.fromkeys(trunks)]
-        return found[0], found[-1]
+        hidden = [self._trunk_hidden(trunk, obs, keep_others) for trunk in dict.fromkeys(trunks)]
+        return hidden[0], hidden[-1]
 
     def _trunk_hidden(self, trunk: Trunk, obs: Observation, keep_others: bool) -> torch.Tensor:
         if isinstance(obs, EpisodeBatch):

@@ -91,8 +91,8 @@ class TopPMaskedPolicy(TransformerActorCriticPolicy):
             mask_logits = self.mask_head(hidden) / self.temperature
         nucleus = truncated_support(mask_logits, 0, self.mask_top_p)
         assert nucleus is not None
-        own = truncated_support(logits.masked_fill(~nucleus, -torch.inf), self.top_k, self.top_p)
-        return nucleus if own is None else nucleus & own
+        kept = truncated_support(logits.masked_fill(~nucleus, -torch.inf), self.top_k, self.top_p)
+        return nucleus if kept is None else nucleus & kept
 
     def refresh_mask(self) -> None:
         """Makes the mask policy what the policy is now."""

@@ -64,15 +64,15 @@ def collect(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors]:
 
 def misfit(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensors: Tensors) -> str | None:
     """Says why a state cannot be put into this algorithm; None if it can."""
-    found = type(algorithm).__name__
-    if values["algorithm"] != found:
-        return f"it was saved by {values['algorithm']}, not {found}"
-    own = algorithm.policy.state_dict()
+    kind = type(algorithm).__name__
+    if values["algorithm"] != kind:
+        return f"it was saved by {values['algorithm']}, not {kind}"
+    present = algorithm.policy.state_dict()
     saved = _below(tensors, "policy.")
-    for name in sorted(own.keys() ^ saved.keys()):
+    for name in sorted(present.keys() ^ saved.keys()):
         where = "the policy has no" if name in saved else "it has no"
         return f"{where} parameter {name!r}; was the run started from another model?"
-    for name, value in own.items():
+    for name, value in present.items():
         if value.shape != saved[name].shape:
             return (
                 f"parameter {name!r} has shape {tuple(saved[name].shape)}, the policy's has "

@@ -42,10 +42,10 @@ def test_gae_equals_the_sum_that_defines_it(seed, gamma, gae_lambda):
                 expected[t, n] += (gamma * gae_lambda) ** (k - t) * deltas[k, n]
                 if ends[k, n]:
                     break
-    found = gae(
+    result = gae(
         rewards, values, starts, last_values, last_dones, gamma=gamma, gae_lambda=gae_lambda
     )
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
 def test_gae_equals_stable_baselines3():
@@ -56,8 +56,8 @@ def test_gae_equals_stable_baselines3():
     )
     buffer.rewards[:], buffer.values[:], buffer.episode_starts[:] = rewards, values, starts
     buffer.compute_returns_and_advantage(torch.tensor(last_values), last_dones)
-    found = gae(rewards, values, starts, last_values, last_dones, gamma=0.99, gae_lambda=0.95)
-    np.testing.assert_allclose(found, buffer.advantages, atol=1e-5)
+    result = gae(rewards, values, starts, last_values, last_dones, gamma=0.99, gae_lambda=0.95)
+    np.testing.assert_allclose(result, buffer.advantages, atol=1e-5)
 
 
 def test_monte_carlo_returns_golden_values():
@@ -113,8 +113,8 @@ def test_rloo_of_the_published_example():
 def test_rloo_identity(group_size):
     """r_i - mean of the others = G / (G - 1) (r_i - mean); a group sums to zero."""
     scores = np.random.default_rng(group_size).normal(size=(5, group_size))
-    others = [[row[i] - np.delete(row, i).mean() for i in range(group_size)] for row in scores]
-    np.testing.assert_allclose(rloo(scores), others, atol=1e-12)
+    expected = [[row[i] - np.delete(row, i).mean() for i in range(group_size)] for row in scores]
+    np.testing.assert_allclose(rloo(scores), expected, atol=1e-12)
     np.testing.assert_allclose(
         rloo(scores), group_size / (group_size - 1) * dr_grpo(scores), atol=1e-12
     )
@@ -127,15 +127,15 @@ def test_group_ids_equal_rows_in_any_order(estimator):
     scores = rng.normal(size=(6, 4))
     order = rng.permutation(24)
     ids = np.arange(6).repeat(4)[order] * 7 - 3
-    found = estimator(scores.reshape(-1)[order], ids)
-    np.testing.assert_allclose(found, estimator(scores).reshape(-1)[order], atol=1e-12)
+    result = estimator(scores.reshape(-1)[order], ids)
+    np.testing.assert_allclose(result, estimator(scores).reshape(-1)[order], atol=1e-12)
 
 
 @pytest.mark.parametrize("estimator", [rloo, dr_grpo, grpo])
 def test_groups_may_differ_in_size(estimator):
-    found = estimator(np.array([1.0, 5.0, 3.0, 2.0, 2.5]), np.array([0, 1, 0, 1, 1]))
-    np.testing.assert_allclose(found[[0, 2]], estimator(np.array([[1.0, 3.0]]))[0])
-    np.testing.assert_allclose(found[[1, 3, 4]], estimator(np.array([[5.0, 2.0, 2.5]]))[0])
+    result = estimator(np.array([1.0, 5.0, 3.0, 2.0, 2.5]), np.array([0, 1, 0, 1, 1]))
+    np.testing.assert_allclose(result[[0, 2]], estimator(np.array([[1.0, 3.0]]))[0])
+    np.testing.assert_allclose(result[[1, 3, 4]], estimator(np.array([[5.0, 2.0, 2.5]]))[0])
 
 
 def test_baselines_of_answers_serve_the_rewards_to_go_of_their_tokens():

@@ -21,10 +21,10 @@ def sigmoid(x):
 
 
 def test_sigmoid_loss_by_hand():
-    found = dpo_loss(*OURS, *REFERENCE, beta=0.2)
-    np.testing.assert_allclose(found.losses, [-math.log(sigmoid(0.2 * h)) for h in H], rtol=1e-6)
-    np.testing.assert_allclose(found.chosen_rewards, [0.1, 0.1], rtol=1e-6)
-    np.testing.assert_allclose(found.rejected_rewards, [-0.2, 0.2], rtol=1e-6)
+    result = dpo_loss(*OURS, *REFERENCE, beta=0.2)
+    np.testing.assert_allclose(result.losses, [-math.log(sigmoid(0.2 * h)) for h in H], rtol=1e-6)
+    np.testing.assert_allclose(result.chosen_rewards, [0.1, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(result.rejected_rewards, [-0.2, 0.2], rtol=1e-6)
 
 
 def test_doubt_is_the_expectation_over_a_label_that_may_be_wrong():
@@ -33,15 +33,15 @@ def test_doubt_is_the_expectation_over_a_label_that_may_be_wrong():
         plain = dpo_loss(*OURS, *REFERENCE, loss=loss).losses
         swapped = dpo_loss(*OURS[::-1], *REFERENCE[::-1], loss=loss).losses
         expected = 0.9 * plain + 0.1 * swapped
-        found = dpo_loss(*OURS, *REFERENCE, loss=loss, label_smoothing=0.1).losses
-        torch.testing.assert_close(found, expected)
+        result = dpo_loss(*OURS, *REFERENCE, loss=loss, label_smoothing=0.1).losses
+        torch.testing.assert_close(result, expected)
         each = dpo_loss(*OURS, *REFERENCE, loss=loss, label_smoothing=torch.tensor([0.0, 1.0]))
         torch.testing.assert_close(each.losses, torch.stack([plain[0], swapped[1]]))
 
 
 def test_ipo_by_hand():
-    found = dpo_loss(*OURS, *REFERENCE, beta=0.25, loss="ipo")
-    np.testing.assert_allclose(found.losses, [(1.5 - 2) ** 2, (-0.5 - 2) ** 2], rtol=1e-6)
+    result = dpo_loss(*OURS, *REFERENCE, beta=0.25, loss="ipo")
+    np.testing.assert_allclose(result.losses, [(1.5 - 2) ** 2, (-0.5 - 2) ** 2], rtol=1e-6)
 
 
 def test_loss_at_the_start_is_log_2_whatever_beta():
@@ -65,8 +65,8 @@ def world():
 def optimum(reference, preference, loss):
     """Minimises the expected loss over all pairs of reference answers, by L-BFGS on logits."""
     logits = torch.zeros(8, dtype=torch.float64, requires_grad=True)
-    one, other = torch.cartesian_prod(torch.arange(8), torch.arange(8)).unbind(1)
-    weight = reference[one] * reference[other]
+    first, second = torch.cartesian_prod(torch.arange(8), torch.arange(8)).unbind(1)
+    weight = reference[first] * reference[second]
     log_reference = reference.log()
     solver = torch.optim.LBFGS(
         [logits], max_iter=2000, tolerance_grad=1e-12, line_search_fn="strong_wolfe"
@@ -76,12 +76,12 @@ def optimum(reference, preference, loss):
         solver.zero_grad()
         log_policy = logits.log_softmax(0)
         terms = dpo_loss(
-            log_policy[one],
-            log_policy[other],
-            log_reference[one],
-            log_reference[other],
+            log_policy[first],
+            log_policy[second],
+            log_reference[first],
+            log_reference[second],
             beta=BETA,
-            label_smoothing=1 - preference[one, other],
+            label_smoothing=1 - preference[first, second],
             loss=loss,
         )
         value = (weight * terms.losses).sum()
@@ -97,8 +97,8 @@ def test_optimum_is_that_of_reinforcement_learning_with_the_same_penalty(world):
     reference, reward = world
     preference = torch.sigmoid(reward[:, None] - reward[None, :])
     expected = reference * (reward / BETA).exp()
-    found = optimum(reference, preference, "sigmoid")
-    np.testing.assert_allclose(found, expected / expected.sum(), atol=1e-4)
+    result = optimum(reference, preference, "sigmoid")
+    np.testing.assert_allclose(result, expected / expected.sum(), atol=1e-4)
 
 
 def test_optimum_of_ipo_tilts_by_the_probability_of_preference(world):
@@ -106,8 +106,8 @@ def test_optimum_of_ipo_tilts_by_the_probability_of_preference(world):
     reference, reward = world
     preference = torch.sigmoid(3 * (reward[:, None] - reward[None, :]))
     expected = reference * ((preference @ reference) / BETA).exp()
-    found = optimum(reference, preference, "ipo")
-    np.testing.assert_allclose(found, expected / expected.sum(), atol=1e-4)
+    result = optimum(reference, preference, "ipo")
+    np.testing.assert_allclose(result, expected / expected.sum(), atol=1e-4)
 
 
 def test_ipo_stays_bounded_where_preferences_are_certain_and_dpo_does_not(world):

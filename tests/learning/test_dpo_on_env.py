@@ -81,11 +81,11 @@ def test_first_step_is_half_beta_times_the_difference_of_gradients(tiny_dir):
 
     plain = AutoModelForCausalLM.from_pretrained(model)
     for pair in pairs:
-        for one, sign in ((pair.chosen, 1), (pair.rejected, -1)):
-            ids = torch.tensor([[*one.prompt_ids, *one.completion_ids]])
+        for answer, sign in ((pair.chosen, 1), (pair.rejected, -1)):
+            ids = torch.tensor([[*answer.prompt_ids, *answer.completion_ids]])
             labels = ids.clone()
-            labels[:, : len(one.prompt_ids)] = -100
-            log_prob = -plain(ids, labels=labels).loss * len(one.completion_ids)
+            labels[:, : len(answer.prompt_ids)] = -100
+            log_prob = -plain(ids, labels=labels).loss * len(answer.completion_ids)
             (sign * log_prob / len(pairs)).backward()
     for name, parameter in plain.named_parameters():
         moved = algorithm.policy.model.get_parameter(name).detach() - start[name]

@@ -159,7 +159,7 @@ def test_save_and_load(tiny_dir, tmp_path):
     algorithm.save(tmp_path / "raft.zip")
     loaded = ExpertIteration.load(tmp_path / "raft.zip", env=grouped_env(tiny_dir()))
     pairs = zip(algorithm.policy.parameters(), loaded.policy.parameters(), strict=True)
-    assert all(torch.equal(one, other) for one, other in pairs)
+    assert all(torch.equal(weight, expected) for weight, expected in pairs)
     loaded.learn(48)
 
 

@@ -46,12 +46,12 @@ def test_groups_are_the_jth_answers_of_their_rows(keeper):
     for first in (0, 4):
         rows = [by_row[row] for row in range(first, first + 4)]
         expected += [list(members) for members in zip(*rows, strict=False)]
-    found = [
+    result = [
         [(answer.prompt_ids, answer.completion_ids, answer.score) for answer in group]
         for group in keeper.take()
     ]
-    assert sorted(found) == sorted(expected)
-    assert len(found) > 10
+    assert sorted(result) == sorted(expected)
+    assert len(result) > 10
     assert keeper.take() == []
 
 
@@ -72,13 +72,13 @@ def test_state_continues_exactly(keeper, tiny_dir):
     play(keeper, 17, rng)
     state = json.loads(json.dumps(keeper.get_state()))
     actions = [rng.integers(V, size=8) for _ in range(25)]
-    other = GroupedAnswers(GymVecEnv(grouped_env(tiny_dir())))
-    other.reset()
-    other.set_state(state)
+    resumed = GroupedAnswers(GymVecEnv(grouped_env(tiny_dir())))
+    resumed.reset()
+    resumed.set_state(state)
     for action in actions:
         keeper.step(action)
-        other.step(action)
-    assert other.take() == keeper.take()
+        resumed.step(action)
+    assert resumed.take() == keeper.take()
 
 
 @pytest.mark.parametrize("seed", [None, 7])
@@ -153,7 +153,9 @@ def test_log_probabilities_of_answers_equal_those_by_hand(tiny_dir, options):
     """Under top-k and top-p too: a likelihood is that of the whole distribution."""
     policy = make_policy(tiny_dir, **options)
     batch = answer_batch(ANSWERS, "cpu", n_tokens=V if policy.truncates else None)
-    expected = [by_hand(policy.model, one, options.get("temperature", 1.0)) for one in ANSWERS]
+    expected = [
+        by_hand(policy.model, answer, options.get("temperature", 1.0)) for answer in ANSWERS
+    ]
     ours = answer_sums(policy.evaluate_actions(batch, batch.actions)[1], batch.action_rows)
     reference = answer_sums(ReferenceModel.of(policy).log_probs(batch), batch.action_rows)
     np.testing.assert_allclose(ours, expected, atol=1e-4)

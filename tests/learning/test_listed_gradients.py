@@ -53,8 +53,8 @@ def exact_gradient(table, scores):
     return -lm.gradient((lm.probabilities(table) * torch.from_numpy(scores)).sum(), table)
 
 
-def cosine(one, other):
-    return float((one * other).sum() / (one.norm() * other.norm()))
+def cosine(first, second):
+    return float((first * second).sum() / (first.norm() * second.norm()))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -73,14 +73,14 @@ def cosine(one, other):
 def test_unbiased_estimators_give_the_exact_gradient(advantage, share, clipped, seed):
     """Up to the known factor: the aggregation's constant, and an answer's share in the mean."""
     table, scores = lm.logits(seed), rewards(seed)
-    found = expected_gradient(table, scores, advantage, "constant", clipped=clipped)
-    torch.testing.assert_close(found * T, share * exact_gradient(table, scores))
+    result = expected_gradient(table, scores, advantage, "constant", clipped=clipped)
+    torch.testing.assert_close(result * T, share * exact_gradient(table, scores))
 
 
 def test_a_group_of_three_has_the_share_two_thirds():
     table, scores = lm.logits(2), rewards(2)
-    found = expected_gradient(table, scores, "dr_grpo", "constant", group_size=3)
-    torch.testing.assert_close(found * T, 2 / 3 * exact_gradient(table, scores))
+    result = expected_gradient(table, scores, "dr_grpo", "constant", group_size=3)
+    torch.testing.assert_close(result * T, 2 / 3 * exact_gradient(table, scores))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -96,8 +96,8 @@ def test_a_group_of_three_has_the_share_two_thirds():
 )
 def test_biased_estimators_point_elsewhere(advantage, aggregation, seed):
     table, scores = lm.logits(seed), rewards(seed)
-    found = expected_gradient(table, scores, advantage, aggregation)
-    assert 0 < cosine(found, exact_gradient(table, scores)) < 1 - 1e-4
+    result = expected_gradient(table, scores, advantage, aggregation)
+    assert 0 < cosine(result, exact_gradient(table, scores)) < 1 - 1e-4
 
 
 def test_grpo_lengthens_wrong_answers_and_dr_grpo_does_not():
@@ -110,8 +110,8 @@ def test_grpo_lengthens_wrong_answers_and_dr_grpo_does_not():
     scores = np.array([float(answer[0] == 2) for answer in lm.ANSWERS])
     exact = exact_gradient(table, scores)[0]
     torch.testing.assert_close(exact[0], exact[1])
-    found = -expected_gradient(table, scores, "grpo", "sequence_mean")[0]
-    assert found[0] < found[1] < found[2]  # ascent: short wrong < long wrong < right
+    result = -expected_gradient(table, scores, "grpo", "sequence_mean")[0]
+    assert result[0] < result[1] < result[2]  # ascent: short wrong < long wrong < right
     dr_grpo = -expected_gradient(table, scores, "dr_grpo", "constant")[0]
     torch.testing.assert_close(dr_grpo[0], dr_grpo[1])
 
@@ -119,9 +119,9 @@ def test_grpo_lengthens_wrong_answers_and_dr_grpo_does_not():
 def test_grpos_deviation_hears_an_easy_prompt_as_loudly_as_a_hard_one():
     """Rewards of a tenth of the size have a tenth of the exact gradient, and the same GRPO one."""
     table, scores = lm.logits(0), rewards(0)
-    one = expected_gradient(table, scores, "grpo", "constant")
-    other = expected_gradient(table, scores / 10, "grpo", "constant")
-    torch.testing.assert_close(one, other, rtol=0.02, atol=1e-3)
-    one = expected_gradient(table, scores, "dr_grpo", "constant")
-    other = expected_gradient(table, scores / 10, "dr_grpo", "constant")
-    torch.testing.assert_close(one, 10 * other)
+    full = expected_gradient(table, scores, "grpo", "constant")
+    tenth = expected_gradient(table, scores / 10, "grpo", "constant")
+    torch.testing.assert_close(full, tenth, rtol=0.02, atol=1e-3)
+    full = expected_gradient(table, scores, "dr_grpo", "constant")
+    tenth = expected_gradient(table, scores / 10, "dr_grpo", "constant")
+    torch.testing.assert_close(full, 10 * tenth)

@@ -45,14 +45,14 @@ def test_nlpo_chooses_from_the_nucleus_of_the_earlier_policy(model):
     algorithm = rollouts(make("NLPO", model, mask_top_p=0.6, mask_interval=100), 3)
     policy, buffer = algorithm.policy, algorithm.rollout_buffer
     moved = zip(policy.model.parameters(), policy.mask_model.parameters(), strict=True)
-    assert not all(torch.equal(one, other) for one, other in moved)
+    assert not all(torch.equal(before, after) for before, after in moved)
     for segment in buffer.segments():
         batch = buffer.episode_batch([segment])
         with torch.no_grad():
             logits = policy.mask_model(batch.context).logits[0, batch.action_slots - 1]
-        found = unpack_support(batch.support, 12)
-        assert torch.equal(found, truncated_support(logits, 0, 0.6))
-        assert found[torch.arange(len(found)), batch.actions].all()
+        result = unpack_support(batch.support, 12)
+        assert torch.equal(result, truncated_support(logits, 0, 0.6))
+        assert result[torch.arange(len(result)), batch.actions].all()
 
 
 def test_nlpo_refreshes_its_mask_when_it_is_due(model):
@@ -63,11 +63,11 @@ def test_nlpo_refreshes_its_mask_when_it_is_due(model):
             algorithm.policy.model.parameters(), algorithm.policy.mask_model.parameters(),
             strict=True,
         )  # fmt: skip
-        return all(torch.equal(one, other) for one, other in pairs)
+        return all(torch.equal(weight, expected) for weight, expected in pairs)
 
     assert same()
-    found = [same() for _ in range(6) if rollouts(algorithm)]
-    assert found == [False, False, True] * 2
+    result = [same() for _ in range(6) if rollouts(algorithm)]
+    assert result == [False, False, True] * 2
     trained = {id(p) for group in algorithm.policy.optimizer.param_groups for p in group["params"]}
     assert not trained & {id(p) for p in algorithm.policy.mask_model.parameters()}
 
@@ -81,10 +81,10 @@ def test_nlpo_starts_at_ratio_one_and_without_divergence(model):
 def test_a_mask_of_everything_is_no_mask(model):
     masked = rollouts(make("NLPO", model, mask_top_p=1.0), 2)
     plain = rollouts(make("PolicyGradient", model, n_epochs=4, batch_size=512, **masked.choices), 2)
-    for one, other in zip(
+    for weight, expected in zip(
         masked.policy.model.parameters(), plain.policy.model.parameters(), strict=True
     ):
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(weight, expected)
 
 
 # ------------------------------------------------------------------ MaskablePPO
@@ -114,8 +114,8 @@ def test_maskable_episodes_equal_sb3_contribs_own_buffer(model):
         return rollouts(algorithm, 2).policy
 
     ours, theirs = trained(MaskableEpisodeBuffer), trained(None)
-    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    for weight, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_masks_and_top_k_work_together(model):
@@ -159,8 +159,8 @@ def test_trpo_on_episodes_equals_trpo_on_transitions(model):
         return rollouts(algorithm).policy
 
     ours, theirs = trained(llm_gym.EpisodeBuffer), trained(None)
-    for one, other in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+    for weight, expected in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, atol=1e-4, rtol=1e-3)
 
 
 def test_plain_attention_is_the_same_policy(model):
@@ -168,5 +168,5 @@ def test_plain_attention_is_the_same_policy(model):
     fused = contrib("TRPO", model, llm_gym.TransformerActorCriticPolicy).policy
     obs = obs_as_tensor(llm_gym.GymVecEnv(small_env(model)).reset(), "cpu")
     with torch.no_grad():
-        one, other = (p.get_distribution(obs).distribution.logits for p in (plain, fused))
-    torch.testing.assert_close(one, other)
+        logits, expected = (p.get_distribution(obs).distribution.logits for p in (plain, fused))
+    torch.testing.assert_close(logits, expected)

@@ -101,22 +101,24 @@ def test_gradient_equals_one_prefix_at_a_time(model, name, kl):
         for t in range(s.start, s.stop):
             logits = actor(torch.tensor([tokens])).logits[0, -1]
             with torch.no_grad():
-                others = reference(torch.tensor([tokens])).logits[0, -1]
+                reference_logits = reference(torch.tensor([tokens])).logits[0, -1]
             action = int(buffer.actions[t, s.env])
             log_prob = logits.log_softmax(-1)[action]
             loss = -float(buffer.advantages[t, s.env]) * log_prob
             if name == "GRPO":
-                log_ratio = log_prob - others.log_softmax(-1)[action]
+                log_ratio = log_prob - reference_logits.log_softmax(-1)[action]
                 loss = loss + 0.3 * ((-log_ratio).exp() - 1 + log_ratio)
             elif kl:
-                loss = loss + 0.3 * exact_kl(logits[None], others[None])[0]
+                loss = loss + 0.3 * exact_kl(logits[None], reference_logits[None])[0]
             losses.append(loss)
             tokens.append(action)
         per_answer = torch.stack(losses)
         answers.append(per_answer.mean() if name == "GRPO" else per_answer.sum() / 5)
     torch.stack(answers).mean().backward()
-    for one, other in zip(algorithm.policy.model.parameters(), actor.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, atol=1e-5, rtol=1e-3)
+    for weight, expected in zip(
+        algorithm.policy.model.parameters(), actor.parameters(), strict=True
+    ):
+        torch.testing.assert_close(weight.grad, expected.grad, atol=1e-5, rtol=1e-3)
 
 
 def test_penalty_in_the_reward_reaches_the_score(model):
@@ -132,9 +134,9 @@ def test_penalty_in_the_reward_reaches_the_score(model):
         paid = algorithm.env.get_attr("tokenizer")[0].convert_tokens_to_ids("w1")
         scores.append((buffer.actions[places] == paid).sum() - 0.5 * log_ratio.sum())
     scores = np.array(scores).reshape(4, 4)
-    found = [buffer.advantages[s.start, s.env] for s in buffer.segments()]
+    result = [buffer.advantages[s.start, s.env] for s in buffer.segments()]
     np.testing.assert_allclose(
-        np.reshape(found, (4, 4)), (scores - scores.mean(1, keepdims=True)) * 4 / 3, atol=1e-4
+        np.reshape(result, (4, 4)), (scores - scores.mean(1, keepdims=True)) * 4 / 3, atol=1e-4
     )
 
 

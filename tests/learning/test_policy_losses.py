@@ -38,9 +38,9 @@ def test_clipped_surrogate_golden_values(ratio, advantage, loss, moves):
     """The six cases of min(rho A, clip(rho, 0.8, 1.3) A), value and whether there is a gradient."""
     log_prob = torch.tensor([math.log(ratio) - 1.0], dtype=torch.float64, requires_grad=True)
     old = torch.tensor([-1.0], dtype=torch.float64)
-    found = clipped_surrogate_loss(log_prob, old, torch.tensor([advantage]).double(), 0.2, 0.3)
-    torch.testing.assert_close(found, torch.tensor([loss]).double())
-    found.sum().backward()
+    result = clipped_surrogate_loss(log_prob, old, torch.tensor([advantage]).double(), 0.2, 0.3)
+    torch.testing.assert_close(result, torch.tensor([loss]).double())
+    result.sum().backward()
     assert (log_prob.grad.abs().item() > 0) == moves
 
 
@@ -48,10 +48,10 @@ def test_clipped_surrogate_starts_as_the_policy_gradient():
     """At ratio 1 both have the same gradient: one epoch of PPO is A2C."""
     generator = torch.Generator().manual_seed(0)
     old, advantages = torch.randn(2, 20, generator=generator, dtype=torch.float64)
-    one, two = old.clone().requires_grad_(), old.clone().requires_grad_()
-    clipped_surrogate_loss(one, old, advantages, 0.2, 0.2).sum().backward()
-    policy_gradient_loss(two, advantages).sum().backward()
-    torch.testing.assert_close(one.grad, two.grad)
+    clipped, plain = old.clone().requires_grad_(), old.clone().requires_grad_()
+    clipped_surrogate_loss(clipped, old, advantages, 0.2, 0.2).sum().backward()
+    policy_gradient_loss(plain, advantages).sum().backward()
+    torch.testing.assert_close(clipped.grad, plain.grad)
 
 
 def test_aggregation_golden_values():
@@ -74,9 +74,9 @@ def test_exact_kl_equals_the_distributions_own_and_knows_cut_tokens():
     torch.testing.assert_close(exact_kl(logits, reference), expected)
     cut = torch.arange(7) >= 4
     logits = logits.requires_grad_()
-    found = exact_kl(logits.masked_fill(cut, -torch.inf), reference.masked_fill(cut, -torch.inf))
-    torch.testing.assert_close(found, exact_kl(logits[:, :4], reference[:, :4]))
-    [grad] = torch.autograd.grad(found.sum(), logits)
+    result = exact_kl(logits.masked_fill(cut, -torch.inf), reference.masked_fill(cut, -torch.inf))
+    torch.testing.assert_close(result, exact_kl(logits[:, :4], reference[:, :4]))
+    [grad] = torch.autograd.grad(result.sum(), logits)
     assert torch.isfinite(grad).all()
 
 
@@ -108,29 +108,29 @@ def token_loss(estimator, table, reference):
 
 def test_k1_in_the_loss_has_no_expected_gradient(tables):
     table, reference = tables
-    found = expected_gradient(token_loss("k1", table, reference), table)
-    torch.testing.assert_close(found, torch.zeros_like(table), atol=1e-12, rtol=0)
+    result = expected_gradient(token_loss("k1", table, reference), table)
+    torch.testing.assert_close(result, torch.zeros_like(table), atol=1e-12, rtol=0)
 
 
 def test_k2_in_the_loss_is_the_gradient_of_each_states_divergence(tables):
     table, reference = tables
-    found = expected_gradient(token_loss("k2", table, reference), table)
-    torch.testing.assert_close(found, state_gradients(table, exact_kl(table, reference)))
+    result = expected_gradient(token_loss("k2", table, reference), table)
+    torch.testing.assert_close(result, state_gradients(table, exact_kl(table, reference)))
 
 
 def test_exact_in_the_loss_has_the_same_expectation_as_k2(tables):
     table, reference = tables
-    found = expected_gradient(lambda i: exact_kl(table, reference)[lm.STATES[i]].sum(), table)
-    torch.testing.assert_close(found, state_gradients(table, exact_kl(table, reference)))
+    result = expected_gradient(lambda i: exact_kl(table, reference)[lm.STATES[i]].sum(), table)
+    torch.testing.assert_close(result, state_gradients(table, exact_kl(table, reference)))
 
 
 def test_k3_in_the_loss_is_the_gradient_of_the_other_divergence(tables):
     """Of KL(pi_ref || pi) in each state, not of KL(pi || pi_ref)."""
     table, reference = tables
-    found = expected_gradient(token_loss("k3", table, reference), table)
-    torch.testing.assert_close(found, state_gradients(table, exact_kl(reference, table)))
-    wanted = state_gradients(table, exact_kl(table, reference))
-    assert (found - wanted).norm() > 0.05 * wanted.norm()
+    result = expected_gradient(token_loss("k3", table, reference), table)
+    torch.testing.assert_close(result, state_gradients(table, exact_kl(reference, table)))
+    reverse = state_gradients(table, exact_kl(table, reference))
+    assert (result - reverse).norm() > 0.05 * reverse.norm()
 
 
 def test_k2_of_whole_answers_is_the_exact_gradient(tables):

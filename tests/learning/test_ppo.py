@@ -250,8 +250,8 @@ def test_save_and_load(tiny_dir, tmp_path):
     model = rollouts(make_ppo(tiny_dir))
     model.save(tmp_path / "ppo.zip")
     loaded = llm_gym.PPO.load(tmp_path / "ppo.zip", env=llm_gym.GymVecEnv(make_vec()))
-    for one, other in zip(model.policy.parameters(), loaded.policy.parameters(), strict=True):
-        assert torch.equal(one, other)
+    for weight, expected in zip(model.policy.parameters(), loaded.policy.parameters(), strict=True):
+        assert torch.equal(weight, expected)
     assert loaded.shaping.controller.coef == model.shaping.controller.coef
     start, again = model.reference.model.parameters(), loaded.reference.model.parameters()
     assert all(map(torch.equal, start, again))  # the reference is the start, not the end

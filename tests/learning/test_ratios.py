@@ -47,10 +47,10 @@ def test_tokens_within_the_clip_make_an_answer_beyond_it(advantage, of_answer, m
     old = torch.tensor([-1.0, -2.0, -0.5, -3.0], dtype=torch.float64)
     log_prob = (old + ratios.log()).requires_grad_()
     advantages = torch.tensor([5.0, *[advantage] * 3], dtype=torch.float64)
-    found = clipped_answer_loss(log_prob, old, advantages, ROWS, 0.2, 0.2)
-    each = of_answer / 3
-    torch.testing.assert_close(found, torch.tensor([-4.5, each, each, each]).double())
-    found.sum().backward()
+    loss = clipped_answer_loss(log_prob, old, advantages, ROWS, 0.2, 0.2)
+    share = of_answer / 3
+    torch.testing.assert_close(loss, torch.tensor([-4.5, share, share, share]).double())
+    loss.sum().backward()
     third = -advantage * 1.331 if moves else 0.0
     torch.testing.assert_close(log_prob.grad, torch.tensor([-4.5, *[third] * 3]).double())
 
@@ -61,12 +61,12 @@ def test_at_ratio_one_it_is_the_plain_policy_gradient(aggregation):
     rows = torch.tensor([0, 0, 1, 2, 2, 2, 2])
     old = torch.randn(7, generator=generator, dtype=torch.float64)
     advantages = torch.randn(3, generator=generator, dtype=torch.float64)[rows]
-    one, two = old.clone().requires_grad_(), old.clone().requires_grad_()
-    answers = clipped_answer_loss(one, old, advantages, rows, 0.2, 0.2)
+    clipped, plain = old.clone().requires_grad_(), old.clone().requires_grad_()
+    answers = clipped_answer_loss(clipped, old, advantages, rows, 0.2, 0.2)
     aggregate(answers, rows, aggregation, constant=5.0).backward()
-    tokens = policy_gradient_loss(two, advantages)
+    tokens = policy_gradient_loss(plain, advantages)
     aggregate(tokens, rows, aggregation, constant=5.0).backward()
-    torch.testing.assert_close(one.grad, two.grad)
+    torch.testing.assert_close(clipped.grad, plain.grad)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -110,7 +110,7 @@ def gradient(algorithm):
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_one_epoch_of_one_minibatch_is_the_plain_policy_gradient(model, aggregation):
     """With a penalty in the reward, which is not nothing in the second rollout."""
-    found = [
+    algorithms = [
         rollouts(
             make(
                 "RLOO", model, grouped(model), kl_coef=0.3, max_grad_norm=1e9,
@@ -120,32 +120,34 @@ def test_one_epoch_of_one_minibatch_is_the_plain_policy_gradient(model, aggregat
         )
         for choices in ({}, {"loss": "clipped", "ratio": "answer"})
     ]  # fmt: skip
-    assert found[0].rollout_statistics["kl_per_sequence"] != 0
-    torch.testing.assert_close(gradient(found[1]), gradient(found[0]), rtol=1e-3, atol=1e-6)
+    assert algorithms[0].rollout_statistics["kl_per_sequence"] != 0
+    torch.testing.assert_close(
+        gradient(algorithms[1]), gradient(algorithms[0]), rtol=1e-3, atol=1e-6
+    )
 
 
 @torch.no_grad()
 def log_probs_one_by_one(model, segment, actions):
     """The obvious way: the model reads each prefix anew."""
-    tokens, found = segment.prefix.tolist(), []
+    tokens, log_probs = segment.prefix.tolist(), []
     for action in actions:
         logits = model(torch.tensor([tokens])).logits[0, -1]
-        found.append(float(logits.log_softmax(-1)[action]))
+        log_probs.append(float(logits.log_softmax(-1)[action]))
         tokens.append(int(action))
-    return np.array(found)
+    return np.array(log_probs)
 
 
 def returns_by_hand(algorithm, kl_coef):
     """Scores less the summed penalty, from the tokens, the samplers' log-probs and a reference."""
     buffer, tokenizer = algorithm.rollout_buffer, algorithm.env.get_attr("tokenizer")[0]
     paid = tokenizer.convert_tokens_to_ids("w1")
-    found = []
+    returns = []
     for s in buffer.segments():
         actions = buffer.actions[s.start : s.stop, s.env].astype(int).flatten()
         kept = log_probs_one_by_one(algorithm.reference.model, s, actions)
         behind = buffer.log_probs[s.start : s.stop, s.env] - kept
-        found.append((actions == paid).sum() - kl_coef * behind.sum())
-    return np.array(found)
+        returns.append((actions == paid).sum() - kl_coef * behind.sum())
+    return np.array(returns)
 
 
 @pytest.mark.parametrize("advantage", ["reinforce", "batch_mean", "rloo"])
@@ -157,14 +159,14 @@ def test_an_answers_advantage_is_one_number_with_the_penalty_of_all_its_tokens(m
     buffer = rollouts(algorithm, 3).rollout_buffer
     returns = returns_by_hand(algorithm, 0.5)
     of_group = returns.reshape(4, 4)
-    others = (of_group.sum(1, keepdims=True) - of_group) / 3
-    baseline = {"reinforce": 0.0, "batch_mean": returns.mean(), "rloo": others.flatten()}
+    baselines = (of_group.sum(1, keepdims=True) - of_group) / 3
+    baseline = {"reinforce": 0.0, "batch_mean": returns.mean(), "rloo": baselines.flatten()}
     expected = returns - baseline[advantage]
     segments = buffer.segments()
     assert max(s.stop - s.start for s in segments) > 1
     for segment, value in zip(segments, expected, strict=True):
-        found = buffer.advantages[segment.start : segment.stop, segment.env]
-        np.testing.assert_allclose(found, value, atol=1e-4)
+        advantages = buffer.advantages[segment.start : segment.stop, segment.env]
+        np.testing.assert_allclose(advantages, value, atol=1e-4)
 
 
 def test_after_a_step_the_loss_is_of_whole_answers(model):

@@ -52,8 +52,8 @@ def test_bit_for_bit(case, tiny_dir, tmp_path):
     load_checkpoint(resumed, tmp_path / f"step-{3 * ROLLOUT:012d}")
     assert resumed.answers.finished or resumed.answers._pending
     resumed.learn(5 * ROLLOUT, reset_num_timesteps=False)
-    (tensors, values), (others, other_values) = everything(straight), everything(resumed)
-    assert [k for k in tensors if not torch.equal(tensors[k], others[k])] == []
+    (tensors, values), (other_tensors, other_values) = everything(straight), everything(resumed)
+    assert [k for k in tensors if not torch.equal(tensors[k], other_tensors[k])] == []
     assert values == other_values
     assert values["steps"][1] > 0
 
@@ -86,8 +86,8 @@ def test_killed_while_learning_the_answers_are_kept_and_learnt_from_bit_for_bit(
     load_checkpoint(resumed, latest_checkpoint(tmp_path))
     assert resumed.num_timesteps == 8 * ROLLOUT
     resumed.learn(0, callback=CheckpointCallback(tmp_path), reset_num_timesteps=False)
-    (tensors, values), (others, other_values) = everything(straight), everything(resumed)
-    assert [k for k in tensors if not torch.equal(tensors[k], others[k])] == []
+    (tensors, values), (other_tensors, other_values) = everything(straight), everything(resumed)
+    assert [k for k in tensors if not torch.equal(tensors[k], other_tensors[k])] == []
     assert values == other_values
     assert values["steps"] == (8 * ROLLOUT, 2)
     done = make(model, case)
@@ -104,8 +104,8 @@ def test_more_tokens_are_sampled_before_what_is_kept_is_learnt_from(tiny_dir, tm
         killed.learn(8 * ROLLOUT, callback=[CheckpointCallback(tmp_path), Stop()])
     load_checkpoint(resumed, latest_checkpoint(tmp_path))
     resumed.learn(2 * ROLLOUT, reset_num_timesteps=False)
-    tensors, others = everything(straight)[0], everything(resumed)[0]
-    assert [k for k in tensors if not torch.equal(tensors[k], others[k])] == []
+    tensors, other_tensors = everything(straight)[0], everything(resumed)[0]
+    assert [k for k in tensors if not torch.equal(tensors[k], other_tensors[k])] == []
 
 
 def test_another_reference_is_refused(tiny_dir, tmp_path):

@@ -38,9 +38,9 @@ def test_dpo_finds_the_optimum_of_reinforcement_learning(tmp_path, label_scale):
     beta = 0.1 / label_scale  # the problem's penalty is 0.1
     problem, policy = learn(DPO, 2, tmp_path, batch_size=512, beta=beta, label_scale=label_scale)
     assert problem.beta == 0.1
-    found = problem.evaluate(policy)
-    assert found.kl_to_optimum < 0.02
-    assert found.j_over_jstar > 0.99
+    result = problem.evaluate(policy)
+    assert result.kl_to_optimum < 0.02
+    assert result.j_over_jstar > 0.99
 
 
 @pytest.mark.slow

@@ -64,10 +64,10 @@ def test_same_as_dummy_vec_env_with_monitor(on_max_length, min_new_tokens):
             actions[rng.integers(3)] = EOS
         if min_new_tokens:
             actions = np.where(np.stack(ours.env_method("action_masks"))[:, EOS], actions, word(1))
-        one, other = ours.step(actions), theirs.step(actions)
-        assert_same(dict(one[0]), dict(other[0]), "observations")
-        assert_same(one[1:3], other[1:3], "rewards and dones")
-        assert_same(without_time(one[3]), without_time(other[3]), "infos")
+        step, expected = ours.step(actions), theirs.step(actions)
+        assert_same(dict(step[0]), dict(expected[0]), "observations")
+        assert_same(step[1:3], expected[1:3], "rewards and dones")
+        assert_same(without_time(step[3]), without_time(expected[3]), "infos")
         assert_same(ours.reset_infos, theirs.reset_infos, "reset infos")
 
 
@@ -201,9 +201,9 @@ def test_state_includes_the_running_returns():
     env.step(np.array([word(1), EOS, word(1)]))
     state = env.get_state()
     expected = env.step(np.full(3, EOS))
-    other = make()
-    assert_same(other.set_state(state)["input_ids"].shape, (3, 9), "shape")
-    again = other.step(np.full(3, EOS))
+    resumed = make()
+    assert_same(resumed.set_state(state)["input_ids"].shape, (3, 9), "shape")
+    again = resumed.step(np.full(3, EOS))
     assert_same(dict(again[0]), dict(expected[0]), "observations")
     assert [i["episode"]["l"] for i in again[3]] == [2, 1, 2]
     assert_same(without_time(again[3]), without_time(expected[3]), "infos")

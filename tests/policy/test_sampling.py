@@ -85,8 +85,8 @@ def test_log_prob_and_entropy_equal_the_obvious_path_gradients_too(cut):
         finite = leaf.grad.masked_fill(logits == -torch.inf, 0.0)
         results.append((log_prob, entropy, finite))
         assert leaf.grad.isfinite().all()
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+    for result, expected in zip(*results, strict=True):
+        torch.testing.assert_close(result, expected, atol=1e-12, rtol=0)
 
 
 def test_zero_entropy_coefficient_still_gives_the_log_prob_gradient():

@@ -76,8 +76,8 @@ def test_padding_changes_nothing(make_policy, architecture):
     wide = make_policy(architecture, length=LENGTH + 10)
     for pad in (0, 1, 31):
         padded = wide.evaluate_actions(observe(rows, LENGTH + 10, pad), actions)
-        for one, other in zip(reference, padded, strict=True):
-            torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+        for result, expected in zip(reference, padded, strict=True):
+            torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
     alone = [
         wide.evaluate_actions(observe([r], LENGTH + 10), a[None])[1]
         for r, a in zip(rows, actions, strict=True)
@@ -314,8 +314,8 @@ def test_sampling_is_seeded_and_leaves_global_generators_alone(make_policy):
     torch.set_rng_state(state)
     rows = [[3, 4, 5]] * 50
     with torch.no_grad():
-        one, two = first(observe(rows))[0], second(observe(rows))[0]
-    assert torch.equal(one, two)
+        actions, expected = first(observe(rows))[0], second(observe(rows))[0]
+    assert torch.equal(actions, expected)
     assert torch.equal(torch.get_rng_state(), state)
 
 

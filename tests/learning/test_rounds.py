@@ -176,11 +176,11 @@ def test_greedy_rows_are_the_baseline_and_not_learnt_from(model):
 
 @pytest.mark.parametrize("name", ["REINFORCE", "RLOO", "GRPO", "ReMax"])
 def test_answers_without_a_score_are_refused_before_anything_runs(name, model):
-    asked = Asked()
-    env = small_env(model, on_max_length="truncate", scorer=asked, group_size=4)
+    scorer = Asked()
+    env = small_env(model, on_max_length="truncate", scorer=scorer, group_size=4)
     with pytest.raises(ValueError, match=rf"on_max_length='truncate' leaves .* {name} \(adv"):
         make(name, model, env)
-    assert not asked.prompts
+    assert not scorer.prompts
     rollouts(make("A2C", model, small_env(model, on_max_length="truncate")))
     rollouts(make("REINFORCE", model, small_env(model, on_max_length="penalise")))
 
@@ -188,13 +188,13 @@ def test_answers_without_a_score_are_refused_before_anything_runs(name, model):
 def test_environments_that_do_not_say_are_refused_at_the_first_truncated_answer(model):
     """A time limit around single environments cuts answers off after the second token."""
 
-    def one():
+    def make_single():
         env = llm_gym.TextGenerationEnv(
             tokenizer=model, prompts=PROMPTS, scorer=count_w1, max_new_tokens=5, eos_token_id=()
         )
         return gym.wrappers.TimeLimit(env, 2)
 
-    algorithm = make("REINFORCE", model, DummyVecEnv([one, one]))
+    algorithm = make("REINFORCE", model, DummyVecEnv([make_single, make_single]))
     with pytest.raises(ValueError, match="env has truncated an answer"):
         rollouts(algorithm)
 
