@@ -11,8 +11,8 @@ from llm_gym.files import Chapter, Comparison, Report, Series, ShownAnswer, rend
 
 def points(chart):
     return [
-        tuple(map(float, found))
-        for found in re.findall(r'<circle class="s\d point" cx="([\d.]+)" cy="([\d.]+)"', chart)
+        tuple(map(float, position))
+        for position in re.findall(r'<circle class="s\d point" cx="([\d.]+)" cy="([\d.]+)"', chart)
     ]
 
 
@@ -41,10 +41,10 @@ def test_diagonal_joins_equal_values_inside_the_frame():
     chart = scatter_chart(
         [Series("a", [0.5, 1], [0.2, 1])], title="t", x_label="x", y_label="y", diagonal=True
     )
-    found = re.search(
+    match = re.search(
         r'class="diagonal" x1="([\d.]+)" x2="([\d.]+)" y1="([\d.]+)" y2="([\d.]+)"', chart
     )
-    x1, x2, y1, y2 = map(float, found.groups())
+    x1, x2, y1, y2 = map(float, match.groups())
     assert (x1, x2) == (52, 546)  # 0.5 and 1 on the x axis
     # The y axis runs from 0.2 to 1, so 0.5 is 0.3 of 0.8 up.
     assert (y1, y2) == (pytest.approx(220 - 208 * 0.3 / 0.8), 12)

@@ -16,12 +16,12 @@ finite = st.floats(-1e9, 1e9).map(lambda x: round(x, 6))
 @given(finite, finite)
 def test_ticks_cover_the_range_with_few_even_round_steps(a, b):
     low, high = min(a, b), max(a, b)
-    found = ticks(low, high)
-    slack = 0.021 * (found[1] - found[0])
-    assert found[0] <= low + slack
-    assert found[-1] >= high - slack
-    assert 2 <= len(found) <= 8
-    steps = [y - x for x, y in itertools.pairwise(found)]
+    positions = ticks(low, high)
+    slack = 0.021 * (positions[1] - positions[0])
+    assert positions[0] <= low + slack
+    assert positions[-1] >= high - slack
+    assert 2 <= len(positions) <= 8
+    steps = [y - x for x, y in itertools.pairwise(positions)]
     assert max(steps) == pytest.approx(min(steps), rel=1e-3)
     mantissa = steps[0] / 10 ** math.floor(math.log10(steps[0]) + 1e-6)
     assert min(abs(mantissa - m) for m in (1, 2, 5, 10)) < 1e-2
@@ -73,9 +73,9 @@ def test_says_so_when_there_is_nothing_to_draw(series):
 
 
 def test_legend_only_for_several_curves_and_reference_line_with_its_name():
-    one = Series("alpha", [0, 1], [0, 1])
-    assert "alpha" not in "".join(draw(one).find("figcaption").itertext())
-    both = draw(one, Series("beta", [0, 1], [1, 0]), reference=("before", 0.5))
+    alpha = Series("alpha", [0, 1], [0, 1])
+    assert "alpha" not in "".join(draw(alpha).find("figcaption").itertext())
+    both = draw(alpha, Series("beta", [0, 1], [1, 0]), reference=("before", 0.5))
     assert {"alpha", "beta"} <= {key.find("i").tail for key in both.iter("span")}
     assert "before" in [text.text for text in both.iter("text")]
 

@@ -13,13 +13,13 @@ from llm_gym.statistics.best_of_n import best_of_n, estimate_best_of_n, kl_bound
 
 def by_enumeration(probabilities, scores, n):
     """Every group of n answers, a tie shared equally among the tied draws."""
-    found = np.zeros(len(probabilities))
+    best_of = np.zeros(len(probabilities))
     for group in itertools.product(range(len(probabilities)), repeat=n):
         best = max(scores[i] for i in group)
         winners = [i for i in group if scores[i] == best]
         for i in winners:
-            found[i] += math.prod(probabilities[j] for j in group) / len(winners)
-    return found
+            best_of[i] += math.prod(probabilities[j] for j in group) / len(winners)
+    return best_of
 
 
 def test_a_coin_by_hand():
@@ -51,8 +51,10 @@ def test_bounds_hold_and_are_reached_without_ties_only():
     ns = [1, 2, 4, 8, 16, 64]
     many = 200_000
     fine = best_of_n(np.full(many, 1 / many), np.arange(many), ns)
-    assert [one.kl for one in fine] == pytest.approx(kl_bound(ns), abs=1e-3)
-    assert [one.win_rate for one in fine] == pytest.approx([n / (n + 1) for n in ns], abs=1e-4)
+    assert [exact_of_n.kl for exact_of_n in fine] == pytest.approx(kl_bound(ns), abs=1e-3)
+    assert [exact_of_n.win_rate for exact_of_n in fine] == pytest.approx(
+        [n / (n + 1) for n in ns], abs=1e-4
+    )
     rng = np.random.default_rng(0)
     coarse = best_of_n(rng.dirichlet(np.ones(6)), [0, 0, 1, 1, 2, 3], ns)
     for n, result, bound in zip(ns[1:], coarse[1:], kl_bound(ns)[1:], strict=True):
@@ -63,17 +65,17 @@ def test_bounds_hold_and_are_reached_without_ties_only():
 def test_the_divergence_stays_below_the_surprise_of_the_best_where_the_bound_does_not():
     """The caveat: with a best answer of probability 1/4, no n costs more than log 4."""
     exact = best_of_n([0.75, 0.25], [0.0, 1.0], [10, 1000, 1e9])
-    assert all(one.kl <= math.log(4) + 1e-12 for one in exact)
+    assert all(exact_of_n.kl <= math.log(4) + 1e-12 for exact_of_n in exact)
     assert exact[-1].kl == pytest.approx(math.log(4))
     assert kl_bound(1e9) > 19
 
 
 def test_one_draw_changes_nothing_and_absent_answers_never_appear():
     probabilities = [0.3, 0.0, 0.7]
-    one, many = best_of_n(probabilities, [1.0, 99.0, 0.0], [1, 50])
-    assert one.probabilities == pytest.approx(probabilities)
-    assert one.kl == 0.0
-    assert one.win_rate == pytest.approx(0.5)
+    single, many = best_of_n(probabilities, [1.0, 99.0, 0.0], [1, 50])
+    assert single.probabilities == pytest.approx(probabilities)
+    assert single.kl == 0.0
+    assert single.win_rate == pytest.approx(0.5)
     assert many.probabilities[1] == 0.0
     assert many.probabilities.sum() == pytest.approx(1.0)
 
@@ -129,7 +131,7 @@ def test_estimate_is_unbiased_and_its_intervals_cover_the_truth():
     probabilities = rng.dirichlet(np.ones(12))
     scores, gold = rng.integers(0, 6, 12).astype(float), rng.normal(size=12)
     ns = [1, 2, 5, 16]
-    truth = [one.expectation(gold) for one in best_of_n(probabilities, scores, ns)]
+    truth = [exact_of_n.expectation(gold) for exact_of_n in best_of_n(probabilities, scores, ns)]
     draws = rng.choice(12, p=probabilities, size=(4000, 16))
     estimate = estimate_best_of_n(scores[draws], {"gold": gold[draws]}, ns)
     assert estimate.mean["gold"] == pytest.approx(truth, abs=0.02)

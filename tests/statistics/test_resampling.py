@@ -73,8 +73,8 @@ def test_several_samples_are_resampled_each_by_itself_one_after_the_other():
     first, second = rng().normal(size=6), rng().normal(size=9) + 5
     generator = np.random.default_rng(2)
     drawn = [s[generator.integers(len(s), size=(100, len(s)))].mean(1) for s in (first, second)]
-    found = bootstrap([first, second], lambda a, b: b.mean(1) - a.mean(1), resamples=100, seed=2)
-    assert found == interval(drawn[1] - drawn[0], 0.95)
+    ends = bootstrap([first, second], lambda a, b: b.mean(1) - a.mean(1), resamples=100, seed=2)
+    assert ends == interval(drawn[1] - drawn[0], 0.95)
 
 
 def test_resamples_without_a_value_are_left_out():

@@ -84,14 +84,14 @@ def test_levels_of_all_looks_together_stay_below_the_level():
 
 def false_alarms(paired, means, runs, units, noise):
     rng = np.random.default_rng(7)
-    found = 0
+    alarms = 0
     for run in range(runs):
         of_unit = rng.normal(0, 1, units) if paired else np.zeros(units)
         looks = [look(i, mean + of_unit + noise(rng, units)) for i, mean in enumerate(means)]
-        found += (
+        alarms += (
             first_alarm(looks, paired=paired, planned_looks=len(means) - 1, seed=run) is not None
         )
-    return found
+    return alarms
 
 
 def normal(rng, units):

@@ -65,15 +65,15 @@ def test_it_stops_soon_after_the_turn_and_keeps_the_best_model(tiny_dir, tmp_pat
     assert script.calls == 5  # looks 0 to 4: the first below the peak
     # The stop takes effect at the first step of the rollout that would have followed.
     assert 4 * TOKENS <= algorithm.num_timesteps < 5 * TOKENS
-    [one] = alarm.alarms
-    assert str(caught[0].message) == one.message
+    [rung] = alarm.alarms
+    assert str(caught[0].message) == rung.message
     for said in (
         "gold fell from",
         f"at step {3 * TOKENS}",
         "proxy rose from 3 to 4",
         "64 held-out",
     ):
-        assert said in one.message
+        assert said in rung.message
     figures = json.loads((tmp_path / "best.json").read_text())
     assert figures["step"] == 3 * TOKENS
     assert figures["gold"] == pytest.approx(3.0, abs=0.3)
@@ -101,7 +101,7 @@ def test_a_warning_goes_on_rings_once_a_turn_and_is_armed_by_a_new_best(tiny_dir
     alarm = OveroptimisationAlarm(script, every=1)
     with pytest.warns(OveroptimisationWarning, match="no model was kept"):
         learn(tiny_dir(), alarm, 6)
-    assert [one.step for one in alarm.alarms] == [2 * TOKENS, 5 * TOKENS]
+    assert [rung.step for rung in alarm.alarms] == [2 * TOKENS, 5 * TOKENS]
     assert not alarm.stopped
     assert alarm.best.step == 4 * TOKENS
     assert script.calls == 7  # at the start, after each of six iterations
@@ -131,7 +131,7 @@ def test_a_resumed_run_remembers_its_looks(tiny_dir, tmp_path):
     with pytest.warns(OveroptimisationWarning, match=f"at step {3 * TOKENS}"):
         algorithm.learn(2 * TOKENS, callback=later, reset_num_timesteps=False)
     assert [look.step for look in later.looks] == [TOKENS * i for i in range(6)]
-    assert [one.step for one in later.alarms] == [4 * TOKENS]
+    assert [rung.step for rung in later.alarms] == [4 * TOKENS]
 
 
 def test_a_foreign_file_of_looks_is_refused(tiny_dir, tmp_path):
@@ -154,10 +154,10 @@ def test_held_out_scores_are_those_of_the_answers(tiny_dir):
     """Against evaluate() itself, once paid by the proxy and once by gold."""
     algorithm = tiny_ppo(tiny_dir())
     scores = held_out(tiny_dir())(algorithm)
-    for scorer, found in ((count_w1, scores.proxy), (count_w2, scores.gold)):
+    for scorer, measured in ((count_w1, scores.proxy), (count_w2, scores.gold)):
         env = {"tokenizer": tiny_dir(), "prompts": HELD_OUT, "max_new_tokens": 8, "scorer": scorer}
         rows = llm_gym.evaluate(algorithm, env, num_envs=5).rows
-        assert found.tolist() == [row.score for row in rows]
+        assert measured.tolist() == [row.score for row in rows]
     assert scores.gold.std() > 0
 
 

@@ -44,8 +44,8 @@ def run(model, scorer, callback=None, rollouts=3, **overrides):
     return algorithm.learn(TOKENS * rollouts, callback=callback)
 
 
-def same_parameters(one, other):
-    ours, theirs = one.policy.state_dict(), other.policy.state_dict()
+def same_parameters(first, second):
+    ours, theirs = first.policy.state_dict(), second.policy.state_dict()
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -89,7 +89,7 @@ def test_a_gold_scorer_cannot_spoil_the_columns_of_the_proxy():
         return [0.0] * len(completions)
 
     def right(prompts, completions, answer):
-        return [float(text == wanted) for text, wanted in zip(completions, answer, strict=True)]
+        return [float(text == expected) for text, expected in zip(completions, answer, strict=True)]
 
     assert GoldProxy(right, vandal)(["p"], ["x"], answer=["x"]) == [1.0]
 

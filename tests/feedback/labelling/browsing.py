@@ -72,8 +72,8 @@ class Command:
         lines = []
         for line in self.process.stdout:
             lines.append(line)
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
-                self.url, self.port = found[0], int(found[1])
+            if address := re.search(r"http://127\.0\.0\.1:(\d+)/", line):
+                self.url, self.port = address[0], int(address[1])
                 return
         pytest.fail(f"the server did not start: {lines}")
 

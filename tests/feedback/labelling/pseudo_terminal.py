@@ -32,11 +32,11 @@ class Terminal:
     def wait_for(self, pattern, seconds=60):
         """Reads until the pattern appears behind what was matched before."""
         deadline = time.monotonic() + seconds
-        while not (found := re.search(pattern, self.text)):
+        while not (match := re.search(pattern, self.text)):
             assert time.monotonic() < deadline, self.text
             if select.select([self.master], [], [], 0.5)[0]:
                 self.text += os.read(self.master, 65536).decode(errors="replace")
-        self.text = self.text[found.end() :]
+        self.text = self.text[match.end() :]
 
     def type(self, keys):
         os.write(self.master, keys.encode())

@@ -22,9 +22,9 @@ def command(tmp_path):
         return commands[-1]
 
     yield start
-    for one in commands:
-        if one.process.returncode is None:
-            one.kill()
+    for started in commands:
+        if started.process.returncode is None:
+            started.kill()
 
 
 @pytest.fixture

@@ -59,8 +59,8 @@ def luminance(colour):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def contrast(one, other):
-    dark, light = sorted((luminance(one), luminance(other)))
+def contrast(first, second):
+    dark, light = sorted((luminance(first), luminance(second)))
     return (light + 0.05) / (dark + 0.05)
 
 
@@ -73,8 +73,8 @@ def test_it_can_be_used_with_the_keyboard_and_a_screen_reader(store, serve, visi
         seen.append(watched.page.evaluate("document.activeElement.id"))
         outline = watched.page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline == "solid", seen[-1]
-    wanted = ["change", "prompt", "answer-left", "answer-right", "left", "tie", "right", "skip"]
-    assert seen == wanted
+    expected = ["change", "prompt", "answer-left", "answer-right", "left", "tie", "right", "skip"]
+    assert seen == expected
     names = watched.page.evaluate(
         """() => [...document.querySelectorAll("button, input, [role=group], [role=progressbar]")]
           .filter((e) => e.checkVisibility())

@@ -13,14 +13,14 @@ from tests.feedback.labelling.conftest import fill
 def test_keys_become_votes_in_the_store(store, serve, visit):
     fill(store, 9)
     watched = visit(serve(StoreDesk(store), rater="Ada")).open()
-    wanted = []
+    preferred = []
     for key in ("ArrowLeft", "ArrowRight", "1", "2", "ArrowDown", "t", "s", "T"):
         side = {"ArrowLeft": "left", "1": "left", "ArrowRight": "right", "2": "right"}.get(key)
-        wanted.append(watched.text(f"#answer-{side}") if side else key)
+        preferred.append(watched.text(f"#answer-{side}") if side else key)
         watched.press(key)
     assert watched.text("#progress").startswith("8 of 9")
     votes = list(store.votes())
-    for vote, expected in zip(votes, wanted, strict=True):
+    for vote, expected in zip(votes, preferred, strict=True):
         answers = store.comparison(vote.comparison_id).answers
         got = {
             Choice.FIRST: answers[0],

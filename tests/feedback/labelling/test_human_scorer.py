@@ -93,10 +93,10 @@ def test_it_scores_episodes_of_an_environment(make, tiny_dir):
 
 
 def test_comparison_with_a_column(make):
-    asked = []
+    questions = []
 
     def prefers_the_shorter(question):
-        asked.append(question)
+        questions.append(question)
         left, right = question.answers
         return "tie" if len(left) == len(right) else "left" if len(left) < len(right) else "right"
 
@@ -105,20 +105,20 @@ def test_comparison_with_a_column(make):
     scores = scorer.score(["p"] * 4, answers, {"reference": ["xxx", "xxx", "xxx", "same"]})
     assert scores.values.tolist() == [100, 0, 50, 50]
     assert scores.parts["human"].tolist() == [1, 1, 1, 0]  # nobody need be asked about the last
-    assert all(question.kind == "comparison" for question in asked)
-    assert len(asked) == 3
+    assert all(question.kind == "comparison" for question in questions)
+    assert len(questions) == 3
 
 
 def test_the_order_is_random_and_the_side_does_not_matter(make):
-    asked = []
+    shown_first = []
 
     def prefers_the_model(question):
-        asked.append(question.shown_first)
+        shown_first.append(question.shown_first)
         return "left" if question.answers[0].startswith("model") else "right"
 
     scorer = make(prefers_the_model, baseline=lambda prompts: ["baseline"] * len(prompts))
     assert scorer(["p"] * 40, [f"model {i}" for i in range(40)]) == [100] * 40
-    assert 8 <= sum(asked) <= 32  # mean 20, standard deviation 3.2
+    assert 8 <= sum(shown_first) <= 32  # mean 20, standard deviation 3.2
 
 
 def test_another_baseline_is_another_question(make):

@@ -66,10 +66,10 @@ def test_an_empty_book_has_no_mean(book):
 
 
 def test_half_characters_can_be_asked_about(book):
-    one, other = book.ask("p", "\ud800"), book.ask("p", "\ud801")
-    assert one.id != other.id
-    assert book.ask("p", "\ud800").id == one.id
-    assert one.completion == "?"
+    first, second = book.ask("p", "\ud800"), book.ask("p", "\ud801")
+    assert first.id != second.id
+    assert book.ask("p", "\ud800").id == first.id
+    assert first.completion == "?"
 
 
 def test_many_threads(book):

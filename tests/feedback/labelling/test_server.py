@@ -184,10 +184,10 @@ def test_changes_need_the_token(page, desk, path, headers):
 
 
 def test_every_server_has_a_token_of_its_own(desk):
-    one, other = Page(desk), Page(desk)
-    assert one.token != other.token
-    assert len(one.token) >= 43  # 256 bits
-    assert one.post("next", headers={TOKEN_HEADER: other.token}).status_code == 403
+    first, second = Page(desk), Page(desk)
+    assert first.token != second.token
+    assert len(first.token) >= 43  # 256 bits
+    assert first.post("next", headers={TOKEN_HEADER: second.token}).status_code == 403
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "POST"])

@@ -9,11 +9,11 @@ from tests.feedback.labelling.conftest import fill, reply_to
 
 
 def answer_all(desk, rater, verdict="left"):
-    asked = []
+    questions = []
     while (question := desk.next(rater)) is not None:
-        asked.append(question)
+        questions.append(question)
         desk.answer(rater, reply_to(question, verdict))
-    return asked
+    return questions
 
 
 def test_a_vote_is_for_the_answer_that_stood_there(desk, store):
@@ -183,10 +183,10 @@ def test_notes_tell_agreement_and_effort(store):
     for rater in ("Ada", "Bob"):
         for _ in range(4):
             question = desk.next(rater)
-            wanted = verdicts.setdefault(question.id, question.answers[0])
+            preferred = verdicts.setdefault(question.id, question.answers[0])
             if rater == "Bob" and question.id == 1:  # he disagrees on one of four
-                wanted = next(answer for answer in question.answers if answer != wanted)
-            verdict = "left" if question.answers[0] == wanted else "right"
+                preferred = next(answer for answer in question.answers if answer != preferred)
+            verdict = "left" if question.answers[0] == preferred else "right"
             desk.answer(rater, reply_to(question, verdict, seconds=45.0))
     assert desk.summary("Ada").notes == (
         "2 raters say the same on 75 % of 4 shared pairs",

@@ -174,8 +174,8 @@ def terminal():
         return terminals[-1]
 
     yield start
-    for one in terminals:
-        one.close()
+    for opened in terminals:
+        opened.close()
 
 
 def test_single_keys_in_a_real_terminal(tmp_path, terminal):
@@ -203,12 +203,12 @@ def test_single_keys_in_a_real_terminal(tmp_path, terminal):
 def test_keys_by_name():
     master, slave = pty.openpty()
     typed = "a\x1b[A\x1b[B\x1b[C\x1b[D\x1bOD\r\n\x7f\x08é好\x1b[Z"
-    wanted = ["a", "up", "down", "right", "left", "left", "enter", "enter", "backspace",
+    names = ["a", "up", "down", "right", "left", "left", "enter", "enter", "backspace",
               "backspace", "é", "好", "escape"]  # fmt: skip
     with os.fdopen(slave, "r", encoding="utf-8") as stream, Keys(stream) as keys:
         assert keys.read(0.01) is None
         os.write(master, typed.encode())
-        assert [keys.read(5) for _ in wanted] == wanted
+        assert [keys.read(5) for _ in names] == names
         os.write(master, b"\x04")
         with pytest.raises(EOFError):
             keys.read(5)

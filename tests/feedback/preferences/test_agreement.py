@@ -165,9 +165,9 @@ def test_each_rater_against_the_majority_of_the_others_by_hand():
         [0, 1, 2],  # the others are even between two that are not one's own: 0, 0, 0
         [2, NOT, NOT],  # nobody to compare with
     ]
-    all_raters, each = majority_agreement(table)
-    assert [estimate.value for estimate in each] == pytest.approx([2.5 / 4, 2.5 / 4, 1 / 3])
-    assert [estimate.n for estimate in each] == [4, 4, 3]
+    all_raters, by_rater = majority_agreement(table)
+    assert [estimate.value for estimate in by_rater] == pytest.approx([2.5 / 4, 2.5 / 4, 1 / 3])
+    assert [estimate.n for estimate in by_rater] == [4, 4, 3]
     assert all_raters.value == pytest.approx(6 / 11)
     assert all_raters.n == 4
 
@@ -268,14 +268,14 @@ def mean_ranks(values) -> list[float]:
 def test_pearson_by_hand():
     """Others of the first: 2, 3, 7; of the second: 1.5, 4, 5; of the third: 1.5, 2, 6."""
     ratings = [[1, 2, 2], [3, 1, 5], [4, 8, 6]]
-    found = leave_one_out_correlation(ratings, method="pearson")
+    agreement = leave_one_out_correlation(ratings, method="pearson")
     expected = [
         correlation([1, 3, 4], [2, 3, 7]),
         correlation([2, 1, 8], [1.5, 4, 5]),
         correlation([2, 5, 6], [1.5, 2, 6]),
     ]
-    assert [estimate.value for estimate in found.by_rater] == pytest.approx(expected)
-    assert found.mean.value == pytest.approx(np.mean(expected))
+    assert [estimate.value for estimate in agreement.by_rater] == pytest.approx(expected)
+    assert agreement.mean.value == pytest.approx(np.mean(expected))
 
 
 @pytest.mark.parametrize("method", ["spearman", "pearson"])
@@ -284,19 +284,21 @@ def test_five_raters_against_the_obvious_computation(method):
     quality = rng.normal(size=60)
     ratings = np.round(quality[:, None] + rng.normal(size=(60, 5)))  # many equal ratings
     ratings[rng.random(ratings.shape) < 0.2] = np.nan
-    found = leave_one_out_correlation(ratings, method=method)
+    agreement = leave_one_out_correlation(ratings, method=method)
     for rater in range(5):
         rows = [
             (row[rater], np.nanmean(np.delete(row, rater)))
             for row in ratings
             if not np.isnan(row[rater]) and not np.isnan(np.delete(row, rater)).all()
         ]
-        own, rest = zip(*rows, strict=True)
+        ratings_of_rater, rest = zip(*rows, strict=True)
         rest = np.round(rest, 9)
         if method == "spearman":
-            own, rest = mean_ranks(own), mean_ranks(rest)
-        assert found.by_rater[rater].value == pytest.approx(correlation(own, rest), abs=1e-9)
-        assert found.by_rater[rater].n == len(rows)
+            ratings_of_rater, rest = mean_ranks(ratings_of_rater), mean_ranks(rest)
+        assert agreement.by_rater[rater].value == pytest.approx(
+            correlation(ratings_of_rater, rest), abs=1e-9
+        )
+        assert agreement.by_rater[rater].n == len(rows)
 
 
 @pytest.mark.parametrize("method", ["spearman", "pearson"])
@@ -332,15 +334,16 @@ def test_the_interval_covers_a_known_correlation():
     quality = rng.normal(size=(3000, 1))
     ratings = quality + rng.normal(size=(3000, 2))
     for method, truth in (("pearson", 0.5), ("spearman", 6 / math.pi * math.asin(0.25))):
-        found = leave_one_out_correlation(ratings, method=method).mean
-        assert found.low < truth < found.high
-        assert 0.03 < found.high - found.low < 0.08  # 2 * 1.96 * (1 - 0.25) / sqrt(3000) = 0.054
+        estimate = leave_one_out_correlation(ratings, method=method).mean
+        assert estimate.low < truth < estimate.high
+        width = estimate.high - estimate.low
+        assert 0.03 < width < 0.08  # 2 * 1.96 * (1 - 0.25) / sqrt(3000) = 0.054
 
 
 def test_a_rater_who_always_says_the_same_has_no_correlation():
-    found = leave_one_out_correlation([[3, 1, 2], [3, 2, 3], [3, 4, 4], [3, 5, 6]])
-    assert math.isnan(found.by_rater[0].value)
-    assert found.by_rater[1].value == pytest.approx(1.0)
+    agreement = leave_one_out_correlation([[3, 1, 2], [3, 2, 3], [3, 4, 4], [3, 5, 6]])
+    assert math.isnan(agreement.by_rater[0].value)
+    assert agreement.by_rater[1].value == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from llm_gym.feedback.preferences.effort import ASSUMED_PRICE_PER_HOUR, ASSUMED_
 
 
 def votes(*seconds: float) -> list[Vote]:
-    return [Vote(n, "ann", Choice.TIE, each, 0) for n, each in enumerate(seconds)]
+    return [Vote(n, "ann", Choice.TIE, duration, 0) for n, duration in enumerate(seconds)]
 
 
 def test_votes_hours_and_cost_by_hand():
@@ -42,8 +42,8 @@ def test_seconds_are_measured_on_votes_that_took_time():
 
 
 def test_assumptions_are_said_to_be_assumptions():
-    for given in ({}, {"votes": votes(0)}):
-        effort = labelling_effort(10, **given)
+    for measured in ({}, {"votes": votes(0)}):
+        effort = labelling_effort(10, **measured)
         assert effort.seconds_per_vote == ASSUMED_SECONDS_PER_VOTE
         assert effort.price_per_hour == ASSUMED_PRICE_PER_HOUR
         assert effort.describe().count("assumed") == 2

@@ -38,7 +38,7 @@ def path(request, tmp_path):
 def test_what_is_written_is_read(path):
     assert write_preferences(path, ROWS) == path
     assert read_preferences(path) == ROWS
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(path):

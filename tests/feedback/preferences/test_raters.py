@@ -38,7 +38,7 @@ def sigma(x: float) -> float:
 
 
 def share(choices, choice=Choice.FIRST) -> float:
-    return sum(each is choice for each in choices) / len(choices)
+    return sum(verdict is choice for verdict in choices) / len(choices)
 
 
 def error_of(probability: float, number: int) -> float:
@@ -57,9 +57,9 @@ def test_choices_follow_bradley_and_terry(difference, temperature):
     comparisons = many(4000, difference, 0.0)
     expected = sigma(difference / temperature)
     assert rater.probabilities(comparisons[:1])[0] == pytest.approx([expected, 1 - expected, 0])
-    found = rater.choose(comparisons)
-    assert share(found) == pytest.approx(expected, abs=error_of(expected, 4000))
-    assert Choice.TIE not in found
+    choices = rater.choose(comparisons)
+    assert share(choices) == pytest.approx(expected, abs=error_of(expected, 4000))
+    assert Choice.TIE not in choices
 
 
 def test_ties_follow_rao_and_kupper():
@@ -68,11 +68,11 @@ def test_ties_follow_rao_and_kupper():
     first, second = sigma(0.5 - 0.8), sigma(-0.5 - 0.8)
     expected = [first, second, 1 - first - second]
     assert rater.probabilities(comparisons[:1])[0] == pytest.approx(expected)
-    found = rater.choose(comparisons)
+    choices = rater.choose(comparisons)
     for choice, probability in zip(
         (Choice.FIRST, Choice.SECOND, Choice.TIE), expected, strict=True
     ):
-        assert share(found, choice) == pytest.approx(probability, abs=error_of(probability, 4000))
+        assert share(choices, choice) == pytest.approx(probability, abs=error_of(probability, 4000))
 
 
 def test_lapses_bring_any_choice_to_even():
@@ -162,11 +162,11 @@ def test_position_has_no_effect(options):
     comparisons = [
         Comparison(f"p{n}", (f"a={rng.random()}", f"b={rng.random()}")) for n in range(400)
     ]
-    turned = [Comparison(each.prompt, each.answers[::-1]) for each in comparisons]
+    turned = [Comparison(comparison.prompt, comparison.answers[::-1]) for comparison in comparisons]
     rater = SimulatedRater(quality, **options)
-    found = rater.choose(comparisons)
-    assert [MIRRORED[choice] for choice in rater.choose(turned)] == found
-    assert {Choice.FIRST, Choice.SECOND} <= set(found)
+    choices = rater.choose(comparisons)
+    assert [MIRRORED[choice] for choice in rater.choose(turned)] == choices
+    assert {Choice.FIRST, Choice.SECOND} <= set(choices)
     # Nor does it depend on the alphabet which of two equal answers wins.
     equal = rater.choose(many(2000, 1.0, 1.0))
     first, second = share(equal), share(equal, Choice.SECOND)
@@ -177,10 +177,10 @@ def test_a_choice_does_not_depend_on_what_else_is_asked():
     comparisons = many(50, 0.3, 0.0)
     rater = SimulatedRater(quality, tie_band=0.2)
     together = rater.choose(comparisons)
-    assert [rater.choose([each])[0] for each in reversed(comparisons)] == together[::-1]
+    assert [rater.choose([comparison])[0] for comparison in reversed(comparisons)] == together[::-1]
     assert SimulatedRater(quality, tie_band=0.2).choose(comparisons) == together
-    for other in ({"seed": 1}, {"name": "bob"}):
-        assert SimulatedRater(quality, tie_band=0.2, **other).choose(comparisons) != together
+    for change in ({"seed": 1}, {"name": "bob"}):
+        assert SimulatedRater(quality, tie_band=0.2, **change).choose(comparisons) != together
 
 
 def test_columns_that_others_lack_reach_the_scorer():
@@ -193,8 +193,8 @@ def test_columns_that_others_lack_reach_the_scorer():
         Comparison("p", ("a=3", "b=4"), {"bonus": 10}),
         Comparison("p", ("a=5", "b=6"), {"other": 1}),
     ]
-    found = SimulatedRater(with_bonus).utilities(comparisons)
-    assert found.tolist() == [[1, 2], [13, 14], [5, 6]]
+    utilities = SimulatedRater(with_bonus).utilities(comparisons)
+    assert utilities.tolist() == [[1, 2], [13, 14], [5, 6]]
     assert SimulatedRater(with_bonus).utilities([]).shape == (0, 2)
 
 
@@ -277,7 +277,7 @@ def test_all_raters_vote_on_everything_once(store):
     votes = {(vote.comparison_id, vote.rater): vote for vote in store.votes()}
     for rater in team:
         expected = rater.choose(comparisons)
-        assert [votes[each.id, rater.name].choice for each in comparisons] == expected
+        assert [votes[comparison.id, rater.name].choice for comparison in comparisons] == expected
     assert store.progress().seconds == 1200
     above = [
         vote.choice is (Choice.FIRST, Choice.SECOND)[vote.shown_first] for vote in votes.values()

@@ -47,7 +47,7 @@ def test_comparisons_come_back_as_they_went_in(store):
     numbers = store.add([odd, *pairs(2)])
     assert numbers == [1, 2, 3]
     back = list(store.comparisons())
-    assert [each.id for each in back] == numbers
+    assert [comparison.id for comparison in back] == numbers
     assert (back[0].prompt, back[0].answers, back[0].columns) == (
         odd.prompt,
         odd.answers,

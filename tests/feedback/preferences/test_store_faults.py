@@ -113,7 +113,7 @@ def test_many_processes_may_create_the_store_at_once(tmp_path):
         _, err = worker.communicate(timeout=120)
         assert worker.returncode == 0, err
     with PreferenceStore(tmp_path / "votes.db") as store:
-        assert sorted(each.prompt for each in store.comparisons()) == list("abcd")
+        assert sorted(comparison.prompt for comparison in store.comparisons()) == list("abcd")
 
 
 @posix
@@ -149,10 +149,10 @@ def test_no_acknowledged_vote_is_lost_to_kill_9(tmp_path):
         worker.stderr.close()
         assert worker.returncode == -signal.SIGKILL
         with PreferenceStore(path) as store:
-            there = {f"{v.id} {v.comparison_id} {v.rater}" for v in store.votes()}
-            assert there >= set(acknowledged)
+            recorded = {f"{v.id} {v.comparison_id} {v.rater}" for v in store.votes()}
+            assert recorded >= set(acknowledged)
             # At most one vote a thread can have been written and not yet acknowledged.
-            assert len(there) <= len(acknowledged) + 2 * (life + 1)
+            assert len(recorded) <= len(acknowledged) + 2 * (life + 1)
     assert len(acknowledged) > 30
 
 
@@ -317,7 +317,7 @@ def test_a_foreign_file_is_refused_and_left_alone(tmp_path, content):
     with pytest.raises(ValueError, match="not a preference store"):
         PreferenceStore(path)
     assert path.read_bytes() == content
-    assert [each.name for each in tmp_path.iterdir()] == ["notes.jsonl"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["notes.jsonl"]
 
 
 def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path):

@@ -66,7 +66,9 @@ def test_a_learning_curve_on_request(run, tmp_path):
 
 def test_from_ratings(run, tmp_path):
     texts, ratings = texts_and_ratings(80)
-    rows = [{"text": text, "ratings": each} for text, each in zip(texts, ratings, strict=True)]
+    rows = [
+        {"text": text, "ratings": of_text} for text, of_text in zip(texts, ratings, strict=True)
+    ]
     data = tmp_path / "stars.jsonl"
     data.write_text("\n".join(map(json.dumps, rows)))
     done = run(data, "--ratings")

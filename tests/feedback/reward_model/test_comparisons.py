@@ -69,8 +69,8 @@ def test_before_training_the_accuracy_is_one_half(tiny_dir):
         config = replace(UNTRAINED, model=tiny_dir(), seed=seed)
         scorer, metrics = fit_reward_model(TRAIN, config, held_out=HELD_OUT, quiet=True)
         measured.append(metrics["held_out"]["accuracy"]["value"])
-        other = differences_of(scorer, swapped(HELD_OUT))
-        np.testing.assert_allclose(other, -differences_of(scorer, HELD_OUT))
+        turned = differences_of(scorer, swapped(HELD_OUT))
+        np.testing.assert_allclose(turned, -differences_of(scorer, HELD_OUT))
     assert np.mean(measured) == pytest.approx(0.5, abs=0.15)
     assert min(measured) < 0.5 < max(measured)
 
@@ -78,14 +78,14 @@ def test_before_training_the_accuracy_is_one_half(tiny_dir):
 def test_training_is_reproducible_and_depends_on_the_seed(tiny_dir, tmp_path):
     config = replace(QUICK, model=tiny_dir(), epochs=1)
     torch.manual_seed(1)
-    one, first = fit_reward_model(TRAIN[:40], config, held_out=HELD_OUT, quiet=True)
+    scorer, first = fit_reward_model(TRAIN[:40], config, held_out=HELD_OUT, quiet=True)
     torch.manual_seed(2)
-    other, again = fit_reward_model(TRAIN[:40], config, held_out=HELD_OUT, quiet=True)
-    states = one.model.state_dict(), other.model.state_dict()
+    scorer_again, again = fit_reward_model(TRAIN[:40], config, held_out=HELD_OUT, quiet=True)
+    states = scorer.model.state_dict(), scorer_again.model.state_dict()
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     assert first["held_out"] == again["held_out"]
     third, _ = fit_reward_model(TRAIN[:40], replace(config, seed=1), held_out=HELD_OUT, quiet=True)
-    assert not torch.equal(final_linear(third.model).weight, final_linear(one.model).weight)
+    assert not torch.equal(final_linear(third.model).weight, final_linear(scorer.model).weight)
 
 
 def test_dropout_is_off_unless_asked_for(tiny_dir):
@@ -195,9 +195,9 @@ def test_trl_loads_it_and_measures_the_same_accuracy(trained, tmp_path):
         train_dataset=Dataset.from_list(rows[:8]),
         eval_dataset=Dataset.from_list(rows),
     )
-    found = trainer.evaluate()["eval_accuracy"]
+    measured = trainer.evaluate()["eval_accuracy"]
     # TRL closes every text with EOS, which this model has never read.
-    assert found == pytest.approx(metrics["held_out"]["accuracy"]["value"], abs=0.2)
+    assert measured == pytest.approx(metrics["held_out"]["accuracy"]["value"], abs=0.2)
 
 
 # ------------------------------------------------------------------ centring, ties, weights
@@ -268,8 +268,10 @@ def test_a_margin_spreads_rewards(tiny_dir):
     config = replace(QUICK, model=tiny_dir())
     by_column = replace(config, margin=1.0, margin_column="gap")
     spreads = [
-        differences_of(fit_reward_model(wide, each, held_out=HELD_OUT, quiet=True)[0], TRAIN).mean()
-        for each in (config, replace(config, margin=4.0), by_column)
+        differences_of(
+            fit_reward_model(wide, settings, held_out=HELD_OUT, quiet=True)[0], TRAIN
+        ).mean()
+        for settings in (config, replace(config, margin=4.0), by_column)
     ]
     assert spreads[1] > spreads[0] + 1
     assert spreads[2] == pytest.approx(spreads[1])
@@ -347,7 +349,10 @@ ONE = Preference("w1", "w2", "w3")
     [
         (TRAIN[:9], "there are 9 comparisons to train on, too few: at least 10"),
         ([], "preferences is empty: there is nothing to learn from"),
-        ([row for one in TRAIN[:10] for row in tied(one)], "contradict each other throughout"),
+        (
+            [row for preference in TRAIN[:10] for row in tied(preference)],
+            "contradict each other throughout",
+        ),
         ([Preference(f"w{n}", "w2", "w3") for n in range(20)], "all 20 prefer the same answer"),
         (preferences(20, shown_first="chosen"), "the answer that was shown first won"),
         (preferences(20, shown_first="rejected"), "the answer that was shown second won"),

@@ -53,8 +53,8 @@ def test_one_rater_and_missing_ratings(tiny_dir):
     sparse[::2, 1:] = np.nan
     for noise in ("ignore", "weight"):
         config = replace(config, rater_noise=noise)
-        _, found = fit_rating_model(TEXTS, sparse, config, held_out=HELD_OUT, quiet=True)
-        assert found["held_out"]["spearman"]["value"] > 0.8
+        _, metrics = fit_rating_model(TEXTS, sparse, config, held_out=HELD_OUT, quiet=True)
+        assert metrics["held_out"]["spearman"]["value"] > 0.8
 
 
 def test_texts_are_held_out(tiny_dir):

@@ -87,11 +87,11 @@ def test_a_tokenizer_replaced_in_the_directory_is_refused(saved, tiny_dir):
 def test_tokenizers_of_one_vocabulary_may_read_differently():
     from tokenizers.pre_tokenizers import Whitespace
 
-    one, other, again = tiny_tokenizer(), tiny_tokenizer(), tiny_tokenizer()
-    other.backend_tokenizer.pre_tokenizer = Whitespace()
-    assert one.get_vocab() == other.get_vocab()
-    assert tokenizer_fingerprint(one) != tokenizer_fingerprint(other)
-    assert tokenizer_fingerprint(one) == tokenizer_fingerprint(again)
+    tokenizer, splitting, again = tiny_tokenizer(), tiny_tokenizer(), tiny_tokenizer()
+    splitting.backend_tokenizer.pre_tokenizer = Whitespace()
+    assert tokenizer.get_vocab() == splitting.get_vocab()
+    assert tokenizer_fingerprint(tokenizer) != tokenizer_fingerprint(splitting)
+    assert tokenizer_fingerprint(tokenizer) == tokenizer_fingerprint(again)
 
 
 def test_a_foreign_reward_model_needs_a_template(tmp_path):
