@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm_gym import GymVecEnv
-from llm_gym.learning import MaskableEpisodeBuffer
+from llm_gym.learning.buffer import MaskableEpisodeBuffer
 from llm_gym.policy import MaskableTransformerPolicy
 from llm_gym.stages.text_agent import policy_settings, run_text_agent, text_agent_parser
 

@@ -14,22 +14,22 @@ from llm_gym import registration
 
 if TYPE_CHECKING:  # an alias to itself: type checkers then take the name for exported
     from llm_gym._version import __version__ as __version__
-    from llm_gym.learning import A2C as A2C
-    from llm_gym.learning import DAPO as DAPO
-    from llm_gym.learning import DPO as DPO
-    from llm_gym.learning import GRPO as GRPO
-    from llm_gym.learning import NLPO as NLPO
-    from llm_gym.learning import REINFORCE as REINFORCE
-    from llm_gym.learning import RLOO as RLOO
-    from llm_gym.learning import DrGRPO as DrGRPO
-    from llm_gym.learning import ExpertIteration as ExpertIteration
-    from llm_gym.learning import PolicyGradient as PolicyGradient
-    from llm_gym.learning import ReinforcePlusPlus as ReinforcePlusPlus
-    from llm_gym.learning import ReMax as ReMax
-    from llm_gym.learning import SFTOnBest as SFTOnBest
     from llm_gym.learning.buffer import EpisodeBuffer as EpisodeBuffer
+    from llm_gym.learning.dpo import DPO as DPO
+    from llm_gym.learning.expert_iteration import ExpertIteration as ExpertIteration
+    from llm_gym.learning.expert_iteration import SFTOnBest as SFTOnBest
     from llm_gym.learning.kl import ReferenceModel as ReferenceModel
+    from llm_gym.learning.policy_gradient import PolicyGradient as PolicyGradient
     from llm_gym.learning.ppo import PPO as PPO
+    from llm_gym.learning.presets import A2C as A2C
+    from llm_gym.learning.presets import DAPO as DAPO
+    from llm_gym.learning.presets import GRPO as GRPO
+    from llm_gym.learning.presets import NLPO as NLPO
+    from llm_gym.learning.presets import REINFORCE as REINFORCE
+    from llm_gym.learning.presets import RLOO as RLOO
+    from llm_gym.learning.presets import DrGRPO as DrGRPO
+    from llm_gym.learning.presets import ReinforcePlusPlus as ReinforcePlusPlus
+    from llm_gym.learning.presets import ReMax as ReMax
     from llm_gym.learning.vec_env import GymVecEnv as GymVecEnv
     from llm_gym.policy import TransformerActorCriticPolicy as TransformerActorCriticPolicy
     from llm_gym.polite_email.judge import PolitenessScorer as PolitenessScorer
@@ -52,20 +52,19 @@ if TYPE_CHECKING:  # an alias to itself: type checkers then take the name for ex
 
 _NAMES_OF = {
     "llm_gym._version": ("__version__",),
-    "llm_gym.learning": (
+    "llm_gym.learning.dpo": ("DPO",),
+    "llm_gym.learning.expert_iteration": ("ExpertIteration", "SFTOnBest"),
+    "llm_gym.learning.policy_gradient": ("PolicyGradient",),
+    "llm_gym.learning.presets": (
         "A2C",
         "DAPO",
-        "DPO",
         "GRPO",
         "NLPO",
         "REINFORCE",
         "RLOO",
         "DrGRPO",
-        "ExpertIteration",
-        "PolicyGradient",
         "ReMax",
         "ReinforcePlusPlus",
-        "SFTOnBest",
     ),
     "llm_gym.learning.buffer": ("EpisodeBuffer",),
     "llm_gym.learning.ppo": ("PPO",),

@@ -64,7 +64,7 @@ def _ppo(label: str, **changes: Any) -> Entry:
 def _preset(label: str, name: str, **changes: Any) -> Entry:
     arguments = {"kl_coef": BETA, **changes.pop("arguments", {})}
     settings: dict[str, Any] = {"one_step": {}, "kl_start": _KL_START, **changes}
-    return Entry(label, f"llm_gym.learning:{name}", arguments, **settings)
+    return Entry(label, f"llm_gym:{name}", arguments, **settings)
 
 
 ENTRIES: dict[str, Entry] = {
@@ -97,7 +97,7 @@ ENTRIES: dict[str, Entry] = {
             "n_epochs": 4,
             "batch_size": 2048,
             "gamma": 1.0,
-            "rollout_buffer_class": "llm_gym.learning:MaskableEpisodeBuffer",
+            "rollout_buffer_class": "llm_gym.learning.buffer:MaskableEpisodeBuffer",
         },
         learning_rate=0.05,
         kl_start=_KL_START,

@@ -16,8 +16,6 @@ from llm_gym.stages.train import TrainConfig
 if TYPE_CHECKING:
     from llm_gym.runs.evaluation import Evaluation
 
-__all__ = ["envs", "evaluate", "generate"]
-
 EnvId = Annotated[str, typer.Option(help="Id of a text environment (see `llm-gym envs`).")]
 Scorer = Annotated[
     str | None,

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from llm_gym.feedback.labelling.store_desk import StoreDesk
     from llm_gym.feedback.preferences.store import PreferenceStore
 
-__all__ = ["EXAMPLES", "label"]
-
 EXAMPLES = """\
 Two answers of the built-in model to each of 50 prompts, to be compared in the browser:
 

@@ -11,8 +11,6 @@ import typer
 
 from llm_gym.files.settings import Option, options_of
 
-__all__ = ["Device", "Output", "Seed", "is_given", "with_options_of"]
-
 Output = Annotated[Path, typer.Option(help="Directory for everything that is written.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]

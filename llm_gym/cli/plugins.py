@@ -21,8 +21,6 @@ from typer.core import TyperGroup
 
 from llm_gym.files.untrusted import printable
 
-__all__ = ["COMMAND_GROUP", "PluginGroup"]
-
 COMMAND_GROUP = "llm_gym.commands"
 
 # Where the commands of our own plug-ins come from, for people who do not have them yet.

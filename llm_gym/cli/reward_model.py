@@ -12,8 +12,6 @@ from llm_gym.cli.options import Output, with_options_of
 from llm_gym.cli.runs import interruptible
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 
-__all__ = ["EXAMPLES", "read_ratings", "reward_model"]
-
 EXAMPLES = """\
 From the votes of `llm-gym label`, from a file in TRL's format, from ratings:
 

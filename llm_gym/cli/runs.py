@@ -20,21 +20,6 @@ from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.pretrain import PretrainConfig
 from llm_gym.supervised.sft import SFTConfig
 
-__all__ = [
-    "COMPARE_EXAMPLES",
-    "DPO_EXAMPLES",
-    "INTERRUPTED",
-    "RLHF_EXAMPLES",
-    "compare",
-    "demo",
-    "dpo",
-    "interruptible",
-    "pretrain",
-    "rlhf",
-    "sft",
-    "train",
-]
-
 DPO_EXAMPLES = """\
 From the votes of `llm-gym label`, or from a file in TRL's format:
 

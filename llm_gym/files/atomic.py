@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["recover_directory", "replace_directory", "write_bytes", "write_json", "write_text"]
-
 
 def write_text(path: str | Path, text: str) -> Path:
     """Writes a text in UTF-8 as `write_bytes` does; line ends stay as they are."""

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from llm_gym.files.untrusted import as_html
 
-__all__ = ["Series", "line_chart", "scatter_chart", "ticks"]
-
 _WIDTH, _HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 40
 

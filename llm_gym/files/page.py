@@ -9,16 +9,6 @@ from pathlib import Path
 from llm_gym.files import atomic
 from llm_gym.files.untrusted import as_html, printable
 
-__all__ = [
-    "Chapter",
-    "Comparison",
-    "Figure",
-    "Report",
-    "ShownAnswer",
-    "render",
-    "write_report",
-]
-
 
 @dataclass(frozen=True)
 class Figure:

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
-__all__ = ["Option", "argument_parser", "config_from", "options_of", "setting"]
-
 Value = TypeVar("Value")
 Config = TypeVar("Config")
 

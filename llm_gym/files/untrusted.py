@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["as_html", "as_markdown", "as_rich", "pieces", "printable", "shortened"]
-
 # Control, format (bidirectional overrides, zero-width), surrogate, private, line and paragraph
 # separators: invisible, or obeyed by a terminal rather than shown.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})

@@ -15,16 +15,6 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-__all__ = [
-    "BASE_MODEL",
-    "EMBEDDED_PREFIX",
-    "PROMPT_TEMPLATE",
-    "SFT_MODEL",
-    "embed",
-    "embedded_names",
-    "resolve",
-]
-
 EMBEDDED_PREFIX = "llm_gym/"
 BASE_MODEL = EMBEDDED_PREFIX + "email-base"
 SFT_MODEL = EMBEDDED_PREFIX + "email-sft"

@@ -16,14 +16,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = [
-    "chat_prompt_template",
-    "load_causal_lm",
-    "load_tokenizer",
-    "quiet_libraries",
-    "torch_device",
-]
-
 
 def load_causal_lm(
     name_or_path: str | Path, *, dtype: torch.dtype | None = None

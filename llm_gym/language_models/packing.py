@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     TokenIds: TypeAlias = Sequence[int] | NDArray[np.int64]
 
-__all__ = ["IGNORED", "TokenBatch", "by_length", "pack", "pad", "pad_inputs"]
-
 IGNORED = -100
 """Label of positions that are no target (the default `ignore_index` of cross-entropy)."""
 

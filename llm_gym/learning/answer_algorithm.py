@@ -24,8 +24,6 @@ from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
 from llm_gym.policy.sampling import pack_support
 from llm_gym.text.answer import Answer, pack_answers
 
-__all__ = ["AnswerAlgorithm"]
-
 # Answers whose log-probabilities are computed in one pass without gradients.
 _ANSWERS_PER_PASS = 32
 

@@ -17,8 +17,6 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from llm_gym.text.answer import Answer
 
-__all__ = ["GroupedAnswers"]
-
 
 class GroupedAnswers(VecEnvWrapper):
     """Collects the finished answers of a text environment, group by group.

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from llm_gym.learning.objective import KLPenalty
     from llm_gym.learning.rounds import Rounds
 
-__all__ = ["AnswerLearner", "RewardShaping", "RunningMoments"]
-
 # Tokens that one pass of the reference or of a recomputation holds at a time.
 _TOKENS_PER_PASS = 4096
 

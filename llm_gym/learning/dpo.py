@@ -19,8 +19,6 @@ from llm_gym.learning.losses import check_loss_settings, dpo_loss
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.text.answer import Answer
 
-__all__ = ["DPO", "LABELS", "AnswerPair", "label_pairs"]
-
 LABELS = ("soft", "bradley_terry", "deterministic")
 
 

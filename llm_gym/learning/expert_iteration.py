@@ -19,8 +19,6 @@ from llm_gym.learning.answer_algorithm import AnswerAlgorithm
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.text.answer import Answer
 
-__all__ = ["ExpertIteration", "SFTOnBest", "above_threshold", "best_of_each", "best_share"]
-
 
 class ExpertIteration(AnswerAlgorithm):
     """RAFT (Dong et al., 2304.06767, algorithm 1): supervised learning on the best answers.

@@ -18,8 +18,6 @@ from llm_gym.learning.advantages import ESTIMATORS, OF_TOKENS
 from llm_gym.learning.kl import AdaptiveKLController, FixedKLController, ScheduledKLController
 from llm_gym.learning.losses import AGGREGATIONS
 
-__all__ = ["KLPenalty", "Objective"]
-
 LOSSES = ("policy_gradient", "clipped")
 RATIOS = ("token", "answer")
 CRITICS = ("none", "shared", "separate", "detached")

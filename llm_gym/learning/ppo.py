@@ -15,8 +15,6 @@ from llm_gym.learning.base import AnswerLearner, RewardShaping
 from llm_gym.learning.objective import KLPenalty
 from llm_gym.policy import TransformerActorCriticPolicy
 
-__all__ = ["PPO"]
-
 
 class PPO(AnswerLearner, stable_baselines3.PPO):
     """Stable-Baselines3's PPO on whole episodes, with a KL penalty in the reward.

@@ -27,8 +27,6 @@ from llm_gym.learning.vec_env import GymVecEnv
 if TYPE_CHECKING:
     from llm_gym.learning.base import AnswerLearner
 
-__all__ = ["Rounds"]
-
 Observations = dict[str, NDArray[Any]]
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from llm_gym.polite_email.intents import Intent
 
-__all__ = ["documents", "write_document"]
-
 _MOODS = ("kind", "tired", "angry", "calm", "busy", "happy", "late", "quiet")
 _PLACES = ("in the kitchen", "in the lift", "by the printer", "in the car park", "on the phone")
 _ANSWERS = (

@@ -11,8 +11,6 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["Email", "Topic", "form_factor", "parse_email", "stem", "topic_of"]
-
 
 class Email(NamedTuple):
     """The parts of an email.

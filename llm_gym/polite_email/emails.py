@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from llm_gym.polite_email.requests import Request
 
-__all__ = ["REGISTER_SHARES", "RegisterName", "write_email"]
-
 RegisterName = Literal["polite", "neutral", "rude"]
 
 _REGISTERS: dict[RegisterName, Register] = {"polite": POLITE, "neutral": NEUTRAL, "rude": RUDE}

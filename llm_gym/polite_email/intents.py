@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from llm_gym.polite_email.phrases import BY_DAYS, MONTHS, ON_DAYS, PERIODS, TO_DAYS, UNTIL
 
-__all__ = ["INTENTS", "Intent"]
-
 
 @dataclass(frozen=True)
 class Intent:

@@ -25,8 +25,6 @@ from llm_gym.polite_email import judge_phrases as phrases
 from llm_gym.polite_email.email_text import Email, Topic, form_factor, parse_email, stem, topic_of
 from llm_gym.scorers.protocol import Columns, Scorer, Scores
 
-__all__ = ["PENALTIES", "PENALTY_HALF_LIFE", "WEIGHTS", "Penalty", "PolitenessScorer"]
-
 #: Points for each strategy at its best; they add up to 100.
 WEIGHTS: Mapping[str, float] = MappingProxyType(
     {

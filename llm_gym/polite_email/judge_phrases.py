@@ -9,30 +9,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = [
-    "CASUAL_GREETING",
-    "COLD_GREETING",
-    "COMMANDS",
-    "DEFERENCE",
-    "DIRECT_QUESTION",
-    "FORMAL_CLOSING",
-    "FORMAL_GREETING",
-    "INDIRECT_REQUEST",
-    "INSULTING_PHRASES",
-    "INSULTS",
-    "NO_COMMANDS",
-    "PLEASE",
-    "PRESSING_PHRASES",
-    "REASON",
-    "RUDE_CLOSING",
-    "RUDE_GREETING",
-    "SHOUT",
-    "TEXT_SPEAK",
-    "THANKS_FULL",
-    "THANKS_SHORT",
-    "WISH",
-]
-
 # --- what raises the score -------------------------------------------------------------------
 
 FORMAL_GREETING = re.compile(r"(?:dear|hello|good (?:morning|afternoon|evening|day))\b")

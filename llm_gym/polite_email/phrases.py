@@ -10,23 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = [
-    "BY_DAYS",
-    "DAYS",
-    "FIRST_NAMES",
-    "MONTHS",
-    "NEUTRAL",
-    "ON_DAYS",
-    "PERIODS",
-    "POLITE",
-    "RUDE",
-    "SURNAMES",
-    "TO_DAYS",
-    "UNTIL",
-    "Register",
-]
-
-
 FIRST_NAMES = (
     *("Anna", "Ben", "Carla", "David", "Emma", "Frank", "Grace", "Henry", "Ines", "Jack"),
     *("Karen", "Leo", "Maria", "Nina", "Oscar", "Paula", "Peter", "Rosa", "Sam", "Tom"),

@@ -14,8 +14,6 @@ from llm_gym.polite_email.emails import write_email
 from llm_gym.polite_email.requests import Request, Split, combinations, draw_request
 from llm_gym.supervised.pairs import InstructionPair
 
-__all__ = ["email_prompts", "instruction", "instruction_pairs"]
-
 _PHRASINGS = (
     "Write an email to your {who} asking {aim}.",
     "Write to your {who} and ask {aim}.",

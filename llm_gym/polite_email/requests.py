@@ -18,8 +18,6 @@ from llm_gym.polite_email.phrases import FIRST_NAMES, SURNAMES
 if TYPE_CHECKING:
     import random
 
-__all__ = ["Request", "Split", "combinations", "draw_request", "split_of"]
-
 Split = Literal["train", "test"]
 
 _HELD_OUT_IN = 6

@@ -17,8 +17,6 @@ from llm_gym.text.tasks import longest_prompt
 if TYPE_CHECKING:
     from llm_gym.polite_email.requests import Split
 
-__all__ = ["MAX_NEW_TOKENS", "NUM_PROMPTS", "environment_kwargs"]
-
 NUM_PROMPTS: dict[Split, int] = {"train": 512, "test": 128}
 MAX_NEW_TOKENS = 80
 

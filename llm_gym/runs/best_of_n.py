@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from llm_gym.policy import TransformerActorCriticPolicy
 
-__all__ = ["BestOfNAnswers", "best_answer", "sample_best_of_n"]
-
 
 @dataclass(frozen=True)
 class BestOfNAnswers:

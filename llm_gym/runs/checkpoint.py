@@ -32,16 +32,6 @@ from llm_gym.runs import training_state
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-__all__ = [
-    "has_checkpoint",
-    "latest_checkpoint",
-    "load_checkpoint",
-    "read_metadata",
-    "save_checkpoint",
-    "save_model",
-    "save_numbered_checkpoint",
-]
-
 FORMAT = 1
 METADATA = "checkpoint.json"
 TENSORS = "training.safetensors"

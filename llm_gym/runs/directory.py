@@ -17,17 +17,6 @@ from typing import Any, NamedTuple
 
 from llm_gym.files import atomic
 
-__all__ = [
-    "CHECKPOINTS",
-    "SETTINGS",
-    "Record",
-    "RunDirectory",
-    "digests_of",
-    "read_object",
-    "refuse_another_run",
-    "refuse_existing_run",
-]
-
 SETTINGS = "settings.json"  # not config.json: in a directory of a model that is the model's own
 CHECKPOINTS = "checkpoints"
 

@@ -33,13 +33,6 @@ if TYPE_CHECKING:
     from llm_gym.language_models.packing import TokenBatch
     from llm_gym.policy import TransformerActorCriticPolicy
 
-__all__ = [
-    "Evaluation",
-    "evaluate",
-    "perplexity_under",
-    "sequence_kl",
-]
-
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-__all__ = [
-    "make_playing_env",
-    "number_of_prompts",
-    "play_prompts",
-    "policy_of",
-    "seeded_sampling",
-]
-
 
 def make_playing_env(
     env: str | Mapping[str, Any],

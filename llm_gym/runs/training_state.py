@@ -20,8 +20,6 @@ from llm_gym.learning.base import AnswerLearner
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-__all__ = ["collect", "environment_attribute", "misfit", "restore"]
-
 Tensors = dict[str, torch.Tensor]
 
 

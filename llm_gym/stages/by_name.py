@@ -14,16 +14,6 @@ if TYPE_CHECKING:
 
     from gymnasium.vector import VectorEnv
 
-__all__ = [
-    "SCORER_NAMES",
-    "TEXT_GENERATION",
-    "check_task",
-    "environment_kwargs",
-    "make_vector_env",
-    "no_score",
-    "scorer_from_name",
-]
-
 TEXT_GENERATION = "llm_gym/TextGeneration-v0"  # the environment without a task
 
 SCORER_NAMES = """\

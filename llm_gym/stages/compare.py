@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from llm_gym.feedback.preferences import Comparison, PreferenceStore, SimulatedRater
     from llm_gym.text.prompts import PromptRow
 
-__all__ = [
-    "CompareConfig",
-    "compare",
-    "sample_comparisons",
-    "sample_into",
-    "simulated_raters",
-    "vote_figures",
-]
-
 RATERS = ("people", "simulated")
 SEED_COLUMN = "sampling_seed"
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from llm_gym.runs.callbacks import History
     from llm_gym.runs.evaluation import Evaluation
 
-__all__ = ["DemoConfig", "DemoRun", "demo"]
-
 STAGES = ("pre-trained", "fine-tuned", "trained by PPO")
 SUMMARY = "summary.json"
 

@@ -23,15 +23,6 @@ if TYPE_CHECKING:
 
     from llm_gym.runs.evaluation import Evaluation
 
-__all__ = [
-    "LearningConfig",
-    "TaskConfig",
-    "held_out_kwargs",
-    "policy_settings",
-    "run_text_agent",
-    "text_agent_parser",
-]
-
 
 @dataclass(frozen=True)
 class TaskConfig:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from llm_gym.learning.ppo import PPO
     from llm_gym.runs.callbacks import History
 
-__all__ = ["TrainConfig", "TrainingRun", "load_config", "run", "train"]
-
 
 @dataclass(frozen=True)
 class TrainConfig:

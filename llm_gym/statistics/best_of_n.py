@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = [
-    "BestOfN",
-    "BestOfNEstimate",
-    "best_of_n",
-    "estimate_best_of_n",
-    "kl_bound",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class BestOfN:

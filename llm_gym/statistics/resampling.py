@@ -16,18 +16,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "DEFAULT",
-    "Bootstrap",
-    "Estimate",
-    "bootstrap",
-    "bootstrap_interval",
-    "interval",
-    "resample",
-    "resample_weights",
-    "weights_of",
-]
-
 _CHUNK = 4_000_000  # units drawn at once, 32 MB
 
 

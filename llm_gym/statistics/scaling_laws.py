@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Law", "LawFit", "fit_law", "law_value"]
-
 Law = Literal["best_of_n", "rl"]
 
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-__all__ = ["Look", "TurnEvidence", "turn_evidence"]
-
 MINIMUM_UNITS = 8
 _ROWS_AT_A_TIME = 10_000
 _MOST_RESAMPLES = 200_000

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["chat_tokenizer", "read_documents", "split_held_out", "train_tokenizer"]
-
 END_OF_TEXT, PAD, USER, ASSISTANT = "<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>"
 
 CHAT_TEMPLATE = (

@@ -19,22 +19,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = [
-    "IGNORED",
-    "TrainingConfig",
-    "adamw",
-    "cosine_learning_rate",
-    "descend",
-    "new_gpt2",
-    "next_token_loss",
-    "progress",
-    "read_jsonl",
-    "rounded",
-    "save_model",
-    "shuffled_batches",
-    "thinned",
-]
-
 
 @dataclass(frozen=True)
 class TrainingConfig:

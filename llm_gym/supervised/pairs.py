@@ -18,14 +18,6 @@ from llm_gym.text.answer import Answer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = [
-    "InstructionPair",
-    "encode_pair",
-    "encode_pairs",
-    "read_pairs",
-    "split_pairs",
-]
-
 
 @dataclass(frozen=True)
 class InstructionPair:

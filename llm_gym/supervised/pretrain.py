@@ -29,15 +29,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = [
-    "PretrainConfig",
-    "pretrain",
-    "read_documents",
-    "split_held_out",
-    "stream_perplexity",
-    "train_tokenizer",
-]
-
 
 @dataclass(frozen=True)
 class PretrainConfig(TrainingConfig):

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from llm_gym.supervised.pairs import InstructionPair
 
-__all__ = ["SFTConfig", "answer_perplexity", "fine_tune", "read_pairs"]
-
 
 @dataclass(frozen=True)
 class SFTConfig(TrainingConfig):

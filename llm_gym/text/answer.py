@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ["Answer", "StopReason", "pack_answers", "scores_of"]
-
 StopReason = Literal["eos", "stop_string", "length"]
 
 

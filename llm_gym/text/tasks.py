@@ -12,8 +12,6 @@ from llm_gym.text.vector import TextGenerationVectorEnv
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["longest_prompt", "make_text_vector_env"]
-
 
 def make_text_vector_env(env: str, **kwargs: Any) -> gym.vector.VectorEnv:
     """`gymnasium.make_vec`, for text environments only.

@@ -56,7 +56,7 @@ def test_what_cannot_run_says_so_by_name():
     assert why_not(missing, TINY) == (
         "TRPO (sb3-contrib) needs sb4_contrib, which is not installed"
     )
-    unknown = replace(ENTRIES["ppo"], algorithm="llm_gym.learning:PPPO")
+    unknown = replace(ENTRIES["ppo"], algorithm="llm_gym:PPPO")
     assert why_not(unknown, TINY).startswith("PPO is not there: ")
 
 

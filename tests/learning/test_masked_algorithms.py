@@ -8,7 +8,7 @@ import torch
 from stable_baselines3.common.utils import obs_as_tensor
 
 import llm_gym
-from llm_gym.learning import MaskableEpisodeBuffer
+from llm_gym.learning.buffer import MaskableEpisodeBuffer
 from llm_gym.policy import MaskableTransformerPolicy, TwiceDifferentiablePolicy
 from llm_gym.policy.sampling import truncated_support, unpack_support
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env

@@ -128,7 +128,7 @@ WHO_FLIES = (
     f"on {AUTOPILOT} fly stock algorithms ({', '.join(FLIGHT_ENTRIES)}); benchmarks/autopilot "
     "compares them with pilots by hand"
 )
-_WITH_CRITIC = ("llm_gym:PPO", "llm_gym.learning:A2C", "llm_gym.learning:NLPO", "sb3_contrib:")
+_WITH_CRITIC = ("llm_gym:PPO", "llm_gym:A2C", "llm_gym:NLPO", "sb3_contrib:")
 
 
 def why_not_fly(entries: Iterable[Entry]) -> list[str]:

@@ -134,9 +134,7 @@ def measure_kl_gradient(job: dict[str, Any]) -> dict[str, Any]:
         "kl_coef": BETA,
         **KL_VARIANTS[job["variant"]],
     }
-    entry = Entry(
-        job["variant"], "llm_gym.learning:PolicyGradient", arguments, group_size=1, one_step={}
-    )
+    entry = Entry(job["variant"], "llm_gym:PolicyGradient", arguments, group_size=1, one_step={})
     samples, exact = sampled_gradients(
         entry,
         nothing,

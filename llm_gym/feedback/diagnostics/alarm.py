@@ -18,8 +18,6 @@ from llm_gym.files import atomic
 from llm_gym.scorers.protocol import ScorerError
 from llm_gym.statistics.turning import MINIMUM_UNITS, Look, TurnEvidence, turn_evidence
 
-__all__ = ["Alarm", "OveroptimisationAlarm", "OveroptimisationWarning"]
-
 LOOKS = "looks.jsonl"
 BEST_MODEL = "best"
 BEST_FIGURES = "best.json"

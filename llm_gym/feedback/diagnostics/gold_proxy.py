@@ -24,8 +24,6 @@ from llm_gym.statistics.scaling_laws import Law
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-__all__ = ["GoldProxy", "GoldProxyCallback", "HeldOutMeasure", "HeldOutScores"]
-
 ScorerLike = Scorer | Callable[..., Any]
 
 

@@ -13,8 +13,6 @@ import numpy as np
 from llm_gym.files import Figure, Report, Series, atomic, line_chart, write_report
 from llm_gym.statistics.scaling_laws import Law, LawFit, fit_law
 
-__all__ = ["GoldProxyCurve", "gold_proxy_charts", "write_pictures"]
-
 _DISTANCE = "distance from the initial policy, √KL in √nats"
 _POINTS_OF_A_LINE = 60
 

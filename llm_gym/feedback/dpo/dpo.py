@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from llm_gym.feedback.preferences import Preference, PreferenceStore
     from llm_gym.learning.losses import PairLoss
 
-__all__ = ["DPOConfig", "evaluate_dpo", "loss_of", "share_right", "train_dpo"]
-
 _NOT_PART_OF_A_RUN = ("device", "checkpoint_every")
 
 

@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = [
-    "EncodedPreference",
-    "answer_log_probs",
-    "encode_preferences",
-    "pair_log_probs",
-    "reference_log_probs",
-]
-
 
 class EncodedPreference(NamedTuple):
     """Token ids of a preferred and of another answer, each with its prompt and an EOS.

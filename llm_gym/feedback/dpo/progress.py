@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from llm_gym.feedback.dpo.preference_pairs import EncodedPreference
 
-__all__ = ["Progress", "data_digest", "model_digest"]
-
 RECORD = "progress.json"
 TENSORS = "progress.safetensors"
 

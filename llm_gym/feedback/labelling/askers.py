@@ -10,8 +10,6 @@ from typing import Protocol
 
 from llm_gym.feedback.labelling.questions import Question, Reply, Summary, Verdict
 
-__all__ = ["Asker", "FunctionAsker", "LiveDesk", "PageAsker", "TerminalAsker"]
-
 Record = Callable[[str, Reply], None]
 Summarise = Callable[[str], Summary]
 

@@ -18,8 +18,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["TOKEN_HEADER", "Guard", "is_loopback", "new_token"]
-
 TOKEN_HEADER = "X-LLM-Gym-Token"  # noqa: S105 - the header's name, not a secret
 
 HEADERS = {

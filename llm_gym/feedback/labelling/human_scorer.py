@@ -25,8 +25,6 @@ from llm_gym.feedback.preferences.effort import Effort, labelling_effort, score_
 from llm_gym.scorers.checking import finite_number
 from llm_gym.scorers.protocol import Columns, Scorer, Scores, as_scorer
 
-__all__ = ["HumanScorer", "Instead"]
-
 Instead = Literal["mean", "raise"] | Scorer | Callable[..., Any]
 """What stands in for a person's score: the mean of those given so far, an error, or a scorer's."""
 

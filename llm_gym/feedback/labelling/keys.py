@@ -8,8 +8,6 @@ import time
 from types import TracebackType
 from typing import Any, TextIO
 
-__all__ = ["Keys"]
-
 _ARROWS = {"A": "up", "B": "down", "C": "right", "D": "left"}  # after ESC [ or ESC O (ECMA-48)
 _WINDOWS_ARROWS = {"H": "up", "P": "down", "M": "right", "K": "left"}
 _AFTER_ESCAPE = 0.05  # seconds in which the rest of an arrow key arrives

@@ -14,19 +14,6 @@ from typing import Any, Literal, Protocol
 from llm_gym.feedback.preferences.records import check_rater
 from llm_gym.scorers.checking import finite_number
 
-__all__ = [
-    "RATER_LENGTH",
-    "VERDICTS",
-    "ConflictError",
-    "Desk",
-    "Question",
-    "Reply",
-    "Summary",
-    "UnknownQuestionError",
-    "Verdict",
-    "checked_rater",
-]
-
 Verdict = Literal["left", "right", "tie", "skip"]
 VERDICTS: tuple[Verdict, ...] = ("left", "right", "tie", "skip")
 RATER_LENGTH = 60

@@ -14,8 +14,6 @@ from typing import NamedTuple
 from llm_gym.feedback.labelling.questions import ConflictError, UnknownQuestionError
 from llm_gym.feedback.preferences.database import Database, Schema
 
-__all__ = ["Asked", "ScoreBook", "Tally"]
-
 SCHEMA = Schema(
     kind="book",
     title="score book",

@@ -41,8 +41,6 @@ from llm_gym.feedback.labelling.questions import (
 )
 from llm_gym.files.untrusted import pieces
 
-__all__ = ["BackgroundServer", "create_app", "listen", "serve"]
-
 PAGES = Path(__file__).resolve().parent / "pages"
 ASSETS = {
     "label.css": "text/css",

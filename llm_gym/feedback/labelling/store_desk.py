@@ -17,8 +17,6 @@ from llm_gym.feedback.preferences.effort import vote_notes
 from llm_gym.feedback.preferences.records import Choice, Comparison, Vote
 from llm_gym.feedback.preferences.store import PreferenceStore
 
-__all__ = ["StoreDesk"]
-
 _RECENT = 50  # votes that tell a rater's pace: people get quicker
 
 

@@ -25,8 +25,6 @@ from llm_gym.files.untrusted import pieces
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["ask", "label_in_terminal"]
-
 Command = Literal["undo", "quit"]
 
 KEYS: dict[str, Verdict | Command] = {

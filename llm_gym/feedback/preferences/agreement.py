@@ -22,15 +22,6 @@ from llm_gym.statistics.resampling import DEFAULT, Bootstrap, Estimate, interval
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "CATEGORIES",
-    "LeaveOneOut",
-    "RaterAgreement",
-    "leave_one_out_correlation",
-    "rater_agreement",
-    "vote_table",
-]
-
 CATEGORIES = (Choice.FIRST, Choice.SECOND, Choice.TIE)
 
 

@@ -20,15 +20,6 @@ from llm_gym.statistics.resampling import DEFAULT, Bootstrap, Estimate
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "MISSING",
-    "cohen_kappa",
-    "fleiss_kappa",
-    "krippendorff_alpha",
-    "majority_agreement",
-    "raw_agreement",
-]
-
 MISSING = -1
 _MIRRORED = [1, 0]  # what the first two categories become when the answers change places
 

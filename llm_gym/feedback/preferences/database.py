@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Database", "Schema", "StoreBusyError", "StoreFullError", "StoreUnavailableError"]
-
 
 class Schema(NamedTuple):
     """What a file holds.

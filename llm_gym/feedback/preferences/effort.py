@@ -17,19 +17,6 @@ from llm_gym.feedback.preferences.records import Choice, Vote
 from llm_gym.scorers.checking import finite_number
 from llm_gym.statistics.resampling import Bootstrap
 
-__all__ = [
-    "ASSUMED_PRICE_PER_HOUR",
-    "ASSUMED_SECONDS_PER_VOTE",
-    "RUN_ANSWERS",
-    "Effort",
-    "answers_scored",
-    "in_hours",
-    "labelling_effort",
-    "measured_seconds",
-    "score_notes",
-    "vote_notes",
-]
-
 ASSUMED_SECONDS_PER_VOTE = 30.0
 """For reading two short answers and deciding: an assumption, until votes have been measured."""
 

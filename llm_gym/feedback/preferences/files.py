@@ -17,14 +17,6 @@ from typing import Any, Literal
 from llm_gym.feedback.preferences.records import FIELDS, Comparison, Preference
 from llm_gym.files.atomic import write_bytes, write_text
 
-__all__ = [
-    "Contradictions",
-    "read_comparisons",
-    "read_preferences",
-    "split_preferences",
-    "write_preferences",
-]
-
 Contradictions = Literal["raise", "keep", "drop"]
 
 

@@ -36,16 +36,6 @@ from llm_gym.scorers.protocol import Scorer, as_scorer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "FLATTERY",
-    "Bias",
-    "SimulatedRater",
-    "flattery_bias",
-    "length_bias",
-    "rate_store",
-    "simulate_preferences",
-]
-
 FLATTERY = (
     "amazing", "brilliant", "brilliantly", "clever", "excellent", "extraordinary", "fantastic",
     "genius", "great question", "great idea", "impressive", "insightful", "marvellous",

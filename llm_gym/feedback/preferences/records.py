@@ -11,8 +11,6 @@ from typing import Any
 
 from llm_gym.scorers.checking import finite_number
 
-__all__ = ["Choice", "Comparison", "Preference", "Progress", "Vote", "check_rater", "check_text"]
-
 FIELDS = ("prompt", "chosen", "rejected")
 """Columns that every preference has, by TRL's names."""
 

@@ -12,21 +12,6 @@ from typing import Any
 from llm_gym.feedback.preferences.database import Schema
 from llm_gym.feedback.preferences.records import Choice, Comparison, Progress, Vote
 
-__all__ = [
-    "SCHEMA",
-    "add_comparison",
-    "add_vote",
-    "comparison",
-    "comparisons",
-    "import_vote",
-    "lease",
-    "next_comparison",
-    "progress",
-    "requested_vote",
-    "take_back_last",
-    "votes",
-]
-
 SCHEMA = Schema(
     kind="store",
     title="preference store",

@@ -21,8 +21,6 @@ from llm_gym.feedback.preferences.records import (
 from llm_gym.feedback.preferences.tally import Conflicts, Ties, to_preferences, to_votes
 from llm_gym.scorers.checking import finite_number
 
-__all__ = ["PreferenceStore", "preferences_from"]
-
 STORES = (".db", ".sqlite", ".sqlite3")
 
 

@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 from llm_gym.feedback.preferences.records import Choice, Comparison, Preference, Vote
 
-__all__ = ["Conflicts", "Ties", "to_preferences", "to_votes"]
-
 Ties = Literal["drop", "both"]
 Conflicts = Literal["majority", "all", "drop"]
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["final_linear", "load_backbone", "scale_rewards", "shift_rewards"]
-
 PAD = "<|pad|>"
 
 

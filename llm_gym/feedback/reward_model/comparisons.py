@@ -44,14 +44,6 @@ if TYPE_CHECKING:
     from llm_gym.feedback.reward_model.scorer import RewardModelScorer
     from llm_gym.scorers.classifier import Row
 
-__all__ = [
-    "RewardModelConfig",
-    "check_preferences",
-    "differences_of",
-    "fit_reward_model",
-    "train_reward_model",
-]
-
 _SIDES = ("chosen", "rejected")  # what a store's column `shown_first` says
 
 

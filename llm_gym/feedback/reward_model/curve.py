@@ -12,8 +12,6 @@ from llm_gym.feedback.preferences.files import split_preferences
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig, fit_reward_model
 from llm_gym.feedback.reward_model.fitting import MINIMUM
 
-__all__ = ["doublings", "learning_curve"]
-
 
 def learning_curve(
     preferences: Sequence[Preference],

@@ -18,19 +18,6 @@ from llm_gym.statistics.resampling import DEFAULT, Bootstrap, Estimate, interval
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "Bin",
-    "accuracy",
-    "accuracy_by_margin",
-    "calibration_error",
-    "evaluate_differences",
-    "evaluate_ratings",
-    "fit_temperature",
-    "log_loss",
-    "reliability",
-    "spearman",
-]
-
 
 class Bin(NamedTuple):
     """Comparisons with something in common.

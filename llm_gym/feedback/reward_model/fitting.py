@@ -22,17 +22,6 @@ if TYPE_CHECKING:
 
     from llm_gym.scorers.classifier import Row
 
-__all__ = [
-    "MINIMUM",
-    "FittingConfig",
-    "fit",
-    "save",
-    "scorer_for",
-    "scorer_to_train",
-    "shift",
-    "with_dropped_tokens",
-]
-
 MINIMUM = 10
 """Fewest comparisons or ratings to train on. Hundreds are few, too."""
 

@@ -10,8 +10,6 @@ import numpy as np
 
 from llm_gym.files import Figure, Report, Series, line_chart, scatter_chart, write_report
 
-__all__ = ["calibration_chart", "learning_curve_chart", "margin_chart", "write_evaluation"]
-
 _CHANCE = ("chance", 0.5)
 
 

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from llm_gym.feedback.reward_model.scorer import RewardModelScorer
     from llm_gym.scorers.classifier import Row
 
-__all__ = ["RatingModelConfig", "fit_rating_model", "rating_weights", "train_rating_model"]
-
 _PRIOR = 4  # ratings that the pooled variance counts for, beside a text's own
 
 

@@ -16,15 +16,6 @@ if TYPE_CHECKING:
 
     from llm_gym.scorers.classifier import Row
 
-__all__ = [
-    "bradley_terry_loss",
-    "centring_penalty",
-    "check_last_tokens",
-    "rating_loss",
-    "rewards",
-    "rewards_of",
-]
-
 
 def rewards(model: PreTrainedModel, rows: Sequence[Row]) -> torch.Tensor:
     """One forward pass, with gradients.

@@ -17,8 +17,6 @@ from llm_gym.scorers.classifier import Row, SequenceClassifierScorer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["RECORD", "RewardModelScorer", "record_of", "tokenizer_fingerprint"]
-
 RECORD = "llm_gym_reward_model"
 """Name of the record in the model's configuration."""
 

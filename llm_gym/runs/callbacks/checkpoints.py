@@ -18,8 +18,6 @@ from llm_gym.runs.checkpoint import save_numbered_checkpoint
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-__all__ = ["CheckpointCallback", "stop_on_signals"]
-
 
 class CheckpointCallback(BaseCallback):
     """Saves a checkpoint every few iterations, and at the end.

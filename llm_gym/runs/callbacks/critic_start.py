@@ -11,8 +11,6 @@ from llm_gym.learning.base import AnswerLearner
 from llm_gym.learning.buffer import EpisodeBuffer
 from llm_gym.policy import TransformerActorCriticPolicy
 
-__all__ = ["CriticStart"]
-
 
 class CriticStart(BaseCallback):
     """Sets the bias of a value head that is still zero to the mean return of the first rollout.

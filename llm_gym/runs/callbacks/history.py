@@ -15,8 +15,6 @@ from stable_baselines3.common.logger import KVWriter
 
 from llm_gym.files import atomic
 
-__all__ = ["History", "ThroughputCallback"]
-
 Row = dict[str, float]
 
 

@@ -21,8 +21,6 @@ from llm_gym.files.untrusted import as_rich, shortened
 from llm_gym.runs.callbacks.history import History, Row
 from llm_gym.runs.callbacks.samples import SampleCallback
 
-__all__ = ["METRICS", "ProgressCallback", "sparkline"]
-
 # Label, the keys it is logged under (ours, then stock Stable-Baselines3's), number format.
 METRICS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("score", ("rollout/ep_rew_mean",), ".2f"),

@@ -13,8 +13,6 @@ from stable_baselines3.common.callbacks import BaseCallback
 from llm_gym.files.untrusted import as_markdown
 from llm_gym.text.answer import Answer
 
-__all__ = ["SampleCallback"]
-
 
 class SampleCallback(BaseCallback):
     """Logs the last finished episodes of every rollout as text.

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from llm_gym.supervised.pairs import InstructionPair
     from llm_gym.text.prompts import PromptRow
 
-__all__ = ["Pairs", "Prompts", "pairs_of", "prompts_of", "write_prompts"]
-
 _HELD_OUT_PAIRS = 300  # of the generated ones, at most
 
 

@@ -27,8 +27,6 @@ from llm_gym.files.page import duration, interval, spread_evenly
 from llm_gym.stages.rlhf.results import ANSWERED, Results
 from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig
 
-__all__ = ["report_of"]
-
 MODELS = ("pre-trained", "fine-tuned", "after RLHF")
 
 

@@ -22,20 +22,6 @@ if TYPE_CHECKING:
     from llm_gym.runs.evaluation import Evaluation
     from llm_gym.statistics.resampling import Estimate
 
-__all__ = [
-    "ANSWERED",
-    "Judged",
-    "Results",
-    "answer_held_out",
-    "gather",
-    "held_out_env",
-    "judge_against_gold",
-    "read_answers",
-    "read_looks",
-    "summarise",
-    "two_judges",
-]
-
 ANSWERED = ("pretrain", "sft", "ppo")
 """Stages that end with a model whose answers are kept."""
 

@@ -16,8 +16,6 @@ from llm_gym.stages.rlhf.stages import WORK, votes_wanted
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["RLHFRun", "rlhf", "run_stage"]
-
 TITLES = {
     "pretrain": "pre-training",
     "sft": "fine-tuning on instructions",

@@ -16,8 +16,6 @@ from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.pretrain import PretrainConfig
 from llm_gym.supervised.sft import SFTConfig
 
-__all__ = ["LEAST_HELD_OUT", "STAGES", "RLHFConfig", "RLHFDirectory", "begin"]
-
 STAGES = ("pretrain", "sft", "compare", "reward-model", "ppo")
 """Names of the stages, in their order; each is also the command that does the same by itself."""
 

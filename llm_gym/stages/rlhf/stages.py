@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from llm_gym.feedback.preferences import Preference
     from llm_gym.feedback.reward_model import RewardModelScorer
 
-__all__ = ["WORK", "votes_wanted"]
-
 _HELD_OUT_DOCUMENTS = 300  # of generated text, at most
 
 
