@@ -52,7 +52,7 @@ def build(
 
     Args:
         entry: The algorithm and its arguments.
-        env: Env of text, in groups as the entry wants them.
+        env: Text environment, in groups as the entry wants them.
         language_model: Name or path of the model to train.
         beta: Price of a nat, for `"$beta"`.
         length: Most tokens of an answer: a rollout of stock algorithms.

@@ -47,7 +47,7 @@ class Chapter:
     """A part of the page about one thing: a few words, its figures, its charts.
 
     Attributes:
-        title: heading.
+        title: Heading of the page or part.
         text: What it is about.
         rows: Name -> value, shown as a table.
         charts: As for `Report.charts`.
@@ -64,7 +64,7 @@ class Report:
     """Everything the page shows. All text is taken as untrusted and escaped.
 
     Attributes:
-        title: heading.
+        title: Heading of the page or part.
         summary: One sentence that says what happened.
         figures: The headline numbers.
         charts: `<figure>` elements made by `line_chart` or `scatter_chart`: they alone are HTML.

@@ -178,7 +178,7 @@ class AnswerAlgorithm(AnswerLearner):
         """Warns that nothing was learnt, where there is no next iteration that could make it good.
 
         Args:
-            reason: why.
+            reason: What kept all answers from being learnt from.
         """
         if self.sample_once:
             warnings.warn(f"{type(self).__name__} has learnt nothing: {reason}", stacklevel=3)

@@ -184,7 +184,7 @@ def label_pairs(
             in two pairs and the pairs are independent.
         labels: `"soft"`, `"bradley_terry"` or `"deterministic"`, see `DPO`.
         scale: Difference of scores that makes a nat of log-odds.
-        rng: Rng of the labels that are drawn.
+        rng: Draws the labels.
 
     Returns:
         The pairs; those of identical answers say nothing and are left out, as are ties under

@@ -174,7 +174,7 @@ class GymVecEnv(VecEnv):
         """Sets an attribute of the environment.
 
         Args:
-            attr_name: name.
+            attr_name: Name of the attribute.
             value: Value, for all rows.
             indices: Must be all rows unless the environment keeps one value a row.
 

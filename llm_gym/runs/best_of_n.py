@@ -152,7 +152,7 @@ def best_answer(answers: Sequence[Answer], rng: np.random.Generator) -> Answer:
 
     Args:
         answers: Scored answers to one prompt, at least one.
-        rng: Rng of the lot.
+        rng: Draws the lot.
     """
     scores = scores_of(answers)
     tied = np.flatnonzero(scores == scores.max())

@@ -91,8 +91,8 @@ def law_value(law: Law, distance: ArrayLike, alpha: float, beta: float) -> Float
     Args:
         law: "best_of_n" or "rl".
         distance: D = sqrt(KL), >= 0, any shape; at 0 both laws are 0.
-        alpha: coefficient.
-        beta: coefficient.
+        alpha: Coefficient of d, the rise.
+        beta: Coefficient of the term that bends it down.
     """
     linear, bend = _features(law, np.asarray(distance, dtype=np.float64))
     return alpha * linear + beta * bend

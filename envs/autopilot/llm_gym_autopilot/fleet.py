@@ -143,7 +143,7 @@ class Fleet:
         """Starts episodes.
 
         Args:
-            rows: Rows of which aeroplanes.
+            rows: Which aeroplanes.
             options: As `read_options` returns them, one value an aeroplane of `rows`.
 
         Raises:

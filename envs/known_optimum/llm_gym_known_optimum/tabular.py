@@ -170,7 +170,7 @@ def prefix_nodes(
     Args:
         tokens: int64 `(B, K)`.
         visible: `(B, K)`, zero at tokens to pass over; `None` is all.
-        config: Config of the table.
+        config: Shape of the table.
 
     Returns:
         int64 `(B, K)`.

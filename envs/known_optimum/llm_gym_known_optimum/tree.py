@@ -140,8 +140,8 @@ class AnswerTree:
         """What follows each action of a layer, `(P, V^d, A)`.
 
         Args:
-            next_values: Next values of the prefixes one word longer, `(P, V^(d + 1))`.
-            ended: Ended of the answers that end here, `(P, V^d)`; `None` where none do.
+            next_values: Values of the prefixes one word longer, `(P, V^(d + 1))`.
+            ended: Values of the answers that end here, `(P, V^d)`; `None` where none do.
         """
         by_word = next_values.unflatten(1, (-1, self.n_words))
         return by_word if ended is None else torch.cat([by_word, ended[..., None]], -1)

@@ -82,9 +82,9 @@ class Guard:
         """Answers 400 or 403 itself, or lets the application answer; adds the headers either way.
 
         Args:
-            scope: Scope of the connection.
-            receive: Receive of the connection.
-            send: Send of the connection.
+            scope: What ASGI says of the connection.
+            receive: Where its messages come from.
+            send: Where messages to it go.
         """
         if scope["type"] != "http":
             return  # there is nothing behind web sockets, and nothing to start up

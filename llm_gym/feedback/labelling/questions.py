@@ -64,8 +64,8 @@ class Reply:
     """A person's answer to a question.
 
     Attributes:
-        question_id: Question id of the question.
-        fingerprint: Fingerprint of the question.
+        question_id: Number of the question.
+        fingerprint: Changes when the question does.
         verdict: For a comparison a `Verdict`, by the side on which an answer was shown; for a score
             a number from 0 to 100, or "skip".
         shown_first: As the question had it when it was shown.
@@ -107,7 +107,7 @@ class Summary:
     Attributes:
         rater: Whose summary it is.
         done: Questions that the rater has dealt with, skipped ones among them.
-        total: Total of how many; None where nobody knows.
+        total: Of how many; None where nobody knows.
         seconds_left: At the rater's own pace; None while that is unknown.
         undo_id: Names the reply that `Desk.undo` would take back; None if there is none.
         notes: Agreement and effort, a sentence each.

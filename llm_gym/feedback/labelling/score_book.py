@@ -128,9 +128,9 @@ class ScoreBook:
         """Records what a person said; it is on the disk when this returns.
 
         Args:
-            question_id: Question id of the question.
+            question_id: Number of the question.
             value: 0 to 100; None if the person declined.
-            rater: who.
+            rater: Who answers.
             seconds: How long it took.
             key: Different for each reply; the same key again changes nothing.
 

@@ -69,7 +69,7 @@ class Vote:
     """One rater's judgement of one comparison.
 
     Attributes:
-        comparison_id: Comparison id of the comparison.
+        comparison_id: Number of the comparison.
         rater: Name of the rater.
         choice: The verdict; `Choice.SKIP` is none, but says that the rater was asked.
         seconds: How long the rater took.

@@ -180,8 +180,8 @@ class Canvas:
 
         Args:
             words: The text.
-            x: X of the point.
-            y: Y of the point; capitals and digits are centred on it.
+            x: Horizontal place of the point.
+            y: Vertical place of the point; capitals and digits are centred on it.
             size: Height of the font, pixels.
             color: Color of the letters.
             anchor: "left", "center" or "right": where in the words the point is.
