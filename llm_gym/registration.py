@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -57,7 +58,9 @@ def register_task(
             is made. `None` hands them on as they are.
         **arguments: Arguments of `kwargs_of`, or of `TextGenerationEnv` without it; those given to
             `make` take precedence. Without `kwargs_of` they are used as they are, never copied:
-            environments share the scorer and its model.
+            environments share the scorer and its model. Where all of them are plain data (a scorer
+            by its name, a tokenizer by its path) they stand in the specification instead, which can
+            then be written as JSON.
 
     Raises:
         gymnasium.error.Error: The id is malformed.
@@ -77,6 +80,14 @@ def register_task(
         return
     if kwargs_of is not None and not callable(kwargs_of):
         raise TypeError(f'kwargs_of={kwargs_of!r} must be "module:function" or a function')
+    if kwargs_of is None and _is_plain(arguments):
+        gym.register(
+            id,
+            entry_point="llm_gym.text:TextGenerationEnv",
+            vector_entry_point="llm_gym.text:TextGenerationVectorEnv",
+            kwargs=arguments,
+        )
+        return
 
     # Functions, because Gymnasium would deep-copy registered keyword arguments, scorer and all.
     def make(**overrides: Any) -> TextGenerationEnv:
@@ -88,6 +99,15 @@ def register_task(
     # What `kwargs_of` is given is small and may be looked at: `gymnasium.spec(id).kwargs["split"]`.
     shared, visible = (arguments, {}) if kwargs_of is None else ({}, arguments)
     gym.register(id, entry_point=make, vector_entry_point=make_vector, kwargs=visible)
+
+
+def _is_plain(arguments: Mapping[str, Any]) -> bool:
+    """Whether arguments can be written as JSON."""
+    try:
+        json.dumps(arguments)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def make_task(

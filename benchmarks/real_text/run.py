@@ -103,7 +103,7 @@ def pretrain_on(settings: Settings, documents: list[str], held_out: list[str], m
 def environment_kwargs(settings: Settings, model: Path, prompts: list[str]) -> dict[str, Any]:
     """Arguments of the text environment, for training and for measuring alike."""
     from llm_gym.language_models.loading import load_tokenizer
-    from llm_gym.stages.by_name import scorer_from_name
+    from llm_gym.scorers.by_name import scorer_from_name
 
     return {
         "tokenizer": load_tokenizer(str(model)),

@@ -8,7 +8,7 @@ import typer
 
 from llm_gym.cli import inspection, labelling, reward_model, runs
 from llm_gym.cli.plugins import PluginGroup
-from llm_gym.stages.by_name import SCORER_NAMES
+from llm_gym.scorers.by_name import SCORER_NAMES
 
 app = typer.Typer(
     name="llm-gym",

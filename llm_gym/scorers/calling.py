@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any
 
+from llm_gym.scorers.texts import for_trl, token_ids_of
+from llm_gym.scorers.trainer import COMPLETION_IDS, TRAINER_KEYWORDS, current_keywords
+
 RESERVED = ("prompts", "completions")
+_TRL_NAMES = frozenset({"completions", COMPLETION_IDS, *TRAINER_KEYWORDS})
 
 
 class ScorerSignatureError(ValueError):
@@ -32,6 +36,8 @@ class CallPlan:
         accepted: Names that may be passed by keyword, `prompts` and `completions` included.
         required: Those among them that have no default.
         accepts_any: True if the callable has `**kwargs`.
+        only_columns: True if those get the prompts' columns and nothing that TRL passes beside
+            them: they are called `**columns`. In a call by position they never do.
     """
 
     scorer: str
@@ -39,6 +45,7 @@ class CallPlan:
     accepted: frozenset[str]
     required: frozenset[str]
     accepts_any: bool
+    only_columns: bool
 
     def __call__(
         self,
@@ -61,7 +68,10 @@ class CallPlan:
         Raises:
             ScorerSignatureError: A required parameter has no column.
         """
-        offered: dict[str, Any] = dict(columns)
+        beside = dict(current_keywords())
+        if (token_ids := token_ids_of(completions)) is not None:
+            beside[COMPLETION_IDS] = token_ids
+        offered: dict[str, Any] = {**beside, **columns}
         clash = [name for name in self.positional if name in columns]
         if clash and not self.accepts_any:
             raise ScorerSignatureError(
@@ -70,31 +80,48 @@ class CallPlan:
                 f"column of that name; call the first two parameters 'prompts' and 'completions'"
             )
         by_position = bool(self.positional) and not clash
-        if not by_position:
-            offered.update(prompts=prompts, completions=completions)
+        if by_position:
+            prompts, completions = list(map(str, prompts)), list(map(str, completions))
+        else:
+            offered["prompts"], offered["completions"] = for_trl(prompts, completions)
         taken = set(self.positional) if by_position else set()
-        missing = sorted(self.required - taken - offered.keys())
+        missing = self.required - taken - offered.keys()
+        offered.update({name: TRAINER_KEYWORDS[name] for name in missing & TRAINER_KEYWORDS.keys()})
+        self._check_nothing_is_missing(sorted(missing - TRAINER_KEYWORDS.keys()), columns)
+        names = set(self.accepted)
+        if self.accepts_any:
+            names |= {*columns, *RESERVED}
+        if self.accepts_any and not (self.only_columns or by_position):
+            names |= beside.keys()
+        keywords = {name: offered[name] for name in offered if name in names - taken}
+        arguments = (prompts, completions) if by_position else ()
+        answer = function(*arguments, **keywords)
+        return _wait_for(answer) if inspect.iscoroutine(answer) else answer
+
+    def _check_nothing_is_missing(
+        self, missing: Sequence[str], columns: Mapping[str, Sequence[Any]]
+    ) -> None:
+        if COMPLETION_IDS in missing:
+            raise ScorerSignatureError(
+                f"scorer {self.scorer!r} requires {COMPLETION_IDS!r}, the token ids of the "
+                "completions, which this call does not pass; environments do, and so does "
+                f"scorer(prompts, completions, {COMPLETION_IDS}=[[...], ...])"
+            )
         if missing:
             raise ScorerSignatureError(
                 f"scorer {self.scorer!r} requires {missing[0]!r}, which is not a column of the "
                 f"prompts (columns: {sorted(columns) or 'none'}); add the column to each prompt "
                 "row, or give the parameter a default"
             )
-        keywords = {
-            name: value
-            for name, value in offered.items()
-            if name not in taken and (self.accepts_any or name in self.accepted)
-        }
-        arguments = (prompts, completions) if by_position else ()
-        answer = function(*arguments, **keywords)
-        return _wait_for(answer) if inspect.iscoroutine(answer) else answer
 
 
 def inspect_callable(function: Callable[..., Any], name: str) -> CallPlan:
     """Finds out how to call a scorer.
 
-    By keyword if it names a parameter `completions` (as TRL's reward functions do) or can only take
-    it through `**kwargs`; by position otherwise.
+    By keyword, and with messages for what came as messages, if it names a parameter `completions`
+    (as TRL's reward functions do), if another of TRL's (`completion_ids`, `trainer_state`, ...)
+    stands where a completion would, or if it can only take completions through `**kwargs`. By
+    position, and with texts, otherwise.
 
     Args:
         function: The scorer.
@@ -109,7 +136,7 @@ def inspect_callable(function: Callable[..., Any], name: str) -> CallPlan:
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # builtins and C extensions without a signature
-        return CallPlan(name, RESERVED, frozenset(), frozenset(), accepts_any=False)
+        return CallPlan(name, RESERVED, frozenset(), frozenset(), False, only_columns=True)
     by_keyword = [
         p for p in parameters if p.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     ]
@@ -119,9 +146,13 @@ def inspect_callable(function: Callable[..., Any], name: str) -> CallPlan:
         if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     ]
     takes_any_position = any(p.kind is Parameter.VAR_POSITIONAL for p in parameters)
-    accepts_any = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
+    unnamed = [p.name for p in parameters if p.kind is Parameter.VAR_KEYWORD]
+    accepts_any = bool(unnamed)
     starts_positional = bool(positional) and positional[0].kind is Parameter.POSITIONAL_ONLY
-    completions_by_name = any(p.name == "completions" for p in by_keyword)
+    names = {p.name for p in by_keyword}
+    # `f(p, c, completion_ids)` is called by position, `f(completion_ids, answer)` is not.
+    telling = {p.name for p in positional[:2]} if len(positional) >= 2 else names
+    completions_by_name = "completions" in names or bool(telling & names & _TRL_NAMES)
 
     first_two: tuple[str, ...] = ()
     if starts_positional or not completions_by_name:
@@ -139,6 +170,7 @@ def inspect_callable(function: Callable[..., Any], name: str) -> CallPlan:
         accepted=frozenset(p.name for p in by_keyword),
         required=frozenset(p.name for p in by_keyword if p.default is Parameter.empty),
         accepts_any=accepts_any,
+        only_columns=unnamed == ["columns"],
     )
 
 

@@ -13,7 +13,8 @@ class RealVector(NamedTuple):
     """Outcome of `as_real_vector`.
 
     Attributes:
-        values: float64 `(B,)`; meaningless where there is a problem.
+        values: float64 `(B,)`, NaN for None where that is allowed; meaningless where there is a
+            problem.
         problem: What is wrong, continuing the sentence "the scorer returned ..."; None if nothing.
         row: The row the problem is in; None where it concerns all of them.
     """
@@ -23,7 +24,7 @@ class RealVector(NamedTuple):
     row: int | None = None
 
 
-def as_real_vector(raw: Any, size: int) -> RealVector:
+def as_real_vector(raw: Any, size: int, *, allow_none: bool = False) -> RealVector:
     """Checks that `raw` is `size` finite real numbers.
 
     Lists, tuples, NumPy arrays, torch tensors (any device, any dtype) and other sized iterables
@@ -33,6 +34,7 @@ def as_real_vector(raw: Any, size: int) -> RealVector:
     Args:
         raw: What the scorer returned.
         size: How many numbers it should have returned.
+        allow_none: Let single elements be None: no score for that row.
 
     Returns:
         The float64 vector, or the problem.
@@ -56,17 +58,19 @@ def as_real_vector(raw: Any, size: int) -> RealVector:
     if len(elements) != size:
         return RealVector(nothing, f"{len(elements)} scores for {size} completions")
 
+    none = np.zeros(size, dtype=bool)
     numeric = _as_numeric_array(elements)
     if numeric is None:
         values = np.empty(size)
         for row, value in enumerate(elements):
-            number = _as_float(value)
+            none[row] = allow_none and value is None
+            number = np.nan if none[row] else _as_float(value)
             if number is None:
                 return RealVector(nothing, f"{_describe(value)} instead of a real number", row)
             values[row] = number
     else:
         values = numeric
-    bad = ~np.isfinite(values)
+    bad = ~np.isfinite(values) & ~none
     if bad.any():
         row = int(bad.argmax())
         return RealVector(nothing, f"the score {values[row]}, which is not finite", row)

@@ -12,6 +12,7 @@ import numpy as np
 
 from llm_gym.language_models.packing import by_length, pad_inputs
 from llm_gym.scorers.protocol import Columns, Scorer
+from llm_gym.scorers.texts import conversation
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +40,9 @@ class SequenceClassifierScorer(Scorer):
             logit if the model has one label, else the probability.
         template: How prompt and completion become the model's input. None: as a pair, the
             tokenizer's own way (`[CLS] prompt [SEP] completion [SEP]`). "chat": the tokenizer's
-            chat template, as one turn of the user and one of the assistant. Anything else: a
-            format string with `{completion}` and, if wanted, `{prompt}`.
+            chat template, as one turn of the user and one of the assistant, or with all turns that
+            a prompt made of messages has. Anything else: a format string with `{completion}` and,
+            if wanted, `{prompt}`.
         max_length: Tokens the model may be given; None takes what model and tokenizer allow.
         batch_size: Texts per forward pass.
         device: Where to run; None leaves a loaded model where it is and puts a new one on the CPU.
@@ -124,8 +126,7 @@ class SequenceClassifierScorer(Scorer):
         if self.template is None:
             row = self._encode_pair(prompt, completion)
         elif self.template == "chat":
-            turns = [("user", prompt), ("assistant", completion)]
-            messages = [{"role": role, "content": content} for role, content in turns]
+            messages = conversation(prompt, completion)
             chat = self.tokenizer.apply_chat_template(messages, tokenize=False)
             row = self._tokenize(chat, truncation=True, add_special_tokens=False)
         else:

@@ -1,7 +1,8 @@
 """Scorers made of scorers: weighted sum, clip, scale.
 
 Each reports the values that its parts had before it touched them in `Scores.parts`; the parts of a
-part are called `outer/inner`.
+part are called `outer/inner`. A part that returns None for a completion ("not my task") says
+nothing of it: in a sum the others count.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ from typing import Any
 import numpy as np
 
 from llm_gym.scorers.checking import finite_number
-from llm_gym.scorers.protocol import Columns, Scorer, Scores, as_scorer
+from llm_gym.scorers.protocol import Columns, Scorer, Scores, as_scorer, or_none
 
 
 class WeightedSum(Scorer):
     """The sum of several scores, each times its weight.
 
     `Scores.parts` has each part's own value, before its weight. A part of weight 0 is computed and
-    reported but earns nothing: the place for a held-out score that must not be optimised.
+    reported but earns nothing: the place for a held-out score that must not be optimised. Where a
+    part returns None, the sum of the others counts; where none with a weight is left, the sum has
+    no score either.
 
     Args:
-        parts: Name -> (scorer, weight). Names must not contain "/".
+        parts: Name -> (scorer, weight); the scorer may be a callable, or known by name. Names of
+            parts must not contain "/".
         name: Name in messages.
 
     Raises:
@@ -32,7 +36,7 @@ class WeightedSum(Scorer):
 
     def __init__(
         self,
-        parts: Mapping[str, tuple[Scorer | Callable[..., Any], float]],
+        parts: Mapping[str, tuple[Scorer | Callable[..., Any] | str, float]],
         *,
         name: str = "weighted_sum",
     ) -> None:
@@ -56,13 +60,17 @@ class WeightedSum(Scorer):
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> Scores:
         """Score with each part and add up. See `Scorer.compute`."""
         total = np.zeros(len(prompts))
+        left_out, paid = np.zeros(len(prompts), bool), np.zeros(len(prompts), bool)
         parts: dict[str, np.ndarray] = {}
         for part, scorer in self.parts.items():
-            scores = scorer.score(prompts, completions, columns)
+            scores = scorer.score(prompts, completions, columns, allow_none=True)
+            none = np.isnan(scores.values)
             with np.errstate(over="ignore", invalid="ignore"):  # `score` reports what overflows
-                total += self.weights[part] * scores.values
+                total += np.where(none, 0.0, self.weights[part] * scores.values)
+            left_out |= none
+            paid |= ~none & (self.weights[part] != 0)
             parts.update(_nested(part, scores))
-        return Scores(total, parts)
+        return _scores(total, left_out & ~paid, parts)
 
     def __repr__(self) -> str:
         terms = (f"{part!r}: ({self.parts[part]!r}, {self.weights[part]!r})" for part in self.parts)
@@ -85,7 +93,7 @@ class Clip(Scorer):
 
     def __init__(
         self,
-        scorer: Scorer | Callable[..., Any],
+        scorer: Scorer | Callable[..., Any] | str,
         low: float,
         high: float,
         *,
@@ -100,8 +108,9 @@ class Clip(Scorer):
 
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> Scores:
         """Score and clip. See `Scorer.compute`."""
-        scores = self.scorer.score(prompts, completions, columns)
-        return Scores(scores.values.clip(self.low, self.high), _nested(self.scorer.name, scores))
+        scores = self.scorer.score(prompts, completions, columns, allow_none=True)
+        clipped = scores.values.clip(self.low, self.high)
+        return _scores(clipped, np.isnan(scores.values), _nested(self.scorer.name, scores))
 
     def __repr__(self) -> str:
         return f"Clip({self.scorer!r}, {self.low!r}, {self.high!r})"
@@ -123,7 +132,7 @@ class Scale(Scorer):
 
     def __init__(
         self,
-        scorer: Scorer | Callable[..., Any],
+        scorer: Scorer | Callable[..., Any] | str,
         factor: float = 1.0,
         offset: float = 0.0,
         *,
@@ -136,15 +145,23 @@ class Scale(Scorer):
 
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> Scores:
         """Score and scale. See `Scorer.compute`."""
-        scores = self.scorer.score(prompts, completions, columns)
+        scores = self.scorer.score(prompts, completions, columns, allow_none=True)
         with np.errstate(over="ignore"):  # `score` reports what overflows
             values = scores.values * self.factor + self.offset
-        return Scores(values, _nested(self.scorer.name, scores))
+        return _scores(values, np.isnan(scores.values), _nested(self.scorer.name, scores))
 
     def __repr__(self) -> str:
         return f"Scale({self.scorer!r}, {self.factor!r}, {self.offset!r})"
 
 
-def _nested(name: str, scores: Scores) -> dict[str, np.ndarray]:
-    inner = {f"{name}/{part}": values for part, values in scores.parts.items()}
-    return {name: scores.values, **inner}
+def _scores(values: np.ndarray, none: np.ndarray, parts: Mapping[str, Any]) -> Scores:
+    """Scores with None where `none` says so; any other NaN stays one, and `score` refuses it."""
+    if not none.any():
+        return Scores(values, parts)
+    pairs = zip(values.tolist(), none.tolist(), strict=True)
+    return Scores([None if absent else value for value, absent in pairs], parts)  # type: ignore[arg-type]
+
+
+def _nested(name: str, scores: Scores) -> dict[str, Any]:
+    inner = {f"{name}/{part}": or_none(values) for part, values in scores.parts.items()}
+    return {name: or_none(scores.values), **inner}

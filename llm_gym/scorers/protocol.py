@@ -2,13 +2,14 @@
 
 A scorer is any callable `scorer(prompts, completions, /, **columns)` that returns one real number
 per completion. TRL's reward functions, which are called by keyword, work unchanged.
-`as_scorer` turns such a callable into a `Scorer`, which is what the
+`as_scorer` turns such a callable, or the name of a scorer, into a `Scorer`, which is what the
 environments use.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ import numpy as np
 
 from llm_gym.scorers.calling import ScorerSignatureError, inspect_callable
 from llm_gym.scorers.checking import as_real_vector
+from llm_gym.scorers.texts import Messages, completion_text, prompt_text, with_token_ids
+from llm_gym.scorers.trainer import COMPLETION_IDS, split_keywords, trainer_keywords
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -26,8 +29,10 @@ class Scores(NamedTuple):
     """The scores of one batch.
 
     Attributes:
-        values: float64 `(B,)`, one score per completion.
-        parts: Named components, each float64 `(B,)`; `{}` where the scorer has none.
+        values: float64 `(B,)`, one score per completion; NaN for one that the scorer leaves to
+            others, which only `Scorer.score(..., allow_none=True)` returns.
+        parts: Named components, each float64 `(B,)`; `{}` where the scorer has none. NaN where a
+            part says nothing of a completion.
     """
 
     values: np.ndarray
@@ -65,33 +70,44 @@ class Scorer(ABC):
     @abstractmethod
     def compute(
         self, prompts: list[str], completions: list[str], columns: Columns
-    ) -> Scores | Sequence[float] | np.ndarray:
+    ) -> Scores | Sequence[float | None] | np.ndarray:
         """Score a batch of at least one completion.
 
         Args:
-            prompts: B prompts.
-            completions: B completions, one per prompt.
+            prompts: B prompts, as text; `SourcedText` where they came as messages.
+            completions: B completions, one per prompt, as text; `SourcedText` where their messages
+                or token ids are known.
             columns: Further columns of the prompts, each of length B.
 
         Returns:
-            B numbers, or `Scores` where the score has named parts.
+            B numbers, or `Scores` where the score has named parts. None in place of a number means
+            "not my task".
         """
 
     def score(
-        self, prompts: Sequence[str], completions: Sequence[str], columns: Columns | None = None
+        self,
+        prompts: Sequence[str | Messages],
+        completions: Sequence[str | Messages],
+        columns: Columns | None = None,
+        *,
+        allow_none: bool = False,
     ) -> Scores:
         """Score a batch and check the answer.
 
         Args:
-            prompts: B prompts.
-            completions: B completions, one per prompt.
+            prompts: B prompts, as text or messages.
+            completions: B completions, one per prompt, as text or messages.
             columns: Further columns of the prompts, each of length B.
+            allow_none: Leave rows without a score (NaN) that the scorer returned None for, because
+                the caller has others that score them.
 
         Returns:
-            Checked scores: values and parts are finite float64 arrays of shape `(B,)`. An empty
-            batch gives empty scores without calling the scorer.
+            Checked scores: values and parts are finite float64 arrays of shape `(B,)`, parts NaN
+            where they say nothing of a row. An empty batch gives empty scores without calling the
+            scorer.
 
         Raises:
+            TypeError: A prompt or completion is neither text nor messages.
             ValueError: Prompts and completions differ in number, or a column has a reserved name.
             ScorerSignatureError: The scorer needs a column that the prompts do not have.
             ScorerError: The scorer failed, or returned something that is not B finite real numbers.
@@ -102,23 +118,28 @@ class Scorer(ABC):
         self._check_batch(prompts, completions, columns)
         if not len(prompts):
             return Scores(np.zeros(0), {})
-        # Copies, so that a scorer that edits its arguments cannot spoil them for the next one.
-        prompts, completions = list(prompts), list(completions)
+        asked = [prompt_text(p, f"prompts[{row}]") for row, p in enumerate(prompts)]
+        said = [completion_text(c, f"completions[{row}]") for row, c in enumerate(completions)]
         try:
-            answer = self.compute(list(prompts), list(completions), columns)
+            # Copies, so that a scorer that edits its arguments cannot spoil them for the next one.
+            answer = self.compute(list(asked), list(said), columns)
         except (ScorerError, ScorerSignatureError):
             raise
         except Exception as error:
-            raise self.error(
-                f"raised {type(error).__name__}: {error}", prompts, completions
-            ) from error
+            raise self.error(f"raised {type(error).__name__}: {error}", asked, said) from error
         raw, raw_parts = answer if isinstance(answer, Scores) else (answer, {})
-        values = self._checked(raw, prompts, completions, part=None)
+        values = self._checked(raw, asked, said, part=None)
+        if not allow_none and np.isnan(values).any():
+            problem = (
+                "returned None instead of a real number: None says that the row is not its task, "
+                "and no other scorer judges it"
+            )
+            raise self.error(problem, asked, said, int(np.isnan(values).argmax()))
         if not isinstance(raw_parts, Mapping):
             problem = f"returned parts of type {type(raw_parts).__name__} instead of a dict"
-            raise self.error(problem, prompts, completions)
+            raise self.error(problem, asked, said)
         parts = {
-            str(part): self._checked(part_raw, prompts, completions, part=str(part))
+            str(part): self._checked(part_raw, asked, said, part=str(part))
             for part, part_raw in raw_parts.items()
         }
         return Scores(values, parts)
@@ -152,17 +173,36 @@ class Scorer(ABC):
         )
 
     def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], **columns: Any
-    ) -> list[float]:
-        """Score a batch by the plain protocol, which is also TRL's: one float per completion."""
-        return self.score(prompts, completions, columns).values.tolist()
+        self,
+        prompts: Sequence[str | Messages],
+        completions: Sequence[str | Messages],
+        **columns: Any,
+    ) -> list[float | None]:
+        """Score a batch by the plain protocol, which is also TRL's: one float per completion.
+
+        Called as TRL's trainers call it (with `trainer_state`, `log_extra`, `log_metric`), it
+        returns None for a completion that is not the scorer's task, as those expect.
+        """
+        columns, beside = split_keywords(columns)
+        token_ids = columns.pop(COMPLETION_IDS, None)
+        if token_ids is not None:
+            if len(token_ids) != len(completions):
+                raise ValueError(
+                    f"scorer {self.name!r} was given {len(completions)} completions and "
+                    f"{len(token_ids)} {COMPLETION_IDS}; pass the token ids of each completion"
+                )
+            texts = [completion_text(c, f"completions[{i}]") for i, c in enumerate(completions)]
+            completions = with_token_ids(texts, token_ids)
+        with trainer_keywords(beside):
+            scores = self.score(prompts, completions, columns, allow_none=bool(beside))
+        return or_none(scores.values)
 
     @property
     def __name__(self) -> str:  # TRL labels the reward with it
         return self.name
 
     def _check_batch(
-        self, prompts: Sequence[str], completions: Sequence[str], columns: Columns
+        self, prompts: Sequence[Any], completions: Sequence[Any], columns: Columns
     ) -> None:
         if len(prompts) != len(completions):
             raise ValueError(
@@ -176,7 +216,7 @@ class Scorer(ABC):
     def _checked(
         self, raw: Any, prompts: Sequence[str], completions: Sequence[str], part: str | None
     ) -> np.ndarray:
-        values, problem, row = as_real_vector(raw, len(prompts))
+        values, problem, row = as_real_vector(raw, len(prompts), allow_none=True)
         if problem is not None:
             where = "" if part is None else f" for its part {part!r}"
             raise self.error(f"returned {problem}{where}", prompts, completions, row)
@@ -202,7 +242,7 @@ class FunctionScorer(Scorer):
 
     def compute(
         self, prompts: list[str], completions: list[str], columns: Columns
-    ) -> Scores | Sequence[float] | np.ndarray:
+    ) -> Scores | Sequence[float | None] | np.ndarray:
         """Calls the function with what it accepts. See `Scorer.compute`."""
         return self._call(self.function, prompts, completions, columns)
 
@@ -210,20 +250,22 @@ class FunctionScorer(Scorer):
         return f"FunctionScorer({self.name!r})"
 
 
-def as_scorer(scorer: Scorer | Callable[..., Any], *, name: str | None = None) -> Scorer:
-    """Makes a checked `Scorer` of any callable.
+def as_scorer(scorer: Scorer | Callable[..., Any] | str, *, name: str | None = None) -> Scorer:
+    """Makes a checked `Scorer` of any callable, or of a name.
 
     The signature is inspected once, here. Accepted are
 
     - the plain protocol, `f(prompts, completions)` with any names, plus columns by name;
     - TRL reward functions, `f(completions, **kwargs)`, `f(prompts, completions, answer, **kwargs)`;
     - callable objects, bound methods, lambdas, `functools.partial`, `async` functions, and builtins
-      without a signature (called with prompts and completions only).
+      without a signature (called with prompts and completions only);
+    - a name: "politeness", "length:20", "package.module:function" and the other forms in
+      `llm_gym.scorers.by_name.SCORER_NAMES`.
 
     A column that the callable does not accept is not passed.
 
     Args:
-        scorer: The callable, or a `Scorer`, which is returned as it is.
+        scorer: The callable, the name, or a `Scorer`, which is returned as it is.
         name: Name in messages and of the parts; None takes the scorer's own. A `Scorer` given
             another name is copied (shallowly), never changed.
 
@@ -233,7 +275,12 @@ def as_scorer(scorer: Scorer | Callable[..., Any], *, name: str | None = None) -
     Raises:
         TypeError: Not callable, a class instead of an instance, or a signature that cannot take
             completions.
+        ValueError: There is no scorer of that name.
     """
+    if isinstance(scorer, str):
+        from llm_gym.scorers.by_name import scorer_from_name
+
+        scorer = scorer_from_name(scorer)
     if isinstance(scorer, Scorer):
         if name is None or name == scorer.name:
             return scorer
@@ -243,17 +290,16 @@ def as_scorer(scorer: Scorer | Callable[..., Any], *, name: str | None = None) -
     if isinstance(scorer, type):
         raise TypeError(f"scorer is the class {scorer.__name__}; pass an instance of it")
     if not callable(scorer):
-        hint = (
-            "; for a Hugging Face classifier pass SequenceClassifierScorer(...), "
-            "for an endpoint HTTPScorer(...)"
-            if isinstance(scorer, str)
-            else ""
-        )
         raise TypeError(
-            f"scorer must be callable as scorer(prompts, completions), got {reprlib.repr(scorer)}"
-            f" of type {type(scorer).__name__}{hint}"
+            "scorer must be callable as scorer(prompts, completions), or the name of a scorer, got "
+            f"{reprlib.repr(scorer)} of type {type(scorer).__name__}"
         )
     return FunctionScorer(scorer, name=name)
+
+
+def or_none(values: np.ndarray) -> list[float | None]:
+    """Scores as a list, with None for NaN: a row that the scorer leaves to others."""
+    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 def shorten(text: str, limit: int = 80) -> str:

@@ -1,108 +1,21 @@
-"""From names on a command line to objects: scorers, environments, algorithms."""
+"""From names on a command line to environments."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.language_models.loading import chat_prompt_template, torch_device
+from llm_gym.language_models.loading import chat_prompt_template
+from llm_gym.scorers.by_name import scorer_from_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gymnasium.vector import VectorEnv
 
 TEXT_GENERATION = "llm_gym/TextGeneration-v0"  # the environment without a task
-
-SCORER_NAMES = """\
-politeness              the built-in judge of polite emails, 0 to 100
-length:WORDS            1 at so many words, less the further from it
-regex:PATTERN           1 if the pattern is found, else 0
-classifier:MODEL#LABEL  a Hugging Face sequence classifier
-reward:MODEL            a reward model of `llm-gym reward-model`
-https://HOST/PATH       an HTTP endpoint
-path/file.py:FUNCTION   your f(prompts, completions, **columns) -> floats
-package.module:NAME     the same, importable"""
-
-
-def scorer_from_name(name: str, device: str = "cpu") -> Callable[..., Any]:
-    """Finds or makes a scorer by its name on the command line.
-
-    Args:
-        name: One of the forms in `SCORER_NAMES`. Naming a file runs it.
-        device: Where a scorer that is a model runs: cpu, cuda or auto.
-
-    Returns:
-        A scorer.
-
-    Raises:
-        ValueError: The name has none of the forms, or what it names is not there.
-        TypeError: It names something that cannot score.
-    """
-    from llm_gym import scorers
-
-    kind, _, rest = name.partition(":")
-    if name == "politeness":
-        from llm_gym.polite_email.judge import PolitenessScorer
-
-        return PolitenessScorer()
-    if kind == "length":
-        try:
-            return scorers.LengthScorer(float(rest))
-        except ValueError as error:
-            raise ValueError(f"scorer {name!r}: length:WORDS needs a number ({error})") from error
-    if kind == "regex" and rest:
-        return scorers.RegexScorer(rest)
-    if kind == "classifier" and rest:
-        model, _, label = rest.partition("#")
-        if not label:
-            raise ValueError(f"scorer {name!r}: name the label too, classifier:MODEL#LABEL")
-        return scorers.SequenceClassifierScorer(model, label=label, device=torch_device(device))
-    if kind == "reward" and rest:
-        from llm_gym.feedback.reward_model import RewardModelScorer
-
-        return RewardModelScorer(rest, device=torch_device(device))
-    if kind in ("http", "https"):
-        return scorers.HTTPScorer(name)
-    source, _, attribute = name.rpartition(":")
-    if not source or not attribute:
-        raise ValueError(
-            f"there is no scorer {name!r}; a scorer is named by one of\n{SCORER_NAMES}"
-        )
-    module = _module_from(source)
-    if not hasattr(module, attribute):
-        raise ValueError(f"scorer {name!r}: {source} has no {attribute!r}")
-    return scorers.as_scorer(getattr(module, attribute))
 
 
 def no_score(prompts: list[str], completions: list[str]) -> list[float]:
     """The scorer of who wants answers and no scores: 0 for all."""
     return [0.0] * len(completions)
-
-
-def _module_from(source: str) -> Any:
-    """Imports a module by its dotted name, or runs a `.py` file as one."""
-    if not source.endswith(".py"):
-        try:
-            return importlib.import_module(source)
-        except ImportError as error:
-            raise ValueError(f"scorer module {source!r} cannot be imported: {error}") from error
-    path = Path(source)
-    if not path.is_file():
-        raise ValueError(f"scorer file {source!r} does not exist")
-    spec = importlib.util.spec_from_file_location(f"llm_gym_scorer_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file raises
-        raise ValueError(
-            f"scorer file {source!r} cannot be run: {type(error).__name__}: {error}"
-        ) from error
-    return module
 
 
 def environment_kwargs(

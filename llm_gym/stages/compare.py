@@ -228,7 +228,7 @@ def sample_comparisons(
 def simulated_raters(config: CompareConfig) -> list[SimulatedRater]:
     """The raters that the settings describe: of one taste, each with a noise of its own."""
     from llm_gym.feedback.preferences import SimulatedRater, flattery_bias, length_bias
-    from llm_gym.stages.by_name import scorer_from_name
+    from llm_gym.scorers.by_name import scorer_from_name
 
     quality = scorer_from_name(config.true_rater, config.device)
     makers = ((length_bias, config.length_bias), (flattery_bias, config.flattery_bias))

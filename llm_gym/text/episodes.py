@@ -151,6 +151,7 @@ class Episodes:
         self._completion_mask[rows, positions] = 1
         generated += 1
         self.generated[rows] = generated
+        self.mdp.scoring.num_tokens += len(rows)
 
         is_eos = self.mdp.vocabulary.is_eos[actions]
         ended = is_eos | (generated == self.mdp.options.max_new_tokens)
@@ -240,6 +241,7 @@ class Episodes:
         """Everything needed to continue, as JSON-able values (as far as prompt columns are)."""
         return {
             "source": self.mdp.source.get_state(),
+            "num_tokens": self.mdp.scoring.num_tokens,
             "cursors": [cursor.get_state() for cursor in self._cursors],
             "rows": [
                 {
@@ -266,6 +268,7 @@ class Episodes:
                 f"the state is of {len(rows)} rows, this environment has {len(self.running)}"
             )
         self.mdp.source.set_state(state["source"])
+        self.mdp.scoring.num_tokens = int(state.get("num_tokens", 0))  # an older state has none
         for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
             cursor.set_state(saved)
         for row, saved in enumerate(rows):

@@ -94,8 +94,8 @@ class TextMDP:
             reason: What ended it.
 
         Returns:
-            The answer, not yet scored and without token ids; its text is without the EOS token,
-            special tokens and the stop string.
+            The answer, not yet scored; its text is without the EOS token, special tokens and the
+            stop string.
         """
         if reason == "stop_string":
             text = self.stop_strings.strip(completion_ids)
@@ -106,6 +106,7 @@ class TextMDP:
         return Answer(
             prompt=prompt.row.text,
             completion=text,
+            completion_ids=tuple(completion_ids.tolist()),
             stop_reason=reason,
             prompt_index=prompt.index,
             columns=prompt.row.columns,

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_gym.scorers.protocol import Scorer, ScorerError, Scores
+from llm_gym.scorers.texts import SourcedText
+from llm_gym.scorers.trainer import (
+    COMPLETION_IDS,
+    TRAINER_KEYWORDS,
+    EnvironmentState,
+    trainer_keywords,
+)
 from llm_gym.text.answer import Answer
 
 if TYPE_CHECKING:
@@ -31,16 +40,24 @@ class Verdict(NamedTuple):
 class EpisodeScoring:
     """Scores finished episodes, all of a step in one call of the scorer.
 
+    The scorer is handed what TRL's trainers hand to reward functions: prompts, completions, the
+    prompts' columns, the token ids of the completions and a `trainer_state`.
+
     Args:
         scorer: Checked scorer.
         column_names: Columns that the scorer is always offered; None where a prompt lacks one.
         options: `on_max_length`, `on_scorer_error` and their penalties are used.
+
+    Attributes:
+        num_tokens: Tokens that the environment's rows have written, as `trainer_state` tells it.
     """
 
     def __init__(self, scorer: Scorer, column_names: frozenset[str], options: TextOptions) -> None:
         self._scorer = scorer
         self._column_names = column_names
         self._options = options
+        self._warned: set[str] = set()
+        self.num_tokens = 0
 
     def outcomes(self, answers: Sequence[Answer]) -> list[Outcome]:
         """Judges the episodes that ended in one step.
@@ -93,17 +110,36 @@ class EpisodeScoring:
             # One by one, so that only the episodes at fault are penalised.
             return [verdict for answer in answers for verdict in self._verdicts([answer])]
         return [
-            Verdict(float(value), {name: float(part[i]) for name, part in scores.parts.items()})
-            for i, value in enumerate(scores.values)
+            Verdict(float(value), _parts_of(scores, row)) for row, value in enumerate(scores.values)
         ]
 
     def _call(self, answers: Sequence[Answer]) -> Scores:
         names = self._column_names.union(*(answer.columns for answer in answers))
-        return self._scorer.score(
-            [answer.prompt for answer in answers],
-            [answer.completion for answer in answers],
-            {name: [answer.columns.get(name) for answer in answers] for name in sorted(names)},
-        )
+        names -= self._reserved(names)
+        with trainer_keywords({"trainer_state": EnvironmentState(self.num_tokens)}):
+            return self._scorer.score(
+                [answer.prompt for answer in answers],
+                [SourcedText(a.completion, token_ids=a.completion_ids) for a in answers],
+                {name: [answer.columns.get(name) for answer in answers] for name in sorted(names)},
+            )
+
+    def _reserved(self, names: frozenset[str]) -> frozenset[str]:
+        """Columns whose names mean something else to TRL's functions; a warning says so once."""
+        taken = names & {COMPLETION_IDS, *TRAINER_KEYWORDS}
+        if taken - self._warned:
+            self._warned |= taken
+            warnings.warn(
+                f"the prompts' columns {sorted(taken)} do not reach the scorer: it gets what the "
+                "environment passes by these names; rename the columns",
+                stacklevel=2,
+            )
+        return taken
+
+
+def _parts_of(scores: Scores, row: int) -> dict[str, float]:
+    """The parts that say something of a row."""
+    parts = {name: float(part[row]) for name, part in scores.parts.items()}
+    return {name: value for name, value in parts.items() if not math.isnan(value)}
 
 
 def _text_info(answer: Answer) -> dict[str, Any]:

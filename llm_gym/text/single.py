@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     TokenizerLike: TypeAlias = "PreTrainedTokenizerBase | str | PathLike[str]"
     PromptsLike: TypeAlias = "Iterable[str | Mapping[str, Any]] | str | PathLike[str]"
-    ScorerLike: TypeAlias = "Callable[..., Sequence[float]]"
+    ScorerLike: TypeAlias = "Callable[..., Sequence[float | None]] | str"
 
 
 class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
@@ -83,7 +83,7 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     |---|---|---|
     | `tokenizer` | | Hugging Face tokenizer, or path or hub name of one; never changed |
     | `prompts` | | list of str or of dicts with a "prompt" key (other keys are columns, which the scorer gets by name), path to `.txt` (one a line) or `.jsonl`, or an iterator (one pulled a reset) |
-    | `scorer` | | `scorer(prompts, completions, **columns) -> floats`, batched; TRL reward functions fit |
+    | `scorer` | | `scorer(prompts, completions, **columns) -> floats`, batched; TRL reward functions fit; or the name of a scorer, such as "politeness" or "length:20" |
     | `render_mode` | `None` | "ansi": `render()` returns text; "human": printed at every step |
     | `max_new_tokens` | 64 | length budget of the completion |
     | `max_prompt_tokens` | `None` | None: the longest prompt of the list; required for a stream |

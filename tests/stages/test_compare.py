@@ -133,7 +133,8 @@ def test_a_reward_model_is_a_scorer_by_name(tiny_dir, tmp_path):
         RewardModelScorer,
         train_reward_model,
     )
-    from llm_gym.stages.by_name import environment_kwargs, scorer_from_name
+    from llm_gym.scorers.by_name import scorer_from_name
+    from llm_gym.stages.by_name import environment_kwargs
 
     rows = [Preference(f"w{n}", f"w1 w{n}", f"w2 w{n}") for n in range(3, 20)]
     config = RewardModelConfig(model=tiny_dir(), template="{prompt} {completion}")

@@ -18,13 +18,13 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from llm_gym.feedback.diagnostics.pictures import GoldProxyCurve, write_pictures
 from llm_gym.runs.callbacks.history import History, Row
-from llm_gym.scorers.protocol import Columns, Scorer, ScorerError, Scores, as_scorer
+from llm_gym.scorers.protocol import Columns, Scorer, ScorerError, Scores, as_scorer, or_none
 from llm_gym.statistics.scaling_laws import Law
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
 
-ScorerLike = Scorer | Callable[..., Any]
+ScorerLike = Scorer | Callable[..., Any] | str
 
 
 class GoldProxy(Scorer):
@@ -34,6 +34,8 @@ class GoldProxy(Scorer):
     it is the same, number for number. Both scores are in `Scores.parts`, so they reach
     `info["score_parts"]` as `"proxy"` and `"gold"`; parts of the proxy follow as `"proxy/NAME"`,
     those of the gold scorer as `"gold/NAME"`.
+
+    A completion that the gold scorer returns None for ("not my task") has no part "gold".
 
     A gold scorer that fails must not cost the run, nor an episode its reward: its part is left out
     for that batch, a warning says so once, and `gold_failures` counts.
@@ -61,10 +63,11 @@ class GoldProxy(Scorer):
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> Scores:
         """Score with the proxy, then with the gold scorer. See `Scorer.compute`."""
         # The proxy goes first, so that not even a gold scorer that edits its columns touches it.
-        paid = self.proxy.score(prompts, completions, columns)
+        paid = self.proxy.score(prompts, completions, columns, allow_none=True)
         parts = _named("proxy", paid)
         try:
-            parts |= _named("gold", self.gold.score(prompts, completions, columns))
+            gold = self.gold.score(prompts, completions, columns, allow_none=True)
+            parts |= _named("gold", gold)
         except ScorerError as error:
             self.gold_failures += 1
             self.last_gold_error = str(error)
@@ -73,7 +76,7 @@ class GoldProxy(Scorer):
                     f"the gold scorer failed; training goes on without its score: {error}",
                     stacklevel=2,
                 )
-        return Scores(paid.values, parts)
+        return Scores(or_none(paid.values), parts)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
         return f"GoldProxy({self.proxy!r}, {self.gold!r})"
@@ -187,9 +190,9 @@ class GoldProxyCallback(BaseCallback):
         write_pictures([curve], self.directory, law=self.law)
 
 
-def _named(part: str, scores: Scores) -> dict[str, np.ndarray]:
-    inner = {f"{part}/{name}": values for name, values in scores.parts.items()}
-    return {part: scores.values, **inner}
+def _named(part: str, scores: Scores) -> dict[str, Any]:
+    inner = {f"{part}/{name}": or_none(values) for name, values in scores.parts.items()}
+    return {part: or_none(scores.values), **inner}
 
 
 # ------------------------------------------------------------------ on held-out prompts

@@ -178,7 +178,7 @@ def _against_gold(
 ) -> dict[str, float | None]:
     """How reward model and votes agree with the gold score, bias and noise of raters apart."""
     from llm_gym.feedback.reward_model import differences_of
-    from llm_gym.stages.by_name import scorer_from_name
+    from llm_gym.scorers.by_name import scorer_from_name
 
     gold = scorer_from_name(config.true_rater, config.device)
     prompts = [row.prompt for row in held_out]
@@ -250,7 +250,7 @@ def _ppo_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
 def _watch(run: RLHFDirectory) -> OveroptimisationAlarm:
     from llm_gym.feedback.diagnostics import HeldOutMeasure, OveroptimisationAlarm
     from llm_gym.feedback.reward_model import RewardModelScorer
-    from llm_gym.stages.by_name import scorer_from_name
+    from llm_gym.scorers.by_name import scorer_from_name
 
     config = run.config
     kwargs = held_out_env(run, str(run.sft))
