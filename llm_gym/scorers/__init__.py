@@ -12,6 +12,7 @@ from llm_gym.scorers.compose import Clip, Scale, WeightedSum
 from llm_gym.scorers.http import HTTPScorer
 from llm_gym.scorers.protocol import Scorer, ScorerError, Scores, as_scorer
 from llm_gym.scorers.rules import KeywordScorer, LengthScorer, RegexScorer
+from llm_gym.scorers.time_limit import TimeLimitScorer
 
 __all__ = [
     "Clip",
@@ -25,6 +26,7 @@ __all__ = [
     "ScorerSignatureError",
     "Scores",
     "SequenceClassifierScorer",
+    "TimeLimitScorer",
     "WeightedSum",
     "as_scorer",
 ]

@@ -13,7 +13,7 @@ import math
 import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -250,7 +250,13 @@ class FunctionScorer(Scorer):
         return f"FunctionScorer({self.name!r})"
 
 
-def as_scorer(scorer: Scorer | Callable[..., Any] | str, *, name: str | None = None) -> Scorer:
+def as_scorer(
+    scorer: Scorer | Callable[..., Any] | str,
+    *,
+    name: str | None = None,
+    time_limit: float | None = None,
+    on_timeout: Literal["raise"] | float = "raise",
+) -> Scorer:
     """Makes a checked `Scorer` of any callable, or of a name.
 
     The signature is inspected once, here. Accepted are
@@ -268,6 +274,9 @@ def as_scorer(scorer: Scorer | Callable[..., Any] | str, *, name: str | None = N
         scorer: The callable, the name, or a `Scorer`, which is returned as it is.
         name: Name in messages and of the parts; None takes the scorer's own. A `Scorer` given
             another name is copied (shallowly), never changed.
+        time_limit: Seconds that a call may take, after which it is ended whatever it is doing: the
+            scorer then runs in a process of its own (`TimeLimitScorer`). None sets no limit.
+        on_timeout: What a row that takes longer gets: "raise" an error, or a number as its score.
 
     Returns:
         The scorer.
@@ -275,8 +284,17 @@ def as_scorer(scorer: Scorer | Callable[..., Any] | str, *, name: str | None = N
     Raises:
         TypeError: Not callable, a class instead of an instance, or a signature that cannot take
             completions.
-        ValueError: There is no scorer of that name.
+        ValueError: There is no scorer of that name, or an option is out of range.
     """
+    checked = _checked_scorer(scorer, name)
+    if time_limit is None:
+        return checked
+    from llm_gym.scorers.time_limit import TimeLimitScorer
+
+    return TimeLimitScorer(checked, time_limit, on_timeout=on_timeout)
+
+
+def _checked_scorer(scorer: Scorer | Callable[..., Any] | str, name: str | None) -> Scorer:
     if isinstance(scorer, str):
         from llm_gym.scorers.by_name import scorer_from_name
 

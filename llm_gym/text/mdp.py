@@ -46,7 +46,7 @@ class TextMDP:
 
     def __init__(self, tokenizer: Any, prompts: Any, scorer: Any, keywords: OptionKeywords) -> None:
         self.options = options = TextOptions.from_keywords(keywords)
-        checked_scorer = as_scorer(scorer)
+        checked_scorer = as_scorer(scorer, time_limit=options.scorer_time_limit)
         self.vocabulary = Vocabulary(tokenizer, options)
         self._encoder = PromptEncoder(self.vocabulary, options)
         self.source = make_source(prompts, self._encoder, options)

@@ -101,6 +101,7 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     | `forbidden_token_ids` | () | ids that are masked |
     | `min_new_tokens` | 0 | EOS is masked before this many tokens |
     | `allowed_token_ids` | `None` | ids that alone are allowed, or `f(prompt_ids, completion_ids)` returning them |
+    | `scorer_time_limit` | `None` | seconds that a call of the scorer may take; it then runs in a process of its own, which is killed: a scorer error of the row at fault |
     | `on_scorer_error` | "raise" | or "penalise": the reward is then `scorer_error_penalty` |
     | `scorer_error_penalty` | 0.0 | see above |
 

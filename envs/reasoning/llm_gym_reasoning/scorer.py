@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from llm_gym.scorers import Scorer
+from llm_gym.scorers.checking import finite_number
 from llm_gym.scorers.protocol import Columns, Scores
+from llm_gym.scorers.worker import Worker
 
 __all__ = ["ANSWER_FORMATS", "RUNS_ANSWERS", "AnswerFormat", "ReasoningScorer"]
 
@@ -56,19 +59,28 @@ class ReasoningScorer(Scorer):
         dataset: A reasoning-gym dataset, as `make_dataset` returns it.
         answer_format: Where the answer stands: a key of `ANSWER_FORMATS`, or a function from the
             completion to the answer, None where there is none.
+        time_limit: Seconds that the dataset may take for one answer, after which that is stopped
+            whatever it is doing; it then judges in a process of its own. None sets no limit.
         name: What messages call it.
 
     The prompts need the column `entry`, the dataset's own record of the question. Scores are the
     dataset's, mostly from 0 to 1, often with part of the credit for part of the answer. The parts
     are `correct`, 1 for a full score, and `unreadable`, 1 where there was no answer, or one that
-    made `score_answer` raise: either is worth 0, as a policy that writes nonsense must learn.
+    made `score_answer` raise, exit or take longer than the time limit: each is worth 0, as a policy
+    that writes nonsense must learn.
 
     Raises:
-        ValueError: The answer format is unknown.
+        TypeError: The time limit is no number.
+        ValueError: The answer format is unknown, or the time limit is not above 0.
     """
 
     def __init__(
-        self, dataset: Any, *, answer_format: AnswerFormat = "completion", name: str = "reasoning"
+        self,
+        dataset: Any,
+        *,
+        answer_format: AnswerFormat = "completion",
+        time_limit: float | None = None,
+        name: str = "reasoning",
     ) -> None:
         if not callable(answer_format) and answer_format not in ANSWER_FORMATS:
             raise ValueError(
@@ -77,6 +89,10 @@ class ReasoningScorer(Scorer):
             )
         self.name = name
         self.dataset = dataset
+        self.time_limit = None if time_limit is None else finite_number("time_limit", time_limit)
+        if self.time_limit is not None and self.time_limit <= 0:
+            raise ValueError(f"time_limit must be above 0 seconds or None, got {time_limit!r}")
+        self._worker = None if self.time_limit is None else Worker(dataset.score_answer)
         self._extract = answer_format if callable(answer_format) else ANSWER_FORMATS[answer_format]
 
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> Scores:
@@ -96,7 +112,12 @@ class ReasoningScorer(Scorer):
         answer = self._extract(completion)
         if answer is None:
             return None
+        if self._worker is None or self.time_limit is None:
+            judge = self.dataset.score_answer
+        else:
+            self._worker.start()  # a failure to start is no fault of the answer
+            judge = partial(self._worker.call, time_limit=self.time_limit)
         try:
-            return float(self.dataset.score_answer(answer, entry))
-        except Exception:  # a parser of answers met one that is none
+            return float(judge(answer, entry))
+        except Exception:  # a parser of answers met one that is none, or that does not end
             return None

@@ -24,6 +24,7 @@ def environment_kwargs(
     seed: int = 0,
     answer_format: AnswerFormat = "completion",
     run_answers: bool = False,
+    time_limit: float | None = 5.0,
     **overrides: Any,
 ) -> dict[str, Any]:
     """Answer a question of reasoning-gym; its own verifier judges (`llm_gym/Reasoning-v0`).
@@ -79,6 +80,8 @@ def environment_kwargs(
         seed: Seed of the questions.
         answer_format: See `ReasoningScorer`.
         run_answers: Allow the tasks of `RUNS_ANSWERS`, whose scorers evaluate what the model wrote.
+        time_limit: Seconds that such a task's scorer may take for one answer: `9**9**9**9` would
+            take for ever. It is then worth 0. None sets no limit.
         **overrides: Arguments of the environment that take the place of the task's own, such as
             `tokenizer`, `prompt_template`, `scorer`, `prompts` or `max_new_tokens`.
 
@@ -118,7 +121,12 @@ def environment_kwargs(
                 add_special_tokens=arguments["add_special_tokens"],
             )
     if "scorer" not in overrides:
-        arguments["scorer"] = ReasoningScorer(dataset, answer_format=answer_format, name=task)
+        arguments["scorer"] = ReasoningScorer(
+            dataset,
+            answer_format=answer_format,
+            time_limit=time_limit if task in RUNS_ANSWERS else None,
+            name=task,
+        )
     return arguments
 
 

@@ -166,6 +166,20 @@ def test_run_answers_opens_what_evaluates_answers():
     assert environment_kwargs(task="puzzle24", run_answers=True, size=4, test_size=1)["prompts"]
 
 
+def test_an_answer_that_never_ends_is_worth_nothing():
+    """`time_limit` has a default, so that `run_answers=True` cannot stop a run for good."""
+    few = {"run_answers": True, "size": 2, "test_size": 1}
+    assert environment_kwargs("countdown", **few)["scorer"].time_limit == 5.0
+    task = environment_kwargs("countdown", **few, time_limit=0.5)
+    entry = task["prompts"][0]["entry"]
+    right = entry["metadata"]["expression"]
+    for answer in ("9**9**9**9", "10**10**10", "exit()", "(" * 300):
+        scores = task["scorer"].score(["?"] * 2, [answer, right], {"entry": [entry] * 2})
+        assert scores.values[0] < 0.1
+        assert scores.parts["correct"].tolist() == [0.0, 1.0]
+    assert environment_kwargs("gcd", size=2, test_size=1)["scorer"].time_limit is None
+
+
 def test_without_reasoning_gym_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     with pytest.raises(ImportError, match="pip install reasoning-gym"):
