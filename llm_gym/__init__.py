@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # an alias to itself: type checkers then take the name for ex
     from llm_gym.runs.evaluation import evaluate as evaluate
     from llm_gym.scorers import Clip as Clip
     from llm_gym.scorers import HTTPScorer as HTTPScorer
+    from llm_gym.scorers import JudgeScorer as JudgeScorer
     from llm_gym.scorers import KeywordScorer as KeywordScorer
     from llm_gym.scorers import LengthScorer as LengthScorer
     from llm_gym.scorers import RegexScorer as RegexScorer
@@ -78,6 +79,7 @@ _NAMES_OF = {
     "llm_gym.scorers": (
         "Clip",
         "HTTPScorer",
+        "JudgeScorer",
         "KeywordScorer",
         "LengthScorer",
         "RegexScorer",

@@ -10,6 +10,7 @@ from llm_gym.scorers.calling import ScorerSignatureError
 from llm_gym.scorers.classifier import SequenceClassifierScorer
 from llm_gym.scorers.compose import Clip, Scale, WeightedSum
 from llm_gym.scorers.http import HTTPScorer
+from llm_gym.scorers.judge import JudgeScorer
 from llm_gym.scorers.protocol import Scorer, ScorerError, Scores, as_scorer
 from llm_gym.scorers.rules import KeywordScorer, LengthScorer, RegexScorer
 from llm_gym.scorers.time_limit import TimeLimitScorer
@@ -17,6 +18,7 @@ from llm_gym.scorers.time_limit import TimeLimitScorer
 __all__ = [
     "Clip",
     "HTTPScorer",
+    "JudgeScorer",
     "KeywordScorer",
     "LengthScorer",
     "RegexScorer",

@@ -18,8 +18,6 @@ from llm_gym.scorers.http import HTTPScorer
 from llm_gym.scorers.protocol import Scorer, as_scorer
 from llm_gym.scorers.rules import LengthScorer, RegexScorer
 
-__all__ = ["SCORER_NAMES", "scorer_from_name"]
-
 SCORER_NAMES = """\
 politeness              the built-in judge of polite emails, 0 to 100
 length:WORDS            1 at so many words, less the further from it

@@ -8,18 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-__all__ = [
-    "Messages",
-    "SourcedText",
-    "completion_text",
-    "conversation",
-    "for_trl",
-    "messages_of",
-    "prompt_text",
-    "token_ids_of",
-    "with_token_ids",
-]
-
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
 """Turns of a conversation, `[{"role": "user", "content": "..."}, ...]`."""
 

@@ -13,8 +13,6 @@ from llm_gym.scorers.protocol import Columns, Scorer, ScorerError, Scores, or_no
 from llm_gym.scorers.trainer import current_keywords, trainer_keywords
 from llm_gym.scorers.worker import TimeLimitError, Worker, WorkerDiedError
 
-__all__ = ["TimeLimitScorer"]
-
 
 class TimeLimitScorer(Scorer):
     """Calls a scorer in a process of its own, which is killed at the time limit.

@@ -13,14 +13,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = [
-    "COMPLETION_IDS",
-    "TRAINER_KEYWORDS",
-    "EnvironmentState",
-    "split_keywords",
-    "trainer_keywords",
-]
-
 _current: ContextVar[Mapping[str, Any]] = ContextVar("llm_gym_trainer_keywords")
 
 

@@ -28,8 +28,6 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-__all__ = ["TimeLimitError", "Worker", "WorkerDiedError"]
-
 START_LIMIT = 120.0  # seconds for imports and unpickling
 _COMMAND = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "

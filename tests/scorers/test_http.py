@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import logging
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -20,7 +22,9 @@ FINE = "fine"  # a behaviour: answer with each completion's length
 class Endpoint:
     """A server that works through a list of behaviours, one a request, then answers well.
 
-    A behaviour is `FINE`, a status, a body, or "slow" (no answer until the test is over).
+    A behaviour is `FINE`, a status, a body, "slow" (no answer until the test is over), "trickle" (a
+    byte now and then, for as long), "trickle the headers", "flood" (an answer without an end), or
+    "meet" (waits until so many requests are there as `together` counts).
     """
 
     def __init__(self):
@@ -28,6 +32,7 @@ class Endpoint:
         self.requests = []
         self.headers = []
         self.over = threading.Event()
+        self.together = threading.Barrier(1)
         endpoint = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,6 +55,12 @@ class Endpoint:
         if behaviour == "slow":
             self.over.wait(30)
             return
+        if behaviour == "meet":
+            self.together.wait(30)
+            behaviour = FINE
+        if behaviour in ("trickle", "trickle the headers", "flood"):
+            self.never_end(handler, behaviour)
+            return
         if isinstance(behaviour, int):
             handler.send_response(behaviour)
             handler.send_header("Location", "/elsewhere")
@@ -60,6 +71,16 @@ class Endpoint:
         handler.send_response(200)
         handler.end_headers()
         handler.wfile.write(behaviour.encode())
+
+    def never_end(self, handler, behaviour):
+        with contextlib.suppress(OSError):  # the client has had enough
+            handler.send_response(200)
+            if behaviour != "trickle the headers":
+                handler.end_headers()
+            handler.flush_headers()
+            while not self.over.wait(0.0 if behaviour == "flood" else 0.02):
+                handler.wfile.write(b"x" * (65536 if behaviour == "flood" else 1))
+        handler.close_connection = True
 
     def close(self):
         self.over.set()
@@ -100,7 +121,7 @@ def test_batches_are_cut_to_size_and_put_together_again(endpoint):
     texts = ["a", "bb", "ccc", "dddd", "eeeee"]
     scores = scorer.score(["p"] * 5, texts, {"level": [1, 2, 3, 4, 5]})
     assert scores.values.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]
-    assert [request["level"] for request in endpoint.requests] == [[1, 2], [3, 4], [5]]
+    assert sorted(request["level"] for request in endpoint.requests) == [[1, 2], [3, 4], [5]]
     assert [headers["Authorization"] for headers in endpoint.headers] == ["Bearer x"] * 3
 
 
@@ -158,6 +179,73 @@ def test_a_time_out_is_an_error_too(endpoint):
         HTTPScorer(endpoint.url, retries=0, timeout=0.05).score(["p"], ["c"])
 
 
+@pytest.mark.parametrize("behaviour", ["trickle", "trickle the headers", "slow"])
+def test_the_time_out_is_for_a_whole_request(endpoint, behaviour):
+    """Each byte of a trickle is in time; the answer is not."""
+    endpoint.behaviours = [behaviour]
+    start = time.monotonic()
+    with pytest.raises(ScorerError, match="timed out"):
+        HTTPScorer(endpoint.url, retries=0, timeout=0.5).score(["p"], ["c"])
+    assert time.monotonic() - start < 10
+
+
+def test_the_time_limit_is_for_all_attempts_together(endpoint):
+    endpoint.behaviours = ["slow"] * 100
+    scorer = HTTPScorer(endpoint.url, retries=99, timeout=30.0, backoff=0.0, time_limit=0.5)
+    start = time.monotonic()
+    with pytest.raises(ScorerError, match=r"timed out.*time_limit=0.5 s over, 1 attempts"):
+        scorer.score(["p"], ["c"])
+    assert time.monotonic() - start < 10
+
+
+def test_an_answer_without_an_end_is_not_read_to_it(endpoint):
+    endpoint.behaviours = ["flood"]
+    scorer = HTTPScorer(endpoint.url, retries=0, max_response_bytes=1000)
+    with pytest.raises(ScorerError, match="the answer is longer than max_response_bytes=1000"):
+        scorer.score(["p"], ["c"])
+
+
+def test_an_answer_of_endless_depth_is_nonsense_as_others_are(endpoint):
+    endpoint.behaviours = ["[" * 200_000, FINE]
+    assert HTTPScorer(endpoint.url, backoff=0.0)(["p"], ["four"]) == [4.0]
+
+
+def test_requests_run_side_by_side_and_keep_their_order(endpoint):
+    """The server answers none of four until all four are there."""
+    endpoint.together = threading.Barrier(4)
+    endpoint.behaviours = ["meet"] * 4
+    scorer = HTTPScorer(endpoint.url, batch_size=1, concurrency=4, retries=0, timeout=60.0)
+    assert scorer(["p"] * 4, ["a", "bb", "ccc", "dddd"]) == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_no_more_requests_at_a_time_than_asked_for(endpoint):
+    endpoint.together = threading.Barrier(2)
+    endpoint.behaviours = ["meet"] * 2
+    scorer = HTTPScorer(endpoint.url, batch_size=1, concurrency=1, retries=0, timeout=0.5)
+    with pytest.raises(ScorerError, match=r"timed out.*completion 'a'"):
+        scorer(["p"] * 2, ["a", "bb"])
+    endpoint.together.abort()
+    assert len(endpoint.requests) == 1
+
+
+def test_after_an_error_nothing_more_is_asked(endpoint):
+    endpoint.behaviours = [404] * 50
+    with pytest.raises(ScorerError, match=r"status 404.*completion 'a'"):
+        HTTPScorer(endpoint.url, batch_size=1, concurrency=2)(["p"] * 50, ["a"] + ["b"] * 49)
+    assert len(endpoint.requests) < 50
+
+
+def test_conversations_are_sent_as_texts_and_as_messages(endpoint, scorer):
+    prompt = [{"role": "system", "content": "Hm."}, {"role": "user", "content": "Hi."}]
+    reply = [{"role": "assistant", "content": "four"}]
+    called = {"completion_ids": [[1, 2]], "trainer_state": object(), "log_extra": print}
+    called |= {"log_metric": print, "answer": ["a"]}  # as TRL's trainers do
+    assert scorer(prompts=[prompt], completions=[reply], **called) == [4.0]
+    assert endpoint.requests == [
+        {"prompts": ["Hi."], "completions": ["four"], "messages": [prompt + reply], "answer": ["a"]}
+    ]
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 302, 307])
 def test_a_lasting_failure_is_not_tried_again_and_redirects_are_not_followed(
     endpoint, scorer, pauses, status
@@ -171,7 +259,7 @@ def test_a_lasting_failure_is_not_tried_again_and_redirects_are_not_followed(
 
 def test_a_number_as_policy_scores_only_the_rows_that_failed_and_says_so(endpoint, caplog):
     endpoint.behaviours = [FINE, 500, FINE]
-    scorer = HTTPScorer(endpoint.url, batch_size=2, retries=0, on_failure=-1.0)
+    scorer = HTTPScorer(endpoint.url, batch_size=2, retries=0, on_failure=-1.0, concurrency=1)
     with caplog.at_level(logging.WARNING):
         scores = scorer.score(["p"] * 5, ["a", "bb", "ccc", "dddd", "eeeee"])
     assert scores.values.tolist() == [1.0, 2.0, -1.0, -1.0, 5.0]
@@ -227,6 +315,10 @@ def test_other_urls_are_refused(url):
         ({"timeout": None}, TypeError),
         ({"backoff": -1}, ValueError),
         ({"retries": -1}, ValueError),
+        ({"retries": 1.5}, TypeError),
+        ({"time_limit": 0}, ValueError),
+        ({"concurrency": 0}, ValueError),
+        ({"max_response_bytes": 0}, ValueError),
         ({"batch_size": 0}, ValueError),
         ({"on_failure": "ignore"}, ValueError),
         ({"on_failure": float("nan")}, ValueError),
