@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +75,35 @@ def as_real_vector(raw: Any, size: int, *, allow_none: bool = False) -> RealVect
         row = int(bad.argmax())
         return RealVector(nothing, f"the score {values[row]}, which is not finite", row)
     return RealVector(values, None)
+
+
+def sums_of_tokens(
+    raw: Any, token_ids: Sequence[Sequence[int]] | None
+) -> tuple[Any, str | None, int | None]:
+    """Replaces lists of one number a token by their sums.
+
+    Args:
+        raw: What the scorer returned.
+        token_ids: Token ids of B completions; None where they are not known.
+
+    Returns:
+        What `as_real_vector` has to check, what is wrong with the numbers of a completion's tokens
+        (None if nothing), and the row it is wrong in.
+    """
+    if token_ids is None or not isinstance(raw, (list, tuple)) or len(raw) != len(token_ids):
+        return raw, None, None
+    sums = list(raw)
+    for row, (given, ids) in enumerate(zip(raw, token_ids, strict=True)):
+        if isinstance(given, str) or not hasattr(given, "__len__"):
+            continue
+        if getattr(given, "ndim", 1) != 1:  # a number after all, or a matrix
+            continue
+        values, problem, _ = as_real_vector(given, len(ids))
+        if problem is not None:
+            problem = problem.replace("completion", "token")
+            return raw, f"for the tokens of a completion {problem}", row
+        sums[row] = float(values.sum())
+    return sums, None, None
 
 
 def _is_scalar(value: Any) -> bool:

@@ -18,8 +18,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from llm_gym.scorers.calling import ScorerSignatureError, inspect_callable
-from llm_gym.scorers.checking import as_real_vector
-from llm_gym.scorers.texts import Messages, completion_text, prompt_text, with_token_ids
+from llm_gym.scorers.checking import as_real_vector, sums_of_tokens
+from llm_gym.scorers.texts import (
+    Messages,
+    completion_text,
+    prompt_text,
+    token_ids_of,
+    with_token_ids,
+)
 from llm_gym.scorers.trainer import COMPLETION_IDS, split_keywords, trainer_keywords
 
 Columns = Mapping[str, Sequence[Any]]
@@ -81,7 +87,8 @@ class Scorer(ABC):
 
         Returns:
             B numbers, or `Scores` where the score has named parts. None in place of a number means
-            "not my task".
+            "not my task"; a list in place of it has one number a token of the completion, and its
+            sum is the score.
         """
 
     def score(
@@ -128,6 +135,9 @@ class Scorer(ABC):
         except Exception as error:
             raise self.error(f"raised {type(error).__name__}: {error}", asked, said) from error
         raw, raw_parts = answer if isinstance(answer, Scores) else (answer, {})
+        raw, problem, row = sums_of_tokens(raw, token_ids_of(said))
+        if problem is not None:
+            raise self.error(f"returned {problem}", asked, said, row)
         values = self._checked(raw, asked, said, part=None)
         if not allow_none and np.isnan(values).any():
             problem = (

@@ -58,6 +58,7 @@ class Episodes:
         self._prompt_lengths = np.zeros(num_rows, dtype=np.int64)
         self.generated = np.zeros(num_rows, dtype=np.int64)
         self.running = np.zeros(num_rows, dtype=bool)
+        self._paid = np.zeros(num_rows)  # scores so far, with scorer_scope="token"
         self._all_rows = np.arange(num_rows)
         self._prompts: list[Prompt | None] = [None] * num_rows
         self.outcomes: list[Outcome | None] = [None] * num_rows  # of rows at rest, for rendering
@@ -114,6 +115,7 @@ class Episodes:
         prompt = self._cursors[row].next(rng) if prompt is None else prompt
         self._write_prompt(row, prompt)
         self.generated[row] = 0
+        self._paid[row] = 0.0
         self.running[row] = True
         self.outcomes[row] = None
         return {"prompt": prompt.row.text, "prompt_index": prompt.index}
@@ -162,6 +164,8 @@ class Episodes:
         step = Step(
             np.zeros(num_rows), np.zeros(num_rows, bool), np.zeros(num_rows, bool), outcomes={}
         )
+        if self.mdp.options.scorer_scope == "token":
+            self._pay_so_far(rows[~ended].tolist(), step)
         if ended.any():
             reasons: dict[int, StopReason] = {}
             for k in np.flatnonzero(ended).tolist():
@@ -206,11 +210,23 @@ class Episodes:
             for row, reason in reasons.items()
         ]
         for row, outcome in zip(reasons, self.mdp.scoring.outcomes(answers), strict=True):
-            step.rewards[row] = outcome.reward
+            # Of a score, what its first tokens have not been paid already.
+            paid = self._paid[row] if "score" in outcome.info else 0.0
+            step.rewards[row] = outcome.reward - paid
             step.terminated[row] = outcome.terminated
             step.truncated[row] = outcome.truncated
             step.outcomes[row] = outcome
             self.outcomes[row] = outcome
+
+    def _pay_so_far(self, rows: list[int], step: Step) -> None:
+        """Pays rows that go on for what their newest token has changed in the score."""
+        answers = [
+            self.mdp.answer(self.prompt(row), self.completion_ids(row), None) for row in rows
+        ]
+        for row, score in zip(rows, self.mdp.scoring.scores_so_far(answers), strict=True):
+            if score is not None:
+                step.rewards[row] = score - self._paid[row]
+                self._paid[row] = score
 
     def update_masks(self) -> np.ndarray | None:
         """Computes the masks of the next actions, which `step` will enforce.
@@ -248,6 +264,7 @@ class Episodes:
                     "prompt": None if prompt is None else self.mdp.source.save(prompt),
                     "completion_ids": self.completion_ids(row).tolist(),
                     "running": bool(self.running[row]),
+                    "paid": float(self._paid[row]),
                 }
                 for row, prompt in enumerate(self._prompts)
             ],
@@ -292,4 +309,5 @@ class Episodes:
         self._completion_mask[row, written] = 1
         self.generated[row] = len(completion)
         self.running[row] = bool(saved["running"])
+        self._paid[row] = float(saved.get("paid", 0.0))
         self.outcomes[row] = None

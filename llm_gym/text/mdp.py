@@ -85,13 +85,15 @@ class TextMDP:
         row = as_row(item, where)
         return Prompt(-1, row, self._encoder.encode([row], [where], self.source.max_tokens)[0])
 
-    def answer(self, prompt: Prompt, completion_ids: np.ndarray, reason: StopReason) -> Answer:
-        """The answer of a finished episode as people and the scorer see it.
+    def answer(
+        self, prompt: Prompt, completion_ids: np.ndarray, reason: StopReason | None
+    ) -> Answer:
+        """The answer of an episode as people and the scorer see it.
 
         Args:
             prompt: The prompt.
             completion_ids: int64 `(T,)`, all actions of the episode.
-            reason: What ended it.
+            reason: What ended it; None if it goes on.
 
         Returns:
             The answer, not yet scored; its text is without the EOS token, special tokens and the

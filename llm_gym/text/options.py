@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         forbidden_token_ids: Sequence[int]
         min_new_tokens: int
         allowed_token_ids: AllowedTokens | None
+        scorer_scope: Literal["episode", "token"]
         scorer_time_limit: float | None
         on_scorer_error: Literal["raise", "penalise"]
         scorer_error_penalty: float
@@ -44,6 +45,7 @@ _CHOICES = {
     "prompt_order": ("shuffled", "sequential"),
     "on_max_length": ("terminate", "truncate", "penalise"),
     "on_scorer_error": ("raise", "penalise"),
+    "scorer_scope": ("episode", "token"),
 }
 
 
@@ -72,6 +74,7 @@ class TextOptions:
     forbidden_token_ids: Sequence[int] = ()
     min_new_tokens: int = 0  # EOS is masked before this many tokens
     allowed_token_ids: AllowedTokens | None = None
+    scorer_scope: Literal["episode", "token"] = "episode"  # or asked after every token
     scorer_time_limit: float | None = None  # seconds a call of the scorer may take; None: no limit
     on_scorer_error: Literal["raise", "penalise"] = "raise"
     scorer_error_penalty: float = 0.0

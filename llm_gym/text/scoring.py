@@ -81,6 +81,21 @@ class EpisodeScoring:
             for answer in answers
         ]
 
+    def scores_so_far(self, answers: Sequence[Answer]) -> list[float | None]:
+        """Scores answers that are still being written, for `scorer_scope="token"`.
+
+        Args:
+            answers: B answers as far as they are written.
+
+        Returns:
+            B scores; None where the scorer failed and `on_scorer_error` is "penalise".
+
+        Raises:
+            ScorerError: The scorer failed and `on_scorer_error` is "raise".
+        """
+        verdicts = self._verdicts(answers) if answers else []
+        return [None if isinstance(one, ScorerError) else one.value for one in verdicts]
+
     def _is_scored(self, answer: Answer) -> bool:
         return answer.stop_reason != "length" or self._options.on_max_length == "terminate"
 

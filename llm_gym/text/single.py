@@ -56,7 +56,9 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     step. Padding is told by the mask, never by the id: pad may equal EOS.
 
     ## Rewards
-    0 until the end of the episode, then the score of the completion (see Episode End).
+    0 until the end of the episode, then the score of the completion (see Episode End). With
+    `scorer_scope="token"` the scorer is asked after every token, and the reward is what that token
+    has changed in the score: the sum over the episode is the same.
 
     ## Starting State
     The next prompt: in shuffled order (each pass over the list newly shuffled with the
@@ -101,6 +103,7 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     | `forbidden_token_ids` | () | ids that are masked |
     | `min_new_tokens` | 0 | EOS is masked before this many tokens |
     | `allowed_token_ids` | `None` | ids that alone are allowed, or `f(prompt_ids, completion_ids)` returning them |
+    | `scorer_scope` | "episode" | or "token": the scorer is asked after every token, see Rewards |
     | `scorer_time_limit` | `None` | seconds that a call of the scorer may take; it then runs in a process of its own, which is killed: a scorer error of the row at fault |
     | `on_scorer_error` | "raise" | or "penalise": the reward is then `scorer_error_penalty` |
     | `scorer_error_penalty` | 0.0 | see above |
