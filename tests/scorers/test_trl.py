@@ -102,6 +102,18 @@ def test_messages_in_where_the_prompt_is_made_of_them():
     assert seen == [([QUESTION], [[{"role": "assistant", "content": "4"}]])]
 
 
+def test_an_environment_passes_messages_on_where_its_prompt_has_them():
+    """A prompt that came as messages is a text with an attribute `messages`."""
+    seen = []
+
+    def reward(prompts, completions, **kwargs):
+        seen.append((prompts, completions))
+        return [1.0]
+
+    assert play(reward, prompt=SourcedText("w4", QUESTION))[1] == 1.0
+    assert seen == [([QUESTION], [[{"role": "assistant", "content": "w1 w2"}]])]
+
+
 def test_texts_in_where_the_prompt_is_a_text():
     seen = []
     as_scorer(lambda prompts, completions: seen.extend([prompts, completions]) or [0.0])(
