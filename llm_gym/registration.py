@@ -23,6 +23,7 @@ def register_environments() -> None:
         "llm_gym/TextGeneration-v0",
         entry_point="llm_gym.text:TextGenerationEnv",
         vector_entry_point="llm_gym.text:TextGenerationVectorEnv",
+        kwargs=RegisteredArguments(),
     )
     register_task(
         "llm_gym/PoliteEmail-v0", "llm_gym.polite_email.task:environment_kwargs", split="train"
@@ -75,7 +76,7 @@ def register_task(
             id,
             entry_point="llm_gym.registration:make_task",
             vector_entry_point="llm_gym.registration:make_vector_task",
-            kwargs={"kwargs_of": kwargs_of, **arguments},
+            kwargs=RegisteredArguments(kwargs_of=kwargs_of, **arguments),
         )
         return
     if kwargs_of is not None and not callable(kwargs_of):
@@ -98,7 +99,30 @@ def register_task(
 
     # What `kwargs_of` is given is small and may be looked at: `gymnasium.spec(id).kwargs["split"]`.
     shared, visible = (arguments, {}) if kwargs_of is None else ({}, arguments)
-    gym.register(id, entry_point=make, vector_entry_point=make_vector, kwargs=visible)
+    gym.register(
+        id, entry_point=make, vector_entry_point=make_vector, kwargs=RegisteredArguments(visible)
+    )
+
+
+class RegisteredArguments(dict[str, Any]):
+    """Registered arguments, with which `make_vec` takes `vector_kwargs` in every mode.
+
+    Gymnasium hands `vector_kwargs` to `SyncVectorEnv` and `AsyncVectorEnv`, and refuses them for a
+    native vector form, which takes the same (`autoreset_mode`) among its own arguments. It asks
+    here for both before it decides.
+    """
+
+    _mode: Any = None
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """As a dict's; `vector_kwargs` of a native vector form become arguments."""
+        value = super().pop(key, *default)
+        if key == "vectorization_mode":
+            self._mode = getattr(value, "value", value)
+        if key == "vector_kwargs" and self._mode in (None, "vector_entry_point"):
+            self.update(value)
+            return {}
+        return value
 
 
 def _is_plain(arguments: Mapping[str, Any]) -> bool:

@@ -66,6 +66,9 @@ class Episodes:
             num_rows, group_size
         )
         self._masks: np.ndarray | None = None  # int8 (N, V), if any action is ever masked
+        # Of the newest tokens and of the next ones, as far as their agent says so: float (N,)
+        self.probabilities = np.full(num_rows, np.nan)
+        self._next_probabilities = np.full(num_rows, np.nan)
 
     def observation(self) -> Observation:
         """The observation of all rows: new arrays of shape `(N, L)`."""
@@ -118,6 +121,7 @@ class Episodes:
         self._paid[row] = 0.0
         self.running[row] = True
         self.outcomes[row] = None
+        self.probabilities[row] = np.nan
         return {"prompt": prompt.row.text, "prompt_index": prompt.index}
 
     def _write_prompt(self, row: int, prompt: Prompt) -> None:
@@ -129,6 +133,26 @@ class Episodes:
         self._completion_mask[row] = 0
         self._prompt_lengths[row] = length
         self._prompts[row] = prompt
+
+    def note_probabilities(self, probabilities: Any) -> None:
+        """Keeps how probable the next actions are, for pictures of them.
+
+        Args:
+            probabilities: A number for each row, or one for all.
+
+        Raises:
+            ValueError: They are not numbers from 0 to 1, one or one a row.
+        """
+        try:
+            given = np.asarray(probabilities, dtype=np.float64).reshape(-1)
+            self._next_probabilities[:] = given
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"probability={probabilities!r} must be one number, or one for each of "
+                f"{len(self.running)} rows"
+            ) from error
+        if not ((given >= 0) & (given <= 1)).all():
+            raise ValueError(f"probability={probabilities!r} must lie in [0, 1]")
 
     def step(self, actions: np.ndarray) -> Step:
         """Appends a token to every running row.
@@ -154,6 +178,8 @@ class Episodes:
         generated += 1
         self.generated[rows] = generated
         self.mdp.scoring.num_tokens += len(rows)
+        self.probabilities[rows] = self._next_probabilities[rows]
+        self._next_probabilities[:] = np.nan
 
         is_eos = self.mdp.vocabulary.is_eos[actions]
         ended = is_eos | (generated == self.mdp.options.max_new_tokens)

@@ -20,6 +20,7 @@ from llm_gym.text.vocabulary import StopStrings, Vocabulary
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from llm_gym.text.episodes import Episodes
     from llm_gym.text.options import OptionKeywords
 
 
@@ -119,6 +120,7 @@ class TextProperties:
     """What both forms of the environment tell about themselves."""
 
     _mdp: TextMDP
+    _episodes: Episodes
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -134,6 +136,24 @@ class TextProperties:
     def on_max_length(self) -> Literal["terminate", "truncate", "penalise"]:
         """What becomes of an answer that the length budget cuts off."""
         return self._mdp.options.on_max_length
+
+    @property
+    def masks_actions(self) -> bool:
+        """Whether an option may forbid a token: an agent then has to heed `action_masks()`."""
+        return self._mdp.masks.active
+
+    def note_probability(self, probability: float | Sequence[float] | np.ndarray) -> None:
+        """Says how probable the next action is to its agent; `render()` shows it.
+
+        Call it before `step`. The environment knows no agent, so without it pictures show none.
+
+        Args:
+            probability: From 0 to 1; for the vector form one a row.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        self._episodes.note_probabilities(probability)
 
     @property
     def max_prompt_tokens(self) -> int:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
         scorer_error_penalty: float
 
 
+# Arguments of `TextGenerationVectorEnv` alone.
+_OF_THE_VECTOR_FORM = ("autoreset_mode", "group_size", "num_envs")
 _CHOICES = {
     "prompt_order": ("shuffled", "sequential"),
     "on_max_length": ("terminate", "truncate", "penalise"),
@@ -137,10 +139,24 @@ class TextOptions:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in keywords:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {known}"
-                raise TypeError(f"unknown option {name!r} of the text environment; {hint}")
+                # Python's own phrase comes first: Stable-Baselines3, TorchRL and Gymnasium look for
+                # it to find out which of their own options an environment does not take.
+                raise TypeError(
+                    f"the text environment got an unexpected keyword argument {name!r}; "
+                    f"{_hint(name, known)}"
+                )
         return cls(**keywords)
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    if name in _OF_THE_VECTOR_FORM:
+        return (
+            f"{name} is one of gymnasium.make_vec(id, num_envs, {name}=...); in its modes 'sync' "
+            "and 'async' the autoreset mode goes into vector_kwargs={'autoreset_mode': ...}, and "
+            "there are no groups"
+        )
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {list(known)}"
 
 
 def _check_integer(name: str, value: Any, *, minimum: int) -> None:

@@ -1,8 +1,9 @@
-"""An episode as text for people: the prompt, the completion, the newest token, the score."""
+"""An episode for people, as text or picture: prompt, completion, newest token, score."""
 
 from __future__ import annotations
 
 import sys
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +11,36 @@ from llm_gym.files.untrusted import printable
 from llm_gym.text.episodes import Episodes
 from llm_gym.text.scoring import Outcome
 
-RENDER_MODES = ("ansi", "human")
+RENDER_MODES = ("ansi", "human", "rgb_array")
+
+
+class Frame(NamedTuple):
+    """What there is to see of a row; all of its texts are safe to show.
+
+    Attributes:
+        prompt: The prompt.
+        completion: What was written before the newest token, special tokens included.
+        newest: What the newest token added; "" before the first.
+        tokens: Number of tokens written.
+        max_new_tokens: How many may be written.
+        probability: How probable its agent held the newest token, if it said so.
+        outcome: How the episode ended, if it has.
+    """
+
+    prompt: str
+    completion: str
+    newest: str
+    tokens: int
+    max_new_tokens: int
+    probability: float | None
+    outcome: Outcome | None
+
+    def progress(self) -> str:
+        """How far the row is: tokens written, or why the episode ended and what it was worth."""
+        if self.outcome is not None:
+            return f"{end_of(self.outcome, self.tokens)}{worth_of(self.outcome)}"
+        text = f"{self.tokens} of {self.max_new_tokens}"
+        return text if self.probability is None else f"{text}, p = {self.probability:.3g}"
 
 
 def check_render_mode(render_mode: str | None) -> None:
@@ -19,39 +49,74 @@ def check_render_mode(render_mode: str | None) -> None:
         raise ValueError(f"render_mode={render_mode!r} is not one of {(None, *RENDER_MODES)}")
 
 
-def render_row(episodes: Episodes, row: int) -> str:
-    """Draws a row.
+def frame_of(episodes: Episodes, row: int) -> Frame:
+    """What there is to see of a row now.
 
     Args:
         episodes: The episodes.
         row: The row.
 
     Returns:
-        Several lines: prompt; completion with the newest token between guillemets, special tokens
-        included; number of tokens or, at the end, why the episode ended and its score.
+        The frame, which later steps do not change.
+
+    Raises:
+        ResetNeeded: There was no episode yet.
     """
     prompt = episodes.prompt(row)
+    completion, newest = _split_at_newest(episodes, episodes.completion_ids(row))
+    probability = float(episodes.probabilities[row])
+    return Frame(
+        prompt=printable(prompt.row.text),
+        completion=completion,
+        newest=newest,
+        tokens=int(episodes.generated[row]),
+        max_new_tokens=episodes.mdp.options.max_new_tokens,
+        probability=None if np.isnan(probability) else probability,
+        outcome=episodes.outcomes[row],
+    )
+
+
+def render(frame: Frame, render_mode: str | None) -> Any:
+    """A frame as `render()` returns it.
+
+    Args:
+        frame: The frame.
+        render_mode: "ansi" or "rgb_array"; "human" has been shown already.
+
+    Returns:
+        Text; or uint8 `(HEIGHT, WIDTH, 3)`; or None.
+
+    Raises:
+        gymnasium.error.DependencyNotInstalled: A picture needs Pillow, which is not installed.
+    """
+    if render_mode == "ansi":
+        return as_text(frame)
+    if render_mode == "rgb_array":
+        from llm_gym.text.picture import draw
+
+        return draw(frame)
+    return None
+
+
+def as_text(frame: Frame) -> str:
+    """Several lines: prompt; completion with the newest token between guillemets; progress."""
+    newest = f"«{frame.newest}»" if frame.tokens else ""
     lines = [
-        _field("prompt", printable(prompt.row.text)),
-        _field("completion", _marked_completion(episodes, episodes.completion_ids(row))),
+        _field("prompt", frame.prompt),
+        _field("completion", frame.completion + newest),
+        _field("tokens" if frame.outcome is None else "end", frame.progress()),
     ]
-    outcome = episodes.outcomes[row]
-    if outcome is None:
-        budget = episodes.mdp.options.max_new_tokens
-        lines.append(_field("tokens", f"{episodes.generated[row]} of {budget}"))
-    else:
-        lines.append(_field("end", _verdict(outcome, int(episodes.generated[row]))))
     return "\n".join(lines) + "\n"
 
 
-def show(frame: str) -> None:
-    """Prints a frame; what the terminal's encoding lacks is spelt out.
+def show(text: str) -> None:
+    """Prints a frame's text; what the terminal's encoding lacks is spelt out.
 
     Args:
-        frame: Text of one or more lines.
+        text: One or more lines.
     """
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(frame.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()
 
 
@@ -59,15 +124,15 @@ def _field(name: str, text: str) -> str:
     return f"{name:<10}| " + text.replace("\n", f"\n{'':<10}| ")
 
 
-def _marked_completion(episodes: Episodes, ids: np.ndarray) -> str:
+def _split_at_newest(episodes: Episodes, ids: np.ndarray) -> tuple[str, str]:
     if not len(ids):
-        return ""
+        return "", ""
     vocabulary = episodes.mdp.vocabulary
     before = vocabulary.decode(ids[:-1], skip_special_tokens=False)
     text = vocabulary.decode(ids, skip_special_tokens=False)
     # A token may complete a character begun by the one before: then the text changes further back.
     start = _shared_length(before, text)
-    return f"{printable(text[:start])}«{printable(text[start:])}»"
+    return printable(text[:start]), printable(text[start:])
 
 
 def _shared_length(first: str, second: str) -> int:
@@ -75,20 +140,30 @@ def _shared_length(first: str, second: str) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
 
 
-def _verdict(outcome: Outcome, num_tokens: int) -> str:
-    info = outcome.info
-    text = f"{info['stop_reason']} after {num_tokens} tokens"
-    if "score" in info:
-        text += f", score {info['score']:.4g}"
-    if "score_parts" in info:
-        # + 0.0: a penalty of -0.0 reads better as 0.
-        parts = ", ".join(
-            f"{name} {value + 0.0:.4g}" for name, value in info["score_parts"].items()
-        )
-        text += f" ({parts})"
-    if "scorer_error" in info:
-        text += f", reward {outcome.reward:.4g}: {printable(info['scorer_error'])}"
-    elif "score" not in info:
-        flag = "truncated" if outcome.truncated else "terminated"
-        text += f", {flag} unscored, reward {outcome.reward:.4g}"
-    return text
+def end_of(outcome: Outcome, num_tokens: int) -> str:
+    """Why an episode ended, and after how many tokens."""
+    return f"{outcome.info['stop_reason']} after {num_tokens} tokens"
+
+
+def parts_of(outcome: Outcome, *, zeros: bool = True) -> str:
+    """The named parts of the score, "" if it has none; those that are zero only if asked for."""
+    # + 0.0: a penalty of -0.0 reads better as 0.
+    parts = outcome.info.get("score_parts", {}).items()
+    return ", ".join(f"{name} {value + 0.0:.4g}" for name, value in parts if zeros or value)
+
+
+def reward_of(outcome: Outcome) -> str:
+    """The reward of an episode that has no score, and why it has none; "" for one that has."""
+    if "scorer_error" in outcome.info:
+        return f"reward {outcome.reward:.4g}: {printable(outcome.info['scorer_error'])}"
+    if "score" in outcome.info:
+        return ""
+    flag = "truncated" if outcome.truncated else "terminated"
+    return f"{flag} unscored, reward {outcome.reward:.4g}"
+
+
+def worth_of(outcome: Outcome) -> str:
+    """Score, its parts, and the reward where that is something else: what follows the end."""
+    text = f", score {outcome.info['score']:.4g}" if "score" in outcome.info else ""
+    parts, reward = parts_of(outcome), reward_of(outcome)
+    return text + (f" ({parts})" if parts else "") + (f", {reward}" if reward else "")

@@ -15,7 +15,14 @@ from llm_gym.text.episodes import Episodes, Observation
 from llm_gym.text.mdp import TextMDP, TextProperties, check_reset_options
 from llm_gym.text.prompt_sources import generator_from
 from llm_gym.text.prompts import Prompt
-from llm_gym.text.rendering import RENDER_MODES, check_render_mode, render_row, show
+from llm_gym.text.rendering import (
+    RENDER_MODES,
+    as_text,
+    check_render_mode,
+    frame_of,
+    render,
+    show,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +93,7 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     | `tokenizer` | | Hugging Face tokenizer, or path or hub name of one; never changed |
     | `prompts` | | list of str or of dicts with a "prompt" key (other keys are columns, which the scorer gets by name), path to `.txt` (one a line) or `.jsonl`, or an iterator (one pulled a reset) |
     | `scorer` | | `scorer(prompts, completions, **columns) -> floats`, batched; TRL reward functions fit; or the name of a scorer, such as "politeness" or "length:20" |
-    | `render_mode` | `None` | "ansi": `render()` returns text; "human": printed at every step |
+    | `render_mode` | `None` | "ansi": `render()` returns text; "rgb_array": a picture (needs Pillow); "human": printed at every step |
     | `max_new_tokens` | 64 | length budget of the completion |
     | `max_prompt_tokens` | `None` | None: the longest prompt of the list; required for a stream |
     | `truncate_prompts` | `False` | keep the last tokens of longer prompts, instead of an error |
@@ -221,17 +228,28 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
         """Which actions are allowed now: bool `(V,)`, as MaskablePPO asks for."""
         return self._episodes.action_masks()[0]
 
-    def render(self) -> str | None:
-        """The episode as text in render mode "ansi"; in "human" it has already been printed."""
+    def render(self) -> Any:
+        """The episode now, as the render mode says.
+
+        Returns:
+            Text ("ansi"); uint8 `(540, 960, 3)` ("rgb_array"); None
+            ("human", which has printed it).
+
+        Raises:
+            gymnasium.error.DependencyNotInstalled: "rgb_array" without Pillow.
+            ResetNeeded: There was no episode yet.
+        """
         if self.render_mode is None:
             gym.logger.warn(
-                "render() needs a render mode: make the environment with render_mode='ansi'"
+                "render() needs a render mode: make the environment with render_mode='ansi' for "
+                "text or 'rgb_array' for pictures"
             )
-        return render_row(self._episodes, 0) if self.render_mode == "ansi" else None
+            return None
+        return render(frame_of(self._episodes, 0), self.render_mode)
 
     def _draw(self) -> None:
         if self.render_mode == "human":
-            show(render_row(self._episodes, 0) + "\n")
+            show(as_text(frame_of(self._episodes, 0)) + "\n")
 
     def get_state(self) -> dict[str, Any]:
         """Everything needed to continue exactly: JSON-able, as far as the prompts' columns are.

@@ -29,7 +29,8 @@ def make_text_vector_env(env: str, **kwargs: Any) -> gym.vector.VectorEnv:
     try:
         made = gym.make_vec(env, **kwargs)
     except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
+        unknown = "unexpected keyword argument" in str(error)
+        if not unknown or "text environment" in str(error):  # which says what it knows
             raise
         raise ValueError(f"env={env!r} is no text environment ({error})") from error
     if not isinstance(made.unwrapped, TextGenerationVectorEnv):

@@ -17,7 +17,15 @@ from llm_gym.text.episodes import Episodes, Observation
 from llm_gym.text.mdp import TextMDP, TextProperties, check_reset_options
 from llm_gym.text.prompt_sources import generator_from
 from llm_gym.text.prompts import Prompt
-from llm_gym.text.rendering import RENDER_MODES, check_render_mode, render_row, show
+from llm_gym.text.rendering import (
+    RENDER_MODES,
+    Frame,
+    as_text,
+    check_render_mode,
+    frame_of,
+    render,
+    show,
+)
 from llm_gym.text.scoring import Outcome
 
 if TYPE_CHECKING:
@@ -51,7 +59,10 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
             `final_obs` and `final_info` ("SameStep"); or by the caller, with a `reset_mask`, before
             the next step ("Disabled").
         group_size: Rows `k*G .. k*G + G-1` get the same sequence of prompts, each at its own pace.
-        render_mode: As in the single environment; `render()` gives one text a row.
+        max_episode_steps: Truncates an episode after so many steps, as the wrapper `TimeLimit` does
+            for the single environment; None or -1 is no limit.
+        render_mode: As in the single environment; `render()` gives one text or picture a row. In
+            mode "SameStep" a row that has just ended shows its end.
         **options: All other arguments of `TextGenerationEnv`.
 
     Raises:
@@ -70,6 +81,7 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
         num_envs: int = 1,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         group_size: int = 1,
+        max_episode_steps: int | None = None,
         render_mode: str | None = None,
         **options: Unpack[OptionKeywords],
     ) -> None:
@@ -78,6 +90,7 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
         if operator.index(group_size) < 1 or num_envs % group_size:
             raise ValueError(f"group_size={group_size} must divide num_envs={num_envs}")
         check_render_mode(render_mode)
+        self._max_steps = _max_steps(max_episode_steps)
         self.num_envs = num_envs
         self.group_size = group_size
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
@@ -88,6 +101,9 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
         self._rngs: list[np.random.Generator | None] = [None] * num_envs
         self._seeds: list[int] = [-1] * num_envs
         self._has_begun = np.zeros(num_envs, dtype=bool)
+        # Rows whose episode the limit of steps has cut off; nothing but a reset can follow.
+        self._cut_off = np.zeros(num_envs, dtype=bool)
+        self._last_frames: dict[int, Frame] = {}  # of rows that this step has ended and reset
         self.single_observation_space = self._mdp.observation_space
         self.single_action_space = self._mdp.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -131,6 +147,7 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
             TypeError: The reset mask is not a bool array.
         """
         options = dict(check_reset_options(options, ("prompt", "prompt_index", "reset_mask")))
+        self._last_frames.clear()
         rows = self._rows_to_reset(options)
         seeds = self._row_seeds(seed)
         prompts = [self._chosen_prompt(options, row) for row in rows]
@@ -190,6 +207,7 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
         self, row: int, infos: dict[str, Any], prompt: Prompt | None = None
     ) -> dict[str, Any]:
         self._has_begun[row] = True
+        self._cut_off[row] = False
         return self._add_info(infos, self._episodes.begin(row, self._rng(row), prompt), row)
 
     def step(
@@ -215,18 +233,25 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
                 f"actions must be integers of shape ({self.num_envs},), got {actions.dtype} of "
                 f"shape {actions.shape}"
             )
+        self._last_frames.clear()
         running = self._episodes.running
+        running &= ~self._cut_off
         resting = None if running.all() else np.flatnonzero(~running).tolist()
         if resting is not None:
             self._check_may_rest(resting)
         step = self._episodes.step(actions)
+        truncated = step.truncated
+        if self._max_steps is not None:
+            at_limit = self._episodes.generated >= self._max_steps
+            truncated = truncated | (at_limit & (step.terminated | running))
+            self._cut_off = at_limit & running
         infos: dict[str, Any] = {}
-        if step.outcomes or resting is not None:
+        if step.outcomes or resting is not None or self._cut_off.any():
             infos = self._end_and_begin(step.outcomes, resting or [])
         self._add_masks(infos, range(self.num_envs))
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             self._draw()
-        return self._episodes.observation(), step.rewards, step.terminated, step.truncated, infos
+        return self._episodes.observation(), step.rewards, step.terminated, truncated, infos
 
     def _check_may_rest(self, resting: Sequence[int]) -> None:
         if not self._has_begun.all():
@@ -249,15 +274,18 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
         infos: dict[str, Any] = {}
         if self.autoreset_mode is AutoresetMode.SAME_STEP:
             self._draw()
-            for row, outcome in outcomes.items():
-                final_info = dict(outcome.info)
-                if self._mdp.masks.active:
-                    final_info["action_mask"] = np.ones(self._mdp.vocabulary.size, dtype=np.int8)
+            masks = self._final_masks()
+            for row in sorted([*outcomes, *np.flatnonzero(self._cut_off).tolist()]):
+                final_info = dict(outcomes[row].info) if row in outcomes else {}
+                if masks is not None:
+                    final_info["action_mask"] = masks[row].copy()
                 final = {
                     "final_obs": self._episodes.row_observation(row),
                     "final_info": final_info,
                 }
                 infos = self._add_info(infos, final, row)
+                if self.render_mode is not None:
+                    self._last_frames[row] = frame_of(self._episodes, row)
                 infos = self._begin(row, infos)
             return infos
         for row in sorted([*outcomes, *resting]):
@@ -266,6 +294,14 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
             else:
                 infos = self._begin(row, infos)
         return infos
+
+    def _final_masks(self) -> np.ndarray | None:
+        """Masks of rows that have ended: int8 `(N, V)`, ones but for rows that were cut off."""
+        if not self._mdp.masks.active:
+            return None
+        if self._cut_off.any():
+            return self._episodes.update_masks()
+        return np.ones((self.num_envs, self._mdp.vocabulary.size), dtype=np.int8)
 
     def _add_masks(self, infos: dict[str, Any], rows: Sequence[int]) -> None:
         masks = self._episodes.update_masks()
@@ -279,20 +315,34 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
         """Which actions are allowed now: bool `(N, V)`."""
         return self._episodes.action_masks()
 
-    def render(self) -> tuple[str, ...] | None:
-        """Each row as text in render mode "ansi"; in "human" they have already been printed."""
+    def render(self) -> tuple[Any, ...] | None:
+        """Each row now, as the render mode says.
+
+        Returns:
+            Texts ("ansi") or pictures ("rgb_array": uint8 `(540, 960, 3)`), one a row; None
+            ("human", which has printed them).
+
+        Raises:
+            gymnasium.error.DependencyNotInstalled: "rgb_array" without Pillow.
+            ResetNeeded: There was no episode yet.
+        """
         if self.render_mode is None:
             gym.logger.warn(
-                "render() needs a render mode: make the environment with render_mode='ansi'"
+                "render() needs a render mode: make the environment with render_mode='ansi' for "
+                "text or 'rgb_array' for pictures"
             )
-        if self.render_mode != "ansi":
+        if self.render_mode in (None, "human"):
             return None
-        return tuple(render_row(self._episodes, row) for row in range(self.num_envs))
+        frames = (
+            self._last_frames.get(row) or frame_of(self._episodes, row)
+            for row in range(self.num_envs)
+        )
+        return tuple(render(frame, self.render_mode) for frame in frames)
 
     def _draw(self) -> None:
         if self.render_mode == "human":
             for row in range(self.num_envs):
-                show(f"row {row}\n{render_row(self._episodes, row)}\n")
+                show(f"row {row}\n{as_text(frame_of(self._episodes, row))}\n")
 
     def get_state(self) -> dict[str, Any]:
         """Everything needed to continue exactly: JSON-able, as far as the prompts' columns are.
@@ -303,6 +353,7 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
         return {
             "rngs": [rng.bit_generator.state for rng in self.np_random],
             "has_begun": self._has_begun.tolist(),
+            "cut_off": self._cut_off.tolist(),
             "episodes": self._episodes.get_state(),
         }
 
@@ -322,7 +373,20 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
         self._rngs = [generator_from(saved) for saved in state["rngs"]]
         self._seeds = [-1] * self.num_envs
         self._has_begun[:] = state["has_begun"]
+        self._cut_off[:] = state.get("cut_off", False)  # states of version 0.2.0 have none
+        self._last_frames.clear()
         return self._episodes.observation()
+
+
+def _max_steps(max_episode_steps: int | None) -> int | None:
+    """The limit as Gymnasium's `make` reads it: -1 is none."""
+    if max_episode_steps is None or max_episode_steps == -1:
+        return None
+    if isinstance(max_episode_steps, bool) or not isinstance(max_episode_steps, int):
+        raise TypeError(f"max_episode_steps={max_episode_steps!r} must be an integer")
+    if max_episode_steps < 1:
+        raise ValueError(f"max_episode_steps={max_episode_steps} must be at least 1 (-1: no limit)")
+    return max_episode_steps
 
 
 def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
@@ -248,7 +250,7 @@ def test_bad_actions(actions, message):
         ({"num_envs": 4, "group_size": 3}, "group_size=3 must divide num_envs=4"),
         ({"num_envs": 4, "group_size": 0}, "group_size=0"),
         ({"autoreset_mode": "sometimes"}, "autoreset_mode='sometimes' is not one of"),
-        ({"render_mode": "rgb_array"}, "render_mode='rgb_array'"),
+        ({"render_mode": "svg"}, "render_mode='svg'"),
     ],
 )
 def test_bad_vector_arguments(keywords, message):
@@ -276,3 +278,36 @@ def test_prompts_of_the_whole_list_appear_in_every_row():
     seen = [env.reset(seed=0)[1]["prompt_index"]]
     seen += [env.step(np.full(3, EOS))[4]["prompt_index"] for _ in range(len(PROMPTS) - 1)]
     assert np.sort(np.stack(seen), axis=0).T.tolist() == [list(range(len(PROMPTS)))] * 3
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+@pytest.mark.parametrize("options", [{}, {"min_new_tokens": 2}, {"on_max_length": "truncate"}])
+@pytest.mark.parametrize("limit", [1, 3, 5, -1])
+def test_a_limit_of_steps_is_that_of_time_limit(mode, options, limit):
+    """`make_vec(id, n, max_episode_steps=...)` is, natively too, what the wrapper does."""
+    task = {**arguments(prompt_order="sequential", **options), "max_episode_steps": limit}
+    name = "llm_gym/TextGeneration-v0"
+    native = gym.make_vec(name, num_envs=3, autoreset_mode=mode, **task)
+    makers = [lambda row=row: gym.make(name, shard=(row, 3), **task) for row in range(3)]
+    sync = SyncVectorEnv(makers, autoreset_mode=mode)
+    assert_same_vector_envs(native, sync, seed=4, num_steps=40)
+
+
+def test_rows_cut_off_by_the_limit_are_saved():
+    task = {**arguments(), "num_envs": 2, "max_episode_steps": 2}
+    first, second = TextGenerationVectorEnv(**task), TextGenerationVectorEnv(**task)
+    first.reset(seed=0)
+    for tokens in ([word(1), EOS], [word(2), word(2)]):
+        first.step(np.array(tokens))
+    second.set_state(json.loads(json.dumps(first.get_state())))
+    for _ in range(4):
+        action = np.array([word(1), word(2)])
+        assert_same(first.step(action), second.step(action), "the state is complete")
+
+
+@pytest.mark.parametrize(
+    ("limit", "error"), [(0, ValueError), (-2, ValueError), (2.5, TypeError), (True, TypeError)]
+)
+def test_what_is_no_limit_of_steps_is_refused(limit, error):
+    with pytest.raises(error, match="max_episode_steps="):
+        TextGenerationVectorEnv(**arguments(), max_episode_steps=limit)

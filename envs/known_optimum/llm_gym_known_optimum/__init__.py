@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from llm_gym.registration import RegisteredArguments
+
 if TYPE_CHECKING:
     from llm_gym_known_optimum.estimators import (
         EstimatorFigures,
@@ -98,4 +100,5 @@ gym.register(
     "llm_gym/KnownOptimum-v0",
     entry_point="llm_gym_known_optimum.task:KnownOptimumEnv",
     vector_entry_point="llm_gym_known_optimum.task:KnownOptimumVectorEnv",
+    kwargs=RegisteredArguments(),
 )
