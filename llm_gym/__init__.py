@@ -10,7 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from llm_gym import registration
+from llm_gym import registration, sb3
+from llm_gym._submodules import submodule_getter
 
 if TYPE_CHECKING:  # an alias to itself: type checkers then take the name for exported
     from llm_gym._version import __version__ as __version__
@@ -35,6 +36,8 @@ if TYPE_CHECKING:  # an alias to itself: type checkers then take the name for ex
     from llm_gym.polite_email.judge import PolitenessScorer as PolitenessScorer
     from llm_gym.registration import register_task as register_task
     from llm_gym.runs.best_of_n import sample_best_of_n as sample_best_of_n
+    from llm_gym.runs.checkpoint import load_checkpoint as load_checkpoint
+    from llm_gym.runs.checkpoint import save_model as save_model
     from llm_gym.runs.evaluation import evaluate as evaluate
     from llm_gym.scorers import Clip as Clip
     from llm_gym.scorers import HTTPScorer as HTTPScorer
@@ -75,6 +78,7 @@ _NAMES_OF = {
     "llm_gym.policy": ("TransformerActorCriticPolicy",),
     "llm_gym.registration": ("register_task",),
     "llm_gym.runs.best_of_n": ("sample_best_of_n",),
+    "llm_gym.runs.checkpoint": ("load_checkpoint", "save_model"),
     "llm_gym.runs.evaluation": ("evaluate",),
     "llm_gym.scorers": (
         "Clip",
@@ -94,12 +98,14 @@ _NAMES_OF = {
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 
+_submodule = submodule_getter(__name__)
+
 __all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
-        raise AttributeError(f"module 'llm_gym' has no attribute {name!r}")
+        return _submodule(name)
     value = getattr(import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
@@ -111,3 +117,4 @@ def __dir__() -> list[str]:
 
 registration.register_environments()
 registration.load_plugins()
+sb3.extend()

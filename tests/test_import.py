@@ -3,6 +3,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,31 @@ def test_type_checkers_see_the_names_that_exist():
         for alias in node.names
     }
     assert seen == llm_gym._MODULE_OF
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["runs.checkpoint.save_model", "runs.callbacks.progress", "feedback.preferences.store",
+     "text.tasks.longest_prompt", "learning.buffer.EpisodeBuffer", "stages.rlhf.run",
+     "statistics.resampling", "files.untrusted.printable", "feedback.labelling.questions"],
+)  # fmt: skip
+def test_submodules_are_there_by_attribute(name):
+    """After `import llm_gym` alone; nothing heavy is loaded before they are asked for."""
+    assert run(f"import llm_gym; print(llm_gym.{name} is not None)").strip() == "True"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("checkpoint", "the module is llm_gym.runs.checkpoint"),
+        ("polite_emails", "did you mean llm_gym.polite_email?"),
+        ("runs.directries", "did you mean llm_gym.runs.directory?"),
+        ("_submodules_", "has no attribute '_submodules_'$"),
+    ],
+)
+def test_a_name_that_is_no_submodule_says_where_it_may_be(name, message):
+    with pytest.raises(AttributeError, match=message):
+        attrgetter(name)(llm_gym)
 
 
 def test_unknown_name_is_an_attribute_error():

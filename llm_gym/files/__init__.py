@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from llm_gym._submodules import submodule_getter
 from llm_gym.files.charts import Series, line_chart, scatter_chart
 from llm_gym.files.page import (
     Chapter,
@@ -29,3 +32,6 @@ __all__ = [
     "versions",
     "write_report",
 ]
+
+if not TYPE_CHECKING:  # type checkers know the submodules
+    __getattr__ = submodule_getter(__name__)

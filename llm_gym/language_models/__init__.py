@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from llm_gym._submodules import submodule_getter
 from llm_gym.language_models.embedded import (
     BASE_MODEL,
     PROMPT_TEMPLATE,
@@ -22,3 +25,6 @@ __all__ = [
     "load_tokenizer",
     "resolve",
 ]
+
+if not TYPE_CHECKING:  # type checkers know the submodules
+    __getattr__ = submodule_getter(__name__)

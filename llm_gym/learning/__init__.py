@@ -1,1 +1,8 @@
 """Algorithms on whole answers: each a choice of advantage, loss and place of the KL penalty."""
+
+from typing import TYPE_CHECKING
+
+from llm_gym._submodules import submodule_getter
+
+if not TYPE_CHECKING:  # type checkers know the submodules
+    __getattr__ = submodule_getter(__name__)

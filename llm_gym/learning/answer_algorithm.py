@@ -105,7 +105,7 @@ class AnswerAlgorithm(AnswerLearner):
 
     @staticmethod
     def _wrap_env(
-        env: GymEnv | gym.vector.VectorEnv, verbose: int = 0, monitor_wrapper: bool = True
+        env: GymEnv | gym.vector.VectorEnv | str, verbose: int = 0, monitor_wrapper: bool = True
     ) -> VecEnv:
         wrapped = AnswerLearner._wrap_env(env, verbose, monitor_wrapper)
         return wrapped if isinstance(wrapped, GroupedAnswers) else GroupedAnswers(wrapped)

@@ -20,6 +20,7 @@ from llm_gym.learning.buffer import EpisodeBuffer, Segment
 from llm_gym.learning.kl import ReferenceModel, kl_estimate
 from llm_gym.learning.vec_env import GymVecEnv
 from llm_gym.policy import TransformerActorCriticPolicy
+from llm_gym.policy.setup import check_setup, class_named
 
 if TYPE_CHECKING:
     from llm_gym.learning.objective import KLPenalty
@@ -86,16 +87,42 @@ class AnswerLearner(OnPolicyAlgorithm):
 
     @staticmethod
     def _wrap_env(
-        env: GymEnv | gym.vector.VectorEnv, verbose: int = 0, monitor_wrapper: bool = True
+        env: GymEnv | gym.vector.VectorEnv | str, verbose: int = 0, monitor_wrapper: bool = True
     ) -> VecEnv:
         if isinstance(env, gym.vector.VectorEnv):
             env = GymVecEnv(env)
+        if isinstance(env, str):
+            env = gym.make(env)
         return OnPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    def set_env(self, env: GymEnv | gym.vector.VectorEnv | str, force_reset: bool = True) -> None:
+        """As in Stable-Baselines3, for whatever the constructor takes.
+
+        Args:
+            env: The environment; lengths and groups are its own from now on.
+            force_reset: Begin new episodes.
+
+        Raises:
+            ValueError: It has other spaces or another number of rows, or the algorithm cannot run
+                on it.
+        """
+        super().set_env(env, force_reset)  # type: ignore[arg-type]
+        assert self.env is not None
+        check_setup(self)
+        self.group_size = group_size_of(self.env)
+        self._fit_to(self.env)
+        if self.rollout_buffer.buffer_size != self.n_steps:
+            self.rollout_buffer.buffer_size = self.n_steps
+            self.rollout_buffer.reset()
 
     def _setup_model(self) -> None:
         if self.env is not None:  # Stable-Baselines3's `load` may do without
             self.group_size = group_size_of(self.env)
             self._fit_to(self.env)
+        if isinstance(self.rollout_buffer_class, str):
+            self.rollout_buffer_class = class_named(
+                "rollout_buffer_class", self.rollout_buffer_class
+            )
         name = getattr(self.rollout_buffer_class, "__name__", self.rollout_buffer_class)
         if not (self.rollout_buffer_class and issubclass(self.rollout_buffer_class, EpisodeBuffer)):
             raise ValueError(

@@ -102,6 +102,26 @@ class LanguageModelHead:
             )
 
 
+def whole_ids(ids: torch.Tensor) -> torch.Tensor:
+    """Token ids as int64, from a library that makes floats of all observations.
+
+    Args:
+        ids: Of any type and shape.
+
+    Returns:
+        The same ids.
+
+    Raises:
+        ValueError: They are no whole numbers: something has normalised them.
+    """
+    if ids.is_floating_point() and not torch.equal(ids, ids.round()):
+        raise ValueError(
+            "input_ids are not whole numbers: token ids cannot be normalised (VecNormalize with "
+            "norm_obs=True, NormalizeObservation, a running scaler); leave observations as they are"
+        )
+    return ids.long()
+
+
 def inverse_cdf_sample(probs: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     """Draws one token a row by inverting the cumulative distribution.
 

@@ -27,6 +27,7 @@ from llm_gym.policy.sampling import (
     pack_support,
     truncated_support,
     unpack_support,
+    whole_ids,
 )
 from llm_gym.policy.trunk import Trunk
 
@@ -155,7 +156,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             return hidden[obs.action_rows, obs.action_slots - 1].to(self.dtype)
         lengths = obs["attention_mask"].sum(1, dtype=torch.int64)
         # Padding is never seen; zeros are inside any model's vocabulary, a pad id need not be.
-        ids = obs["input_ids"].where(obs["attention_mask"].bool(), 0)
+        ids = whole_ids(obs["input_ids"]).where(obs["attention_mask"].bool(), 0)
         return trunk.last_hidden(ids, lengths, keep_others=keep_others)
 
     def _autocast(self) -> torch.autocast:
@@ -402,6 +403,12 @@ def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -
         raise ValueError(
             f"observation_space['input_ids']={ids} must be an integer Box; token ids cannot be "
             "normalised (VecNormalize) or cast to floats"
+        )
+    shapes = {key: observation_space[key].shape for key in sorted(_KEYS)}
+    if len(ids.shape) != 1 or len(set(shapes.values())) != 1:
+        raise ValueError(
+            f"observation_space has shapes {shapes}, but each must be (L,): one text, not several "
+            "stacked (FrameStackObservation, VecFrameStack)"
         )
     return int(ids.shape[0])
 

@@ -6,6 +6,9 @@ is never touched.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from llm_gym._submodules import submodule_getter
 from llm_gym.polite_email.documents import documents
 from llm_gym.polite_email.emails import write_email
 from llm_gym.polite_email.prompts import email_prompts, instruction_pairs
@@ -18,3 +21,6 @@ __all__ = [
     "instruction_pairs",
     "write_email",
 ]
+
+if not TYPE_CHECKING:  # type checkers know the submodules
+    __getattr__ = submodule_getter(__name__)

@@ -1,1 +1,8 @@
 """Runs of an algorithm: callbacks, checkpoints, answers to prompts, and how good they are."""
+
+from typing import TYPE_CHECKING
+
+from llm_gym._submodules import submodule_getter
+
+if not TYPE_CHECKING:  # type checkers know the submodules
+    __getattr__ = submodule_getter(__name__)

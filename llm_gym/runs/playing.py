@@ -19,7 +19,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.utils import obs_as_tensor
 
-from llm_gym.policy import TransformerActorCriticPolicy
+from llm_gym.policy import MaskableTransformerPolicy, TransformerActorCriticPolicy
 from llm_gym.text import TextGenerationVectorEnv
 from llm_gym.text.answer import Answer
 from llm_gym.text.tasks import make_text_vector_env
@@ -108,12 +108,16 @@ def policy_of(
 
     Raises:
         TypeError: It is none of these.
-        ValueError: `policy_kwargs` for a policy that is given.
+        ValueError: `policy_kwargs` for a policy that is given, or masked actions for a policy that
+            does not heed masks.
     """
     if isinstance(model, (str, Path)):
         # A new layer draws its first weights from the global generator, which is not ours to move.
         with torch.random.fork_rng(devices=[]):
-            return TransformerActorCriticPolicy(
+            policy_class = (
+                MaskableTransformerPolicy if env.masks_actions else TransformerActorCriticPolicy
+            )
+            return policy_class(
                 env.single_observation_space,
                 env.single_action_space,
                 lambda _: 0.0,
@@ -126,6 +130,12 @@ def policy_of(
         raise TypeError(
             f"model must be a name, a path, a TransformerActorCriticPolicy or an algorithm that "
             f"has one, got {type(model).__name__}"
+        )
+    if env.masks_actions and not isinstance(policy, MaskableTransformerPolicy):
+        raise ValueError(
+            "env masks actions (min_new_tokens, forbidden_token_ids or allowed_token_ids), which "
+            f"{type(policy).__name__} does not heed: pass the name of a model or a "
+            "llm_gym.policy.MaskableTransformerPolicy, or leave the option out"
         )
     if policy_kwargs:
         raise ValueError(f"policy_kwargs={policy_kwargs} cannot change a policy that is given")
@@ -179,11 +189,13 @@ def play_prompts(
             current[row] = waiting.popleft() if waiting else -1
         return np.maximum(current, 0)
 
+    unwrapped: Any = env.unwrapped
     everyone = np.arange(env.num_envs)
     obs, infos = env.reset(seed=0, options={"prompt_index": assign(everyone)})
     prompts = list(infos["prompt"])
     while remaining:
-        actions, _, _ = policy(obs_as_tensor(obs, policy.device), deterministic)
+        masks = {"action_masks": unwrapped.action_masks()} if unwrapped.masks_actions else {}
+        actions, _, _ = policy(obs_as_tensor(obs, policy.device), deterministic, **masks)
         obs, rewards, terminated, truncated, infos = env.step(actions.cpu().numpy())
         ended = terminated | truncated
         if not ended.any():

@@ -6,6 +6,9 @@ completion; TRL reward functions are scorers. See docs/scorers.md.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from llm_gym._submodules import submodule_getter
 from llm_gym.scorers.calling import ScorerSignatureError
 from llm_gym.scorers.classifier import SequenceClassifierScorer
 from llm_gym.scorers.compose import Clip, Scale, WeightedSum
@@ -32,3 +35,6 @@ __all__ = [
     "WeightedSum",
     "as_scorer",
 ]
+
+if not TYPE_CHECKING:  # type checkers know the submodules
+    __getattr__ = submodule_getter(__name__)

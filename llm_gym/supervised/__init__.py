@@ -1,1 +1,8 @@
 """Supervised learning: next-token prediction on plain text, and on answers given their prompts."""
+
+from typing import TYPE_CHECKING
+
+from llm_gym._submodules import submodule_getter
+
+if not TYPE_CHECKING:  # type checkers know the submodules
+    __getattr__ = submodule_getter(__name__)

@@ -405,3 +405,33 @@ def test_corrupt_value_head_is_named(make_policy, tmp_path):
         TransformerActorCriticPolicy(
             text_space(), spaces.Discrete(32), lambda _: 1e-3, model=str(tmp_path)
         )
+
+
+def test_float_ids_of_other_libraries_are_the_same_ids(make_policy):
+    """skrl and older Stable-Baselines3 flatten or cast observations to float32."""
+    policy = make_policy()
+    obs = observe([[3, 4, 5], [6, 7]])
+    floats = {name: tensor.float() for name, tensor in obs.items()}
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            expected, found = policy.values_and_logits(obs), policy.values_and_logits(floats)
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("change", [lambda x: x / 3, lambda x: (x - x.mean()) / x.std()])
+def test_ids_that_something_has_normalised_are_refused(make_policy, change):
+    obs = observe([[3, 4, 5], [6, 7]])
+    obs["input_ids"] = change(obs["input_ids"].float())
+    with pytest.raises(ValueError, match="cannot be normalised"):
+        make_policy()(obs)
+
+
+@pytest.mark.parametrize(
+    "shapes", [{"input_ids": (2, 24)}, {"attention_mask": (48,)}, {"completion_mask": (2, 24)}]
+)
+def test_stacked_observations_are_refused(make_policy, shapes):
+    space = text_space()
+    for key, shape in shapes.items():
+        space.spaces[key] = spaces.Box(0, 1, shape, np.int64)
+    with pytest.raises(ValueError, match=r"each must be \(L,\)"):
+        TransformerActorCriticPolicy(space, spaces.Discrete(32), lambda _: 1e-3, model="x")

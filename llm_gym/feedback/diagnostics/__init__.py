@@ -6,6 +6,9 @@ alarm that rings when gold turns.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from llm_gym._submodules import submodule_getter
 from llm_gym.feedback.diagnostics.alarm import OveroptimisationAlarm, OveroptimisationWarning
 from llm_gym.feedback.diagnostics.gold_proxy import GoldProxy, GoldProxyCallback, HeldOutMeasure
 from llm_gym.feedback.diagnostics.pictures import (
@@ -24,3 +27,6 @@ __all__ = [
     "gold_proxy_charts",
     "write_pictures",
 ]
+
+if not TYPE_CHECKING:  # type checkers know the submodules
+    __getattr__ = submodule_getter(__name__)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from llm_gym._submodules import submodule_getter
+
 if TYPE_CHECKING:
     from llm_gym.feedback.labelling.human_scorer import HumanScorer
     from llm_gym.feedback.labelling.questions import Desk, Question, Reply, Summary
@@ -33,9 +35,10 @@ __all__ = [
     "Summary",
     "create_app",
 ]
+_submodule = submodule_getter(__name__)
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"llm_gym.feedback.labelling.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _submodule(name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from llm_gym._submodules import submodule_getter
 from llm_gym.feedback.preferences.agreement import (
     RaterAgreement,
     leave_one_out_correlation,
@@ -71,3 +74,6 @@ __all__ = [
     "vote_table",
     "write_preferences",
 ]
+
+if not TYPE_CHECKING:  # type checkers know the submodules
+    __getattr__ = submodule_getter(__name__)

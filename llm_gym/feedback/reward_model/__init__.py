@@ -5,6 +5,9 @@ Train one with `train_reward_model` or `train_rating_model`; score with `RewardM
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from llm_gym._submodules import submodule_getter
 from llm_gym.feedback.reward_model.comparisons import (
     RewardModelConfig,
     differences_of,
@@ -59,3 +62,6 @@ __all__ = [
     "train_reward_model",
     "write_evaluation",
 ]
+
+if not TYPE_CHECKING:  # type checkers know the submodules
+    __getattr__ = submodule_getter(__name__)

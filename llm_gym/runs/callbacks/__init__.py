@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from llm_gym._submodules import submodule_getter
 from llm_gym.runs.callbacks.checkpoints import CheckpointCallback, stop_on_signals
 from llm_gym.runs.callbacks.critic_start import CriticStart
 from llm_gym.runs.callbacks.history import History, ThroughputCallback
@@ -17,3 +20,6 @@ __all__ = [
     "ThroughputCallback",
     "stop_on_signals",
 ]
+
+if not TYPE_CHECKING:  # type checkers know the submodules
+    __getattr__ = submodule_getter(__name__)

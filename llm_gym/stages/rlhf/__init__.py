@@ -7,7 +7,13 @@ answers, 4. a reward model of them, 5. PPO against the reward model. `rlhf` walk
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from llm_gym._submodules import submodule_getter
 from llm_gym.stages.rlhf.run import RLHFRun, rlhf, run_stage
 from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig
 
 __all__ = ["STAGES", "RLHFConfig", "RLHFRun", "rlhf", "run_stage"]
+
+if not TYPE_CHECKING:  # type checkers know the submodules
+    __getattr__ = submodule_getter(__name__)

@@ -1,0 +1,116 @@
+"""What an algorithm of Stable-Baselines3 is told when it is made with a transformer policy.
+
+A policy sees spaces only, and some wrappers change observations without changing their space. So
+the environment is looked at as well, before the first rollout fails in the middle or, worse, goes
+on.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
+
+from llm_gym.policy.variants import MaskableTransformerPolicy
+
+
+def check_setup(algorithm: BaseAlgorithm) -> None:
+    """Checks that environment, wrappers and optimizer go with a transformer policy.
+
+    Args:
+        algorithm: An algorithm whose `policy_class` is a `TransformerActorCriticPolicy`; its
+            environment may be missing, as `load` may do without.
+
+    Raises:
+        ValueError: Observations are normalised or stacked, or actions are masked and the policy
+            does not heed masks.
+    """
+    _say_optimizer(algorithm)
+    if algorithm.env is not None:
+        for wrapper in _wrappers(algorithm.env):
+            _check_wrapper(wrapper)
+        _check_masks(algorithm.policy_class, algorithm.env)
+
+
+def class_named(parameter: str, name: str) -> Any:
+    """A class by its place, as a YAML file can say it.
+
+    Args:
+        parameter: What it is for, for the error.
+        name: `"package.Class"`.
+
+    Returns:
+        The class.
+
+    Raises:
+        ValueError: There is none.
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{parameter}={name!r} is no class: pass one, or its place, such as "
+            f"'llm_gym.EpisodeBuffer' ({error})"
+        ) from error
+
+
+def _wrappers(env: VecEnv) -> Iterator[VecEnvWrapper]:
+    while isinstance(env, VecEnvWrapper):
+        yield env
+        env = env.venv
+
+
+def _check_wrapper(wrapper: VecEnvWrapper) -> None:
+    name = type(wrapper).__name__
+    if isinstance(wrapper, VecNormalize) and wrapper.norm_obs:
+        raise ValueError(
+            f"env is wrapped in {name}(norm_obs=True): token ids and masks cannot be normalised, "
+            "they are names and not amounts; pass norm_obs=False (rewards may be normalised)"
+        )
+    inner, outer = _id_space(wrapper.venv), _id_space(wrapper)
+    if inner is not None and (outer is None or outer.shape != inner.shape):
+        raise ValueError(
+            f"env is wrapped in {name}, which makes observations of shape "
+            f"{None if outer is None else outer.shape} out of {inner.shape}: the policy would read "
+            "glued or missing pieces as one text; leave the wrapper out, an observation has the "
+            "whole text already"
+        )
+
+
+def _id_space(env: VecEnv) -> spaces.Space | None:
+    space = env.observation_space
+    return space.spaces.get("input_ids") if isinstance(space, spaces.Dict) else None
+
+
+def _check_masks(policy_class: type, env: VecEnv) -> None:
+    if issubclass(policy_class, MaskableTransformerPolicy):
+        return
+    if env.has_attr("masks_actions") and any(env.get_attr("masks_actions")):
+        raise ValueError(
+            "env masks actions (min_new_tokens, forbidden_token_ids or allowed_token_ids), which "
+            f"{policy_class.__name__} does not heed: it would choose a masked token sooner or "
+            "later. Use sb3_contrib.MaskablePPO with llm_gym.policy.MaskableTransformerPolicy and "
+            "rollout_buffer_class=llm_gym.learning.buffer.MaskableEpisodeBuffer, or make the "
+            "environment without the option"
+        )
+
+
+def _say_optimizer(algorithm: BaseAlgorithm) -> None:
+    kwargs: dict[str, Any] = algorithm.policy_kwargs
+    # What A2C writes there by itself, into the caller's own dict; who asks for RMSprop gets it
+    # without a word.
+    written = set(kwargs.get("optimizer_kwargs") or ()) == {"alpha", "eps", "weight_decay"}
+    if written and kwargs.get("optimizer_class") is torch.optim.RMSprop:
+        warnings.warn(
+            "A2C's use_rms_prop=True, its default, has replaced the policy's AdamW by RMSprop (in "
+            "policy_kwargs, which other algorithms may share): pass use_rms_prop=False to keep "
+            "AdamW, for which llm_gym's learning rates are",
+            stacklevel=2,
+        )
