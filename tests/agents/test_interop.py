@@ -1,0 +1,44 @@
+"""The scripts for other libraries learn on text, wherever the library is installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "agents" / "interop"
+SCRIPTS = {
+    "cleanrl_style.py": "torch",  # which is always there
+    "torchrl_ppo.py": "torchrl",
+    "skrl_ppo.py": "skrl",
+    "tianshou_ppo.py": "tianshou",
+    "rllib_ppo.py": "ray",
+}
+
+
+def test_every_script_is_tried():
+    assert {path.name for path in FOLDER.glob("*.py")} == {*SCRIPTS, "shared.py"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_library_learns_and_decodes_from_the_cache(script, tmp_path):
+    pytest.importorskip(SCRIPTS[script])
+    # No output of earlier runs, and no account of the machine, goes where the tests are.
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, FOLDER / script, "--total-tokens", "96", "--num-envs", "4",
+         "--max-new-tokens", "12"],
+        capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(re.findall(r"score -?[\d.]+", done.stdout)) == 2  # iterations
+    found = re.search(r"(\d+) of (\d+) steps decoded from the cache", done.stdout)
+    assert found is not None
+    cached, steps = map(int, found.groups())
+    assert steps == 24
+    assert cached >= steps - 4  # but for those in which every row began a prompt
