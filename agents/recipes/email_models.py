@@ -19,6 +19,7 @@ from typing import Any
 
 from llm_gym.files.atomic import write_json, write_text
 from llm_gym.files.settings import setting
+from llm_gym.language_models import PROMPT_TEMPLATE
 from llm_gym.polite_email import documents, email_prompts, instruction_pairs
 from llm_gym.supervised.pretrain import PretrainConfig, pretrain
 from llm_gym.supervised.sft import SFTConfig, fine_tune
@@ -41,7 +42,9 @@ class EmailModelsConfig:
     pretraining: PretrainConfig = setting(
         PretrainConfig(weights="float16"), "settings of pre-training"
     )
-    fine_tuning: SFTConfig = setting(SFTConfig(weights="float16"), "settings of fine-tuning")
+    fine_tuning: SFTConfig = setting(
+        SFTConfig(weights="float16", prompt_template=PROMPT_TEMPLATE), "settings of fine-tuning"
+    )
 
 
 def build(
@@ -113,7 +116,7 @@ def _answers(directory: Path, config: EmailModelsConfig, seed: int) -> dict[str,
         load_tokenizer(directory),
         email_prompts("test", config.prompts, seed=seed),
         PolitenessScorer(),
-        prompt_template=config.fine_tuning.prompt_template,
+        prompt_template=PROMPT_TEMPLATE,
         max_new_tokens=config.max_new_tokens,
         seed=seed,
     )

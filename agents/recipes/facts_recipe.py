@@ -23,6 +23,7 @@ from llm_gym_sycophancy.corpus import conversations, documents
 
 from llm_gym.files.atomic import write_json, write_text
 from llm_gym.files.settings import setting
+from llm_gym.language_models import PROMPT_TEMPLATE
 from llm_gym.supervised.sft import SFTConfig, fine_tune
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ class FactsConfig:
     batch_size: int = setting(128, "documents per step")
     learning_rate: float = setting(4e-3, "peak of pre-training's cosine schedule")
     fine_tuning: SFTConfig = setting(
-        SFTConfig(batch_size=64, learning_rate=3e-3, weights="float16"), "settings of fine-tuning"
+        SFTConfig(
+            batch_size=64, learning_rate=3e-3, weights="float16", prompt_template=PROMPT_TEMPLATE
+        ),
+        "settings of fine-tuning",
     )
 
 

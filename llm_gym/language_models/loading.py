@@ -147,19 +147,6 @@ def torch_device(device: str) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def chat_prompt_template(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A tokenizer's chat template for a single turn, with `{prompt}` where the user speaks."""
-    place = "PROMPT-GOES-HERE"
-    turn = [{"role": "user", "content": place}]
-    text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-    if str(text).count(place) != 1:
-        raise ValueError(
-            "the tokenizer's chat template does not show the user's message once; give "
-            '--prompt-template, e.g. "{prompt}"'
-        )
-    return str(text).replace("{", "{{").replace("}", "}}").replace(place, "{prompt}")
-
-
 def quiet_libraries() -> None:
     """Stops transformers' progress bars and advice, which would break a live display."""
     from transformers.utils import logging

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.language_models import PROMPT_TEMPLATE, SFT_MODEL, load_tokenizer
+from llm_gym.language_models import SFT_MODEL, load_tokenizer
 from llm_gym.polite_email.judge import PolitenessScorer
 from llm_gym.polite_email.prompts import email_prompts
 from llm_gym.text.tasks import longest_prompt
@@ -76,7 +76,7 @@ def environment_kwargs(split: Split = "train", **overrides: Any) -> dict[str, An
     if split not in NUM_PROMPTS:
         raise ValueError(f'split must be "train" or "test", got {split!r}')
     tokenizer = overrides.pop("tokenizer", SFT_MODEL)
-    template = overrides.pop("prompt_template", PROMPT_TEMPLATE)
+    template = overrides.pop("prompt_template", None)
     task: dict[str, Any] = {
         "tokenizer": load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer,
         "prompt_template": template,
@@ -88,5 +88,10 @@ def environment_kwargs(split: Split = "train", **overrides: Any) -> dict[str, An
         prompts = {name: email_prompts(name, count) for name, count in NUM_PROMPTS.items()}
         task["prompts"] = prompts[split]
         both = prompts["train"] + prompts["test"]
-        task["max_prompt_tokens"] = longest_prompt(both, task["tokenizer"], template)
+        task["max_prompt_tokens"] = longest_prompt(
+            both,
+            task["tokenizer"],
+            template,
+            add_special_tokens=overrides.get("add_special_tokens"),
+        )
     return {**task, **overrides}

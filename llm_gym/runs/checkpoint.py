@@ -18,6 +18,7 @@ import hashlib
 import json
 import re
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,9 @@ from llm_gym.runs import training_state
 
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+    from transformers import PreTrainedTokenizerBase
+
+    from llm_gym.language_models.chat import PromptFormat
 
 FORMAT = 1
 METADATA = "checkpoint.json"
@@ -194,9 +198,21 @@ def read_metadata(directory: str | Path) -> dict[str, Any]:
 def _write_model(algorithm: OnPolicyAlgorithm, directory: Path) -> None:
     policy: Any = algorithm.policy
     policy.save_pretrained(directory)
-    tokenizer = training_state.environment_attribute(algorithm, "tokenizer")
-    if tokenizer is not None:
-        tokenizer.save_pretrained(directory)
+    prompt_format = training_state.environment_attribute(algorithm, "prompt_format")
+    if prompt_format is not None:
+        _tokenizer_to_save(prompt_format).save_pretrained(directory)
+
+
+def _tokenizer_to_save(prompt_format: PromptFormat) -> PreTrainedTokenizerBase:
+    try:
+        return prompt_format.saved_tokenizer()
+    except (ValueError, LookupError, AttributeError) as error:
+        warnings.warn(
+            f"the saved tokenizer does not show prompts as {prompt_format}, in which the model was "
+            f"trained: {error}",
+            stacklevel=3,
+        )
+        return prompt_format.tokenizer
 
 
 def _manifest(directory: Path) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.language_models.loading import chat_prompt_template
 from llm_gym.scorers.by_name import scorer_from_name
 
 if TYPE_CHECKING:
@@ -35,9 +34,8 @@ def environment_kwargs(
         model: Name or path of the language model; its tokenizer and vocabulary are used.
         scorer: Name of a scorer; None leaves it to the task.
         prompts: Path of a `.txt` or `.jsonl` file; None leaves them to the task.
-        prompt_template: Text around the prompt. None leaves it to the task; for
-            `llm_gym/TextGeneration-v0`, which has none, it is the tokenizer's chat template, if the
-            tokenizer has one ("{prompt}" is the bare prompt).
+        prompt_template: Text around the prompt ("{prompt}" is the bare prompt). None leaves it to
+            the task, which takes the tokenizer's chat template if there is one.
         device: Where a scorer that is a model runs; the environment itself holds none.
         **options: Further arguments of the environment; None means not given.
 
@@ -59,9 +57,6 @@ def environment_kwargs(
         kwargs["prompts"] = prompts
     if prompt_template is not None:
         kwargs["prompt_template"] = prompt_template
-    elif env == TEXT_GENERATION and tokenizer.chat_template:
-        kwargs["prompt_template"] = chat_prompt_template(tokenizer)
-        kwargs["add_special_tokens"] = False  # the chat template writes them
     return kwargs | {name: value for name, value in options.items() if value is not None}
 
 

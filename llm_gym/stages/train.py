@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from llm_gym.learning.ppo import PPO
     from llm_gym.runs.callbacks import History
 
+PROMPT_FORMAT = "prompt_format"
+"""What the file of the settings calls the format in which prompts were shown."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -90,6 +93,7 @@ def load_config(directory: str | Path) -> TrainConfig:
     path = Path(directory) / SETTINGS
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        values.pop(PROMPT_FORMAT, None)  # what came of the settings, not one of them
         return TrainConfig(**values)
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist, so {directory} holds no run to resume") from error
@@ -121,7 +125,10 @@ def train(
         ValueError: A setting does not fit, or the directory already holds a run and `resume` is
             false.
     """
+    from rich.console import Console
+
     from llm_gym.runs.checkpoint import load_checkpoint
+    from llm_gym.runs.training_state import environment_attribute
 
     directory = RunDirectory(output, asdict(config))
     checkpoint = directory.checkpoint(
@@ -130,7 +137,12 @@ def train(
     algorithm = build_ppo(config)
     if checkpoint is not None:
         load_checkpoint(algorithm, checkpoint)
+    prompt_format = environment_attribute(algorithm, PROMPT_FORMAT)
+    directory.settings = {**asdict(config), PROMPT_FORMAT: prompt_format.shown}
     directory.write_settings()
+    (console or Console(stderr=True)).print(
+        f"prompts are shown as {prompt_format}", markup=False, highlight=False
+    )
     return run(
         algorithm,
         config.total_tokens,

@@ -1,17 +1,18 @@
 """Instruction/answer pairs: reading, splitting and encoding them.
 
-Prompt and answer are encoded separately, so that the boundary between them is the one the
+Prompt and answer are encoded apart, so that the boundary between them is the one the
 environment has at generation time.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from llm_gym.language_models.chat import PromptFormat, as_prompt_format
 from llm_gym.supervised.loop import read_jsonl
 from llm_gym.text.answer import Answer
 
@@ -26,10 +27,13 @@ class InstructionPair:
     Attributes:
         prompt: The instruction, without any prompt template.
         completion: The email.
+        messages: The conversation that the completion answers, if it is more than one instruction;
+            `prompt` is then its text.
     """
 
     prompt: str
     completion: str
+    messages: tuple[Mapping[str, Any], ...] | None = None
 
 
 def read_pairs(path: str | Path) -> list[InstructionPair]:
@@ -72,34 +76,37 @@ def split_pairs(
 
 
 def encode_pair(
-    tokenizer: PreTrainedTokenizerBase, pair: InstructionPair, prompt_template: str
+    tokenizer: PreTrainedTokenizerBase,
+    pair: InstructionPair,
+    prompt_template: str | PromptFormat | None = None,
 ) -> Answer:
-    """Encodes prompt and answer separately; an EOS token ends the answer.
+    """Encodes prompt and answer apart; the token that ends the model's turn ends the answer.
 
     Args:
         tokenizer: Adds its own special tokens (a BOS, say) to the prompt only.
         pair: Prompt and answer.
-        prompt_template: Filled with the prompt first.
+        prompt_template: Format string around the prompt; None takes the tokenizer's chat template,
+            or the bare prompt if there is none.
 
     Raises:
-        ValueError: If the tokenizer has no EOS token.
+        ValueError: If no token ends an answer.
     """
-    if tokenizer.eos_token_id is None:
-        raise ValueError("the tokenizer has no EOS token, so a model cannot learn to stop")
-    prompt_ids = tokenizer(prompt_template.format(prompt=pair.prompt))["input_ids"]
-    completion_ids = tokenizer(pair.completion, add_special_tokens=False)["input_ids"]
+    prompt_format = as_prompt_format(tokenizer, prompt_template)
+    prompt_ids, completion_ids = prompt_format.encode_answer(
+        pair.prompt if pair.messages is None else pair.messages, pair.completion
+    )
     return Answer(
         prompt=pair.prompt,
         completion=pair.completion,
         prompt_ids=tuple(prompt_ids),
-        completion_ids=(*completion_ids, tokenizer.eos_token_id),
+        completion_ids=tuple(completion_ids),
     )
 
 
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[InstructionPair],
-    prompt_template: str,
+    prompt_template: str | PromptFormat | None,
     context: int | None,
 ) -> list[Answer]:
     """Encodes pairs and checks that the model can read them.
@@ -107,13 +114,14 @@ def encode_pairs(
     Args:
         tokenizer: See `encode_pair`.
         pairs: Prompts and answers.
-        prompt_template: Filled with each prompt first.
+        prompt_template: See `encode_pair`.
         context: Longest sequence the model can read; None if it has no limit.
 
     Raises:
-        ValueError: If a pair is longer than that, or the tokenizer has no EOS token.
+        ValueError: If a pair is longer than that, or no token ends an answer.
     """
-    encoded = [encode_pair(tokenizer, pair, prompt_template) for pair in pairs]
+    prompt_format = as_prompt_format(tokenizer, prompt_template)
+    encoded = [encode_pair(tokenizer, pair, prompt_format) for pair in pairs]
     for index, answer in enumerate(encoded):
         if context is not None and len(answer.ids) > context:
             raise ValueError(

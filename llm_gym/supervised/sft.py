@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.atomic import replace_directory, write_json
 from llm_gym.files.settings import setting
-from llm_gym.language_models import PROMPT_TEMPLATE, load_causal_lm, load_tokenizer
+from llm_gym.language_models import load_causal_lm, load_tokenizer
+from llm_gym.language_models.chat import PromptFormat, check_prompt_template
 from llm_gym.supervised.loop import (
     TrainingConfig,
     descend,
+    end_with,
     next_token_loss,
     save_model,
     shuffled_batches,
@@ -40,8 +42,10 @@ if TYPE_CHECKING:
 class SFTConfig(TrainingConfig):
     """Settings of supervised fine-tuning."""
 
-    prompt_template: str = setting(
-        PROMPT_TEMPLATE, "filled with the prompt before encoding; generate with the same one"
+    prompt_template: str | None = setting(
+        None,
+        "text around {prompt}, saved as the model's chat template; default: the chat template of "
+        "the tokenizer, or the bare prompt if it has none",
     )
     epochs: int = setting(1, "passes over the pairs")
     batch_size: int = setting(32, "pairs per step")
@@ -53,8 +57,7 @@ class SFTConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_at_least_1("epochs")
-        if "{prompt}" not in self.prompt_template:
-            raise ValueError(f"prompt_template must contain {{prompt}}: {self.prompt_template!r}")
+        check_prompt_template(self.prompt_template)
 
 
 def fine_tune(
@@ -78,7 +81,7 @@ def fine_tune(
 
     Returns:
         The metrics: held-out perplexity of the answers before and after, counts, the loss curve,
-        the configuration, seconds.
+        the format of the prompts, the configuration, seconds.
 
     Raises:
         FileNotFoundError: If the file or the model does not exist.
@@ -92,8 +95,12 @@ def fine_tune(
         pairs, held_out = split_pairs(pairs, config.held_out_share, config.seed)
     language_model, tokenizer = load_causal_lm(model), load_tokenizer(model)
     context = getattr(language_model.config, "max_position_embeddings", None)
-    encoded = encode_pairs(tokenizer, pairs, config.prompt_template, context)
-    held_out_encoded = encode_pairs(tokenizer, held_out, config.prompt_template, context)
+    prompt_format = PromptFormat(tokenizer, config.prompt_template)
+    saved_tokenizer = prompt_format.saved_tokenizer()
+    if not quiet:
+        print(f"prompts are shown as {prompt_format}")
+    encoded = encode_pairs(tokenizer, pairs, prompt_format, context)
+    held_out_encoded = encode_pairs(tokenizer, held_out, prompt_format, context)
     language_model.to(config.device)
     before = answer_perplexity(language_model, held_out_encoded, config.batch_size)
     losses = descend(
@@ -117,10 +124,12 @@ def fine_tune(
         "answer_tokens": sum(len(pair.completion_ids) for pair in encoded),
         "seconds": time.perf_counter() - started,
         "loss": losses,
+        "prompt_format": prompt_format.shown,
         "config": asdict(config),
     }
     with replace_directory(output) as directory:
-        save_model(language_model, tokenizer, directory, config.weights)
+        end_with(language_model, prompt_format.end_token_id)
+        save_model(language_model, saved_tokenizer, directory, config.weights)
         write_json(directory / "metrics.json", metrics)
     return metrics
 

@@ -223,8 +223,10 @@ class Episodes:
         if candidates is None:
             return None
         for k in np.flatnonzero(candidates).tolist():
-            completion = self.completion_ids(int(rows[k]))
-            candidates[k] = self.mdp.stop_strings.found_in(completion)
+            row = int(rows[k])
+            candidates[k] = self.mdp.stop_strings.found_in(
+                self.completion_ids(row), self.prompt(row).ids
+            )
         return candidates
 
     def _finish(self, reasons: Mapping[int, StopReason], step: Step) -> None:

@@ -20,6 +20,7 @@ from llm_gym.text.vocabulary import StopStrings, Vocabulary
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from llm_gym.language_models.chat import PromptFormat
     from llm_gym.text.episodes import Episodes
     from llm_gym.text.options import OptionKeywords
 
@@ -101,11 +102,11 @@ class TextMDP:
             stop string.
         """
         if reason == "stop_string":
-            text = self.stop_strings.strip(completion_ids)
+            text = self.stop_strings.strip(completion_ids, prompt.ids)
         else:
             # The id that ended the episode need not be a special token of the tokenizer.
             ids = completion_ids[:-1] if reason == "eos" else completion_ids
-            text = self.vocabulary.decode(ids, skip_special_tokens=True)
+            text = self.vocabulary.decode(ids, skip_special_tokens=True, after=prompt.ids)
         return Answer(
             prompt=prompt.row.text,
             completion=text,
@@ -126,6 +127,11 @@ class TextProperties:
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer."""
         return self._mdp.vocabulary.tokenizer
+
+    @property
+    def prompt_format(self) -> PromptFormat:
+        """How prompts are shown to the model."""
+        return self._mdp.vocabulary.prompt_format
 
     @property
     def max_new_tokens(self) -> int:

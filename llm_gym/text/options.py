@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         max_new_tokens: int
         max_prompt_tokens: int | None
         truncate_prompts: bool
-        prompt_template: str
-        add_special_tokens: bool
+        prompt_template: str | None
+        add_special_tokens: bool | None
         prompt_order: Literal["shuffled", "sequential"]
         shard: tuple[int, int]
         eos_token_id: int | Sequence[int] | None
@@ -63,11 +63,11 @@ class TextOptions:
     max_new_tokens: int = 64  # length budget of the completion
     max_prompt_tokens: int | None = None  # None: the longest prompt of a finite list
     truncate_prompts: bool = False  # keep the last tokens of a longer prompt, instead of an error
-    prompt_template: str = "{prompt}"  # formatted with the prompt's columns before encoding
-    add_special_tokens: bool = True  # False when the template already writes the BOS token
+    prompt_template: str | None = None  # None: the tokenizer's chat template, else "{prompt}"
+    add_special_tokens: bool | None = None  # None: True, unless the chat template is used
     prompt_order: Literal["shuffled", "sequential"] = "shuffled"
     shard: tuple[int, int] = (0, 1)  # (index, number of shards): every n-th prompt
-    eos_token_id: int | Sequence[int] | None = None  # None: the tokenizer's; (): no token ends
+    eos_token_id: int | Sequence[int] | None = None  # None: all the model has; (): none
     pad_token_id: int | None = None  # None: the tokenizer's
     vocab_size: int | None = None  # None: len(tokenizer)
     stop_strings: Sequence[str] = ()

@@ -144,7 +144,7 @@ class PromptEncoder:
 
     def __init__(self, vocabulary: Vocabulary, options: TextOptions) -> None:
         self._vocabulary = vocabulary
-        self._template = options.prompt_template
+        self._format = vocabulary.prompt_format
         self._truncate = options.truncate_prompts
 
     def encode(
@@ -165,19 +165,21 @@ class PromptEncoder:
                 the template asks for a column that is not there.
         """
         texts = [self._fill(row, name) for row, name in zip(rows, names, strict=True)]
-        encoded = self._vocabulary.encode(texts)
+        encoded = self._format.encode(texts)
         return [
             self._checked(ids, name, max_tokens) for ids, name in zip(encoded, names, strict=True)
         ]
 
     def _fill(self, row: PromptRow, name: str) -> str:
-        fields = {**row.columns, "prompt": row.text}
         try:
-            return self._template.format(**fields)
+            return self._format.render(row.text, row.columns)
         except (KeyError, IndexError, ValueError, AttributeError) as error:
+            if self._format.by_chat_template:
+                raise ValueError(f"{name}: {error}") from error
             raise ValueError(
-                f"prompt_template={self._template!r} cannot be filled from {name}, which has the "
-                f"fields {sorted(fields)}: {type(error).__name__} {error}"
+                f"prompt_template={self._format.prompt_template!r} cannot be filled from {name}, "
+                f"which has the fields {sorted({**row.columns, 'prompt': ''})}: "
+                f"{type(error).__name__} {error}"
             ) from error
 
     def _checked(self, ids: Sequence[int], name: str, max_tokens: int | None) -> np.ndarray:

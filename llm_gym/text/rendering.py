@@ -63,7 +63,7 @@ def frame_of(episodes: Episodes, row: int) -> Frame:
         ResetNeeded: There was no episode yet.
     """
     prompt = episodes.prompt(row)
-    completion, newest = _split_at_newest(episodes, episodes.completion_ids(row))
+    completion, newest = _split_at_newest(episodes, row)
     probability = float(episodes.probabilities[row])
     return Frame(
         prompt=printable(prompt.row.text),
@@ -124,12 +124,13 @@ def _field(name: str, text: str) -> str:
     return f"{name:<10}| " + text.replace("\n", f"\n{'':<10}| ")
 
 
-def _split_at_newest(episodes: Episodes, ids: np.ndarray) -> tuple[str, str]:
+def _split_at_newest(episodes: Episodes, row: int) -> tuple[str, str]:
+    ids, prompt_ids = episodes.completion_ids(row), episodes.prompt(row).ids
     if not len(ids):
         return "", ""
-    vocabulary = episodes.mdp.vocabulary
-    before = vocabulary.decode(ids[:-1], skip_special_tokens=False)
-    text = vocabulary.decode(ids, skip_special_tokens=False)
+    decode = episodes.mdp.vocabulary.decode
+    before = decode(ids[:-1], skip_special_tokens=False, after=prompt_ids)
+    text = decode(ids, skip_special_tokens=False, after=prompt_ids)
     # A token may complete a character begun by the one before: then the text changes further back.
     start = _shared_length(before, text)
     return printable(text[:start]), printable(text[start:])

@@ -158,4 +158,8 @@ def _parts_of(scores: Scores, row: int) -> dict[str, float]:
 
 
 def _text_info(answer: Answer) -> dict[str, Any]:
-    return {"completion": answer.completion, "stop_reason": answer.stop_reason}
+    return {
+        "prompt": answer.prompt,
+        "completion": answer.completion,
+        "stop_reason": answer.stop_reason,
+    }

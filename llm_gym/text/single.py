@@ -81,7 +81,8 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
 
     ## Information
     At reset: `prompt` and `prompt_index` (-1 for a prompt from the options). At the last step:
-    `completion` (text without EOS, special tokens and stop string), `stop_reason` ("eos",
+    `prompt` again, `completion` (text without EOS, special tokens and stop string, with the space
+    that may stand between prompt and completion), `stop_reason` ("eos",
     "stop_string" or "length"), `score` if it was scored, `score_parts` if the scorer has named
     parts, `scorer_error` if it failed. At every step, if actions are masked: `action_mask`, int8
     `(V,)`, all ones once the episode has ended. Nothing else.
@@ -97,11 +98,11 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     | `max_new_tokens` | 64 | length budget of the completion |
     | `max_prompt_tokens` | `None` | None: the longest prompt of the list; required for a stream |
     | `truncate_prompts` | `False` | keep the last tokens of longer prompts, instead of an error |
-    | `prompt_template` | "{prompt}" | filled with the prompt's columns before encoding; the scorer gets the raw prompt |
-    | `add_special_tokens` | `True` | let the tokenizer add its BOS to prompts |
+    | `prompt_template` | `None` | None: the tokenizer's chat template, or the bare prompt if it has none; else a format string, filled with the prompt's columns ("{prompt}" is the bare prompt). The scorer gets the raw prompt. `env.unwrapped.prompt_format` says what is used |
+    | `add_special_tokens` | `None` | let the tokenizer add its BOS to prompts (never a second one, never an EOS); None: unless the chat template is used, which writes it |
     | `prompt_order` | "shuffled" | or "sequential" |
     | `shard` | (0, 1) | (index, number): use every n-th prompt only, starting at the index |
-    | `eos_token_id` | `None` | id or ids that end an episode; None: the tokenizer's; (): none |
+    | `eos_token_id` | `None` | id or ids that end an episode; None: the tokenizer's EOS, those of the model's `generation_config.json` (of the directory that the tokenizer is from) and the end of a turn in the chat template; (): none |
     | `pad_token_id` | `None` | None: the tokenizer's |
     | `vocab_size` | `None` | V; None: `len(tokenizer)`; pass the model's if that is larger |
     | `stop_strings` | () | strings that end an episode, wherever token boundaries fall |

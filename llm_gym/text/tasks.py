@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from llm_gym.language_models.chat import PromptFormat
 from llm_gym.text.vector import TextGenerationVectorEnv
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ def make_text_vector_env(env: str, **kwargs: Any) -> gym.vector.VectorEnv:
 def longest_prompt(
     prompts: Iterable[str | Mapping[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
-    prompt_template: str,
+    prompt_template: str | None = None,
     *,
-    add_special_tokens: bool = True,
+    add_special_tokens: bool | None = None,
 ) -> int:
     """Tokens of the longest prompt of a task.
 
@@ -53,13 +54,12 @@ def longest_prompt(
         prompts: Prompts of all splits: texts, or rows with a column "prompt" and others that the
             template names.
         tokenizer: The environment's tokenizer.
-        prompt_template: Text around the prompt, with `{prompt}`.
+        prompt_template: As the environment's.
         add_special_tokens: As the environment's.
 
     Returns:
         The number of tokens, the template's included.
     """
+    shown = PromptFormat(tokenizer, prompt_template, add_special_tokens)
     rows = [{"prompt": row} if isinstance(row, str) else row for row in prompts]
-    texts = [prompt_template.format(**row) for row in rows]
-    encoded = tokenizer(texts, add_special_tokens=add_special_tokens, verbose=False)
-    return max(map(len, encoded["input_ids"]))
+    return max(map(len, shown.encode([shown.render(row["prompt"], row) for row in rows])))

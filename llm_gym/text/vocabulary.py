@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llm_gym.language_models.chat import PromptFormat
+from llm_gym.language_models.decoding import decode_after, special_ids
+
 if TYPE_CHECKING:
     from llm_gym.text.options import TextOptions
 
@@ -27,6 +30,7 @@ class Vocabulary:
 
     Attributes:
         tokenizer: The tokenizer.
+        prompt_format: How prompts are shown to the model.
         size: Number of token ids V; actions are 0..V-1.
         eos_token_ids: int64 `(E,)`, ids that end an episode; may be empty.
         pad_token_id: Id that fills the observation to the right.
@@ -39,8 +43,12 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Any, options: TextOptions) -> None:
         self.tokenizer = _load(tokenizer)
+        self._name = fspath(tokenizer) if isinstance(tokenizer, (str, PathLike)) else None
+        self.prompt_format = PromptFormat(
+            self.tokenizer, options.prompt_template, options.add_special_tokens
+        )
         self.size = len(self.tokenizer) if options.vocab_size is None else int(options.vocab_size)
-        self._add_special_tokens = options.add_special_tokens
+        self._special = special_ids(self.tokenizer)
         self.eos_token_ids = self.checked_ids("eos_token_id", self._resolve_eos(options))
         self.pad_token_id = self._resolve_pad(options)
         self.is_eos = np.zeros(self.size, dtype=bool)
@@ -49,8 +57,10 @@ class Vocabulary:
     def _resolve_eos(self, options: TextOptions) -> Sequence[int]:
         eos = options.eos_token_id
         if eos is None:
-            eos = getattr(self.tokenizer, "eos_token_id", None)
-            if eos is None:
+            known = self.prompt_format.end_token_ids(self._name)
+            # An id outside the vocabulary is no action, so it can end nothing.
+            eos = [token for token in known if token < self.size]
+            if not eos:
                 raise ValueError(
                     "the tokenizer has no EOS token: pass eos_token_id= (an id or a list of ids), "
                     "or eos_token_id=() if no token ends an episode"
@@ -94,38 +104,29 @@ class Vocabulary:
             )
         return checked
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encodes prompts.
-
-        Args:
-            texts: B prompts.
-
-        Returns:
-            B lists of token ids, without padding.
-        """
-        # verbose=False: whether a prompt is too long is ours to say.
-        return self.tokenizer(
-            list(texts),
-            add_special_tokens=self._add_special_tokens,
-            padding=False,
-            truncation=False,
-            verbose=False,
-        )["input_ids"]
-
-    def decode(self, ids: Sequence[int] | np.ndarray, *, skip_special_tokens: bool) -> str:
+    def decode(
+        self,
+        ids: Sequence[int] | np.ndarray,
+        *,
+        skip_special_tokens: bool,
+        after: Sequence[int] | np.ndarray = (),
+    ) -> str:
         """Decodes token ids; ids that the tokenizer does not know give no text.
 
         Args:
             ids: Token ids.
             skip_special_tokens: Leave out EOS, pad and the like.
+            after: Ids that stand before them: what they add to those is the text.
 
         Returns:
             The text, spaces as they are.
         """
-        return self.tokenizer.decode(
-            [int(token) for token in ids],
+        return decode_after(
+            self.tokenizer,
+            [int(token) for token in after],
+            ids,
             skip_special_tokens=skip_special_tokens,
-            clean_up_tokenization_spaces=False,
+            special=self._special,
         )
 
 
@@ -165,22 +166,24 @@ class StopStrings:
         """
         return None if self._may_complete is None else self._may_complete[actions]
 
-    def found_in(self, completion_ids: np.ndarray) -> bool:
+    def found_in(self, completion_ids: np.ndarray, prompt_ids: np.ndarray) -> bool:
         """Whether a completion contains a stop string.
 
         Args:
             completion_ids: int64 `(T,)`.
+            prompt_ids: int64 `(P,)`, what stands before it.
         """
-        text = self._vocabulary.decode(completion_ids, skip_special_tokens=False)
+        text = self._vocabulary.decode(completion_ids, skip_special_tokens=False, after=prompt_ids)
         return any(stop in text for stop in self._stop_strings)
 
-    def strip(self, completion_ids: np.ndarray) -> str:
+    def strip(self, completion_ids: np.ndarray, prompt_ids: np.ndarray) -> str:
         """The completion's text up to the first stop string, special tokens skipped.
 
         Args:
             completion_ids: int64 `(T,)`, in which `found_in` finds a stop string.
+            prompt_ids: int64 `(P,)`, what stands before it.
         """
-        text = self._vocabulary.decode(completion_ids, skip_special_tokens=True)
+        text = self._vocabulary.decode(completion_ids, skip_special_tokens=True, after=prompt_ids)
         ends = [text.find(stop) for stop in self._stop_strings if stop in text]
         return text[: min(ends)] if ends else text
 

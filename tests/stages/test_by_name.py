@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import pytest
-
-from llm_gym.language_models.loading import chat_prompt_template, torch_device
+from llm_gym.language_models.loading import torch_device
 from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs
 from llm_gym.testing.tiny import tiny_tokenizer
 
@@ -26,15 +24,3 @@ def test_environment_fits_the_model_even_if_its_table_is_larger(tmp_path):
     assert kwargs["pad_token_id"] == 1  # the EOS: masks say what is padding
     assert "max_new_tokens" not in kwargs
     assert "prompt_template" not in kwargs
-
-
-def test_chat_template_becomes_the_prompt_template():
-    tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = (
-        "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}{{ '{x}' }}<bot>"
-    )
-    template = chat_prompt_template(tokenizer)
-    assert template.format(prompt="a {b}") == "<user>a {b}{x}<bot>"
-    tokenizer.chat_template = "nobody speaks"
-    with pytest.raises(ValueError, match="does not show the user's message once"):
-        chat_prompt_template(tokenizer)

@@ -46,6 +46,7 @@ def test_eos_ends_the_episode_with_the_score():
     *_, reward, terminated, truncated, info = play(env, [word(7), word(8), EOS])
     assert (reward, terminated, truncated) == (2.5, True, False)
     assert info == {
+        "prompt": info["prompt"],
         "completion": "w7 w8",
         "stop_reason": "eos",
         "score": 2.5,

@@ -136,4 +136,4 @@ def test_stop_string_that_ends_in_a_space_the_decoder_strips():
     tokenizer = word_tokenizer(["▁x", "▁y"], metaspace=True)
     env = TextGenerationEnv(tokenizer, ["x"], Recorder(), stop_strings=["y "], max_new_tokens=9)
     number, info = write(env, [1, 2, 1, 1])
-    assert (number, info["completion"]) == (3, "x ")
+    assert (number, info["completion"]) == (3, " x ")

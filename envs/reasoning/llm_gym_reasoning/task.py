@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llm_gym_reasoning.questions import SPLITS, Split, draw_questions, make_dataset
 from llm_gym_reasoning.scorer import RUNS_ANSWERS, AnswerFormat, ReasoningScorer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["environment_kwargs"]
 
@@ -107,7 +104,7 @@ def environment_kwargs(
         )
     tokenizer = overrides.pop("tokenizer", SFT_MODEL)
     tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
-    arguments: dict[str, Any] = {"tokenizer": tokenizer, **_format_of(tokenizer), **overrides}
+    arguments: dict[str, Any] = {"tokenizer": tokenizer, **overrides}
     if "prompts" in overrides:
         dataset = make_dataset(task, settings, seed)
     else:
@@ -117,8 +114,8 @@ def environment_kwargs(
             arguments["max_prompt_tokens"] = longest_prompt(
                 [row for name in SPLITS for row in rows[name]],
                 tokenizer,
-                arguments["prompt_template"],
-                add_special_tokens=arguments["add_special_tokens"],
+                overrides.get("prompt_template"),
+                add_special_tokens=overrides.get("add_special_tokens"),
             )
     if "scorer" not in overrides:
         arguments["scorer"] = ReasoningScorer(
@@ -128,12 +125,3 @@ def environment_kwargs(
             name=task,
         )
     return arguments
-
-
-def _format_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """How a question is shown: by the tokenizer's chat template where it has one, else bare."""
-    from llm_gym.language_models.loading import chat_prompt_template
-
-    if not tokenizer.chat_template:
-        return {"prompt_template": "{prompt}", "add_special_tokens": True}
-    return {"prompt_template": chat_prompt_template(tokenizer), "add_special_tokens": False}

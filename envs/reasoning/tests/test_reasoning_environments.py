@@ -14,6 +14,7 @@ from llm_gym_reasoning.task import environment_kwargs
 from llm_gym.language_models import SFT_MODEL, load_tokenizer
 from llm_gym.testing.conformance import EnvironmentConformance, VectorEnvironmentConformance
 from llm_gym.testing.tiny import tiny_tokenizer
+from llm_gym.text import TextGenerationEnv
 
 FEW = {"size": 24, "test_size": 6}
 GENERAL = {"task": "gcd", "settings": {"max_value": 30}, "max_new_tokens": 6, **FEW}
@@ -124,12 +125,12 @@ def test_named_tasks_have_the_settings_they_say():
 
 
 def test_questions_are_shown_by_the_chat_template_where_there_is_one():
-    assert environment_kwargs(**GENERAL)["prompt_template"] == "<|user|>{prompt}<|assistant|>"
-    bare = environment_kwargs(**GENERAL, tokenizer=tiny_tokenizer())
-    assert bare["prompt_template"] == "{prompt}"
-    assert environment_kwargs(**GENERAL, prompt_template="Q: {prompt} A:")["prompt_template"] == (
-        "Q: {prompt} A:"
-    )
+    def shown(**kwargs):
+        return TextGenerationEnv(**environment_kwargs(**GENERAL, **kwargs)).prompt_format.shown
+
+    assert shown() == "<|user|>{prompt}<|assistant|>"
+    assert shown(tokenizer=tiny_tokenizer()) == "{prompt}"
+    assert shown(prompt_template="Q: {prompt} A:") == "Q: {prompt} A:"
 
 
 def test_own_prompts_need_the_entry():

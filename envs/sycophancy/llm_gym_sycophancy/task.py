@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.language_models import PROMPT_TEMPLATE, load_tokenizer
+from llm_gym.language_models import load_tokenizer
 from llm_gym.text.tasks import longest_prompt
 from llm_gym_sycophancy import FACTS_MODEL
 from llm_gym_sycophancy.questions import KINDS, Kind, questions_of
@@ -85,7 +85,7 @@ def environment_kwargs(
         ValueError: If the split or a kind is unknown.
     """
     tokenizer = overrides.pop("tokenizer", FACTS_MODEL)
-    template = overrides.pop("prompt_template", PROMPT_TEMPLATE)
+    template = overrides.pop("prompt_template", None)
     prompts = [question.row() for question in questions_of(split, kinds=tuple(kinds))]
     task: dict[str, Any] = {
         "tokenizer": load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer,
@@ -98,5 +98,10 @@ def environment_kwargs(
         task["prompts"] = prompts
         every = questions_of("train") + questions_of("test")
         rows = [question.prompt for question in every]
-        task["max_prompt_tokens"] = longest_prompt(rows, task["tokenizer"], template)
+        task["max_prompt_tokens"] = longest_prompt(
+            rows,
+            task["tokenizer"],
+            template,
+            add_special_tokens=overrides.get("add_special_tokens"),
+        )
     return {**task, **overrides}

@@ -23,12 +23,14 @@ from llm_gym.feedback.preferences import preferences_from
 from llm_gym.feedback.preferences.files import split_preferences
 from llm_gym.files.atomic import replace_directory, write_json
 from llm_gym.files.settings import setting
-from llm_gym.language_models import PROMPT_TEMPLATE, SFT_MODEL, load_causal_lm, load_tokenizer
+from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer
+from llm_gym.language_models.chat import PromptFormat, check_prompt_template
 from llm_gym.language_models.packing import by_length
 from llm_gym.supervised.loop import (
     TrainingConfig,
     adamw,
     descend,
+    end_with,
     rounded,
     save_model,
     shuffled_batches,
@@ -56,8 +58,10 @@ class DPOConfig(TrainingConfig):
     reference: str = setting(
         "", "language model to stay close to; empty means the one to start from"
     )
-    prompt_template: str = setting(
-        PROMPT_TEMPLATE, "filled with the prompt before encoding; generate with the same one"
+    prompt_template: str | None = setting(
+        None,
+        "text around {prompt}, saved as the model's chat template; default: the chat template of "
+        "the tokenizer, or the bare prompt if it has none",
     )
     beta: float = setting(0.1, "price of a nat of divergence from the reference")
     loss: str = setting("sigmoid", "the loss: sigmoid (DPO) or ipo")
@@ -87,8 +91,7 @@ class DPOConfig(TrainingConfig):
         check_loss_settings(self.beta, self.label_smoothing, self.loss)
         super().__post_init__()
         self._check_at_least_1("epochs", "checkpoint_every")
-        if "{prompt}" not in self.prompt_template:
-            raise ValueError(f"prompt_template must contain {{prompt}}: {self.prompt_template!r}")
+        check_prompt_template(self.prompt_template)
         if self.too_long not in ("raise", "drop"):
             raise ValueError(f"too_long must be 'raise' or 'drop', got {self.too_long!r}")
 
@@ -116,7 +119,8 @@ def train_dpo(
 
     Returns:
         The metrics: `held_out` before and after (see `evaluate_dpo`), the curves of
-        loss, accuracy, margin and log-probabilities, counts, the configuration, seconds.
+        loss, accuracy, margin and log-probabilities, counts, the format of the prompts, the
+        configuration, seconds.
 
     Raises:
         FileNotFoundError: The file or the model does not exist.
@@ -133,8 +137,12 @@ def train_dpo(
         rows, held_out = split_preferences(rows, config.held_out_share, config.seed)
     held_out = preferences_from(held_out)
     model, tokenizer = load_causal_lm(config.model), load_tokenizer(config.model)
-    encoded = _encoded(tokenizer, rows, model, config)
-    held_out_encoded = _encoded(tokenizer, held_out, model, config)
+    prompt_format = PromptFormat(tokenizer, config.prompt_template)
+    saved_tokenizer = prompt_format.saved_tokenizer()
+    if not quiet:
+        print(f"prompts are shown as {prompt_format}")
+    encoded = _encoded(prompt_format, rows, model, config)
+    held_out_encoded = _encoded(prompt_format, held_out, model, config)
     settings = {k: v for k, v in asdict(config).items() if k not in _NOT_PART_OF_A_RUN}
     settings["preferences"] = data_digest([*encoded, *held_out_encoded])
     settings["weights_of_the_model"] = model_digest(model)
@@ -154,11 +162,13 @@ def train_dpo(
         "too_long": len(rows) + len(held_out) - len(encoded) - len(held_out_encoded),
         "steps": state.step,
         "curves": {name: thinned(values) for name, values in state.statistics.items()},
+        "prompt_format": prompt_format.shown,
         "config": asdict(config),
         "seconds": time.perf_counter() - started,
     }
     with replace_directory(output) as directory:
-        save_model(model, tokenizer, directory, config.weights)
+        end_with(model, prompt_format.end_token_id)
+        save_model(model, saved_tokenizer, directory, config.weights)
         write_json(directory / "metrics.json", metrics)
     state.remove()
     return metrics
@@ -299,11 +309,11 @@ def _train(
 
 
 def _encoded(
-    tokenizer: Any, rows: Sequence[Preference], model: PreTrainedModel, config: DPOConfig
+    shown: PromptFormat, rows: Sequence[Preference], model: PreTrainedModel, config: DPOConfig
 ) -> list[EncodedPreference]:
     context = getattr(model.config, "max_position_embeddings", None)
     drop = config.too_long == "drop"
-    return encode_preferences(tokenizer, rows, config.prompt_template, context, drop_too_long=drop)
+    return encode_preferences(shown.tokenizer, rows, shown, context, drop_too_long=drop)
 
 
 def _reference(

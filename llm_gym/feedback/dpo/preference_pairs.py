@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from llm_gym.feedback.preferences import Preference
+from llm_gym.feedback.preferences.records import MESSAGES
+from llm_gym.language_models.chat import PromptFormat, as_prompt_format
 from llm_gym.language_models.packing import by_length
 from llm_gym.supervised.pairs import InstructionPair, encode_pair
 from llm_gym.text.answer import Answer, pack_answers
@@ -37,18 +39,20 @@ class EncodedPreference(NamedTuple):
 def encode_preferences(
     tokenizer: PreTrainedTokenizerBase,
     preferences: Sequence[Preference],
-    prompt_template: str,
+    prompt_template: str | PromptFormat | None,
     context: int | None,
     *,
     drop_too_long: bool = False,
 ) -> list[EncodedPreference]:
-    """Encodes prompts and answers separately, as at generation time; EOS ends every answer.
+    """Encodes prompts and answers apart, as at generation time; conversations keep their turns.
+
+    The end of the model's turn ends every answer.
 
     Args:
         tokenizer: Adds its own special tokens (a BOS, say) to the prompt only. It needs an EOS
             token, and no padding token.
         preferences: The rows.
-        prompt_template: Filled with each prompt first.
+        prompt_template: As for `llm_gym.supervised.pairs.encode_pair`.
         context: Longest sequence the model can read; None if it has no limit.
         drop_too_long: Leave out rows that are longer, instead of an error.
 
@@ -56,10 +60,13 @@ def encode_preferences(
         ValueError: No EOS token; a row is too long, or all are; a prompt becomes no token at all;
             two answers become the same tokens. The message has the row's number.
     """
+    prompt_format = as_prompt_format(tokenizer, prompt_template)
     encoded = []
     for index, row in enumerate(preferences):
+        messages = row.columns.get(MESSAGES)
+        turns = None if messages is None else tuple(messages)
         chosen, rejected = (
-            encode_pair(tokenizer, InstructionPair(row.prompt, answer), prompt_template)
+            encode_pair(tokenizer, InstructionPair(row.prompt, answer, turns), prompt_format)
             for answer in (row.chosen, row.rejected)
         )
         weight = 0.5 if row.columns.get("tie") is True else 1.0
@@ -74,7 +81,7 @@ def encode_preferences(
             )
         if not chosen.prompt_ids:
             raise ValueError(
-                f"preferences[{index}]: prompt_template={prompt_template!r} and the prompt "
+                f"preferences[{index}]: the prompt format {prompt_format} and the prompt "
                 f"{row.prompt!r:.60} become no token, so nothing predicts the answer's first one"
             )
         if chosen.ids == rejected.ids:

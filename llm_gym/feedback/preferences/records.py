@@ -108,6 +108,10 @@ class Vote:
         object.__setattr__(self, "shown_first", int(self.shown_first))
 
 
+MESSAGES = "prompt_messages"
+"""Column of a prompt that is a conversation: its messages, where `prompt` is their text."""
+
+
 @dataclass(frozen=True)
 class Preference:
     """A row of TRL's preference format: one answer was preferred to another.

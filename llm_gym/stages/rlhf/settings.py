@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.files.settings import config_from, setting
-from llm_gym.language_models import PROMPT_TEMPLATE
 from llm_gym.language_models.loading import torch_device
 from llm_gym.runs.directory import RunDirectory, digests_of
 from llm_gym.stages.compare import CompareConfig
@@ -47,7 +46,9 @@ class RLHFConfig:
     text: str | None = setting(None, "text to pre-train on, .txt or .jsonl; default: generated")
     pairs: str | None = setting(None, '.jsonl of "prompt" and "completion"; default: generated')
     prompts: str | None = setting(None, ".txt or .jsonl of prompts; default: those of the pairs")
-    prompt_template: str = setting(PROMPT_TEMPLATE, "text around {prompt}, in every stage")
+    prompt_template: str | None = setting(
+        None, "text around {prompt}, in every stage; default: the chat template, or the bare prompt"
+    )
     documents: int = setting(24_000, "generated documents, if no text is given")
     vocab_size: int = setting(1024, "tokens of the vocabulary")
     context: int = setting(160, "tokens that the model can read")
