@@ -14,20 +14,18 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from llm_gym.learning.buffer import EpisodeBuffer, Segment
-from llm_gym.learning.kl import ReferenceModel, kl_estimate
+from llm_gym.learning.buffer import EpisodeBuffer
+from llm_gym.learning.kl import ReferenceModel
+from llm_gym.learning.shaping import RewardShaping
 from llm_gym.learning.vec_env import GymVecEnv
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.policy.setup import check_setup, class_named
 
 if TYPE_CHECKING:
-    from llm_gym.learning.objective import KLPenalty
     from llm_gym.learning.rounds import Rounds
-
-# Tokens that one pass of the reference or of a recomputation holds at a time.
-_TOKENS_PER_PASS = 4096
 
 
 class AnswerLearner(OnPolicyAlgorithm):
@@ -185,9 +183,33 @@ class AnswerLearner(OnPolicyAlgorithm):
             goes_on = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         else:
             goes_on = self.collector.collect(self, env, callback, n_rollout_steps)
+        if not goes_on and self.shaping is not None:
+            self.shaping.unfinished.clear()
         for name, value in self.rollout_statistics.items():
             self.logger.record(f"rollout/{name}", value)
         return goes_on
+
+    def _update_info_buffer(
+        self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None
+    ) -> None:
+        """As in Stable-Baselines3; keeps the values of truncated episodes' rests for the buffer.
+
+        Stable-Baselines3 would add them to the rewards next. They are the critic's, in the units of
+        *shaped* rewards, and no part of what the environment paid: shaping must not see them.
+        """
+        super()._update_info_buffer(infos, dones)
+        rows = [row for row, info in enumerate(infos) if info.get("TimeLimit.truncated", False)]
+        final = {row: infos[row].pop("terminal_observation", None) for row in rows}
+        rows = [row for row in rows if final[row] is not None]
+        if not rows:
+            return
+        stacked = {key: np.stack([final[row][key] for row in rows]) for key in final[rows[0]]}
+        observed = obs_as_tensor(stacked, self.device)
+        assert isinstance(observed, dict)
+        with torch.no_grad():
+            values = self.transformer.predict_values(observed)
+        rest = self.gamma * values.float().cpu().numpy().reshape(-1)
+        self.episodes.bootstraps[self.episodes.pos, rows] = rest
 
     @property
     def rollout_statistics(self) -> dict[str, float]:
@@ -233,150 +255,6 @@ class AnswerLearner(OnPolicyAlgorithm):
             self.shaping.set_state(state)
 
 
-class RewardShaping:
-    """What a rollout's rewards become before anything is learnt from them.
-
-    Each token pays for leaving the reference model, and all rewards are divided by a running
-    estimate of the returns' standard deviation.
-
-    Args:
-        penalty: The price.
-        scale: Whether rewards are divided.
-        recompute_log_probs: Take the old log-probabilities from one pass over the finished rollout
-            instead of from decoding. `None` does so in mixed precision, where the two differ
-            by rounding and the ratio would not start at 1.
-
-    Attributes:
-        controller: Holds the penalty's coefficient.
-        returns: Mean and variance of the returns so far.
-        reference_log_probs: float32 `(T, N)`, the reference's, of the last rollout's tokens.
-        statistics: What is known of the last rollout.
-    """
-
-    def __init__(
-        self, penalty: KLPenalty, *, scale: bool, recompute_log_probs: bool | None
-    ) -> None:
-        self.penalty, self.scale = penalty, scale
-        self.recompute_log_probs = recompute_log_probs
-        self.controller = penalty.controller()
-        self.returns = RunningMoments()
-        self.reference_log_probs = np.zeros((0, 0), dtype=np.float32)
-        self.statistics: dict[str, float] = {}
-
-    def start(self, policy: TransformerActorCriticPolicy) -> None:
-        """Settles what depends on the policy."""
-        if self.recompute_log_probs is None:
-            self.recompute_log_probs = policy.mixed_precision != "no"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "reference_log_probs": np.zeros((0, 0), dtype=np.float32)}
-
-    def get_state(self) -> dict[str, Any]:
-        """What the next rollout depends on: JSON-able."""
-        return {"kl_coef": self.controller.coef, "return_statistics": dict(vars(self.returns))}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Continues from a state of `get_state`."""
-        self.controller.coef = state["kl_coef"]
-        vars(self.returns).update(state["return_statistics"])
-
-    @property
-    def scaled_coef(self) -> float:
-        """The last rollout's penalty per nat, in the units of its (scaled) rewards."""
-        return self.statistics["kl_coef"] / (self.returns.std if self.scale else 1.0)
-
-    def shape(
-        self,
-        buffer: EpisodeBuffer,
-        policy: TransformerActorCriticPolicy,
-        reference: ReferenceModel | None,
-        progress_remaining: float | None = None,
-    ) -> None:
-        """Subtracts the KL penalty from, and scales, a rollout's rewards; notes statistics.
-
-        Args:
-            buffer: The finished rollout.
-            policy: The policy that played it.
-            reference: The reference model, if there is one.
-            progress_remaining: From 1 (the beginning of training) to 0; `None` outside of it.
-        """
-        self.statistics = {}
-        complete = [s for s in buffer.segments() if buffer.complete(s)]
-        if self.recompute_log_probs or reference is not None:
-            log_ratio = self._log_ratio(buffer, policy, reference)
-            if reference is not None:
-                self.reference_log_probs = buffer.log_probs - log_ratio
-                if progress_remaining is not None:
-                    self.controller.advance(progress_remaining)
-                self._penalise(buffer, log_ratio, complete)
-        if complete:
-            returns = np.array([buffer.rewards[s.start : s.stop, s.env].sum() for s in complete])
-            self.statistics["penalised_return_mean"] = float(returns.mean())
-            if self.scale:
-                self.returns.update(returns)
-        if self.scale:
-            buffer.rewards /= self.returns.std
-
-    def _log_ratio(
-        self,
-        buffer: EpisodeBuffer,
-        policy: TransformerActorCriticPolicy,
-        reference: ReferenceModel | None,
-    ) -> NDArray[np.float32]:
-        """`log pi - log pi_ref` of every token, float32 `(T, N)`, zero without a reference."""
-        log_ratio = np.zeros_like(buffer.rewards)
-        for members in _chunks(buffer.segments()):
-            batch = buffer.episode_batch(members)
-            places = buffer.places(members)
-            if self.recompute_log_probs:
-                with torch.no_grad():
-                    log_prob = policy.evaluate_actions(batch, batch.actions)[1]
-                buffer.log_probs[places] = log_prob.float().cpu().numpy()
-            if reference is not None:
-                reference_log_prob = reference.log_probs(batch).float().cpu().numpy()
-                log_ratio[places] = buffer.log_probs[places] - reference_log_prob
-        return log_ratio
-
-    def _penalise(
-        self, buffer: EpisodeBuffer, log_ratio: NDArray[np.float32], complete: list[Segment]
-    ) -> None:
-        coef = self.controller.coef
-        if self.penalty.kl_in == "reward":
-            assert self.penalty.kl_estimator is not None
-            buffer.rewards -= coef * kl_estimate(log_ratio, self.penalty.kl_estimator)
-        of_tokens = log_ratio[buffer.places(buffer.segments())]  # (A,)
-        self.statistics |= {
-            "kl_coef": coef,
-            "kl_per_token": float(of_tokens.mean()),
-            "kl_k3_per_token": float(kl_estimate(of_tokens, "k3").mean()),
-        }
-        if complete:
-            sums = [log_ratio[s.start : s.stop, s.env].sum() for s in complete]
-            self.statistics["kl_per_sequence"] = float(np.mean(sums))
-            self.controller.update(float(np.mean(sums)), len(sums))
-
-
-class RunningMoments:
-    """Mean and variance of everything seen (Chan et al., 1979, parallel form)."""
-
-    def __init__(self) -> None:
-        self.mean, self.var, self.count = 0.0, 1.0, 0
-
-    @property
-    def std(self) -> float:
-        """Standard deviation; 1 while nothing, or nothing but equal values, was seen."""
-        return float(np.sqrt(self.var)) if self.count and self.var > 1e-12 else 1.0
-
-    def update(self, values: np.ndarray) -> None:
-        """Takes in a batch of values."""
-        mean, var, n = float(values.mean()), float(values.var()), len(values)
-        delta, total = mean - self.mean, self.count + n
-        squares = (self.var * self.count if self.count else 0.0) + var * n
-        squares += delta**2 * self.count * n / total
-        self.mean += delta * n / total
-        self.var, self.count = squares / total, total
-
-
 def group_size_of(env: VecEnv) -> int:
     """How many rows of an environment answer the same prompt; 1 where it does not say."""
     try:
@@ -398,15 +276,3 @@ def episode_length(env: VecEnv) -> int:
             "n_steps=None needs an environment with the attribute max_new_tokens; pass n_steps, "
             "the number of steps per environment and rollout"
         ) from error
-
-
-def _chunks(segments: list[Segment]) -> list[list[Segment]]:
-    """Groups of segments, similar in length, of a bounded number of padded tokens."""
-    length = lambda s: len(s.prefix) + s.stop - s.start  # noqa: E731
-    chunks: list[list[Segment]] = []
-    for segment in sorted(segments, key=length, reverse=True):
-        if chunks and (len(chunks[-1]) + 1) * length(chunks[-1][0]) <= _TOKENS_PER_PASS:
-            chunks[-1].append(segment)
-        else:
-            chunks.append([segment])
-    return chunks

@@ -67,6 +67,11 @@ class EpisodeBuffer(RolloutBuffer):
         seed: Seed of the order of minibatches; `None` draws one from NumPy's global generator,
             which Stable-Baselines3's own `seed` fixes.
 
+    Attributes:
+        bootstraps: float32 `(T, N)`, what the rest of an episode that a step truncated would have
+            been worth, beside the step's reward and in the units of `values`. Stable-Baselines3's
+            own algorithms have it in `rewards`, and nothing here.
+
     Raises:
         ValueError: If the spaces are not a text environment's.
     """
@@ -110,6 +115,7 @@ class EpisodeBuffer(RolloutBuffer):
         self.log_probs = np.zeros(shape, dtype=np.float32)
         self.advantages = np.zeros(shape, dtype=np.float32)
         self.returns = np.zeros(shape, dtype=np.float32)
+        self.bootstraps = np.zeros(shape, dtype=np.float32)
         self.episode_starts = np.zeros(shape, dtype=bool)
         self._prefixes: dict[tuple[int, int], NDArray[np.int64]] = {}
         self._support: list[torch.Tensor] = []
@@ -181,7 +187,7 @@ class EpisodeBuffer(RolloutBuffer):
         """
         self.end_rollout(dones)
         self.advantages = gae(
-            self.rewards,
+            self.rewards + self.bootstraps,
             self.values,
             self.episode_starts,
             last_values.detach().cpu().numpy().reshape(-1),
@@ -206,10 +212,13 @@ class EpisodeBuffer(RolloutBuffer):
             ]
         return self._segments
 
+    def ends(self, segment: Segment) -> bool:
+        """Whether the last step of the segment's episode is in the rollout."""
+        return segment.stop < self.pos or bool(self._last_dones[segment.env])
+
     def complete(self, segment: Segment) -> bool:
         """Whether both the first and the last step of the segment's episode are in the rollout."""
-        ends = segment.stop < self.pos or bool(self._last_dones[segment.env])
-        return segment.is_start and ends
+        return bool(segment.is_start) and self.ends(segment)
 
     def episode_batch(self, segments: list[Segment]) -> EpisodeBatch:
         """Segments as one right-padded batch on the buffer's device; actions in their order."""

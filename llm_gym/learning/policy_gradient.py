@@ -18,10 +18,11 @@ from torch.nn import functional as F
 
 from llm_gym.learning import losses
 from llm_gym.learning.advantages import ESTIMATORS, NEED_GROUPS, Rollout, assert_same_prompts
-from llm_gym.learning.base import AnswerLearner, RewardShaping, episode_length
+from llm_gym.learning.base import AnswerLearner, episode_length
 from llm_gym.learning.buffer import EpisodeBuffer, Segment
 from llm_gym.learning.objective import KLPenalty, Objective
 from llm_gym.learning.rounds import Rounds
+from llm_gym.learning.shaping import RewardShaping
 from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
 from llm_gym.policy.sampling import log_prob_and_entropy
 
@@ -100,7 +101,7 @@ class PolicyGradient(AnswerLearner):
         )
         self.clip_low, self.clip_high = self.objective.clip_bounds()
         self.batch_size, self.n_epochs = batch_size, n_epochs
-        #: Of "moving_average": the average itself, and how many rollouts are in it.
+        #: Of "moving_average": the average itself, before scaling, and how many rollouts are in it.
         self.baseline = {"mean": 0.0, "rollouts": 0}
         super().__init__(
             policy,
@@ -171,12 +172,12 @@ class PolicyGradient(AnswerLearner):
             gamma=self.gamma,
             one_action=self.objective.ratio == "answer",
             greedy=self.collector.greedy_scores,
-            average=self.baseline["mean"],
+            average=self.baseline["mean"] / self.shaping.divisor,
         )
         if self.objective.advantage in NEED_GROUPS:
             assert_same_prompts(segments, rollout.groups)
         buffer.advantages[buffer.places(segments)] = ESTIMATORS[self.objective.advantage](rollout)
-        self._update_baseline(float(rollout.scores.mean()))
+        self._update_baseline(float(rollout.scores.mean()) * self.shaping.divisor)
 
     def _update_baseline(self, mean: float) -> None:
         """The average after this rollout, corrected for having started at nothing."""

@@ -11,8 +11,9 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
-from llm_gym.learning.base import AnswerLearner, RewardShaping
+from llm_gym.learning.base import AnswerLearner
 from llm_gym.learning.objective import KLPenalty
+from llm_gym.learning.shaping import RewardShaping
 from llm_gym.policy import TransformerActorCriticPolicy
 
 
@@ -44,7 +45,7 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         reward_scaling: Divide rewards by a running estimate of the returns' standard deviation, so
             that a shared transformer hears the critic as loudly as the actor whatever the
             scorer's units. Logged rewards are not scaled.
-        recompute_log_probs: See `llm_gym.learning.base.RewardShaping`.
+        recompute_log_probs: See `llm_gym.learning.shaping.RewardShaping`.
         policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
         **kwargs: Further arguments of `stable_baselines3.PPO`, under the same names.
 

@@ -22,6 +22,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
+from llm_gym.learning.advantages import monte_carlo_returns
 from llm_gym.learning.vec_env import GymVecEnv
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Rounds:
 
     Attributes:
         greedy_rows: bool `(N,)`, these rows; `None` if there are none.
-        greedy_scores: float `(rounds, n_groups)`, what the last rollout's were worth.
+        greedy_scores: float `(rounds, n_groups)`, what the last rollout's were worth, in the
+            units of the rewards that are learnt from.
 
     Raises:
         ValueError: If a rollout has no room for whole rounds, or the environment leaves answers
@@ -127,13 +129,18 @@ class Rounds:
             last_dones: bool `(N,)`, whether the last step ended an episode.
         """
         buffer, greedy = algorithm.episodes, self.greedy_rows
-        if greedy is not None:
-            played = [s for s in buffer.segments() if s.start in starts and greedy[s.env]]
-            scores = [buffer.rewards[s.start : s.stop, s.env].sum() for s in played]
-            # Segments come in order of environment, then time.
-            self.greedy_scores = np.array(scores).reshape(-1, len(starts)).T
+        played = [s for s in buffer.segments() if s.start in starts]
         is_learnt_from = np.ones(buffer.n_envs, dtype=bool) if greedy is None else ~greedy
         buffer.end_rollout(last_dones, lambda s: s.start in starts and bool(is_learnt_from[s.env]))
+        if greedy is not None:
+            # After rewards were shaped, in whose units the returns are that this is a baseline of.
+            steps = slice(0, buffer.pos)
+            returns = monte_carlo_returns(
+                buffer.rewards[steps], buffer.episode_starts[steps], gamma=buffer.gamma
+            )
+            scores = [returns[s.start, s.env] for s in played if greedy[s.env]]
+            # Segments come in order of environment, then time.
+            self.greedy_scores = np.array(scores).reshape(-1, len(starts)).T
         algorithm.fill_advantages(buffer, starts)
 
     # ------------------------------------------------------------------ one round

@@ -1,0 +1,167 @@
+"""What a rollout's rewards become before anything is learnt from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from llm_gym.learning.buffer import EpisodeBuffer, Segment
+from llm_gym.learning.kl import ReferenceModel, kl_estimate
+from llm_gym.learning.running import RunningMoments, UnfinishedEpisodes
+from llm_gym.policy import TransformerActorCriticPolicy
+
+if TYPE_CHECKING:
+    from llm_gym.learning.objective import KLPenalty
+
+# Tokens that one pass of the reference or of a recomputation holds at a time.
+_TOKENS_PER_PASS = 4096
+# A return that differs from another by less than the price of so many nats differs by rounding.
+_NATS_OF_NOISE = 1e-4
+
+
+class RewardShaping:
+    """What a rollout's rewards become before anything is learnt from them.
+
+    Each token pays for leaving the reference model, and all rewards are divided by a running
+    estimate of the returns' standard deviation. What is known of episodes counts each of them once,
+    in the rollout it ends in, whatever rollout it began in.
+
+    Args:
+        penalty: The price.
+        scale: Whether rewards are divided.
+        recompute_log_probs: Take the old log-probabilities from one pass over the finished rollout
+            instead of from decoding. `None` does so in mixed precision, where the two differ
+            by rounding and the ratio would not start at 1.
+
+    Attributes:
+        controller: Holds the penalty's coefficient.
+        returns: Mean and variance of the returns so far.
+        divisor: What the last rollout's rewards were divided by; 1 if they are not scaled.
+        unfinished: The beginnings of episodes that the last rollout's end cut in two.
+        reference_log_probs: float32 `(T, N)`, the reference's, of the last rollout's tokens.
+        statistics: What is known of the last rollout.
+    """
+
+    def __init__(
+        self, penalty: KLPenalty, *, scale: bool, recompute_log_probs: bool | None
+    ) -> None:
+        self.penalty, self.scale = penalty, scale
+        self.recompute_log_probs = recompute_log_probs
+        self.controller = penalty.controller()
+        self.returns = RunningMoments()
+        self.divisor = 1.0
+        self.unfinished = UnfinishedEpisodes()
+        self.reference_log_probs = np.zeros((0, 0), dtype=np.float32)
+        self.statistics: dict[str, float] = {}
+
+    def start(self, policy: TransformerActorCriticPolicy) -> None:
+        """Settles what depends on the policy."""
+        if self.recompute_log_probs is None:
+            self.recompute_log_probs = policy.mixed_precision != "no"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "reference_log_probs": np.zeros((0, 0), dtype=np.float32)}
+
+    def get_state(self) -> dict[str, Any]:
+        """What the next rollout depends on: JSON-able."""
+        return {
+            "kl_coef": self.controller.coef,
+            "return_statistics": dict(vars(self.returns)),
+            "unfinished": self.unfinished.get_state(),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continues from a state of `get_state`."""
+        self.controller.coef = state["kl_coef"]
+        vars(self.returns).update(state["return_statistics"])
+        self.unfinished.set_state(state.get("unfinished", []))  # 0.2.0 wrote none
+
+    @property
+    def scaled_coef(self) -> float:
+        """The last rollout's penalty per nat, in the units of its (scaled) rewards."""
+        return self.statistics["kl_coef"] / self.divisor
+
+    def shape(
+        self,
+        buffer: EpisodeBuffer,
+        policy: TransformerActorCriticPolicy,
+        reference: ReferenceModel | None,
+        progress_remaining: float | None = None,
+    ) -> None:
+        """Subtracts the KL penalty from, and scales, a rollout's rewards; notes statistics.
+
+        Args:
+            buffer: The finished rollout.
+            policy: The policy that played it.
+            reference: The reference model, if there is one.
+            progress_remaining: From 1 (the beginning of training) to 0; `None` outside of it.
+        """
+        self.statistics = {}
+        log_ratio = np.zeros_like(buffer.rewards)
+        if self.recompute_log_probs or reference is not None:
+            log_ratio = self._log_ratio(buffer, policy, reference)
+        coef = 0.0
+        if reference is not None:
+            self.reference_log_probs = buffer.log_probs - log_ratio
+            if progress_remaining is not None:
+                self.controller.advance(progress_remaining)
+            coef = self.controller.coef
+            self._penalise(buffer, log_ratio, coef)
+        ended = self.unfinished.end(buffer, buffer.rewards, log_ratio)
+        if len(ended.returns):
+            if reference is not None:
+                kl_per_sequence = float(ended.log_ratios.mean())
+                self.statistics["kl_per_sequence"] = kl_per_sequence
+                self.controller.update(kl_per_sequence, len(ended.log_ratios))
+            self.statistics["penalised_return_mean"] = float(ended.returns.mean())
+            if self.scale:
+                self.returns.update(ended.returns)
+        if self.scale:
+            self.divisor = self.returns.unit(smallest=_NATS_OF_NOISE * coef)
+            buffer.rewards /= self.divisor
+
+    def _log_ratio(
+        self,
+        buffer: EpisodeBuffer,
+        policy: TransformerActorCriticPolicy,
+        reference: ReferenceModel | None,
+    ) -> NDArray[np.float32]:
+        """`log pi - log pi_ref` of every token, float32 `(T, N)`, zero without a reference."""
+        log_ratio = np.zeros_like(buffer.rewards)
+        for members in _chunks(buffer.segments()):
+            batch = buffer.episode_batch(members)
+            places = buffer.places(members)
+            if self.recompute_log_probs:
+                with torch.no_grad():
+                    log_prob = policy.evaluate_actions(batch, batch.actions)[1]
+                buffer.log_probs[places] = log_prob.float().cpu().numpy()
+            if reference is not None:
+                reference_log_prob = reference.log_probs(batch).float().cpu().numpy()
+                log_ratio[places] = buffer.log_probs[places] - reference_log_prob
+        return log_ratio
+
+    def _penalise(self, buffer: EpisodeBuffer, log_ratio: NDArray[np.float32], coef: float) -> None:
+        if self.penalty.kl_in == "reward":
+            assert self.penalty.kl_estimator is not None
+            buffer.rewards -= coef * kl_estimate(log_ratio, self.penalty.kl_estimator)
+        of_tokens = log_ratio[buffer.places(buffer.segments())]  # (A,)
+        self.statistics |= {
+            "kl_coef": coef,
+            "kl_per_token": float(of_tokens.mean()),
+            "kl_k3_per_token": float(kl_estimate(of_tokens, "k3").mean()),
+        }
+
+
+def _chunks(segments: list[Segment]) -> list[list[Segment]]:
+    """Groups of segments, similar in length, of a bounded number of padded tokens."""
+    length = lambda s: len(s.prefix) + s.stop - s.start  # noqa: E731
+    chunks: list[list[Segment]] = []
+    for segment in sorted(segments, key=length, reverse=True):
+        if chunks and (len(chunks[-1]) + 1) * length(chunks[-1][0]) <= _TOKENS_PER_PASS:
+            chunks[-1].append(segment)
+        else:
+            chunks.append([segment])
+    return chunks
