@@ -13,9 +13,11 @@ import llm_gym
 from llm_gym.feedback.dpo.dpo import DPOConfig, train_dpo
 from llm_gym.feedback.dpo.preference_pairs import encode_preferences
 from llm_gym.feedback.preferences import Preference
+from llm_gym.feedback.preferences.records import asked
 from llm_gym.language_models import load_causal_lm, load_tokenizer
 from llm_gym.language_models.chat import PromptFormat
 from llm_gym.language_models.decoding import decode_after
+from llm_gym.scorers.texts import messages_of
 from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
 from llm_gym.supervised.pairs import InstructionPair, encode_pair
 from llm_gym.supervised.sft import SFTConfig, answer_perplexity, fine_tune
@@ -178,6 +180,41 @@ def test_a_conversation_keeps_its_turns_where_there_is_a_chat_template(kind):
     else:
         text = "system: be brief\n\nuser: hi\n\nassistant: yes?\n\nuser: the cat"
         assert list(pair.chosen.prompt_ids) == PromptFormat(tokenizer).encode([text])[0]
+
+
+@everywhere
+def test_a_conversation_as_a_prompt_keeps_its_turns(kind):
+    tokenizer = TOKENIZERS[kind]()
+    expected = PromptFormat(tokenizer).encode([PromptFormat(tokenizer).render(TALK)])[0]
+    if tokenizer.chat_template:
+        assert expected == expected_ids(tokenizer, TALK)
+    for prompts in ([TALK], [{"prompt": TALK, "name": "x"}], iter([TALK])):
+        env = TextGenerationEnv(tokenizer, prompts, no_score, max_prompt_tokens=200)
+        assert observed(env) == expected
+        state = env.get_state()
+        again = TextGenerationEnv(tokenizer, iter([TALK]), no_score, max_prompt_tokens=200)
+        if not isinstance(prompts, list):
+            mask = again.set_state(state)["attention_mask"].astype(bool)
+            assert again.set_state(state)["input_ids"][mask].tolist() == expected
+
+
+def test_a_scorer_gets_the_messages_of_a_conversation_as_trl_hands_them_over():
+    seen = []
+
+    def score(prompts, completions):
+        seen.extend(prompts)
+        return [0.0] * len(prompts)
+
+    env = TextGenerationEnv(byte_tokenizer(CHATML), [TALK], score)
+    env.reset()
+    env.step(2)
+    assert seen == [TALK]
+
+
+def test_a_reward_model_reads_the_turns_of_a_conversation():
+    row = Preference("flat", ANSWER, "hi", {"prompt_messages": TALK})
+    assert messages_of(asked(row)) == TALK
+    assert messages_of(asked(Preference("flat", ANSWER, "hi"))) is None
 
 
 @everywhere

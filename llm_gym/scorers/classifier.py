@@ -131,8 +131,15 @@ class SequenceClassifierScorer(Scorer):
             row = self._tokenize(chat, truncation=True, add_special_tokens=False)
         else:
             text = self.template.format(prompt=prompt, completion=completion)
-            row = self._tokenize(text, truncation=True)
+            row = self._with_one_bos(self._tokenize(text, truncation=True))
         return {key: ids for key, ids in row.items() if key in self._inputs}
+
+    def _with_one_bos(self, row: Row) -> Row:
+        """Takes the tokenizer's BOS away where the template has written one."""
+        bos, ids = self.tokenizer.bos_token_id, row["input_ids"]
+        if bos is None or ids[:2] != [bos, bos]:
+            return row
+        return {key: values[1:] for key, values in row.items()}
 
     def _encode_pair(self, prompt: str, completion: str) -> Row:
         row = self._tokenize(prompt, completion, truncation=False)

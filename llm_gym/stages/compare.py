@@ -216,7 +216,7 @@ def sample_comparisons(
                 answers[index][row.completion] = None
     made_by: dict[str, Any] = {"model": model, "temperature": temperature}
     return [
-        Comparison(prompt.text, (first, second), {**prompt.columns, **made_by})
+        Comparison(str(prompt.text), (first, second), {**prompt.columns, **made_by})
         for prompt, (first, second) in (
             (prompt, list(different)[:2])
             for prompt, different in zip(prompts, answers, strict=True)
@@ -304,7 +304,21 @@ def _prompts(config: CompareConfig) -> list[PromptRow]:
         return [PromptRow(text, {}) for text in email_prompts("train", config.max_prompts)]
     rows = read_prompts(config.prompts)
     assert isinstance(rows, list)  # a path never gives a stream
+    rows = [_with_its_turns(row) for row in rows]
     return list({row.text: row for row in rows}.values())[: config.max_prompts]
+
+
+def _with_its_turns(row: PromptRow) -> PromptRow:
+    """A conversation under its whole text, with its messages in a column that the store keeps."""
+    from llm_gym.feedback.preferences.records import MESSAGES
+    from llm_gym.language_models.chat import plain_text
+    from llm_gym.scorers.texts import SourcedText, messages_of
+
+    messages = messages_of(row.text)
+    if messages is None:
+        return row
+    text = SourcedText(plain_text(row.text), messages)
+    return row._replace(text=text, columns={**row.columns, MESSAGES: messages})
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from llm_gym.language_models.chat import plain_text
 from llm_gym.text.prompts import (
     Prompt,
     PromptEncoder,
@@ -109,7 +110,7 @@ class PromptList:
 
     def get_state(self) -> dict[str, Any]:
         """Number and checksum of the prompts, to recognise another list."""
-        texts = "\0".join(prompt.row.text for prompt in self._prompts)
+        texts = "\0".join(plain_text(prompt.row.text) for prompt in self._prompts)
         checksum = zlib.crc32(texts.encode("utf-8", "surrogatepass"))
         return {"num_prompts": len(self._prompts), "checksum": checksum}
 

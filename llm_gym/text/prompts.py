@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from llm_gym.scorers.texts import SourcedText, messages_of, prompt_text
+
 if TYPE_CHECKING:
     from llm_gym.text.options import TextOptions
     from llm_gym.text.vocabulary import Vocabulary
@@ -74,14 +76,15 @@ def as_row(item: Any, where: str) -> PromptRow:
     """Checks one prompt.
 
     Args:
-        item: A str, or a mapping with a "prompt" key and further columns.
+        item: A str; the messages of a conversation; or a mapping with one of them under "prompt",
+            and further columns.
         where: Where it came from, for the message.
 
     Returns:
-        The row.
+        The row; the text of a conversation is a `SourcedText`.
 
     Raises:
-        TypeError: Neither a str nor a mapping.
+        TypeError: None of these.
         ValueError: The prompt is missing or empty, or a column's name is taken.
     """
     if isinstance(item, Mapping):
@@ -97,8 +100,13 @@ def as_row(item: Any, where: str) -> PromptRow:
                 )
     else:
         text, columns = item, {}
+    if isinstance(text, Sequence) and text and all(isinstance(turn, Mapping) for turn in text):
+        text = prompt_text(text, where)
     if not isinstance(text, str):
-        raise TypeError(f"{where} must be a str, got {type(text).__name__}")
+        raise TypeError(
+            f"{where} must be a str, got {type(text).__name__}; a conversation is a list of "
+            'messages {"role": ..., "content": ...}'
+        )
     if not text:
         raise ValueError(f"{where} is empty: a prompt needs at least one character")
     return PromptRow(text, columns)
@@ -201,6 +209,7 @@ def prompt_to_state(prompt: Prompt) -> dict[str, Any]:
     return {
         "index": prompt.index,
         "prompt": prompt.row.text,
+        "messages": messages_of(prompt.row.text),
         "columns": dict(prompt.row.columns),
         "ids": prompt.ids.tolist(),
     }
@@ -208,5 +217,7 @@ def prompt_to_state(prompt: Prompt) -> dict[str, Any]:
 
 def prompt_from_state(state: Mapping[str, Any]) -> Prompt:
     """The inverse of `prompt_to_state`."""
-    row = PromptRow(state["prompt"], dict(state["columns"]))
+    text, messages = state["prompt"], state.get("messages")
+    text = text if messages is None else SourcedText(text, messages)
+    row = PromptRow(text, dict(state["columns"]))
     return Prompt(int(state["index"]), row, np.array(state["ids"], dtype=np.int64))

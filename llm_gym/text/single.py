@@ -92,7 +92,7 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     | argument | default | meaning |
     |---|---|---|
     | `tokenizer` | | Hugging Face tokenizer, or path or hub name of one; never changed |
-    | `prompts` | | list of str or of dicts with a "prompt" key (other keys are columns, which the scorer gets by name), path to `.txt` (one a line) or `.jsonl`, or an iterator (one pulled a reset) |
+    | `prompts` | | list of str, of conversations (lists of messages, shown by the chat template with all their turns) or of dicts with either under "prompt" (other keys are columns, which the scorer gets by name), path to `.txt` (one a line) or `.jsonl`, or an iterator (one pulled a reset) |
     | `scorer` | | `scorer(prompts, completions, **columns) -> floats`, batched; TRL reward functions fit; or the name of a scorer, such as "politeness" or "length:20" |
     | `render_mode` | `None` | "ansi": `render()` returns text; "rgb_array": a picture (needs Pillow); "human": printed at every step |
     | `max_new_tokens` | 64 | length budget of the completion |

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from llm_gym.scorers.checking import finite_number
+from llm_gym.scorers.texts import SourcedText
 
 FIELDS = ("prompt", "chosen", "rejected")
 """Columns that every preference has, by TRL's names."""
@@ -150,6 +151,12 @@ class Preference:
             "rejected": self.rejected,
             **self.columns,
         }
+
+
+def asked(row: Comparison | Preference) -> str:
+    """The prompt of a row, which remembers the conversation if it is one."""
+    messages = row.columns.get(MESSAGES)
+    return row.prompt if messages is None else SourcedText(row.prompt, messages)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import numpy as np
 
 from llm_gym.feedback.preferences import Preference, preferences_from
 from llm_gym.feedback.preferences.files import split_preferences
+from llm_gym.feedback.preferences.records import asked
 from llm_gym.feedback.reward_model.evaluation import evaluate_differences
 from llm_gym.feedback.reward_model.fitting import (
     MINIMUM,
@@ -232,7 +233,7 @@ def differences_of(
     Returns:
         float64 `(N,)`, as `llm_gym.feedback.reward_model.evaluation` takes it.
     """
-    prompts = [row.prompt for row in preferences]
+    prompts = [asked(row) for row in preferences]
     chosen = scorer.encode(prompts, [row.chosen for row in preferences])
     rejected = scorer.encode(prompts, [row.rejected for row in preferences])
     values = rewards_of(scorer.model, [*chosen, *rejected])
@@ -244,7 +245,7 @@ def _encoded(
 ) -> _Examples:
     import torch
 
-    prompts = [row.prompt for row in rows]
+    prompts = [asked(row) for row in rows]
     chosen = scorer.encode(prompts, [row.chosen for row in rows])
     rejected = scorer.encode(prompts, [row.rejected for row in rows])
     for encoded in (chosen, rejected):

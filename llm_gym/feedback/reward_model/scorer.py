@@ -99,7 +99,8 @@ class RewardModelScorer(SequenceClassifierScorer):
             verbose=False,
         )
         keys = [key for key in table if key in self._inputs]
-        return [{key: table[key][row] for key in keys} for row in range(len(pairs))]
+        rows = [{key: table[key][row] for key in keys} for row in range(len(pairs))]
+        return [self._with_one_bos(row) for row in rows]
 
 
 def record_of(template: str | None, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
