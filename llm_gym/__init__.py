@@ -10,11 +10,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from llm_gym import registration, sb3
+from llm_gym import registration
 from llm_gym._submodules import submodule_getter
 
+__version__ = "0.2.0"
+
 if TYPE_CHECKING:  # an alias to itself: type checkers then take the name for exported
-    from llm_gym._version import __version__ as __version__
     from llm_gym.learning.buffer import EpisodeBuffer as EpisodeBuffer
     from llm_gym.learning.dpo import DPO as DPO
     from llm_gym.learning.expert_iteration import ExpertIteration as ExpertIteration
@@ -55,7 +56,6 @@ if TYPE_CHECKING:  # an alias to itself: type checkers then take the name for ex
     from llm_gym.text import TextGenerationVectorEnv as TextGenerationVectorEnv
 
 _NAMES_OF = {
-    "llm_gym._version": ("__version__",),
     "llm_gym.learning.dpo": ("DPO",),
     "llm_gym.learning.expert_iteration": ("ExpertIteration", "SFTOnBest"),
     "llm_gym.learning.policy_gradient": ("PolicyGradient",),
@@ -100,7 +100,7 @@ _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in na
 
 _submodule = submodule_getter(__name__)
 
-__all__ = sorted(_MODULE_OF)
+__all__ = sorted(["__version__", *_MODULE_OF])
 
 
 def __getattr__(name: str) -> Any:
@@ -117,4 +117,4 @@ def __dir__() -> list[str]:
 
 registration.register_environments()
 registration.load_plugins()
-sb3.extend()
+registration.extend_stable_baselines3()

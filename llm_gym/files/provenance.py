@@ -22,7 +22,7 @@ _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 
 def versions() -> dict[str, str]:
     """Versions of Python, of this package and of the libraries whose numbers it depends on."""
-    from llm_gym._version import __version__
+    from llm_gym import __version__
 
     versions = {"python": platform.python_version(), "llm-gym": __version__}
     for name in _DISTRIBUTIONS:

@@ -26,7 +26,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from llm_gym._version import __version__
+from llm_gym import __version__
 from llm_gym.files import atomic
 from llm_gym.runs import training_state
 
