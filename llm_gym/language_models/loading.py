@@ -7,8 +7,6 @@ off) and weights are read from safetensors only, so loading a model never unpick
 
 from __future__ import annotations
 
-import difflib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,43 +14,32 @@ from llm_gym.language_models.embedded import embedded_names, resolve
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-
-#: Names of types that weights may have in memory; "auto" is the file's own.
-DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load_causal_lm(
-    name_or_path: str | Path,
-    *,
-    dtype: torch.dtype | str | None = None,
-    attn_implementation: str | None = None,
+    name_or_path: str | Path, *, dtype: torch.dtype | None = None
 ) -> PreTrainedModel:
     """Loads a causal language model in evaluation mode.
 
     Args:
         name_or_path: An embedded name (`"llm_gym/email-sft"`), a directory written by
             `save_pretrained`, or a name on the Hugging Face hub.
-        dtype: Type of the weights in memory, one of `DTYPES` or of PyTorch's; `None` means
-            float32, whatever the file holds, `"auto"` the file's own.
-        attn_implementation: As in `transformers`, e.g. `"eager"`; `None` leaves it the choice.
+        dtype: Type of the weights in memory; `None` means float32, whatever the file holds.
 
     Returns:
         The model, on the CPU, with dropout off (`model.eval()`).
 
     Raises:
         FileNotFoundError: If the directory, its `config.json` or its weights are missing.
-        ValueError: If the files are there but cannot be read as a causal language model, lack
-            weights that the architecture needs, or hold weights that are no numbers.
+        ValueError: If the files are there but cannot be read as a causal language model, or lack
+            weights that the architecture needs.
         OSError: If the name is not a directory and the hub does not have it or cannot be reached.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    if isinstance(dtype, str) and dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} must be one of {', '.join(map(repr, DTYPES))}")
     source = _source(name_or_path, needs="config.json")
     if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
         raise FileNotFoundError(
@@ -63,7 +50,6 @@ def load_causal_lm(
         model, info = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=torch.float32 if dtype is None else dtype,
-            attn_implementation=attn_implementation,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
@@ -72,7 +58,7 @@ def load_causal_lm(
         raise ValueError(
             f"the weights of {str(name_or_path)!r} are corrupt ({error}); copy or save them again"
         ) from error
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise _explained("language model", name_or_path, source, error) from error
     absent = sorted(info["missing_keys"])
     if absent:
@@ -81,32 +67,7 @@ def load_causal_lm(
             f"missing, the first is {absent[0]!r}; they would be random. Is it a causal language "
             f"model ({type(model).__name__})?"
         )
-    for name, parameter in model.named_parameters():
-        # The sum is quick, and no number where an entry is none; it may overflow, too.
-        if not parameter.sum().isfinite() and not parameter.isfinite().all():
-            raise ValueError(
-                f"the weights of {str(name_or_path)!r} are not numbers any more (NaN or infinity): "
-                f"{name!r} is the first such tensor. The run that wrote them diverged; go back to "
-                "an earlier checkpoint, with a lower learning rate"
-            )
     return model.eval()
-
-
-def load_config(name_or_path: str | Path) -> PreTrainedConfig:
-    """Loads a language model's configuration, without its weights.
-
-    Raises:
-        FileNotFoundError: If the directory or its `config.json` is missing.
-        ValueError: If the file is there but cannot be read.
-        OSError: If the name is not a directory and the hub does not have it or cannot be reached.
-    """
-    from transformers import AutoConfig
-
-    source = _source(name_or_path, needs="config.json")
-    try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise _explained("configuration", name_or_path, source, error) from error
 
 
 def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
@@ -134,13 +95,7 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
 
 def _source(name_or_path: str | Path, *, needs: str) -> str:
     """Resolves the name; a directory must exist and contain the file `needs`."""
-    if not isinstance(name_or_path, (str, Path)):
-        raise TypeError(
-            f"name_or_path must be a non-empty str or Path, got one of type "
-            f"{type(name_or_path).__name__}; save a model with save_pretrained and pass its "
-            f"directory (the embedded models are {', '.join(embedded_names())})"
-        )
-    if not str(name_or_path):
+    if not isinstance(name_or_path, (str, Path)) or not str(name_or_path):
         raise TypeError(
             f"name_or_path must be a non-empty str or Path, got {name_or_path!r}; "
             f"the embedded models are {', '.join(embedded_names())}"
@@ -148,8 +103,6 @@ def _source(name_or_path: str | Path, *, needs: str) -> str:
     source = resolve(name_or_path)
     directory = Path(source)
     if directory.is_dir():
-        if needs == "config.json" and not (directory / needs).is_file():
-            _refuse_adapter(directory)
         if not (directory / needs).is_file():
             raise FileNotFoundError(
                 f"{source!r} has no {needs}: the directory holds {_listing(directory)}"
@@ -158,81 +111,13 @@ def _source(name_or_path: str | Path, *, needs: str) -> str:
     if directory.is_file():
         raise FileNotFoundError(f"{source!r} is a file; pass the directory that contains it")
     if isinstance(name_or_path, Path) or not _may_be_hub_name(source):
-        raise FileNotFoundError(f"there is no directory {source!r}{_suggestion(directory)}")
-    if not _is_on_this_machine(source):
-        _refuse_misspelt_path(directory)
-        _ask_hub_once(source)
+        raise FileNotFoundError(f"there is no directory {source!r}")
     return source
-
-
-def _refuse_adapter(directory: Path) -> None:
-    """Raises `ValueError` if the directory holds a PEFT adapter, which is no model by itself."""
-    path = directory / "adapter_config.json"
-    if not path.is_file():
-        return
-    try:
-        base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
-        base = None
-    raise ValueError(
-        f"{str(directory)!r} is an adapter of {base or 'a model it does not name'!r}, not a model: "
-        "merge the two first (PeftModel.from_pretrained(base, adapter).merge_and_unload()"
-        ".save_pretrained(directory)) and pass the merged directory"
-    )
 
 
 def _may_be_hub_name(name: str) -> bool:
     """Hub names are `name` or `owner/name`; anything else can only be a path."""
     return not name.startswith((".", "/", "~")) and name.count("/") <= 1 and "\\" not in name
-
-
-def _suggestion(missing: Path) -> str:
-    """`; did you mean 'runs/sft'?`, if there is a model of nearly that name."""
-    parents = [missing.parent]
-    if not missing.parent.is_dir():
-        around = missing.parent.parent
-        siblings = [entry.name for entry in around.iterdir()] if around.is_dir() else []
-        parents = [around / n for n in difflib.get_close_matches(missing.parent.name, siblings)]
-    models = [str(path.parent) for parent in parents for path in parent.glob("*/config.json")]
-    close = difflib.get_close_matches(str(missing), models, n=1, cutoff=0.8)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _is_on_this_machine(name: str) -> bool:
-    """Whether the hub's model of that name was downloaded before."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return isinstance(try_to_load_from_cache(name, "config.json"), str)
-    except HFValidationError:
-        return False
-
-
-def _refuse_misspelt_path(missing: Path) -> None:
-    """Raises `FileNotFoundError` for a name that looks like a path here, before the hub is asked.
-
-    Such are names below a directory that exists, and names close to that of a model that exists.
-    """
-    suggestion = _suggestion(missing)
-    below = missing.parent != Path() and missing.parent.is_dir()
-    if not suggestion and not below:
-        return
-    holds = f" ({str(missing.parent)!r} holds {_listing(missing.parent)})" if below else ""
-    raise FileNotFoundError(
-        f"there is no directory {str(missing)!r}{suggestion}{holds}. It looks like a path, so the "
-        "Hugging Face hub was not asked for a model of that name"
-    )
-
-
-def _ask_hub_once(name: str) -> None:
-    """Raises `OSError` if the hub does not have the model; one request instead of one a file."""
-    from transformers.utils import cached_file
-
-    try:
-        cached_file(name, "config.json")
-    except (OSError, ValueError) as error:
-        raise _explained("language model", name, name, error) from error
 
 
 def _listing(directory: Path) -> str:

@@ -42,13 +42,13 @@ def environment_kwargs(
     Returns:
         Keyword arguments for `gymnasium.make` or `gymnasium.make_vec`.
     """
-    from llm_gym.language_models import load_tokenizer
-    from llm_gym.language_models.architecture import vocabulary_size
-    from llm_gym.language_models.loading import load_config
+    from transformers import AutoConfig
+
+    from llm_gym.language_models import load_tokenizer, resolve
 
     tokenizer = load_tokenizer(model)
-    size = vocabulary_size(load_config(model))
-    kwargs: dict[str, Any] = {"tokenizer": tokenizer, "vocab_size": size}
+    config = AutoConfig.from_pretrained(resolve(model), trust_remote_code=False)
+    kwargs: dict[str, Any] = {"tokenizer": tokenizer, "vocab_size": config.vocab_size}
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         kwargs["pad_token_id"] = tokenizer.eos_token_id  # masks, not ids, say what is padding
     if scorer is not None:

@@ -63,7 +63,6 @@ class TrainConfig:
     top_k: int = setting(0, "sample among the k most probable tokens (0: all)")
     top_p: float = setting(1.0, "sample from the nucleus of this probability (1: all)")
     mixed_precision: str = setting("no", "no or bf16")
-    prefix_cache: str = setting("auto", "auto (use it where it decodes rightly), true or false")
     seed: int = setting(0, "of everything random")
     device: str = setting("auto", "cpu, cuda or auto")
     checkpoint_every: int = setting(10, "iterations between two checkpoints")
@@ -194,9 +193,6 @@ def build_ppo(config: TrainConfig) -> PPO:
             "top_k": config.top_k,
             "top_p": config.top_p,
             "mixed_precision": config.mixed_precision,
-            "prefix_cache": {"true": True, "false": False}.get(
-                config.prefix_cache.lower(), config.prefix_cache
-            ),
         },
     )
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from llm_gym.language_models import embedded_names, load_causal_lm, load_tokenizer, resolve
-from llm_gym.language_models.loading import load_config
 
 
 @pytest.fixture
@@ -120,85 +118,3 @@ def test_code_in_a_checkpoint_is_never_run(copy):
     with pytest.raises(ValueError, match="cannot read a language model from"):
         load_causal_lm(copy)
     assert not trace.exists()
-
-
-def test_weights_that_are_no_numbers_are_called_so(copy):
-    """Whatever is wrong with them later, the diagnosis is that the run diverged."""
-    weights = load_file(copy / "model.safetensors")
-    for value in (float("nan"), float("inf"), -float("inf")):
-        weights["transformer.h.1.mlp.c_fc.weight"][3, 4] = value
-        save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-        with pytest.raises(ValueError, match=r"NaN or infinity.*h\.1\.mlp\.c_fc\.weight.*diverged"):
-            load_causal_lm(copy)
-
-
-@pytest.mark.parametrize("base", ["meta/base-model", None])
-def test_an_adapter_is_told_to_be_merged(tmp_path, base):
-    settings = {"peft_type": "LORA"} | ({"base_model_name_or_path": base} if base else {})
-    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
-    save_file({"a": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(ValueError, match=f"adapter of .*{base or 'does not name'}.*merge"):
-        load_causal_lm(tmp_path)
-
-
-def test_an_object_is_refused_in_one_sentence(tiny_dir):
-    model = load_causal_lm(tiny_dir())
-    for load in (load_causal_lm, load_tokenizer):
-        with pytest.raises(TypeError, match=r"GPT2LMHeadModel; save a model with") as caught:
-            load(model)
-        assert len(str(caught.value)) < 300
-
-
-class AskedHub:
-    """Stands for the hub: counts what it is asked and has nothing."""
-
-    def __init__(self, monkeypatch) -> None:
-        self.asked: list[str] = []
-        import huggingface_hub.constants
-        import transformers.utils.hub as hub
-
-        def download(repo_id, filename=None, **_):
-            self.asked.append(str(repo_id))
-            raise hub.RepositoryNotFoundError(
-                "no such repository",
-                response=SimpleNamespace(headers={}, status_code=404, request=None),
-            )
-
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(hub, "hf_hub_download", download)
-        monkeypatch.setattr(hub, "snapshot_download", download)
-
-
-@pytest.fixture
-def asked(monkeypatch):
-    return AskedHub(monkeypatch).asked
-
-
-@pytest.mark.parametrize("load", [load_causal_lm, load_tokenizer, load_config])
-@pytest.mark.parametrize(
-    "name", ["runs/stf", "rusn/sft", "runs/nothing-like-it", "my-modle", "my_model"]
-)
-def test_the_hub_is_not_asked_for_misspelt_paths(
-    load, name, tmp_path, tiny_dir, monkeypatch, asked
-):
-    for directory in ("runs/sft", "my-model"):
-        shutil.copytree(tiny_dir(), tmp_path / directory)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="there is no directory") as caught:
-        load(name)
-    assert not asked
-    if name in ("runs/stf", "rusn/sft"):
-        assert "did you mean 'runs/sft'" in str(caught.value)
-    elif name != "runs/nothing-like-it":
-        assert "did you mean 'my-model'" in str(caught.value)
-    else:
-        assert "'runs' holds sft" in str(caught.value)
-
-
-@pytest.mark.parametrize("load", [load_causal_lm, load_tokenizer, load_config])
-@pytest.mark.parametrize("name", ["someone/no-such-model-xyz", "no-such-model-xyz"])
-def test_the_hub_is_asked_once_for_what_may_be_its_own(load, name, tmp_path, monkeypatch, asked):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(OSError, match="the Hugging Face hub did not provide it"):
-        load(name)
-    assert asked == [name]

@@ -1,1 +1,0 @@
-"""Does every causal architecture of `transformers` decode rightly? See `run.py`."""
