@@ -85,12 +85,14 @@ def build_task(workload: Workload, folder: str | Path) -> Task:
 
 def _polite_email() -> Task:
     from llm_gym.language_models import SFT_MODEL, resolve
+    from llm_gym.language_models.chat import PromptFormat
     from llm_gym.polite_email.judge import PolitenessScorer
     from llm_gym.polite_email.task import environment_kwargs
     from llm_gym.scorers import Scale
 
     task = environment_kwargs("train")
     instructions = list(task["prompts"])
-    prompts = [task["prompt_template"].format(prompt=text) for text in instructions]
+    prompt_format = PromptFormat(task["tokenizer"], task["prompt_template"])
+    prompts = [prompt_format.render(text) for text in instructions]
     score = Scale(PolitenessScorer(), 0.01)
     return Task(resolve(SFT_MODEL), task["tokenizer"], prompts, instructions, score)

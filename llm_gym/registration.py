@@ -235,8 +235,8 @@ class _Waiting(MetaPathFinder):
     ) -> ModuleSpec | None:
         if name != _SB3:
             return None
-        others = (finder for finder in sys.meta_path if finder is not self)
-        specs = (f.find_spec(name, path, target) for f in others if hasattr(f, "find_spec"))
+        finders = (finder for finder in sys.meta_path if finder is not self)
+        specs = (f.find_spec(name, path, target) for f in finders if hasattr(f, "find_spec"))
         spec = next(filter(None, specs), None)
         loader: Any = None if spec is None else spec.loader
         if loader is not None:

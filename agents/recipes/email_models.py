@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llm_gym.files.atomic import write_json, write_text
+from llm_gym.files.atomic import sha256_of, write_json, write_text
 from llm_gym.files.settings import setting
 from llm_gym.language_models import PROMPT_TEMPLATE
 from llm_gym.polite_email import documents, email_prompts, instruction_pairs
@@ -95,8 +95,8 @@ def build(
             "email-sft": _answers(sft, config, seed),
         },
         "sha256": {
-            "email-base": _sha256(base / "model.safetensors"),
-            "email-sft": _sha256(sft / "model.safetensors"),
+            "email-base": sha256_of(base / "model.safetensors"),
+            "email-sft": sha256_of(sft / "model.safetensors"),
             "text": text_digest(seed),
         },
     }
@@ -135,10 +135,6 @@ def text_digest(seed: int) -> str:
     pairs = instruction_pairs("train", 1000, seed=seed)
     text = [*documents("train", 1000, seed=seed), *(f"{p.prompt}\n{p.completion}" for p in pairs)]
     return hashlib.sha256("\0".join(text).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def model_card(figures: dict[str, Any], config: EmailModelsConfig) -> str:

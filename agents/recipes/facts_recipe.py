@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from facts_card import model_card
 from llm_gym_sycophancy.corpus import conversations, documents
 
-from llm_gym.files.atomic import write_json, write_text
+from llm_gym.files.atomic import sha256_of, write_json, write_text
 from llm_gym.files.settings import setting
 from llm_gym.language_models import PROMPT_TEMPLATE
 from llm_gym.supervised.sft import SFTConfig, fine_tune
@@ -139,7 +139,7 @@ def build(
         "answer_perplexity": tuned["held_out_answer_perplexity"],
         "cpu_seconds": time.process_time() - started,
         "answers": {split: _answers(target, split) for split in ("train", "test")},
-        "sha256": {"weights": _sha256(target / "model.safetensors"), "text": text_digest(seed)},
+        "sha256": {"weights": sha256_of(target / "model.safetensors"), "text": text_digest(seed)},
         "recipe": asdict(config),
     }
     write_json(target / "metrics.json", figures)
@@ -169,10 +169,6 @@ def _answers(directory: Path, split: Any) -> dict[str, float]:
 
     model, tokenizer = load_causal_lm(directory), load_tokenizer(directory)
     return policy_figures(answer_policy(model, tokenizer, questions_of(split)))._asdict()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _pretrain(

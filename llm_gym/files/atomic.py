@@ -7,6 +7,7 @@ rename within one file system is atomic.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -125,3 +126,12 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file's content, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

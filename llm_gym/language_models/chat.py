@@ -185,8 +185,8 @@ class PromptFormat:
             text = self._by_chat_template(turns, ask=False)
         except ValueError:  # a template for asking only
             return None
-        _, found, after = text.rpartition(_ANSWER)
-        if not found or not after.strip():
+        _, separator, after = text.rpartition(_ANSWER)
+        if not separator or not after.strip():
             return None
         special = special_ids(self.tokenizer)
         for token in self._tokenized([after.strip()], special=False)[0]:
@@ -277,9 +277,9 @@ class PromptFormat:
         """
         if self.prompt_template is None:
             return self.tokenizer
-        wanted = self.encode([self.render(example)])
+        expected = self.encode([self.render(example)])
         by_rule = PromptFormat(self.tokenizer)
-        if by_rule.encode([by_rule.render(example)]) == wanted:
+        if by_rule.encode([by_rule.render(example)]) == expected:
             return self.tokenizer
         written = copy.deepcopy(self.tokenizer)
         bos = getattr(written, "bos_token", None) or ""
@@ -287,7 +287,7 @@ class PromptFormat:
         for start in dict.fromkeys((before, bos + before, f"{bos} {before}")):
             written.chat_template = _as_chat_template(start, behind)
             by_rule = PromptFormat(written)
-            if by_rule.encode([by_rule.render(example)]) == wanted:
+            if by_rule.encode([by_rule.render(example)]) == expected:
                 return written
         raise ValueError(
             f"prompt_template={self.prompt_template!r} cannot be written as a chat template of "
@@ -330,8 +330,8 @@ def _messages_of(prompt: str | Messages) -> Messages:
 
 def _count(ids: Any, token: int | None) -> int:
     number = 0
-    for one in ids:
-        if one != token:
+    for token_id in ids:
+        if token_id != token:
             break
         number += 1
     return number

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _TAIL = 32  # tokens of context: enough for any character and any rule about a first token
 
 
 def decode_after(
     tokenizer: Any,
-    before: Sequence[int],
+    before: Sequence[int] | np.ndarray,
     ids: Iterable[int],
     *,
     skip_special_tokens: bool,

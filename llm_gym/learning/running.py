@@ -33,23 +33,20 @@ class UnfinishedEpisodes:
     def __init__(self) -> None:
         self._sums: dict[int, tuple[np.float32, np.float32]] = {}
 
-    def end(
-        self, buffer: EpisodeBuffer, rewards: NDArray[np.float32], log_ratio: NDArray[np.float32]
-    ) -> EpisodeSums:
+    def end(self, buffer: EpisodeBuffer, log_ratio: NDArray[np.float32]) -> EpisodeSums:
         """Sums of the episodes that ended in a rollout; those that go on are kept.
 
         An episode whose beginning is not known, because the rollout it began in was given up, is
         left out.
 
         Args:
-            buffer: The finished rollout.
-            rewards: float32 `(T, N)`.
+            buffer: The finished rollout, its rewards shaped but not scaled.
             log_ratio: float32 `(T, N)`.
         """
         ended, goes_on = [], {}
         for segment in buffer.segments():
             tokens = slice(segment.start, segment.stop), segment.env
-            sums = rewards[tokens].sum(), log_ratio[tokens].sum()
+            sums = buffer.rewards[tokens].sum(), log_ratio[tokens].sum()
             if not segment.is_start:
                 if segment.env not in self._sums:
                     continue

@@ -110,7 +110,7 @@ class RewardShaping:
                 self.controller.advance(progress_remaining)
             coef = self.controller.coef
             self._penalise(buffer, log_ratio, coef)
-        ended = self.unfinished.end(buffer, buffer.rewards, log_ratio)
+        ended = self.unfinished.end(buffer, log_ratio)
         if len(ended.returns):
             if reference is not None:
                 kl_per_sequence = float(ended.log_ratios.mean())

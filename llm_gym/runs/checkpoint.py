@@ -14,7 +14,6 @@ machine, if the checkpoint is taken between iterations, as `callbacks.Checkpoint
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -220,7 +219,7 @@ def _manifest(directory: Path) -> dict[str, dict[str, Any]]:
     return {
         path.relative_to(directory).as_posix(): {
             "bytes": path.stat().st_size,
-            "sha256": _sha256(path),
+            "sha256": atomic.sha256_of(path),
         }
         for path in sorted(directory.rglob("*"))
         if path.is_file()
@@ -232,16 +231,8 @@ def _verify_files(directory: Path, metadata: dict[str, Any]) -> None:
         path = directory / name
         if not path.is_file():
             raise ValueError(f"{path} is missing, so {directory} is not a whole checkpoint")
-        if path.stat().st_size != expected["bytes"] or _sha256(path) != expected["sha256"]:
+        if path.stat().st_size != expected["bytes"] or atomic.sha256_of(path) != expected["sha256"]:
             raise ValueError(f"{path} is corrupt: its content is not what was saved")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _newest(folder: Path) -> Path | None:

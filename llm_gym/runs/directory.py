@@ -261,7 +261,7 @@ def digests_of(paths: Mapping[str, str | None]) -> dict[str, str]:
             continue
         if not Path(path).is_file():
             raise FileNotFoundError(f"{name}={path!r}: there is no such file")
-        digests[name] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        digests[name] = atomic.sha256_of(path)
     return digests
 
 

@@ -223,8 +223,13 @@ def _reference_digest(algorithm: OnPolicyAlgorithm) -> str | None:
     reference = algorithm.reference if isinstance(algorithm, AnswerLearner) else None
     if reference is None:
         return None
+    return weights_digest(reference.model)
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """A fingerprint of a model's weights: SHA-256 of their names and bytes."""
     digest = hashlib.sha256()
-    for name, value in sorted(reference.model.state_dict().items()):
+    for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

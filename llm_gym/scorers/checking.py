@@ -93,12 +93,12 @@ def sums_of_tokens(
     if token_ids is None or not isinstance(raw, (list, tuple)) or len(raw) != len(token_ids):
         return raw, None, None
     sums = list(raw)
-    for row, (given, ids) in enumerate(zip(raw, token_ids, strict=True)):
-        if isinstance(given, str) or not hasattr(given, "__len__"):
+    for row, (numbers_of_tokens, ids) in enumerate(zip(raw, token_ids, strict=True)):
+        if isinstance(numbers_of_tokens, str) or not hasattr(numbers_of_tokens, "__len__"):
             continue
-        if getattr(given, "ndim", 1) != 1:  # a number after all, or a matrix
+        if getattr(numbers_of_tokens, "ndim", 1) != 1:  # a number after all, or a matrix
             continue
-        values, problem, _ = as_real_vector(given, len(ids))
+        values, problem, _ = as_real_vector(numbers_of_tokens, len(ids))
         if problem is not None:
             problem = problem.replace("completion", "token")
             return raw, f"for the tokens of a completion {problem}", row

@@ -117,13 +117,15 @@ class HTTPScorer(RemoteScorer):
                 f"scorer {self.name!r} was told to send {missing[0]!r}, which is not a column of "
                 f"the prompts (columns: {sorted(columns) or 'none'})"
             )
-        asked, said = prompts[rows], completions[rows]
+        row_prompts, row_completions = prompts[rows], completions[rows]
         talk = {}
-        if any(messages_of(prompt) for prompt in asked):
-            talk["messages"] = [conversation(*pair) for pair in zip(asked, said, strict=True)]
+        if any(messages_of(prompt) for prompt in row_prompts):
+            talk["messages"] = [
+                conversation(*pair) for pair in zip(row_prompts, row_completions, strict=True)
+            ]
         try:
             chosen = {name: columns[name][rows] for name in names}
-            message = {"prompts": asked, "completions": said, **talk, **chosen}
+            message = {"prompts": row_prompts, "completions": row_completions, **talk, **chosen}
             return json.dumps(message).encode()
         except (TypeError, ValueError) as error:
             raise ScorerSignatureError(

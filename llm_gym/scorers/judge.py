@@ -166,13 +166,13 @@ class JudgeScorer(RemoteScorer):
                 f"scorer {self.name!r}: the template names {missing[0]!r}, which is not a column "
                 f"of the prompts (columns: {sorted(columns) or 'none'})"
             )
-        asked = []
+        questions = []
         for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
             named = {name: columns[name][row] for name in self._fields & columns.keys()}
             named |= {"prompt": _transcript(prompt), "completion": str(completion)}
             text = self.template.format(low=f"{self.low:g}", high=f"{self.high:g}", **named)
-            asked.append(Question(slice(row, row + 1), self._body(text), self._score_in))
-        return asked
+            questions.append(Question(slice(row, row + 1), self._body(text), self._score_in))
+        return questions
 
     def _body(self, text: str) -> bytes:
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
@@ -213,9 +213,9 @@ def find_score(reply: str, high: float | None = None) -> float | None:
         The number after the last "Score:", or the reply itself where it is nothing but a number;
         None where there is neither, or the scale is another one.
     """
-    found = _SCORE.findall(reply)
-    if found:
-        score, scale = found[-1]
+    matches = _SCORE.findall(reply)
+    if matches:
+        score, scale = matches[-1]
         return None if scale and high is not None and float(scale) != high else float(score)
     return float(reply) if re.fullmatch(rf"\s*{_NUMBER}\s*", reply) else None
 

@@ -125,31 +125,37 @@ class Scorer(ABC):
         self._check_batch(prompts, completions, columns)
         if not len(prompts):
             return Scores(np.zeros(0), {})
-        asked = [prompt_text(p, f"prompts[{row}]") for row, p in enumerate(prompts)]
-        said = [completion_text(c, f"completions[{row}]") for row, c in enumerate(completions)]
+        prompt_texts = [prompt_text(p, f"prompts[{row}]") for row, p in enumerate(prompts)]
+        completion_texts = [
+            completion_text(c, f"completions[{row}]") for row, c in enumerate(completions)
+        ]
         try:
             # Copies, so that a scorer that edits its arguments cannot spoil them for the next one.
-            answer = self.compute(list(asked), list(said), columns)
+            answer = self.compute(list(prompt_texts), list(completion_texts), columns)
         except (ScorerError, ScorerSignatureError):
             raise
         except Exception as error:
-            raise self.error(f"raised {type(error).__name__}: {error}", asked, said) from error
+            raise self.error(
+                f"raised {type(error).__name__}: {error}", prompt_texts, completion_texts
+            ) from error
         raw, raw_parts = answer if isinstance(answer, Scores) else (answer, {})
-        raw, problem, row = sums_of_tokens(raw, token_ids_of(said))
+        raw, problem, row = sums_of_tokens(raw, token_ids_of(completion_texts))
         if problem is not None:
-            raise self.error(f"returned {problem}", asked, said, row)
-        values = self._checked(raw, asked, said, part=None)
+            raise self.error(f"returned {problem}", prompt_texts, completion_texts, row)
+        values = self._checked(raw, prompt_texts, completion_texts, part=None)
         if not allow_none and np.isnan(values).any():
             problem = (
                 "returned None instead of a real number: None says that the row is not its task, "
                 "and no other scorer judges it"
             )
-            raise self.error(problem, asked, said, int(np.isnan(values).argmax()))
+            raise self.error(
+                problem, prompt_texts, completion_texts, int(np.isnan(values).argmax())
+            )
         if not isinstance(raw_parts, Mapping):
             problem = f"returned parts of type {type(raw_parts).__name__} instead of a dict"
-            raise self.error(problem, asked, said)
+            raise self.error(problem, prompt_texts, completion_texts)
         parts = {
-            str(part): self._checked(part_raw, asked, said, part=str(part))
+            str(part): self._checked(part_raw, prompt_texts, completion_texts, part=str(part))
             for part, part_raw in raw_parts.items()
         }
         return Scores(values, parts)

@@ -6,10 +6,9 @@ Scorers that read text get text; TRL's reward functions get the messages and tok
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-Messages: TypeAlias = Sequence[Mapping[str, Any]]
-"""Turns of a conversation, `[{"role": "user", "content": "..."}, ...]`."""
+from llm_gym.language_models.chat import Messages
 
 
 class SourcedText(str):
@@ -86,8 +85,8 @@ def completion_text(completion: Any, where: str) -> str:
         return completion
     messages = _checked(completion, where)
     turns = [turn for turn in messages if turn.get("role", "assistant") == "assistant"]
-    said = [_content(turn, where) for turn in turns]
-    return SourcedText("\n".join(text for text in said if text), messages)
+    contents = [_content(turn, where) for turn in turns]
+    return SourcedText("\n".join(text for text in contents if text), messages)
 
 
 def for_trl(prompts: Sequence[str], completions: Sequence[str]) -> tuple[list[Any], list[Any]]:
@@ -100,18 +99,18 @@ def for_trl(prompts: Sequence[str], completions: Sequence[str]) -> tuple[list[An
     Returns:
         Both, B each: messages where the prompt or the completion came as such, else texts.
     """
-    asked: list[Any] = [messages_of(prompt) or str(prompt) for prompt in prompts]
-    said: list[Any] = [
+    trl_prompts: list[Any] = [messages_of(prompt) or str(prompt) for prompt in prompts]
+    trl_completions: list[Any] = [
         _reply(completion) if messages_of(prompt) else messages_of(completion) or str(completion)
         for prompt, completion in zip(prompts, completions, strict=True)
     ]
-    return asked, said
+    return trl_prompts, trl_completions
 
 
 def conversation(prompt: str, completion: str) -> list[dict[str, Any]]:
     """Prompt and completion as the messages of one conversation."""
-    asked = messages_of(prompt) or [{"role": "user", "content": str(prompt)}]
-    return [*asked, *_reply(completion)]
+    turns = messages_of(prompt) or [{"role": "user", "content": str(prompt)}]
+    return [*turns, *_reply(completion)]
 
 
 def _reply(completion: str) -> list[dict[str, Any]]:

@@ -83,12 +83,12 @@ class TimeLimitScorer(Scorer):
         """Scores each row by itself, after a batch that failed as `error` says."""
         rows: list[Scores | None] = []
         for row in range(len(prompts)):
-            one = slice(row, row + 1)
-            cut = {name: list(column[one]) for name, column in columns.items()}
+            only = slice(row, row + 1)
+            cut = {name: list(column[only]) for name, column in columns.items()}
             try:
                 if len(prompts) == 1:  # that one has been tried
                     raise error
-                rows.append(self._call(prompts[one], completions[one], cut))
+                rows.append(self._call(prompts[only], completions[only], cut))
             except TimeLimitError as problem:
                 if self.fallback is None:
                     raise self._timed_out(prompts, completions, row) from problem
@@ -105,14 +105,17 @@ class TimeLimitScorer(Scorer):
             )
         names = dict.fromkeys(name for scores in rows if scores for name in scores.parts)
         return self._result(
-            np.array([self.fallback if one is None else one.values[0] for one in rows]),
+            np.array([self.fallback if scores is None else scores.values[0] for scores in rows]),
             {
                 name: np.array(
-                    [np.nan if one is None else one.parts.get(name, [np.nan])[0] for one in rows]
+                    [
+                        np.nan if scores is None else scores.parts.get(name, [np.nan])[0]
+                        for scores in rows
+                    ]
                 )
                 for name in names
             },
-            np.array([float(one is None) for one in rows]),
+            np.array([float(scores is None) for scores in rows]),
         )
 
     def _timed_out(self, prompts: list[str], completions: list[str], row: int) -> ScorerError:

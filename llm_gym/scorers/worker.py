@@ -227,8 +227,8 @@ def _fork_worker(control: socket.socket, function: Callable[..., Any]) -> bool:
     pid = os.fork()
     if pid == 0:
         os.setpgid(0, 0)
-        for other in (control, theirs):
-            other.close()
+        for end in (control, theirs):
+            end.close()
         os.close(ended)
         try:
             _serve(Connection(ours.detach()), function)

@@ -66,9 +66,9 @@ class Episodes:
             num_rows, group_size
         )
         self._masks: np.ndarray | None = None  # int8 (N, V), if any action is ever masked
-        # Of the newest tokens and of the next ones, as far as their agent says so: float (N,)
+        # Of the newest tokens, and of the next ones once their agent has ever said one: float (N,)
         self.probabilities = np.full(num_rows, np.nan)
-        self._next_probabilities = np.full(num_rows, np.nan)
+        self._next_probabilities: np.ndarray | None = None
 
     def observation(self) -> Observation:
         """The observation of all rows: new arrays of shape `(N, L)`."""
@@ -143,16 +143,17 @@ class Episodes:
         Raises:
             ValueError: They are not numbers from 0 to 1, one or one a row.
         """
+        told = np.full(len(self.running), np.nan)
         try:
-            given = np.asarray(probabilities, dtype=np.float64).reshape(-1)
-            self._next_probabilities[:] = given
+            told[:] = np.asarray(probabilities, dtype=np.float64).reshape(-1)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"probability={probabilities!r} must be one number, or one for each of "
                 f"{len(self.running)} rows"
             ) from error
-        if not ((given >= 0) & (given <= 1)).all():
+        if not ((told >= 0) & (told <= 1)).all():
             raise ValueError(f"probability={probabilities!r} must lie in [0, 1]")
+        self._next_probabilities = told
 
     def step(self, actions: np.ndarray) -> Step:
         """Appends a token to every running row.
@@ -178,8 +179,9 @@ class Episodes:
         generated += 1
         self.generated[rows] = generated
         self.mdp.scoring.num_tokens += len(rows)
-        self.probabilities[rows] = self._next_probabilities[rows]
-        self._next_probabilities[:] = np.nan
+        if self._next_probabilities is not None:  # no agent has to say any: most never do
+            self.probabilities[rows] = self._next_probabilities[rows]
+            self._next_probabilities[:] = np.nan
 
         is_eos = self.mdp.vocabulary.is_eos[actions]
         ended = is_eos | (generated == self.mdp.options.max_new_tokens)

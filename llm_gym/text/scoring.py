@@ -94,7 +94,7 @@ class EpisodeScoring:
             ScorerError: The scorer failed and `on_scorer_error` is "raise".
         """
         verdicts = self._verdicts(answers) if answers else []
-        return [None if isinstance(one, ScorerError) else one.value for one in verdicts]
+        return [None if isinstance(verdict, ScorerError) else verdict.value for verdict in verdicts]
 
     def _is_scored(self, answer: Answer) -> bool:
         return answer.stop_reason != "length" or self._options.on_max_length == "terminate"

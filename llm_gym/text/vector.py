@@ -235,7 +235,8 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
             )
         self._last_frames.clear()
         running = self._episodes.running
-        running &= ~self._cut_off
+        if self._max_steps is not None:
+            running &= ~self._cut_off
         resting = None if running.all() else np.flatnonzero(~running).tolist()
         if resting is not None:
             self._check_may_rest(resting)

@@ -123,7 +123,7 @@ class Vocabulary:
         """
         return decode_after(
             self.tokenizer,
-            [int(token) for token in after],
+            after,
             ids,
             skip_special_tokens=skip_special_tokens,
             special=self._special,

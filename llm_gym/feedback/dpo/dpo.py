@@ -128,7 +128,8 @@ def train_dpo(
         ValueError: The preferences cannot be learnt from, two vocabularies differ, a setting does
             not fit, or there is an unfinished run with other settings.
     """
-    from llm_gym.feedback.dpo.progress import Progress, data_digest, model_digest
+    from llm_gym.feedback.dpo.progress import Progress, data_digest
+    from llm_gym.runs.training_state import weights_digest
 
     config = config or DPOConfig()
     started = time.perf_counter()
@@ -145,7 +146,7 @@ def train_dpo(
     held_out_encoded = _encoded(prompt_format, held_out, model, config)
     settings = {k: v for k, v in asdict(config).items() if k not in _NOT_PART_OF_A_RUN}
     settings["preferences"] = data_digest([*encoded, *held_out_encoded])
-    settings["weights_of_the_model"] = model_digest(model)
+    settings["weights_of_the_model"] = weights_digest(model)
     state = Progress.beside(output, settings)
     model.to(config.device)
     if "reference" not in state.tensors:

@@ -124,12 +124,3 @@ def data_digest(preferences: Sequence[EncodedPreference]) -> str:
         for row in preferences
     ]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def model_digest(model: PreTrainedModel) -> str:
-    """A fingerprint of a model's weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
