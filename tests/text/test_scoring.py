@@ -70,4 +70,4 @@ def test_trl_reward_function_works_unchanged():
 def test_scorer_without_parts_has_none_in_the_info():
     env = TextGenerationEnv(**arguments(scorer=lambda prompts, completions: [3]))
     *_, info = end(env)
-    assert set(info) == {"prompt", "completion", "stop_reason", "score"}
+    assert info == {"prompt": "w4", "completion": "w1", "stop_reason": "eos", "score": 3.0}
