@@ -198,6 +198,37 @@ def test_a_conversation_as_a_prompt_keeps_its_turns(kind):
             assert again.set_state(state)["input_ids"][mask].tolist() == expected
 
 
+@everywhere
+def test_a_conversation_may_be_the_prompt_of_a_reset(kind):
+    """For one environment; for all rows of a vector environment, or one a row."""
+    tokenizer = TOKENIZERS[kind]()
+    task = {"scorer": no_score, "max_prompt_tokens": 200}
+    other = [{"role": "user", "content": "hi"}]
+    shown = PromptFormat(tokenizer)
+    expected = [shown.encode([shown.render(messages)])[0] for messages in (TALK, other)]
+    single = TextGenerationEnv(tokenizer, ["the"], **task)
+    rows = TextGenerationVectorEnv(tokenizer, ["the"], num_envs=2, **task)
+
+    def ids(observation):
+        mask = np.atleast_2d(observation["attention_mask"]).astype(bool)
+        pairs = zip(np.atleast_2d(observation["input_ids"]), mask, strict=True)
+        return [row[real].tolist() for row, real in pairs]
+
+    talk, _ = expected
+    columns = {"prompt": TALK, "name": "x"}
+    for prompt in (TALK, tuple(TALK), columns):
+        assert ids(single.reset(options={"prompt": prompt})[0]) == [talk]
+        assert ids(rows.reset(options={"prompt": prompt})[0]) == [talk, talk]
+    for prompts in ([TALK, other], [columns, other], (TALK, {"prompt": "hi"}), [TALK, "hi"]):
+        observation, infos = rows.reset(options={"prompt": prompts})
+        assert ids(observation) == expected
+        assert infos["prompt"].tolist() == ["the cat", "hi"]
+    again, _ = rows.reset(options={"prompt": infos["prompt"]})  # which remembers its messages
+    assert ids(again) == expected
+    with pytest.raises(ValueError, match="3 entries, but num_envs=2"):
+        rows.reset(options={"prompt": [TALK, TALK, TALK]})
+
+
 def test_a_scorer_gets_the_messages_of_a_conversation_as_trl_hands_them_over():
     seen = []
 

@@ -74,13 +74,14 @@ class TextMDP:
         """Encodes a prompt that was passed to `reset`.
 
         Args:
-            item: A str, or a mapping with a "prompt" key and further columns.
+            item: A str, the messages of a conversation, or a mapping with either under "prompt" and
+                further columns.
 
         Returns:
             The prompt, its index -1.
 
         Raises:
-            TypeError: Neither a str nor a mapping.
+            TypeError: None of these.
             ValueError: Empty or too long.
         """
         where = "options['prompt']"

@@ -100,7 +100,7 @@ def as_row(item: Any, where: str) -> PromptRow:
                 )
     else:
         text, columns = item, {}
-    if isinstance(text, Sequence) and text and all(isinstance(turn, Mapping) for turn in text):
+    if is_conversation(text):
         text = prompt_text(text, where)
     if not isinstance(text, str):
         raise TypeError(
@@ -110,6 +110,13 @@ def as_row(item: Any, where: str) -> PromptRow:
     if not text:
         raise ValueError(f"{where} is empty: a prompt needs at least one character")
     return PromptRow(text, columns)
+
+
+def is_conversation(item: Any) -> bool:
+    """Whether something is the messages of one conversation, and not a list of prompts."""
+    if not isinstance(item, Sequence) or isinstance(item, str) or not item:
+        return False
+    return all(isinstance(turn, Mapping) and "prompt" not in turn for turn in item)
 
 
 def _read_file(path: str | PathLike[str]) -> list[PromptRow]:

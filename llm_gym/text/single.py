@@ -70,8 +70,9 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     ## Starting State
     The next prompt: in shuffled order (each pass over the list newly shuffled with the
     environment's generator) or in sequential order. `reset(seed=...)` starts the walk anew. Reset
-    options: `{"prompt": text}` (or a dict with a "prompt" key and columns for the scorer) and
-    `{"prompt_index": i}` choose the prompt and leave the walk where it is.
+    options: `{"prompt": text}` (or the messages of a conversation, or a dict with either under
+    "prompt" and columns for the scorer) and `{"prompt_index": i}` choose the prompt and leave the
+    walk where it is.
 
     ## Episode End
     - An EOS token or a stop string: scored, `terminated`.

@@ -16,7 +16,7 @@ from gymnasium.vector.utils import batch_space
 from llm_gym.text.episodes import Episodes, Observation
 from llm_gym.text.mdp import TextMDP, TextProperties, check_reset_options
 from llm_gym.text.prompt_sources import generator_from
-from llm_gym.text.prompts import Prompt
+from llm_gym.text.prompts import Prompt, is_conversation
 from llm_gym.text.rendering import (
     RENDER_MODES,
     Frame,
@@ -46,8 +46,9 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
     Observations are new arrays at each step (as `SyncVectorEnv(copy=True)`).
 
     Reset options, beside those of the single environment: `"prompt"` and `"prompt_index"` may be a
-    sequence with one entry a row, and `"reset_mask"`, bool `(N,)`, resets the rows where it is true
-    and leaves the others as they are.
+    sequence with one entry a row (the messages of one conversation are a single prompt, for all
+    rows), and `"reset_mask"`, bool `(N,)`, resets the rows where it is true and leaves the others
+    as they are.
 
     Args:
         tokenizer: See `TextGenerationEnv`.
@@ -195,6 +196,8 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
 
     def _of_row(self, name: str, value: Any, row: int) -> Any:
         if isinstance(value, (str, Mapping)) or not hasattr(value, "__len__"):
+            return value
+        if is_conversation(value):
             return value
         if len(value) != self.num_envs:
             raise ValueError(
