@@ -7,6 +7,7 @@ Everything is in one store (`llm_gym.feedback.preferences.PreferenceStore`), so 
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -254,25 +255,30 @@ def vote_figures(store: PreferenceStore, votes_per_comparison: int) -> dict[str,
         votes_per_comparison: How many are wanted.
 
     Returns:
-        `comparisons`, `voted`, `votes`, `ties`, `votes_missing`, `raters`; `agreement` (share of
+        `comparisons`, `voted`, `votes`, `ties`, `votes_missing`, `raters`; `last_vote` (its number
+        in the store: what comes later is not among these figures); `agreement` (share of
         pairs of votes on one comparison that are the same, with `agreement_low` and
         `agreement_high`) and `alpha` (Krippendorff), None where no two raters judged the same;
         `seconds_per_vote`, `seconds_measured_on_votes` (0: assumed), `hours` and `cost` of people.
     """
-    from llm_gym.feedback.preferences import labelling_effort, rater_agreement
+    from llm_gym.feedback.preferences import Choice, labelling_effort, rater_agreement
 
-    progress = store.progress(votes_per_comparison=votes_per_comparison)
-    votes = list(store.votes())
+    # Read once: people may be voting meanwhile.
+    comparisons, cast = sum(1 for _ in store.comparisons()), list(store.votes())
+    votes = [vote for vote in cast if vote.choice is not Choice.SKIP]
+    votes_on = Counter(vote.comparison_id for vote in votes)
     agreement = rater_agreement(votes).to_dict()
     raw = agreement["raw"] or {}
-    effort = labelling_effort(progress.votes, votes=votes).to_dict()
+    effort = labelling_effort(len(votes), votes=cast).to_dict()
     return {
-        "comparisons": progress.comparisons,
-        "voted": progress.voted,
-        "votes": progress.votes,
-        "ties": progress.ties,
-        "votes_missing": progress.remaining,
-        "raters": len(progress.by_rater),
+        "comparisons": comparisons,
+        "voted": len(votes_on),
+        "votes": len(votes),
+        "ties": sum(vote.choice is Choice.TIE for vote in votes),
+        "votes_missing": votes_per_comparison * comparisons
+        - sum(min(count, votes_per_comparison) for count in votes_on.values()),
+        "raters": len({vote.rater for vote in votes}),
+        "last_vote": max((vote.id or 0 for vote in cast), default=0),
         "agreement": raw.get("value"),
         "agreement_low": raw.get("low"),
         "agreement_high": raw.get("high"),

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import random
+import re
 import shutil
 from dataclasses import fields
 
 import pytest
 from rich.console import Console
 
-from llm_gym.feedback.preferences import Choice, PreferenceStore
+from llm_gym.feedback.preferences import Choice, Preference, PreferenceStore
+from llm_gym.feedback.preferences.files import split_preferences
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.files import render
 from llm_gym.stages.compare import CompareConfig
-from llm_gym.stages.rlhf import RLHFConfig, rlhf
+from llm_gym.stages.rlhf import RLHFConfig, rlhf, run_stage
 from llm_gym.stages.rlhf.data import pairs_of, prompts_of
 from llm_gym.stages.rlhf.page import report_of
 from llm_gym.stages.rlhf.results import gather, summarise
@@ -95,11 +98,80 @@ def test_a_person_may_say_that_it_is_enough(people):
 
 
 def test_votes_that_say_nothing_are_refused_and_kept(people):
-    vote(people / "comparisons.db", 3, alternately)
-    with pytest.raises(ValueError, match="comparisons to train on, too few"):
-        walk(PEOPLE.with_values(enough_votes=3), people)
+    vote(people / "comparisons.db", 14, lambda number: Choice.TIE)
+    with pytest.raises(ValueError, match="contradict each other throughout"):
+        walk(PEOPLE.with_values(enough_votes=14), people)
     with PreferenceStore(people / "comparisons.db") as store:
-        assert store.progress().votes == 3
+        assert store.progress().votes == 14
+
+
+def test_votes_cast_after_the_comparisons_are_counted_are_not_learnt_from(people):
+    """A class goes on voting while the teacher goes on."""
+    config = PEOPLE.with_values(enough_votes=13)
+    vote(people / "comparisons.db", 13, lambda n: Choice.TIE if n == 4 else alternately(n))
+    assert run_stage("compare", people, config, quiet=True).figures["votes"] == 13
+    with PreferenceStore(people / "comparisons.db") as store:
+        for comparison in store.comparisons():
+            store.vote(comparison.id, "bob", Choice.FIRST, seconds=1.0, shown_first=0)
+    figures = run_stage("reward-model", people, config, quiet=True).figures
+    assert figures["votes"] + figures["held_out"] == 13
+    assert walk(config, people).summary["votes"] == 13
+    page = (people / "report.html").read_text()
+    assert re.search(rf"votes to learn from</th><td>{figures['votes']}</td>", page)
+    assert f"of {figures['held_out']} held-out votes" in page
+
+
+def test_counted_votes_that_were_taken_back_are_missed(people):
+    config = PEOPLE.with_values(enough_votes=14)
+    vote(people / "comparisons.db", 14, alternately)
+    run_stage("compare", people, config, quiet=True)
+    with PreferenceStore(people / "comparisons.db") as store:
+        store.undo("ann")
+    with pytest.raises(ValueError, match=r"1 of the 14 votes .* taken back since; delete .*3-comp"):
+        walk(config, people)
+    (people / "stages" / "3-compare.json").unlink()
+    assert walk(config, people).waits_for_votes == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "least"),
+    [
+        ({"votes_per_comparison": 1}, 12),
+        ({"votes_per_comparison": 2}, None),
+        ({"votes_per_comparison": 3, "pairs_per_prompt": 4}, None),
+    ],
+)
+def test_fewer_votes_than_a_reward_model_needs_are_refused_when_the_run_begins(values, least):
+    people = TINY.with_values(raters="people", **values)
+    enough = [count for count in range(1, 60) if _is_taken(people, enough_votes=count)]
+    assert enough == list(range(enough[0], 60))
+    assert least is None or enough[0] == least
+    most = people.pairs_per_prompt * people.votes_per_comparison
+    draw = random.Random(0)
+    for total in (enough[0], enough[0] + 7, 59):
+        for seed in range(60):  # however the votes lie, and whatever is held out
+            rows, prompts = (
+                [],
+                draw.sample(range(total), draw.randint(max(2, -(-total // most)), total)),
+            )
+            for prompt in prompts:
+                rows.append(Preference(f"{prompt}", "a", "b"))
+            while len(rows) < total:
+                prompt = f"{draw.choice(prompts)}"
+                if sum(row.prompt == prompt for row in rows) < most:
+                    rows.append(Preference(prompt, "a", "b"))
+            assert len(split_preferences(rows, 0.2, seed)[0]) >= 10
+    with pytest.raises(ValueError, match=rf"at least, .* takes {enough[0]} votes; take at least"):
+        people.with_values(enough_votes=enough[0] - 1)
+    with pytest.raises(ValueError, match=r"2 prompts with \d+ votes each give .* raise train_prom"):
+        people.with_values(train_prompts=2, votes_per_comparison=1, pairs_per_prompt=1)
+
+
+def _is_taken(config, **values):
+    try:
+        return bool(config.with_values(**values))
+    except ValueError:
+        return False
 
 
 # ------------------------------------------------------------------ other settings, other files

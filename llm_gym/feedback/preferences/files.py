@@ -162,10 +162,15 @@ def split_preferences(
             f"the comparisons are on {len(prompts)} prompt, so none can be held out; compare "
             "answers to at least 2 prompts, or pass held_out"
         )
-    count = max(1, round(share * len(prompts)))
+    count = held_out_prompts(len(prompts), share)
     chosen = set(random.Random(seed).sample(prompts, count))  # noqa: S311 - no secret
     kept = [row for row in preferences if row.prompt not in chosen]
     return kept, [row for row in preferences if row.prompt in chosen]
+
+
+def held_out_prompts(prompts: int, share: float) -> int:
+    """How many of so many prompts `split_preferences` holds out."""
+    return max(1, round(share * prompts))
 
 
 def _is_parquet(path: Path) -> bool:

@@ -128,12 +128,19 @@ def lease(connection: Connection, comparison_id: int, rater: str, expires_at: fl
     connection.execute("INSERT INTO lease VALUES (?, ?, ?)", (comparison_id, rater, expires_at))
 
 
-def votes(connection: Connection, *, undone: bool = False) -> list[Vote]:
-    """Votes that stand, or those that were taken back, in the order they came in."""
+def votes(
+    connection: Connection, *, undone: bool = False, last_vote: int | None = None
+) -> list[Vote]:
+    """Votes that stand, or those that were taken back, in the order they came in.
+
+    Args:
+        connection: Inside a transaction.
+        undone: Which of the two.
+        last_vote: Number of the last one that counts; None counts all.
+    """
     which = "IS NOT NULL" if undone else "IS NULL"
-    return [
-        Vote(*row) for row in connection.execute(f"{_VOTES} WHERE undone_at {which} ORDER BY id")
-    ]
+    query = f"{_VOTES} WHERE undone_at {which} AND id <= coalesce(?, id) ORDER BY id"
+    return [Vote(*row) for row in connection.execute(query, (last_vote,))]
 
 
 def requested_vote(connection: Connection, key: str, vote: Vote) -> Vote | None:

@@ -223,11 +223,23 @@ class PreferenceStore:
     # ------------------------------------------------------------------ preferences
 
     def preferences(
-        self, *, ties: Ties = "drop", conflicts: Conflicts = "majority"
+        self,
+        *,
+        ties: Ties = "drop",
+        conflicts: Conflicts = "majority",
+        last_vote: int | None = None,
     ) -> list[Preference]:
-        """The votes as rows to train on. See `tally.to_preferences` for the policies."""
+        """The votes as rows to train on.
+
+        Args:
+            ties: See `tally.to_preferences`.
+            conflicts: See `tally.to_preferences`.
+            last_vote: Number of the last vote that counts, for a store in which people go on
+                voting; None counts all.
+        """
         with self._database.snapshot() as connection:
-            comparisons, votes = rows.comparisons(connection), rows.votes(connection)
+            comparisons = rows.comparisons(connection)
+            votes = rows.votes(connection, last_vote=last_vote)
         return to_preferences(comparisons, votes, ties=ties, conflicts=conflicts)
 
     def export_file(

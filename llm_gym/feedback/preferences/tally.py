@@ -67,6 +67,12 @@ def to_preferences(
     ]
 
 
+def number_of_votes(preferences: Sequence[Preference]) -> int:
+    """How many votes became rows with `conflicts="all"` and `ties="both"`."""
+    rows_of_ties = sum(row.columns.get("tie") is True for row in preferences)
+    return len(preferences) - rows_of_ties // 2
+
+
 def to_votes(preferences: Sequence[Preference], rater: str) -> list[tuple[Comparison, Vote]]:
     """Reads preferences as votes: the inverse of `to_preferences(conflicts="all")`.
 

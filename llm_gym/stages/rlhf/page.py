@@ -210,7 +210,7 @@ def _reward_model(results: Results) -> Chapter:
         "4. The reward model",
         "It learns to predict the votes, and is measured on votes about prompts it has not seen.",
         {
-            "votes to learn from": f"{figures['comparisons']:,}",
+            "votes to learn from": f"{figures['votes']:,}",
             "accuracy": f"{100 * figures['accuracy']:.1f} % of {figures['held_out']:,} held-out "
             f"votes ({low:.1f} to {high:.1f} %)",
             "calibration error": f"{figures['calibration_error']:.3f}",

@@ -92,7 +92,7 @@ def read_answers(run: RLHFDirectory, stage: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} cannot be read ({error}); delete {run.record(stage)} to answer again"
+            f"{path} cannot be read ({error}); delete {run.record_path(stage)} to answer again"
         ) from error
     return rows
 

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llm_gym.feedback.preferences.files import held_out_prompts
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
+from llm_gym.feedback.reward_model.fitting import MINIMUM
 from llm_gym.files.settings import config_from, setting
 from llm_gym.language_models.loading import torch_device
 from llm_gym.runs.directory import RunDirectory, digests_of
@@ -28,6 +30,9 @@ _PREFIXES: dict[type, str] = {
     SFTConfig: "sft_",
     RewardModelConfig: "reward_",
 }
+
+HELD_OUT_VOTES = 0.2
+"""Share of the prompts whose votes the reward model is measured on."""
 
 Stage = TypeVar("Stage", PretrainConfig, SFTConfig, CompareConfig, RewardModelConfig, TrainConfig)
 
@@ -112,6 +117,7 @@ class RLHFConfig:
             raise ValueError(f"shown_prompts must be at least 0, got {self.shown_prompts}")
         if self.enough_votes is not None and self.enough_votes < 1:
             raise ValueError(f"enough_votes must be at least 1 or None, got {self.enough_votes}")
+        self.check_votes(self.train_prompts)
         if self.start_from is not None and self.text is not None:
             raise ValueError(
                 f"text={self.text!r} is for pre-training, and start_from={self.start_from!r} skips "
@@ -157,6 +163,31 @@ class RLHFConfig:
         values = vars(self) | {"device": self.torch_device}
         return config_from(stage, values, prefix=_PREFIXES.get(stage, ""), **more)
 
+    def check_votes(self, prompts: int) -> None:
+        """Refuses settings under which a reward model may have too few votes to learn from.
+
+        Args:
+            prompts: How many prompts are compared, at most.
+
+        Raises:
+            ValueError: There are, or are enough, fewer than that takes whichever prompts are held
+                out.
+        """
+        a_prompt = self.pairs_per_prompt * self.votes_per_comparison
+        least = _least_votes(a_prompt)
+        most = prompts * a_prompt
+        what = f"{prompts} prompts with {a_prompt} votes each give {most} votes"
+        advice = "raise train_prompts, pairs_per_prompt or votes_per_comparison"
+        if self.enough_votes is not None and self.enough_votes < most:
+            most, what = self.enough_votes, f"enough_votes={self.enough_votes} is too few"
+            advice = f"take at least {least}"
+        if most < least:
+            raise ValueError(
+                f"{what}: a reward model learns from {MINIMUM} at least, whichever "
+                f"{HELD_OUT_VOTES:.0%} of the prompts are held out to measure it, which takes "
+                f"{least} votes; {advice}"
+            )
+
     def with_values(self, **values: Any) -> RLHFConfig:
         """A copy with other values of some fields."""
         return replace(self, **values)
@@ -165,6 +196,24 @@ class RLHFConfig:
     def torch_device(self) -> str:
         """Where every model runs, the reward model too: `device`, and what "auto" is here."""
         return torch_device(self.device)
+
+
+def _least_votes(a_prompt: int) -> int:
+    """Fewest votes of which a reward model can learn, however they lie on the prompts.
+
+    Args:
+        a_prompt: Most votes on the comparisons of one prompt.
+    """
+
+    def left(votes: int, prompts: int) -> int:
+        held_out = held_out_prompts(prompts, HELD_OUT_VOTES)
+        # At worst those held out have all their votes, and the others have one each.
+        return max(votes - held_out * a_prompt, prompts - held_out)
+
+    votes = a_prompt + 1  # fewer could all be on one prompt, of which none can be held out
+    while min(left(votes, prompts) for prompts in range(2, votes + 1)) < MINIMUM:
+        votes += 1
+    return votes
 
 
 class RLHFDirectory(RunDirectory):

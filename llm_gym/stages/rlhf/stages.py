@@ -18,7 +18,7 @@ from llm_gym.files.atomic import recover_directory
 from llm_gym.stages.compare import CompareConfig, compare
 from llm_gym.stages.rlhf.data import pairs_of, prompts_of, write_prompts
 from llm_gym.stages.rlhf.results import answer_held_out, held_out_env, judge_against_gold
-from llm_gym.stages.rlhf.settings import RLHFConfig, RLHFDirectory
+from llm_gym.stages.rlhf.settings import HELD_OUT_VOTES, RLHFConfig, RLHFDirectory
 from llm_gym.stages.train import TrainConfig, build_ppo
 from llm_gym.stages.train import run as run_algorithm
 from llm_gym.supervised.pretrain import PretrainConfig, pretrain
@@ -39,7 +39,9 @@ def _pretrain_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
         Held-out `perplexity` with `perplexity_before` and `bits_per_byte` (None without
         pre-training), `parameters`, `tokens_seen`, `loss`, and the figures of `answer_held_out`.
     """
-    write_prompts(prompts_of(run.config), run)
+    prompts = prompts_of(run.config)
+    run.config.check_votes(len(prompts.train))
+    write_prompts(prompts, run)
     metrics: dict[str, Any] = {}
     if run.config.start_from is None:
         metrics = _pretrained(run, quiet)
@@ -139,28 +141,30 @@ def _reward_model_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
         On votes about held-out prompts: `accuracy` with `accuracy_low` and `accuracy_high`,
         `log_loss`, `calibration_error`, `temperature`, the `calibration` curve; `gold_accuracy`,
         how often it prefers the answer with the higher gold score, and `votes_by_gold`, how often
-        the votes themselves do. `comparisons` it learnt from, and `loss`.
+        the votes themselves do. `votes` it learnt from and `held_out` ones, together those that
+        stage 3 counted, and `loss`.
 
     Raises:
-        ValueError: Too few or one-sided votes.
+        ValueError: Too few or one-sided votes, or votes of stage 3 were taken back.
     """
-    from llm_gym.feedback.preferences import PreferenceStore
     from llm_gym.feedback.preferences.files import split_preferences
+    from llm_gym.feedback.preferences.tally import number_of_votes
     from llm_gym.feedback.reward_model import RewardModelScorer, train_reward_model
 
     config = run.config.config_of(
-        RewardModelConfig, model=str(run.sft), held_out_share=0.2, contradictions="keep"
+        RewardModelConfig,
+        model=str(run.sft),
+        held_out_share=HELD_OUT_VOTES,
+        contradictions="keep",
     )
-    with PreferenceStore(run.store) as store:
-        votes = store.preferences(ties="both", conflicts="all")
-    kept, held_out = split_preferences(votes, config.held_out_share, config.seed)
+    kept, held_out = split_preferences(_counted_votes(run), config.held_out_share, config.seed)
     recover_directory(run.reward_model)
     metrics = train_reward_model(kept, run.reward_model, config, held_out=held_out, quiet=quiet)
     measured = metrics["held_out"]
     scorer = RewardModelScorer(run.reward_model, device=run.config.torch_device)
     return {
-        "comparisons": metrics["comparisons"],
-        "held_out": measured["comparisons"],
+        "votes": number_of_votes(kept),
+        "held_out": number_of_votes(held_out),
         "accuracy": measured["accuracy"]["value"],
         "accuracy_low": measured["accuracy"]["low"],
         "accuracy_high": measured["accuracy"]["high"],
@@ -171,6 +175,24 @@ def _reward_model_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
         "loss": metrics["loss"],
         **_against_gold(run.config, scorer, held_out),
     }
+
+
+def _counted_votes(run: RLHFDirectory) -> list[Preference]:
+    """The votes that stage 3 counted, though people may have gone on voting since."""
+    from llm_gym.feedback.preferences import PreferenceStore
+    from llm_gym.feedback.preferences.tally import number_of_votes
+
+    record = run.record("compare")
+    assert record is not None  # an earlier stage is finished
+    counted, last_vote = record.figures["votes"], record.figures["last_vote"]
+    with PreferenceStore(run.store) as store:
+        rows = store.preferences(ties="both", conflicts="all", last_vote=last_vote)
+    if number_of_votes(rows) != counted:
+        raise ValueError(
+            f"{counted - number_of_votes(rows)} of the {counted} votes that stage 3 counted were "
+            f"taken back since; delete {run.record_path('compare')} to count again"
+        )
+    return rows
 
 
 def _against_gold(
