@@ -107,6 +107,9 @@ def register_task(
     def make_vector(**overrides: Any) -> TextGenerationVectorEnv:
         return make_vector_task(kwargs_of or dict, **{**shared, **overrides})
 
+    make.__doc__ = getattr(
+        kwargs_of, "__doc__", None
+    )  # what the task is, for lists of environments
     # What `kwargs_of` is given is small and may be looked at: `gymnasium.spec(id).kwargs["split"]`.
     shared, visible = (arguments, {}) if kwargs_of is None else ({}, arguments)
     gym.register(

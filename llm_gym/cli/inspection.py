@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llm_gym.cli.descriptions import description_of
 from llm_gym.cli.options import Device, Seed
 from llm_gym.files.untrusted import printable, shortened
 from llm_gym.stages.train import TrainConfig
@@ -31,6 +32,7 @@ Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Take the most probable token.")
 ]
 
+MAX_NEW_TOKENS = 96  # of an answer, where nobody says how many
 _NAMESPACE = "llm_gym"  # of our environments, and by convention of plug-ins'
 
 
@@ -134,7 +136,10 @@ def generate(
     prompts: Prompts = None,
     scorer: Scorer = None,
     prompt_template: Template = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 96,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(help="Most tokens of an answer.", show_default="96, or what fits"),
+    ] = None,
     samples: Annotated[int, typer.Option(help="Answers to each prompt.")] = 1,
     temperature: Temperature = 1.0,
     deterministic: Deterministic = False,
@@ -145,7 +150,12 @@ def generate(
     """Print a model's answers to prompts, and their scores if a scorer is given."""
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.runs.evaluation import evaluate
-    from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
+    from llm_gym.stages.by_name import (
+        TEXT_GENERATION,
+        environment_kwargs,
+        no_score,
+        room_for_answers,
+    )
     from llm_gym.text.prompts import read_prompts
 
     quiet_libraries()
@@ -162,8 +172,10 @@ def generate(
         scorer=scorer,
         device=device,
         prompt_template=prompt_template,
-        max_new_tokens=max_new_tokens,
     )
+    if max_new_tokens is None:
+        max_new_tokens = room_for_answers(model, rows, MAX_NEW_TOKENS, prompt_template)
+    kwargs["max_new_tokens"] = max_new_tokens
     if scorer is None:
         kwargs["scorer"] = no_score
     answers = evaluate(
@@ -198,16 +210,4 @@ def envs() -> None:
     specs = [spec for spec in gym.registry.values() if spec.namespace == _NAMESPACE]
     width = max(len(spec.id) for spec in specs)
     for spec in sorted(specs, key=lambda spec: spec.id):
-        print(f"{spec.id:<{width}}  {_one_line(spec.entry_point)}")
-
-
-def _one_line(entry_point: Any) -> str:
-    """First line of the docstring behind an entry point."""
-    from gymnasium.envs.registration import load_env_creator
-
-    try:
-        target = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-    except (ImportError, AttributeError) as error:
-        return f"(cannot be imported: {shortened(str(error), 60)})"
-    doc = (getattr(target, "__doc__", None) or "").strip()
-    return doc.split("\n")[0] if doc else "(no description)"
+        print(f"{spec.id:<{width}}  {shortened(description_of(spec), 100)}")

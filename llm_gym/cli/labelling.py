@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llm_gym.cli.inspection import MAX_NEW_TOKENS
+
 if TYPE_CHECKING:
     from llm_gym.feedback.labelling.store_desk import StoreDesk
     from llm_gym.feedback.preferences.store import PreferenceStore
@@ -69,7 +71,12 @@ PromptTemplate = Annotated[
     ),
 ]
 MaxNewTokens = Annotated[
-    int, typer.Option(help="Most tokens of an answer.", rich_help_panel=_GENERATION)
+    int | None,
+    typer.Option(
+        help="Most tokens of an answer.",
+        show_default="96, or what fits",
+        rich_help_panel=_GENERATION,
+    ),
 ]
 Temperature = Annotated[float, typer.Option(help="Of the sampling.", rich_help_panel=_GENERATION)]
 SamplingDevice = Annotated[
@@ -110,7 +117,7 @@ def label(
     prompts: Prompts = None,
     max_prompts: MaxPrompts = None,
     prompt_template: PromptTemplate = None,
-    max_new_tokens: MaxNewTokens = 96,
+    max_new_tokens: MaxNewTokens = None,
     temperature: Temperature = 1.0,
     device: SamplingDevice = "cpu",
     seed: Annotated[
@@ -175,12 +182,13 @@ def _generate(
     max_prompts: int | None,
     *,
     prompt_template: str | None,
-    max_new_tokens: int,
+    max_new_tokens: int | None,
     temperature: float,
     seed: int,
     device: str,
 ) -> None:
     from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.by_name import room_for_answers
     from llm_gym.stages.compare import sample_comparisons
     from llm_gym.text.prompts import PromptRow, read_prompts
 
@@ -192,6 +200,9 @@ def _generate(
     else:
         rows = list(read_prompts(path))[:max_prompts]
     print(f"{model} answers {len(rows):,} prompts twice ...", flush=True)
+    if max_new_tokens is None:
+        texts = [{**row.columns, "prompt": row.text} for row in rows]
+        max_new_tokens = room_for_answers(model, texts, MAX_NEW_TOKENS, prompt_template)
     comparisons = sample_comparisons(
         model,
         rows,

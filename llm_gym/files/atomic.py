@@ -85,6 +85,7 @@ def replace_directory(directory: str | Path, *, marker: str = "config.json") -> 
     temporary.mkdir()
     try:
         yield temporary
+        follow_umask(temporary)
         for path in temporary.rglob("*"):
             _sync(path)
         _sync(temporary)
@@ -96,6 +97,23 @@ def replace_directory(directory: str | Path, *, marker: str = "config.json") -> 
         shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def follow_umask(directory: str | Path) -> None:
+    """Gives the weights below a directory the permissions that every other new file has.
+
+    safetensors writes files that their owner alone can read, whatever the umask says.
+
+    Args:
+        directory: Written by this process.
+    """
+    directory = Path(directory)
+    probe = _sibling(directory / "umask", "tmp")
+    probe.touch()  # asking for the umask itself would change it for all threads
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for path in directory.rglob("*.safetensors"):
+        path.chmod(mode)
 
 
 def recover_directory(directory: str | Path) -> None:

@@ -7,6 +7,7 @@ off) and weights are read from safetensors only, so loading a model never unpick
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def load_causal_lm(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    source = _source(name_or_path, needs="config.json")
+    source = model_source(name_or_path, needs="config.json")
     if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
         raise FileNotFoundError(
             f"no *.safetensors file in {source!r}: the directory holds "
@@ -86,15 +87,29 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    source = _source(name_or_path, needs="tokenizer_config.json")
+    source = model_source(name_or_path, needs="tokenizer_config.json")
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the Rust tokenizer raises a bare Exception on a corrupt file
         raise _explained("tokenizer", name_or_path, source, error) from error
 
 
-def _source(name_or_path: str | Path, *, needs: str) -> str:
-    """Resolves the name; a directory must exist and contain the file `needs`."""
+def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str:
+    """Where a model is, for `from_pretrained`: a directory, or a name to ask the hub for.
+
+    Args:
+        name_or_path: An embedded name, a directory or a name on the Hugging Face hub.
+        needs: A file that a directory must hold.
+
+    Returns:
+        The directory of an embedded name; everything else as it is.
+
+    Raises:
+        TypeError: It is no text and no path.
+        FileNotFoundError: It can only be a path, and there is no such directory or the directory
+            lacks the file; the message has the nearest name that exists. The hub is not asked.
+        ValueError: There is no embedded model of that name.
+    """
     if not isinstance(name_or_path, (str, Path)) or not str(name_or_path):
         raise TypeError(
             f"name_or_path must be a non-empty str or Path, got {name_or_path!r}; "
@@ -111,13 +126,44 @@ def _source(name_or_path: str | Path, *, needs: str) -> str:
     if directory.is_file():
         raise FileNotFoundError(f"{source!r} is a file; pass the directory that contains it")
     if isinstance(name_or_path, Path) or not _may_be_hub_name(source):
-        raise FileNotFoundError(f"there is no directory {source!r}")
+        raise FileNotFoundError(f"there is no directory {source!r}{_nearest(directory)}")
     return source
 
 
 def _may_be_hub_name(name: str) -> bool:
-    """Hub names are `name` or `owner/name`; anything else can only be a path."""
-    return not name.startswith((".", "/", "~")) and name.count("/") <= 1 and "\\" not in name
+    """Hub names are `name` or `owner/name`; anything else can only be a path.
+
+    `runs/sft` has the form of one, and is none where there is a directory `runs`, unless the hub's
+    cache says otherwise.
+    """
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+        return False
+    owner, separator, _ = name.partition("/")
+    return not separator or not Path(owner).is_dir() or _is_cached(name)
+
+
+def _is_cached(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:
+        return False
+
+
+def _nearest(directory: Path) -> str:
+    """What exists of a path, and the name in there that is most like the next part of it."""
+    there = directory
+    while not there.is_dir() and there != there.parent:
+        there, part = there.parent, there.name
+    if there == directory or not there.is_dir():
+        return ""
+    names = [entry.name for entry in there.iterdir() if entry.is_dir()]
+    near = difflib.get_close_matches(part, names, n=1)
+    if near:
+        return f"; did you mean {str(there / near[0])!r}?"
+    return "" if there == Path() else f"; {str(there)!r} has no directory {part!r}"
 
 
 def _listing(directory: Path) -> str:
@@ -133,7 +179,8 @@ def _explained(
         return ValueError(f"cannot read a {kind} from {str(name_or_path)!r}: {error}")
     return OSError(
         f"cannot get the {kind} {str(name_or_path)!r}: it is not a directory here and the Hugging "
-        f"Face hub did not provide it (offline, misspelt, private, or without safetensors?). "
+        f"Face hub did not provide it (offline, misspelt, private, or without safetensors?)"
+        f"{_nearest(Path(source))}. "
         f"The embedded models need no network: {', '.join(embedded_names())}. Cause: {error}"
     )
 

@@ -17,6 +17,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
+from llm_gym.files.atomic import follow_umask
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.loading import load_causal_lm
 from llm_gym.policy.sampling import (
@@ -327,6 +328,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             n: (p.detach() * self.value_scale).cpu() for n, p in self.value_head.named_parameters()
         }
         save_file(head, directory / VALUE_HEAD_FILE)
+        follow_umask(directory)
 
     def _load_value_head(self, directory: Path) -> None:
         path = directory / VALUE_HEAD_FILE

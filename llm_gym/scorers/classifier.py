@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llm_gym.language_models.loading import model_source
 from llm_gym.language_models.packing import by_length, pad_inputs
 from llm_gym.scorers.protocol import Columns, Scorer
 from llm_gym.scorers.texts import conversation
@@ -167,12 +168,13 @@ def _load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    source = model_source(name_or_path)
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            name_or_path, dtype=dtype, output_loading_info=True, trust_remote_code=False
+            source, dtype=dtype, output_loading_info=True, trust_remote_code=False
         )
         tokenizer = (
-            AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+            AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             if with_tokenizer
             else None
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.scorers.by_name import scorer_from_name
@@ -58,6 +60,51 @@ def environment_kwargs(
     if prompt_template is not None:
         kwargs["prompt_template"] = prompt_template
     return kwargs | {name: value for name, value in options.items() if value is not None}
+
+
+def room_for_answers(
+    model: str,
+    prompts: Iterable[Mapping[str, Any]],
+    most: int,
+    prompt_template: str | None = None,
+) -> int:
+    """Most tokens of an answer, where nobody has said how many: `most`, if the model reads so far.
+
+    Says so, once, where the model's context leaves less beside the longest prompt.
+
+    Args:
+        model: Name or path of the language model.
+        prompts: Rows with a "prompt", and columns that the template names.
+        most: The tokens that are wanted.
+        prompt_template: Text around the prompt; None takes the tokenizer's chat template.
+
+    Raises:
+        ValueError: A prompt alone fills the context.
+    """
+    from transformers import AutoConfig
+
+    from llm_gym.language_models import load_tokenizer, resolve
+    from llm_gym.text.tasks import longest_prompt
+
+    tokenizer = load_tokenizer(model)
+    config = AutoConfig.from_pretrained(resolve(model), trust_remote_code=False).get_text_config()
+    context = getattr(config, "max_position_embeddings", None)
+    if context is None:
+        return most
+    longest = longest_prompt(prompts, tokenizer, prompt_template)
+    if longest >= context:
+        raise ValueError(
+            f"a prompt has {longest} tokens and the context of {model} is {context}, which leaves "
+            "no room for an answer"
+        )
+    if context - longest < most:
+        most = context - longest
+        print(
+            f"llm-gym: answers have at most {most} tokens: the context of {model} is {context}, "
+            f"and the longest prompt has {longest}",
+            file=sys.stderr,
+        )
+    return most
 
 
 def make_vector_env(env: str, num_envs: int, kwargs: dict[str, Any]) -> VectorEnv:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.settings import setting
+from llm_gym.stages.by_name import room_for_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 RATERS = ("people", "simulated")
 SEED_COLUMN = "sampling_seed"
+MAX_NEW_TOKENS = 80
+"""Of an answer, where nobody says how many and the model's context holds them."""
 
 _ROUNDS = 4  # tries to get two different answers to one prompt
 _CHUNK = 64  # prompts whose answers are sampled, and written, at a time
@@ -44,7 +47,9 @@ class CompareConfig:
     prompt_template: str | None = setting(
         None, "text around {prompt}; default: the tokenizer's chat"
     )
-    max_new_tokens: int = setting(80, "most tokens of an answer")
+    max_new_tokens: int | None = setting(
+        None, f"most tokens of an answer; default: {MAX_NEW_TOKENS}, or what fits"
+    )
     temperature: float = setting(1.0, "of the sampling")
     raters: str = setting("people", "who votes: people (with `llm-gym label`), or simulated")
     simulated_raters: int = setting(3, "how many of them there are")
@@ -138,6 +143,12 @@ def sample_into(
         for row in store.comparisons()
         if (row.columns.get("model"), row.columns.get(SEED_COLUMN)) == source
     }
+    max_new_tokens = config.max_new_tokens
+    if max_new_tokens is None:
+        texts = [{**row.columns, "prompt": row.text} for row in prompts]
+        max_new_tokens = room_for_answers(
+            config.model, texts, MAX_NEW_TOKENS, config.prompt_template
+        )
     chunks = [prompts[start : start + _CHUNK] for start in range(0, len(prompts), _CHUNK)]
     with _progress("sampling answers", len(prompts), quiet=quiet) as advance:
         for number, chunk in enumerate(chunks):
@@ -149,7 +160,7 @@ def sample_into(
                     config.model,
                     [row for row in marked for _ in range(config.pairs_per_prompt)],
                     prompt_template=config.prompt_template,
-                    max_new_tokens=config.max_new_tokens,
+                    max_new_tokens=max_new_tokens,
                     temperature=config.temperature,
                     # Room for the further tries of a chunk, so that no two chunks share a seed.
                     seed=100_003 * config.seed + 16 * number,

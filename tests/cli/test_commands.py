@@ -103,7 +103,10 @@ def test_version_says_what_runs(run):
         (["generate", "--model", "{model}"], "there is nothing to answer"),
         (["generate", "hi", "--model", "{model}", "--samples", "0"], "--samples must be at least"),
         (["generate", "w1", "--model", "{model}", "--max-new-tokens", "0"], "max_new_tokens=0"),
-        (["generate", "w1", "--model", "{model}", "--temperature", "0"], "temperature=0.0"),
+        (
+            ["generate", "w1", "--model", "{model}", "--max-new-tokens", "4", "--temperature", "0"],
+            "temperature=0.0",
+        ),
         (["generate", "--model", "{model}", "--prompts", "no.txt"], "no such file"),
         (["generate", "w1", "--model", "{model}", "--scorer", "nice"], "there is no scorer 'nice'"),
         (["generate", "w1", "--model", "{model}", "--scorer", "no.py:f"], "'no.py' does not exist"),
@@ -196,13 +199,55 @@ def test_scorer_that_returns_nonsense_is_named(run, tiny_dir, scorer):
     assert "nan" in err
 
 
-def test_envs_lists_ours_with_a_line_each(run):
-    code, out, _ = run("envs")
-    assert code == 0
-    lines = out.splitlines()
-    for name in ("llm_gym/TextGeneration-v0", "llm_gym/PoliteEmail-v0", "llm_gym/AreYouSure-v0"):
-        [line] = [line for line in lines if line.startswith(name)]
-        assert len(line.split(maxsplit=1)[1]) > 10
+def test_answers_fit_the_context_of_the_model_where_nobody_says_how_long(run, tiny_dir):
+    tiny = tiny_dir()  # context 64
+    code, out, err = run("generate", "w1 w2 w3 w4", "--model", tiny, "--json")
+    assert code == 0, err
+    assert err.count("answers have at most 60 tokens: the context of") == 1
+    assert json.loads(out)["prompt"] == "w1 w2 w3 w4"
+    code, _, err = run("generate", "w1 w2", "--model", tiny, "--max-new-tokens", 63)
+    assert code == 2
+    assert "context is 64" in err
+    code, _, err = run("generate", "w1 " * 64, "--model", tiny)
+    assert code == 2
+    assert "leaves no room for an answer" in err
+
+
+def test_comparisons_fit_the_context_of_the_model_too(run, tiny_dir, prompts, tmp_path):
+    arguments = ["--model", tiny_dir(), "--prompts", prompts]
+    code, _, err = run("compare", tmp_path / "votes.db", *arguments)
+    assert code == 0, err
+    assert err.count("answers have at most 61 tokens") == 1
+    code, _, err = run(
+        "label", tmp_path / "more.db", "--generate-from", tiny_dir(), "--prompts", prompts,
+        "--export", tmp_path / "votes.jsonl",
+    )  # fmt: skip
+    assert "has no vote" in err  # but comparisons, which were made
+    assert err.count("answers have at most 61 tokens") == 1
+
+
+def test_envs_lists_ours_with_a_line_each_and_imports_nothing_heavy():
+    code = (
+        "import sys; from llm_gym.cli import main\n"
+        "try: main(['envs'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'transformers', 'stable_baselines3'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *lines, heavy = done.stdout.splitlines()
+    assert heavy == "[]"
+    shown = dict(line.split(maxsplit=1) for line in lines)
+    assert "judged for politeness" in shown["llm_gym/PoliteEmail-v0"]
+    assert "truthfully" in shown["llm_gym/AreYouSure-v0"]
+    assert "best possible policy" in shown["llm_gym/KnownOptimum-v0"]
+    assert shown["llm_gym/TextGeneration-v0"] == "Text generation, one token an action."
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "llm_gym", "--version"], capture_output=True, text=True, check=True
+    )
+    assert "llm-gym 0." in done.stdout
 
 
 # ------------------------------------------------------------------ training

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 
 from llm_gym.files import atomic
+from tests.tiny_runs import tiny_ppo
+
+
+@pytest.fixture
+def algorithm(tiny_dir):
+    return tiny_ppo(tiny_dir())
 
 
 def test_text_is_written_with_its_parents_and_nothing_else(tmp_path):
@@ -48,6 +55,23 @@ def test_failure_keeps_the_old_directory(tmp_path):
         interrupted()
     assert (target / "config.json").read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask for reading")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_weights_have_the_permissions_of_every_other_file(umask, mode, tmp_path, algorithm):
+    from llm_gym.runs.checkpoint import save_checkpoint, save_model
+
+    before = os.umask(umask)
+    try:
+        save_checkpoint(algorithm, tmp_path / "checkpoint")
+        save_model(algorithm, tmp_path / "model")
+        algorithm.policy.save_pretrained(tmp_path / "bare")
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
+    assert {path.name for path in modes} >= {"training.safetensors", "value_head.safetensors"}
+    assert set(modes.values()) == {mode}
 
 
 def test_a_directory_of_another_kind_is_never_replaced(tmp_path):

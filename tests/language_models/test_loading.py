@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llm_gym.language_models import embedded_names, load_causal_lm, load_tokenizer, resolve
+from llm_gym.language_models.loading import model_source
 
 
 @pytest.fixture
@@ -49,6 +50,36 @@ def test_a_misspelt_embedded_name_gets_a_suggestion():
 def test_a_missing_directory_is_named(load, name):
     with pytest.raises(FileNotFoundError, match="there is no directory"):
         load(name)
+
+
+@pytest.mark.parametrize("load", [load_causal_lm, load_tokenizer])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("runs/sftt", "; did you mean 'runs/sft'?"),  # the form of a hub name, but runs/ is here
+        ("./run/sft", "; did you mean 'runs'?"),
+        ("runs/deeper/down/sft", "; 'runs' has no directory 'deeper'"),
+    ],
+)
+def test_a_misspelt_path_is_not_asked_of_the_hub(load, name, hint, tmp_path, monkeypatch):
+    (tmp_path / "runs" / "sft").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for asked in ("AutoTokenizer", "AutoModelForCausalLM"):
+        monkeypatch.setattr(f"transformers.{asked}.from_pretrained", None)
+    with pytest.raises(FileNotFoundError) as error:
+        load(name)
+    assert str(error.value) == f"there is no directory {name!r}{hint}"
+
+
+def test_a_hub_model_that_is_in_the_cache_wins_over_a_directory_of_its_owner(
+    copy, tmp_path, monkeypatch
+):
+    (tmp_path / "owner").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "huggingface_hub.try_to_load_from_cache", lambda name, file: str(copy / file)
+    )
+    assert model_source("owner/model") == "owner/model"
 
 
 @pytest.mark.parametrize("load", [load_causal_lm, load_tokenizer])
