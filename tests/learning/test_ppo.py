@@ -9,7 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import llm_gym
 from llm_gym.learning.kl import AdaptiveKLController, FixedKLController
-from llm_gym.learning.running import RunningMoments
+from llm_gym.learning.shaping import RunningMoments
 from llm_gym.testing.tiny import tiny_tokenizer
 
 EOS_IDS = (1, 4, 5, 6, 7)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from llm_gym.learning.running import RunningMoments
+from llm_gym.learning.shaping import RunningMoments
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env
 
 WITH_CRITIC = {"PPO": {"n_steps": 4}, "A2C": {"n_steps": 7}, "NLPO": {}}
