@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -21,29 +18,16 @@ from llm_gym.scorers.texts import messages_of
 from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
 from llm_gym.supervised.pairs import InstructionPair, encode_pair
 from llm_gym.supervised.sft import SFTConfig, answer_perplexity, fine_tune
-from llm_gym.testing.tiny import tiny_model
 from llm_gym.text import TextGenerationEnv, TextGenerationVectorEnv
+from tests.chat_tokenizers import (
+    CHATML,
+    TOKENIZERS,
+    byte_tokenizer,
+    everywhere,
+    observed,
+    save_model,
+)
 
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-LLAMA = (
-    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n"
-    "{{ m['content'] | trim }}<|eot_id|>{% endfor %}"
-    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
-)
-MISTRAL = (
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'assistant' %}"
-    " {{ m['content'] }}{{ eos_token }}{% else %}[INST] {{ m['content'] }} [/INST]{% endif %}"
-    "{% endfor %}"
-)
-SPECIAL = (
-    "<pad>",
-    "<s>",
-    "</s>",
-    *("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-)
 PROMPT = "Say the cat, hi.\n"
 ANSWER = "the cat sat."
 TALK = [
@@ -54,75 +38,9 @@ TALK = [
 ]
 
 
-def byte_tokenizer(template=None, *, adds_bos=True, adds_eos=False):
-    """Byte-level, without a merge."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE({t: i for i, t in enumerate([*SPECIAL, *letters])}, []))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    return finished(core, template, adds_bos, adds_eos)
-
-
-def metaspace_tokenizer(template=None, *, adds_bos=True, adds_eos=False, scheme="first"):
-    """As sentencepiece's: a space is put before a text, and taken from its decoding."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    words = ["▁", *map(chr, range(33, 127)), "\n", "▁cat", "▁the", "▁hi"]
-    parts = [(w, -1.0 if len(w) > 1 else -4.0) for w in words]
-    pieces = [(token, 0.0) for token in SPECIAL] + parts
-    core = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=False))
-    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
-    core.decoder = decoders.Metaspace(prepend_scheme=scheme, split=False)
-    return finished(core, template, adds_bos, adds_eos)
-
-
-def finished(core, template, adds_bos, adds_eos):
-    from tokenizers import processors
-    from transformers import PreTrainedTokenizerFast
-
-    start, end = "<s> " * adds_bos, " </s>" * adds_eos
-    used = [token for token, on in (("<s>", adds_bos), ("</s>", adds_eos)) if on]
-    if used:
-        core.post_processor = processors.TemplateProcessing(
-            single=f"{start}$A{end}", special_tokens=[(t, SPECIAL.index(t)) for t in used]
-        )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        additional_special_tokens=list(SPECIAL[3:]),
-        chat_template=template,
-        clean_up_tokenization_spaces=False,
-    )
-
-
-TOKENIZERS = {
-    "chatml": lambda: byte_tokenizer(CHATML, adds_bos=False),
-    "chatml of a tokenizer that adds BOS": lambda: byte_tokenizer(CHATML),
-    "llama": lambda: byte_tokenizer(LLAMA),
-    "sentencepiece": lambda: metaspace_tokenizer(MISTRAL),
-    "sentencepiece, always a space": lambda: metaspace_tokenizer(MISTRAL, scheme="always"),
-    "sentencepiece without a template": metaspace_tokenizer,
-    "bytes without a template": byte_tokenizer,
-    "EOS appended": lambda: byte_tokenizer(adds_eos=True),
-    "EOS appended, sentencepiece": lambda: metaspace_tokenizer(adds_eos=True),
-}
-everywhere = pytest.mark.parametrize("kind", TOKENIZERS)
-
-
 @pytest.fixture
 def saved(tmp_path):
-    def save(kind):
-        tokenizer = TOKENIZERS[kind]()
-        size = len(tokenizer) + 3
-        tiny_model("llama", size, max_position_embeddings=256).save_pretrained(tmp_path)
-        tokenizer.save_pretrained(tmp_path)
-        return str(tmp_path)
-
-    return save
+    return lambda kind: save_model(kind, tmp_path)
 
 
 def expected_ids(tokenizer, messages):
@@ -133,11 +51,6 @@ def expected_ids(tokenizer, messages):
         )
     ids = tokenizer(messages[-1]["content"])["input_ids"]
     return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids
-
-
-def observed(env):
-    observation, _ = env.reset(seed=0)
-    return observation["input_ids"][observation["attention_mask"].astype(bool)].tolist()
 
 
 @everywhere
@@ -262,17 +175,6 @@ def test_an_answer_to_learn_ends_in_one_end_token_and_reads_as_it_was_written(ki
     assert written == said or (written == " " + said and "sentencepiece" in kind)
 
 
-def test_the_end_of_a_turn_is_the_template_s():
-    formats = {kind: PromptFormat(make()) for kind, make in TOKENIZERS.items()}
-    ends = {
-        kind: shown.tokenizer.convert_ids_to_tokens(shown.end_token_id)
-        for kind, shown in formats.items()
-    }
-    assert ends["chatml"] == "<|im_end|>"
-    assert ends["llama"] == "<|eot_id|>"
-    assert set(ends.values()) == {"<|im_end|>", "<|eot_id|>", "</s>"}
-
-
 @everywhere
 def test_what_was_learnt_is_what_generation_asks_for(kind, saved, tmp_path):
     """Perplexity near 1 under the prompt that a generating environment shows."""
@@ -310,54 +212,6 @@ def test_bos_is_there_once_whoever_writes_it():
         assert PromptFormat(tokenizer).encode([text])[0][:2] == tokenizer("hi")["input_ids"][:2]
     twice = PromptFormat(tokenizer, "<s>{prompt}")
     assert twice.encode([twice.render("hi")])[0].count(tokenizer.bos_token_id) == 1
-
-
-def test_all_end_tokens_of_the_generation_config_end_an_episode(saved):
-    directory = saved("bytes without a template")
-    config = Path(directory, "generation_config.json")
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"eos_token_id": [2, 4, 7]}))
-    for tokenizer in (directory, load_tokenizer(directory)):
-        env = TextGenerationEnv(tokenizer, ["hi"], no_score)
-        assert env.eos_token_ids == (2, 4, 7)
-    assert TextGenerationEnv(directory, ["hi"], no_score, eos_token_id=5).eos_token_ids == (5,)
-    assert TextGenerationEnv(directory, ["hi"], no_score, eos_token_id=()).eos_token_ids == ()
-
-
-@pytest.mark.parametrize(
-    ("tokens", "completion"),
-    [(["s"], "s"), (["▁", "s"], " s"), (["▁cat", "s"], " cats"), (["▁", "▁", "s"], "  s")],
-)
-def test_the_first_space_of_a_completion_survives(tokens, completion):
-    tokenizer = metaspace_tokenizer()
-    env = TextGenerationEnv(tokenizer, ["the"], no_score)
-    env.reset()
-    for token in tokenizer.convert_tokens_to_ids([*tokens, "</s>"]):
-        *_, info = env.step(token)
-    assert info["completion"] == completion
-    assert info["prompt"] == "the"
-    ids = tokenizer("the")["input_ids"] + tokenizer.convert_tokens_to_ids(tokens)
-    assert info["prompt"] + completion == tokenizer.decode(ids, skip_special_tokens=True)
-
-
-def test_a_stop_string_may_begin_with_the_first_space():
-    tokenizer = metaspace_tokenizer()
-    env = TextGenerationEnv(tokenizer, ["the"], no_score, stop_strings=[" c"])
-    env.reset()
-    env.step(tokenizer.convert_tokens_to_ids("▁"))
-    *_, terminated, _, info = env.step(tokenizer.convert_tokens_to_ids("c"))
-    assert (terminated, info["stop_reason"], info["completion"]) == (True, "stop_string", "")
-
-
-def test_the_prompt_of_a_finished_episode_is_in_its_final_info():
-    tokenizer = byte_tokenizer()
-    env = TextGenerationVectorEnv(
-        tokenizer, ["a", "b", "c"], no_score, autoreset_mode="SameStep", prompt_order="sequential"
-    )
-    _, infos = env.reset()
-    first = infos["prompt"][0]
-    *_, infos = env.step(np.array([2]))
-    assert infos["final_info"]["prompt"][0] == first == "a"
-    assert infos["prompt"][0] == "b"
 
 
 def test_a_chat_template_that_cannot_be_used_is_named():

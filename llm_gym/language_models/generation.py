@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_gym.language_models.embedded import resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 FILES = ("generation_config.json", "config.json")
 """Where end tokens are written: the second counts where there is no first, as in transformers."""
 
 
-def generation_end_ids(tokenizer: Any, name_or_path: str | Path | None = None) -> tuple[int, ...]:
+def generation_end_ids(
+    tokenizer: Any = None, name_or_path: str | Path | None = None
+) -> tuple[int, ...]:
     """The `eos_token_id` of a model's generation config, one or several.
 
     Args:
-        tokenizer: The model's tokenizer; the directory it came from is the model's.
+        tokenizer: The model's tokenizer; the directory it came from is the model's, and of a hub's
+            name that which is already on this machine.
         name_or_path: The model's name, if it is known; a hub is asked for the file.
 
     Returns:
@@ -35,6 +41,26 @@ def generation_end_ids(tokenizer: Any, name_or_path: str | Path | None = None) -
     if Path(name).is_dir():
         return _from_directory(Path(name))
     return _from_hub(name, download=download)
+
+
+def unheard_end_ids(
+    model: PreTrainedModel | str | Path, heard: Sequence[int], vocab_size: int
+) -> list[int]:
+    """Tokens that end an answer by a model's generation config, and that nobody has heard of.
+
+    Args:
+        model: The model, or its name or path.
+        heard: Ids that end an answer anyway.
+        vocab_size: Ids from here on are no tokens: a default of the architecture, not the model's.
+
+    Returns:
+        The others, of which there mostly are none.
+    """
+    if isinstance(model, (str, Path)):
+        ids = generation_end_ids(name_or_path=model)
+    else:
+        ids = _as_ids(model.generation_config.eos_token_id, type(model).__name__)
+    return [token for token in ids if token < vocab_size and token not in heard]
 
 
 def _from_directory(directory: Path) -> tuple[int, ...]:
@@ -66,7 +92,11 @@ def _ids_in(file: Path) -> tuple[int, ...]:
         ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{file} is no JSON object ({error})") from error
+    return _as_ids(ids, str(file))
+
+
+def _as_ids(ids: Any, where: str) -> tuple[int, ...]:
     listed = ids if isinstance(ids, Sequence) else [] if ids is None else [ids]
     if not all(isinstance(token, int) and not isinstance(token, bool) for token in listed):
-        raise ValueError(f"{file}: eos_token_id={ids!r} must be a token id or a list of them")
+        raise ValueError(f"{where}: eos_token_id={ids!r} must be a token id or a list of them")
     return tuple(listed)

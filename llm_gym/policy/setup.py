@@ -17,6 +17,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
+from llm_gym.language_models.generation import unheard_end_ids
 from llm_gym.policy.variants import MaskableTransformerPolicy
 
 
@@ -36,6 +37,7 @@ def check_setup(algorithm: BaseAlgorithm) -> None:
         for wrapper in _wrappers(algorithm.env):
             _check_wrapper(wrapper)
         _check_masks(algorithm.policy_class, algorithm.env)
+        _say_unheard_ends(algorithm.policy_kwargs.get("model"), algorithm.env)
 
 
 def class_named(parameter: str, name: str) -> Any:
@@ -99,6 +101,23 @@ def _check_masks(policy_class: type, env: VecEnv) -> None:
             "later. Use sb3_contrib.MaskablePPO with llm_gym.policy.MaskableTransformerPolicy and "
             "rollout_buffer_class=llm_gym.learning.buffer.MaskableEpisodeBuffer, or make the "
             "environment without the option"
+        )
+
+
+def _say_unheard_ends(model: Any, env: VecEnv) -> None:
+    if model is None or not env.has_attr("ends_by_default"):
+        return
+    if not all(env.get_attr("ends_by_default")):
+        return
+    heard = list(env.get_attr("eos_token_ids")[0])
+    unheard = unheard_end_ids(model, heard, int(env.action_space.n))  # type: ignore[attr-defined]
+    if unheard:
+        warnings.warn(
+            f"the generation config of model={str(model)!r} ends answers at {unheard}, too, of "
+            "which the environment's tokenizer does not know: answers would go on behind them. "
+            f"Make the environment with eos_token_id={heard + unheard} (or with {heard}, if that "
+            "is meant)",
+            stacklevel=2,
         )
 
 

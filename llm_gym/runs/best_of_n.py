@@ -120,7 +120,7 @@ def sample_best_of_n(
     """
     if operator.index(n) < 1:
         raise ValueError(f"n={n} must be at least 1 answer to each prompt")
-    vector_env = make_playing_env(env, env_kwargs, num_envs=num_envs)
+    vector_env = make_playing_env(env, env_kwargs, num_envs=num_envs, model=model)
     try:
         text_env: Any = vector_env.unwrapped
         if max_prompts is not None and max_prompts < 1:

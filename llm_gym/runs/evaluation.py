@@ -120,7 +120,9 @@ def evaluate(
     Raises:
         ValueError: The prompts are a stream, or an argument does not fit.
     """
-    vector_env = make_playing_env(env, env_kwargs, num_envs=num_envs, max_prompts=max_prompts)
+    vector_env = make_playing_env(
+        env, env_kwargs, num_envs=num_envs, max_prompts=max_prompts, model=model
+    )
     try:
         text_env = vector_env.unwrapped
         assert isinstance(text_env, TextGenerationVectorEnv)

@@ -19,6 +19,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.utils import obs_as_tensor
 
+from llm_gym.language_models.generation import unheard_end_ids
 from llm_gym.policy import MaskableTransformerPolicy, TransformerActorCriticPolicy
 from llm_gym.text import TextGenerationVectorEnv
 from llm_gym.text.answer import Answer
@@ -35,6 +36,7 @@ def make_playing_env(
     *,
     num_envs: int,
     max_prompts: int | None = None,
+    model: str | Path | TransformerActorCriticPolicy | BaseAlgorithm | None = None,
 ) -> gym.vector.VectorEnv:
     """A vector environment for `play_prompts`: nothing resets a row but the caller.
 
@@ -44,6 +46,8 @@ def make_playing_env(
         env_kwargs: Further arguments of the environment; they win.
         num_envs: Rows, at least 1.
         max_prompts: So many prompts will be asked, and no more rows are made; None is all.
+        model: Who will answer. What ends an answer by its generation config does so here, unless
+            the environment has an `eos_token_id` of its own.
 
     Returns:
         The environment; the caller closes it.
@@ -63,11 +67,29 @@ def make_playing_env(
         "num_envs": num_envs,
         "autoreset_mode": AutoresetMode.DISABLED,
     }
+    made = _make(env, kwargs)
+    unheard = _unheard_ends(made.unwrapped, model)
+    if unheard:
+        ends = [*made.unwrapped.eos_token_ids, *unheard]  # type: ignore[attr-defined]
+        made.close()
+        made = _make(env, {**kwargs, "eos_token_id": ends})
+    return made
+
+
+def _make(env: str | Mapping[str, Any], kwargs: Mapping[str, Any]) -> gym.vector.VectorEnv:
     if not isinstance(env, str):
         return TextGenerationVectorEnv(**{**env, **kwargs})
     if env in gym.registry and gym.spec(env).kwargs.get("split") == "train":
-        kwargs.setdefault("split", "test")
+        kwargs = {"split": "test", **kwargs}
     return make_text_vector_env(env, **kwargs)
+
+
+def _unheard_ends(env: Any, model: Any) -> list[int]:
+    if not isinstance(model, (str, Path)):
+        model = getattr(getattr(model, "policy", model), "model", None)
+    if model is None or not env.ends_by_default:
+        return []
+    return unheard_end_ids(model, env.eos_token_ids, int(env.single_action_space.n))
 
 
 def number_of_prompts(env: TextGenerationVectorEnv, max_prompts: int | None = None) -> int:

@@ -47,12 +47,18 @@ def environment_kwargs(
     from transformers import AutoConfig
 
     from llm_gym.language_models import load_tokenizer, resolve
+    from llm_gym.language_models.chat import PromptFormat
+    from llm_gym.language_models.generation import unheard_end_ids
 
     tokenizer = load_tokenizer(model)
     config = AutoConfig.from_pretrained(resolve(model), trust_remote_code=False)
     kwargs: dict[str, Any] = {"tokenizer": tokenizer, "vocab_size": config.vocab_size}
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         kwargs["pad_token_id"] = tokenizer.eos_token_id  # masks, not ids, say what is padding
+    heard = PromptFormat(tokenizer, prompt_template).end_token_ids()
+    unheard = unheard_end_ids(model, heard, config.vocab_size)
+    if unheard:  # a tokenizer from a hub does not bring its model's generation config along
+        kwargs["eos_token_id"] = [*heard, *unheard]
     if scorer is not None:
         kwargs["scorer"] = scorer_from_name(scorer, device)
     if prompts is not None:

@@ -182,6 +182,11 @@ class TextProperties:
         """Ids that end an episode."""
         return tuple(self._mdp.vocabulary.eos_token_ids.tolist())
 
+    @property
+    def ends_by_default(self) -> bool:
+        """Whether these are what the tokenizer could tell, no `eos_token_id` having been given."""
+        return self._mdp.options.eos_token_id is None
+
 
 def check_reset_options(
     options: Mapping[str, Any] | None, known: Sequence[str]

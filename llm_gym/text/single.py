@@ -103,7 +103,7 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     | `add_special_tokens` | `None` | let the tokenizer add its BOS to prompts (never a second one, never an EOS); None: unless the chat template is used, which writes it |
     | `prompt_order` | "shuffled" | or "sequential" |
     | `shard` | (0, 1) | (index, number): use every n-th prompt only, starting at the index |
-    | `eos_token_id` | `None` | id or ids that end an episode; None: the tokenizer's EOS, those of the model's `generation_config.json` (of the directory that the tokenizer is from) and the end of a turn in the chat template; (): none |
+    | `eos_token_id` | `None` | id or ids that end an episode; None: the tokenizer's EOS, those of the model's `generation_config.json` (of the directory or hub's name that the tokenizer is from; `evaluate` and the commands ask the model itself) and the end of a turn in the chat template; (): none |
     | `pad_token_id` | `None` | None: the tokenizer's |
     | `vocab_size` | `None` | V; None: `len(tokenizer)`; pass the model's if that is larger |
     | `stop_strings` | () | strings that end an episode, wherever token boundaries fall |
