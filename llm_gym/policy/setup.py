@@ -15,14 +15,17 @@ from typing import Any
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
 from llm_gym.language_models.generation import unheard_end_ids
 from llm_gym.policy.variants import MaskableTransformerPolicy
 
+_THEIR_BUFFERS = ("stable_baselines3.", "sb3_contrib.")  # which keep transitions
+
 
 def check_setup(algorithm: BaseAlgorithm) -> None:
-    """Checks that environment, wrappers and optimizer go with a transformer policy.
+    """Checks that environment, wrappers, buffer and optimizer go with a transformer policy.
 
     Args:
         algorithm: An algorithm whose `policy_class` is a `TransformerActorCriticPolicy`; its
@@ -33,11 +36,29 @@ def check_setup(algorithm: BaseAlgorithm) -> None:
             does not heed masks.
     """
     _say_optimizer(algorithm)
+    _say_buffer(algorithm)
     if algorithm.env is not None:
         for wrapper in _wrappers(algorithm.env):
             _check_wrapper(wrapper)
         _check_masks(algorithm.policy_class, algorithm.env)
         _say_unheard_ends(algorithm.policy_kwargs.get("model"), algorithm.env)
+
+
+def _say_buffer(algorithm: BaseAlgorithm) -> None:
+    if not isinstance(algorithm, OnPolicyAlgorithm):
+        return
+    buffer = algorithm.rollout_buffer_class
+    if buffer is not None and not buffer.__module__.startswith(_THEIR_BUFFERS):
+        return
+    better = "llm_gym.EpisodeBuffer"
+    if issubclass(algorithm.policy_class, MaskableTransformerPolicy):
+        better = "llm_gym.learning.buffer.MaskableEpisodeBuffer"
+    warnings.warn(
+        f"rollout_buffer_class={None if buffer is None else buffer.__name__}: with it an update "
+        "reads the whole text before each token anew, which is several times slower; pass "
+        f"rollout_buffer_class={better}, which learns the same",
+        stacklevel=2,
+    )
 
 
 def class_named(parameter: str, name: str) -> Any:

@@ -246,6 +246,30 @@ def test_a_buffer_by_its_name(emails):
             make(name)
 
 
+@pytest.mark.parametrize("algorithm", [stable_baselines3.PPO, stable_baselines3.A2C])
+def test_the_slow_buffer_is_said(algorithm, emails, recwarn):
+    from stable_baselines3.common.buffers import DictRolloutBuffer
+
+    class Own(llm_gym.EpisodeBuffer):
+        pass
+
+    def said(buffer, policy="TransformerPolicy", kwargs=emails, env="llm_gym/PoliteEmail-v0"):
+        recwarn.clear()
+        algorithm(policy, env, rollout_buffer_class=buffer, policy_kwargs=dict(kwargs))
+        messages = [str(warning.message) for warning in recwarn]
+        return sum("rollout_buffer_class=llm_gym.EpisodeBuffer" in text for text in messages)
+
+    assert [said(buffer) for buffer in (None, DictRolloutBuffer)] == [1, 1]
+    assert [said(b) for b in (llm_gym.EpisodeBuffer, "llm_gym.EpisodeBuffer", Own)] == [0, 0, 0]
+    assert said(None, "MlpPolicy", {}, "CartPole-v1") == 0
+
+
+def test_the_slow_buffer_of_maskable_ppo_is_said(emails):
+    contrib = pytest.importorskip("sb3_contrib")
+    with pytest.warns(UserWarning, match=r"llm_gym\.learning\.buffer\.MaskableEpisodeBuffer"):
+        contrib.MaskablePPO(MaskableTransformerPolicy, vec(), policy_kwargs=emails)
+
+
 # ---------------------------------------------------------------------- what does not go together
 
 
