@@ -194,7 +194,7 @@ def test_a_headless_checkpoint_is_refused(tmp_path):
 
 
 def test_a_missing_directory_is_named(tmp_path):
-    with pytest.raises(ValueError, match="nowhere' cannot be loaded as a sequence classifier"):
+    with pytest.raises(FileNotFoundError, match=r"there is no directory .*nowhere'"):
         SequenceClassifierScorer(tmp_path / "nowhere")
 
 
