@@ -104,9 +104,9 @@ class Config:
     kl_target: float | None = setting(
         None, "nats per answer that an adaptive penalty steers to (ppo only)"
     )
-    temperature: float = setting(1.0, "of the policy")
+    temperature: float = setting(1.0, "temperature of the policy")
     # The run
-    seed: int = setting(0, "of everything random")
+    seed: int = setting(0, "seed of everything random")
     device: str = setting("auto", "cpu, cuda or auto")
     output: str = setting("runs/ppo_text", "directory for checkpoints, curves and samples")
     checkpoint_every: int = setting(10, "iterations between checkpoints")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from llm_gym.cli import inspection, labelling, reward_model, runs
+from llm_gym.cli.command import Command, configurable
 from llm_gym.cli.plugins import PluginGroup
 from llm_gym.scorers.by_name import SCORER_NAMES
 
@@ -44,15 +45,18 @@ def _options(
     # `main` takes --debug off the line before it gets here; it is declared to be in the help.
 
 
-app.command()(runs.demo)
-app.command(epilog=_SCORERS)(runs.train)
-app.command(epilog=_SCORERS)(inspection.evaluate)
-app.command(epilog=_SCORERS)(inspection.generate)
-app.command()(runs.pretrain)
-app.command()(runs.sft)
-app.command(epilog=runs.COMPARE_EXAMPLES)(runs.compare)
-app.command(epilog=labelling.EXAMPLES)(labelling.label)
-app.command(epilog=reward_model.EXAMPLES)(reward_model.reward_model)
-app.command(epilog=runs.DPO_EXAMPLES)(runs.dpo)
-app.command(epilog=runs.RLHF_EXAMPLES)(runs.rlhf)
-app.command()(inspection.envs)
+for _function, _epilog in (
+    (runs.demo, None),
+    (runs.train, _SCORERS),
+    (inspection.evaluate, _SCORERS),
+    (inspection.generate, _SCORERS),
+    (runs.pretrain, None),
+    (runs.sft, None),
+    (runs.compare, runs.COMPARE_EXAMPLES),
+    (labelling.label, labelling.EXAMPLES),
+    (reward_model.reward_model, reward_model.EXAMPLES),
+    (runs.dpo, runs.DPO_EXAMPLES),
+    (runs.rlhf, runs.RLHF_EXAMPLES),
+    (inspection.envs, None),
+):
+    app.command(cls=Command, epilog=_epilog)(configurable(_function))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llm_gym.cli.config_file import config_of
 from llm_gym.cli.descriptions import description_of
 from llm_gym.cli.options import Device, Seed
 from llm_gym.files.untrusted import printable, shortened
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 EnvId = Annotated[str, typer.Option(help="Id of a text environment (see `llm-gym envs`).")]
 Scorer = Annotated[
     str | None,
-    typer.Option(help="politeness, length:WORDS, regex:PATTERN, https://..., path.py:function ..."),
+    typer.Option(
+        help="What an answer is worth: politeness, length:WORDS, regex:PATTERN, https://..., "
+        "path.py:function ...",
+    ),
 ]
 Prompts = Annotated[str | None, typer.Option(help="File of prompts: .txt, one a line, or .jsonl.")]
 Template = Annotated[
@@ -37,6 +41,7 @@ _NAMESPACE = "llm_gym"  # of our environments, and by convention of plug-ins'
 
 
 def evaluate(
+    context: typer.Context,
     models: Annotated[list[str], typer.Argument(help="Names or directories of language models.")],
     env: EnvId = "llm_gym/PoliteEmail-v0",
     scorer: Scorer = None,
@@ -92,6 +97,7 @@ def evaluate(
             "seed": seed,
             "temperature": temperature,
             "deterministic": deterministic,
+            "config": config_of(context),
         }
         _write(json_path, settings, evaluations)
     _print_table(evaluations)

@@ -32,7 +32,10 @@ _PAGE = "The page"
 
 Host = Annotated[str, typer.Option(help="Address to listen on.", rich_help_panel=_PAGE)]
 Port = Annotated[
-    int, typer.Option(help="0 takes a free one.", rich_help_panel=_PAGE, min=0, max=65535)
+    int,
+    typer.Option(
+        help="Port to listen on; 0 takes a free one.", rich_help_panel=_PAGE, min=0, max=65535
+    ),
 ]
 NoBrowser = Annotated[
     bool,
@@ -78,9 +81,12 @@ MaxNewTokens = Annotated[
         rich_help_panel=_GENERATION,
     ),
 ]
-Temperature = Annotated[float, typer.Option(help="Of the sampling.", rich_help_panel=_GENERATION)]
+Temperature = Annotated[
+    float,
+    typer.Option(help="Temperature at which answers are sampled.", rich_help_panel=_GENERATION),
+]
 SamplingDevice = Annotated[
-    str, typer.Option(help="cpu, cuda or auto.", rich_help_panel=_GENERATION)
+    str, typer.Option(help="Where the model runs: cpu, cuda or auto.", rich_help_panel=_GENERATION)
 ]
 
 
@@ -121,7 +127,7 @@ def label(
     temperature: Temperature = 1.0,
     device: SamplingDevice = "cpu",
     seed: Annotated[
-        int, typer.Option(help="Of the sampling, and of which answer is shown first.")
+        int, typer.Option(help="Seed of the sampling, and of which answer is shown first.")
     ] = 0,
 ) -> None:
     """Let people compare answers, in the browser or in the terminal.

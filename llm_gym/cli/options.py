@@ -5,15 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from llm_gym.cli.panels import panel_of
 from llm_gym.files.settings import Option, options_of
 
 Output = Annotated[Path, typer.Option(help="Directory for everything that is written.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+Device = Annotated[str, typer.Option(help="Where the model runs: cpu, cuda or auto.")]
 
 Command = Callable[..., None]
 
@@ -49,20 +50,10 @@ def with_options_of(config: type) -> Callable[[Command], Command]:
 
 def _parameter(option: Option) -> inspect.Parameter:
     sentence = option.help[0].upper() + option.help[1:] + "."
+    panel = panel_of(option.name)
     return inspect.Parameter(
         option.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=option.default,
-        annotation=Annotated[option.kind, typer.Option(help=sentence)],
+        annotation=Annotated[option.kind, typer.Option(help=sentence, rich_help_panel=panel)],
     )
-
-
-def is_given(context: typer.Context, name: str) -> bool:
-    """Whether a parameter was on the command line, rather than left at its default.
-
-    Args:
-        context: The invocation.
-        name: Of the parameter.
-    """
-    source: Any = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
+from llm_gym.cli.command import Command, configurable
 from llm_gym.files.untrusted import printable
 
 COMMAND_GROUP = "llm_gym.commands"
@@ -108,7 +109,7 @@ def _command(plugin: EntryPoint) -> Any:
     if not inspect.isfunction(function):
         raise TypeError(f"it must be a function, not {type(function).__name__}")
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    alone.command(name=plugin.name)(function)
+    alone.command(name=plugin.name, cls=Command)(configurable(function))
     return typer.main.get_command(alone)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from llm_gym.cli.config_file import leaving_config
 from llm_gym.cli.options import Output, with_options_of
 from llm_gym.cli.runs import interruptible
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
@@ -23,6 +24,7 @@ From the votes of `llm-gym label`, from a file in TRL's format, from ratings:
 
 @with_options_of(RewardModelConfig)
 def reward_model(
+    context: typer.Context,
     data: Annotated[
         Path,
         typer.Argument(
@@ -47,7 +49,8 @@ def reward_model(
     if ratings and learning_curve:
         raise ValueError("--learning-curve needs comparisons; leave out --ratings")
     quiet_libraries()
-    with interruptible(f"interrupted; nothing was written to {output}"):
+    interrupted = f"interrupted; nothing was written to {output}"
+    with interruptible(interrupted), leaving_config(context, output):
         if ratings:
             _train_on_ratings(data, output, config)
         else:

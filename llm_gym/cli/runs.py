@@ -12,7 +12,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from llm_gym.cli.options import Output, Seed, is_given, with_options_of
+from llm_gym.cli.command import is_given
+from llm_gym.cli.config_file import leaving_config
+from llm_gym.cli.options import Output, Seed, with_options_of
 from llm_gym.feedback.dpo.dpo import DPOConfig
 from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.rlhf.settings import RLHFConfig
@@ -52,6 +54,7 @@ INTERRUPTED = 130  # exit status, a shell's for SIGINT
 
 
 def demo(
+    invocation: typer.Context,
     seed: Seed = 0,
     output: Output = Path("runs/demo"),
 ) -> None:
@@ -62,7 +65,7 @@ def demo(
     quiet_libraries()
     command = f"llm-gym demo --seed {seed} --output {shlex.quote(str(output))}"
     how_to_go_on = f"stopped; the same command goes on from the last checkpoint: {command}"
-    with interruptible(how_to_go_on):
+    with interruptible(how_to_go_on), leaving_config(invocation, output):
         run = demo(output, DemoConfig(seed=seed))
     if run.stopped:
         _end(how_to_go_on)
@@ -70,7 +73,7 @@ def demo(
 
 @with_options_of(TrainConfig)
 def train(
-    context: typer.Context,
+    invocation: typer.Context,
     output: Output = Path("runs/train"),
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this directory.")] = None,
     **values: Any,
@@ -88,10 +91,12 @@ def train(
     if resume is None:
         config = TrainConfig(**values)
     else:
-        output, config = resume, _resumed(context, resume)
+        output, config = resume, _resumed(invocation, resume)
     quiet_libraries()
     command = f"llm-gym train --resume {shlex.quote(str(output))}"
-    with interruptible(f"interrupted; resume from the last checkpoint, if there is one: {command}"):
+    interrupted = f"interrupted; resume from the last checkpoint, if there is one: {command}"
+    settings = {**vars(config), "output": output, "resume": None}
+    with interruptible(interrupted), leaving_config(invocation, output, settings):
         run = train(output, config, resume=resume is not None)
     if run.stopped:
         _end(f"stopped with checkpoint {run.checkpoint}; resume with: {command}")
@@ -125,6 +130,7 @@ def _resumed(context: typer.Context, output: Path) -> TrainConfig:
 
 @with_options_of(PretrainConfig)
 def pretrain(
+    invocation: typer.Context,
     text: Annotated[
         Path, typer.Argument(help='Plain text, or .jsonl with a "text" in every line.')
     ],
@@ -137,7 +143,8 @@ def pretrain(
 
     config = PretrainConfig(**values)
     quiet_libraries()
-    with interruptible(f"interrupted; nothing was written to {output}"):
+    interrupted = f"interrupted; nothing was written to {output}"
+    with interruptible(interrupted), leaving_config(invocation, output):
         metrics = pretrain(text, output, config)
     print(
         f"held-out perplexity {metrics['held_out_perplexity_before']:.1f} before, "
@@ -148,6 +155,7 @@ def pretrain(
 
 @with_options_of(SFTConfig)
 def sft(
+    invocation: typer.Context,
     pairs: Annotated[
         Path, typer.Argument(help='.jsonl with "prompt" and "completion" in every line.')
     ],
@@ -163,7 +171,8 @@ def sft(
 
     config = SFTConfig(**values)
     quiet_libraries()
-    with interruptible(f"interrupted; nothing was written to {output}"):
+    interrupted = f"interrupted; nothing was written to {output}"
+    with interruptible(interrupted), leaving_config(invocation, output):
         metrics = fine_tune(model, pairs, output, config)
     print(
         "held-out perplexity of the answers "
@@ -174,6 +183,7 @@ def sft(
 
 @with_options_of(DPOConfig)
 def dpo(
+    invocation: typer.Context,
     preferences: Annotated[
         Path, typer.Argument(help="Preferences (.jsonl, .parquet) or votes (.db, .sqlite).")
     ],
@@ -189,7 +199,8 @@ def dpo(
 
     config = DPOConfig(**values)
     quiet_libraries()
-    with interruptible("interrupted; the same command goes on where the run was last saved"):
+    interrupted = "interrupted; the same command goes on where the run was last saved"
+    with interruptible(interrupted), leaving_config(invocation, output):
         metrics = train_dpo(preferences, output, config)
     before, after = metrics["held_out_before"], metrics["held_out"]
     print(
@@ -230,7 +241,8 @@ def rlhf(
         config = RLHFConfig(**values)
     quiet_libraries()
     how_to_go_on = f"stopped; the same command goes on: {_command(config, output)}"
-    with interruptible(how_to_go_on):
+    settings = {**vars(config), "quick": False}
+    with interruptible(how_to_go_on), leaving_config(invocation, output, settings):
         run = rlhf(output, config)
     if run.stopped:
         _end(how_to_go_on)

@@ -50,7 +50,7 @@ class CompareConfig:
     max_new_tokens: int | None = setting(
         None, f"most tokens of an answer; default: {MAX_NEW_TOKENS}, or what fits"
     )
-    temperature: float = setting(1.0, "of the sampling")
+    temperature: float = setting(1.0, "temperature at which answers are sampled")
     raters: str = setting("people", "who votes: people (with `llm-gym label`), or simulated")
     simulated_raters: int = setting(3, "how many of them there are")
     votes_per_comparison: int = setting(2, "raters who judge each comparison")
@@ -63,7 +63,7 @@ class CompareConfig:
     flattery_bias: float = setting(
         0.0, "worth of each flattering word or phrase, in the same units"
     )
-    seed: int = setting(0, "of sampling and votes")
+    seed: int = setting(0, "seed of sampling and votes")
     device: str = setting("cpu", "where the model runs, and a rater that is one")
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ SUMMARY = "summary.json"
 class DemoConfig:
     """What the demo does. Everything but the seed is chosen for two CPU cores and five minutes."""
 
-    seed: int = setting(0, "of training and sampling")
+    seed: int = setting(0, "seed of training and sampling")
     env: str = setting("llm_gym/PoliteEmail-v0", 'the task; its "test" prompts are held out')
     base_model: str = setting("llm_gym/email-base", "pre-trained on next-token prediction")
     model: str = setting("llm_gym/email-sft", "fine-tuned on instructions; the one that is trained")
@@ -41,7 +41,7 @@ class DemoConfig:
     kl_coef: float = setting(1.0, "first penalty per nat of divergence from the fine-tuned model")
     kl_target: float | None = setting(None, "nats per email that the penalty steers to")
     eval_prompts: int | None = setting(None, "held-out prompts to evaluate on; None is all")
-    shown_prompts: int = setting(6, "of these, how many are shown with the answers")
+    shown_prompts: int = setting(6, "held-out prompts that are shown with the answers")
     checkpoint_every: int = setting(5, "iterations")
 
     def training(self) -> TrainConfig:

@@ -31,14 +31,15 @@ class TaskConfig:
     env: str = setting("llm_gym/PoliteEmail-v0", "id of a text environment")
     model: str = setting("llm_gym/email-sft", "language model: embedded or hub name, or directory")
     scorer: str | None = setting(
-        None, "politeness, length:WORDS, regex:PATTERN, URL or path.py:function"
+        None,
+        "what an answer is worth: politeness, length:WORDS, regex:PATTERN, URL or path.py:function",
     )
     eval_prompts: str | None = setting(None, "file of prompts to evaluate on (default: the task's)")
     max_new_tokens: int | None = setting(None, "most tokens of an answer")
     num_envs: int = setting(32, "answers written at the same time")
-    temperature: float = setting(1.0, "of the policy")
-    seed: int = setting(0, "of everything random")
-    device: str = setting("cpu", "cpu, cuda or auto")
+    temperature: float = setting(1.0, "temperature of the policy")
+    seed: int = setting(0, "seed of everything random")
+    device: str = setting("cpu", "where the model runs: cpu, cuda or auto")
 
 
 @dataclass(frozen=True)

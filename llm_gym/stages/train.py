@@ -36,7 +36,9 @@ class TrainConfig:
     prompt_template: str | None = setting(
         None, "text around {prompt}; default: the task's or the chat's"
     )
-    on_max_length: str | None = setting(None, "terminate (scored), truncate or penalise")
+    on_max_length: str | None = setting(
+        None, "what an answer without an end is: terminate (scored), truncate or penalise"
+    )
     missing_eos_penalty: float | None = setting(
         None, 'reward of an unfinished answer under "penalise"'
     )
@@ -59,12 +61,12 @@ class TrainConfig:
         1.0, "penalty per nat of divergence; fits scores of 0 to 100, scale it"
     )
     kl_target: float | None = setting(None, "nats per answer that an adaptive penalty steers to")
-    temperature: float = setting(1.0, "of the policy, in training as in sampling")
+    temperature: float = setting(1.0, "temperature of the policy, in training as in sampling")
     top_k: int = setting(0, "sample among the k most probable tokens (0: all)")
     top_p: float = setting(1.0, "sample from the nucleus of this probability (1: all)")
-    mixed_precision: str = setting("no", "no or bf16")
-    seed: int = setting(0, "of everything random")
-    device: str = setting("auto", "cpu, cuda or auto")
+    mixed_precision: str = setting("no", "arithmetic of the model: no (float32) or bf16")
+    seed: int = setting(0, "seed of everything random")
+    device: str = setting("auto", "where the model runs: cpu, cuda or auto")
     checkpoint_every: int = setting(10, "iterations between two checkpoints")
     keep_last: int = setting(2, "checkpoints to keep")
 

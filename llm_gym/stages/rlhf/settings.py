@@ -57,7 +57,7 @@ class RLHFConfig:
     documents: int = setting(24_000, "generated documents, if no text is given")
     vocab_size: int = setting(1024, "tokens of the vocabulary")
     context: int = setting(160, "tokens that the model can read")
-    width: int = setting(96, "of the model's hidden states")
+    width: int = setting(96, "size of the model's hidden states")
     layers: int = setting(3, "transformer blocks")
     heads: int = setting(4, "attention heads of each")
     pretrain_steps: int = setting(800, "gradient steps on the text")
@@ -101,8 +101,8 @@ class RLHFConfig:
     checkpoint_every: int = setting(2, "iterations between two checkpoints of PPO")
     look_every: int = setting(2, "iterations between two measurements on held-out prompts")
     shown_prompts: int = setting(6, "held-out prompts whose answers the report shows")
-    seed: int = setting(0, "of everything random")
-    device: str = setting("cpu", "cpu, cuda or auto")
+    seed: int = setting(0, "seed of everything random")
+    device: str = setting("cpu", "where the models run: cpu, cuda or auto")
 
     def __post_init__(self) -> None:
         least_one = ("documents", "generated_pairs", "train_prompts")
