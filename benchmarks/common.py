@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from llm_gym.files.atomic import write_text
 from llm_gym.files.provenance import commit, machine, versions
 from llm_gym.statistics.resampling import bootstrap, bootstrap_interval
+from llm_gym.statistics.shares import FEWEST_SEEDS, mean_over_seeds
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,10 +30,47 @@ def record(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def mean_with_interval(values: ArrayLike) -> dict[str, float]:
-    """Mean and its 95 % bootstrap interval."""
+def mean_with_interval(values: ArrayLike) -> dict[str, Any]:
+    """Mean and its 95 % bootstrap interval; fewer than three values have none, and are all told."""
+    if np.size(values) < FEWEST_SEEDS:
+        return with_values(values)
     low, high = bootstrap_interval(values)
     return {"mean": float(np.mean(values)), "low": low, "high": high}
+
+
+def with_values(values: ArrayLike) -> dict[str, Any]:
+    """Mean of too few values for an interval, and the values."""
+    listed = np.asarray(values, dtype=np.float64).tolist()
+    return {"mean": float(np.mean(listed)), "low": None, "high": None, "values": listed}
+
+
+def of_seeds(values: ArrayLike, *, is_share: bool = False) -> dict[str, Any]:
+    """Mean over seeds with its 95 % interval by Student's t, a share's within [0, 1].
+
+    As `mean_with_interval`: fewer than three have no interval.
+    """
+    estimate = mean_over_seeds(values, is_share=is_share)
+    if np.isnan(estimate.low):
+        return with_values(values)
+    return {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def told(figures: dict[str, Any], digits: int, *, factor: float = 1.0, name: str = "mean") -> str:
+    """A figure with its interval, or with the values that it is the mean of.
+
+    Args:
+        figures: With `name`, `low` and `high`, and `values` where these are None.
+        digits: Figures after the point.
+        factor: Factor of everything, 100 for per cent.
+        name: Name of the figure.
+    """
+    ends = ("low", "high") if figures["low"] is not None else None
+    behind = [figures[end] for end in ends] if ends else figures["values"]
+    texts = ", ".join(f"{factor * value:.{digits}f}" for value in behind)
+    figure = f"{factor * figures[name]:.{digits}f}"
+    if ends:
+        return f"{figure} [{texts}]"
+    return f"{figure} (seeds: {texts})" if len(behind) > 1 else figure
 
 
 def median_with_interval(values: ArrayLike) -> dict[str, float]:

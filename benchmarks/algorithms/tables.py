@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from benchmarks.common import told
+from llm_gym.statistics.shares import FEWEST_SEEDS
+
 
 def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
@@ -12,8 +17,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join([_row(head), _row(["---"] * len(head)), *map(_row, rows)])
 
 
-def with_interval(interval: dict[str, float], name: str, seeds: int, digits: int = 3) -> str:
-    """A figure with its interval, of which a single seed says nothing.
+def with_interval(interval: dict[str, Any], name: str, seeds: int, digits: int = 3) -> str:
+    """A figure with its interval, of which one or two seeds say nothing: those are told, if known.
 
     Args:
         interval: With `name`, `low` and `high`.
@@ -21,6 +26,6 @@ def with_interval(interval: dict[str, float], name: str, seeds: int, digits: int
         seeds: Number of seeds.
         digits: Figures after the point.
     """
-    ends = [f"{interval[end]:.{digits}f}" for end in ("low", "high")]
-    behind = f" [{', '.join(ends)}]" if seeds > 1 else ""
-    return f"{interval[name]:.{digits}f}{behind}"
+    if seeds == 1 or (seeds < FEWEST_SEEDS and "values" not in interval):
+        return f"{interval[name]:.{digits}f}"
+    return told(interval, digits, name=name)

@@ -50,7 +50,10 @@ def gap_row(toy: FlightEvaluation, real: FlightEvaluation) -> dict[str, Any]:
     """Figures of one pilot, one aeroplane and one level."""
     row: dict[str, Any] = {"aircraft": real.aircraft, "turbulence": real.turbulence}
     for name, flown in (("toy", toy), ("jsbsim", real)):
-        row[name] = {key: mean_with_interval(flown.measures[key]) for key in ("return", "success")}
+        row[name] = {
+            "return": mean_with_interval(flown.measures["return"]),
+            "success": flown.means["success"]._asdict(),
+        }
     if toy.aircraft == real.aircraft:
         difference = real.measures["return"] - toy.measures["return"]
         row["difference"] = mean_with_interval(difference)

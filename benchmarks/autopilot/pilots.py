@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.autopilot.entries import LEVELS, MEASURES, PILOTS, TRAININGS, Training
 from llm_gym.runs.callbacks.history import read_rows
 from llm_gym.statistics.resampling import bootstrap
+from llm_gym.statistics.shares import share_interval
 
 Say = Callable[[str], None]
 WATCHED = ("none", "moderate")  # levels of the learning curves
@@ -110,7 +111,8 @@ def pilot_figures(flown: Sequence[dict[str, FlightEvaluation]]) -> dict[str, Any
     for level in flown[0]:
         levels[level] = {
             name: crossed_interval(
-                np.stack([levels_of_seed[level].measures[name] for levels_of_seed in flown])
+                np.stack([levels_of_seed[level].measures[name] for levels_of_seed in flown]),
+                is_share=name == "success",
             )
             for name in MEASURES
         }
@@ -121,7 +123,9 @@ def pilot_figures(flown: Sequence[dict[str, FlightEvaluation]]) -> dict[str, Any
     return {"levels": levels, "seeds": seeds}
 
 
-def crossed_interval(values: NDArray[np.float64]) -> dict[str, float | None]:
+def crossed_interval(
+    values: NDArray[np.float64], *, is_share: bool = False
+) -> dict[str, float | None]:
     """Mean and 95 % bootstrap interval over training seeds and episodes.
 
     Every seed flies the same episodes, so seeds and episodes are resampled each for itself (Owen,
@@ -129,6 +133,7 @@ def crossed_interval(values: NDArray[np.float64]) -> dict[str, float | None]:
 
     Args:
         values: `(seeds, episodes)`, NaN where an episode lacks the measure.
+        is_share: Whether the mean is a share: then the interval is Wilson's.
 
     Returns:
         `mean`, `low` and `high`; None where no episode has the measure.
@@ -143,8 +148,20 @@ def crossed_interval(values: NDArray[np.float64]) -> dict[str, float | None]:
         chosen = rows.astype(np.intp)[:, :, None], columns.astype(np.intp)[:, None, :]
         return filled[chosen].sum((1, 2)) / np.maximum(present[chosen].sum((1, 2)), 1)
 
-    low, high = bootstrap([np.arange(seeds), np.arange(episodes)], mean, resamples=1000)
-    return {"mean": float(values[present].mean()), "low": low, "high": high}
+    drawn: list[NDArray[np.float64]] = []
+
+    def noted(rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        drawn.append(mean(rows, columns))
+        return drawn[-1]
+
+    low, high = bootstrap([np.arange(seeds), np.arange(episodes)], noted, resamples=1000)
+    value = float(values[present].mean())
+    if is_share:
+        # As many independent flights as would vary as the resamples do.
+        variance = float(np.concatenate(drawn).var())
+        trials = value * (1 - value) / variance if variance > 0 else float(episodes)
+        low, high = share_interval(value, trials)
+    return {"mean": value, "low": low, "high": high}
 
 
 def _returns(figures: dict[str, Any]) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import mean_with_interval
+from benchmarks.common import mean_with_interval, told
 from benchmarks.learning.entries import TARGET
 from llm_gym.statistics.resampling import bootstrap
+from llm_gym.statistics.shares import FEWEST_SEEDS
 
 WINDOW = 3  # batches whose mean reward counts as "the reward" at a point
 
@@ -77,9 +78,16 @@ def add_comparison(systems: dict[str, dict[str, Any]], batches: int) -> None:
         if figures["status"] != "measured":
             continue
         rewards = [np.mean(row[first:batches]) for row in figures["rewards"]]
-        low, high = bootstrap([rewards, final], lambda a, b: a.mean(1) - b.mean(1))
         difference = float(np.mean(rewards) - np.mean(final))
-        figures["reward_minus_target"] = {"mean": difference, "low": low, "high": high}
+        figures["reward_minus_target"] = {
+            "mean": difference,
+            "low": None,
+            "high": None,
+            "values": [],
+        }
+        if min(len(rewards), len(final)) >= FEWEST_SEEDS:
+            low, high = bootstrap([rewards, final], lambda a, b: a.mean(1) - b.mean(1))
+            figures["reward_minus_target"] = {"mean": difference, "low": low, "high": high}
         curves = zip(figures["rewards"], figures["batch_cpu_seconds"], strict=True)
         reached = [
             seconds_to(float(np.mean(final)), np.array(rewards), np.array(seconds))
@@ -111,22 +119,17 @@ def print_table(results: dict[str, Any]) -> None:
         if figures["status"] == "skipped":
             table.add_row(figures["label"], f"skipped: {figures['reason']}", "-", "-", "-")
             continue
-        over = figures.get("seconds_over_target")
+        over, difference = (
+            figures.get(name) for name in ("seconds_over_target", "reward_minus_target")
+        )
         table.add_row(
             figures["label"],
-            _interval(figures["final_reward"], 3),
-            _interval(figures["cpu_seconds"], 0),
-            _interval(figures.get("reward_minus_target"), 3),
+            told(figures["final_reward"], 3),
+            told(figures["cpu_seconds"], 0),
+            told(difference, 3) if difference else "-",
             "-" if over is None else f"{over:.2f}",
         )
     console.print(table)
-
-
-def _interval(figures: dict[str, float] | None, digits: int) -> str:
-    if figures is None:
-        return "-"
-    mean, low, high = (f"{figures[name]:.{digits}f}" for name in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:

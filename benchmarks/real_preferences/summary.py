@@ -12,6 +12,7 @@ from benchmarks.real_preferences.systems import BASELINES, UNIGRAMS
 from llm_gym.feedback.preferences import leave_one_out_correlation
 from llm_gym.feedback.reward_model import spearman
 from llm_gym.statistics.resampling import Bootstrap, bootstrap_interval
+from llm_gym.statistics.shares import estimate_share
 
 OURS = "reward model"
 Done = dict[tuple[int, str], dict[str, Any]]
@@ -101,9 +102,9 @@ def evaluate(rated: Rated, margins: NDArray[np.float64], fold: NDArray[np.int64]
     classes = quarters(rated.scores)
     outer = classes != 0
     right = is_right(margins, classes)
-    low, high = bootstrap_interval(right[outer])
+    accuracy = estimate_share(right[outer])
     return {
-        "accuracy": {"value": float(right[outer].mean()), "low": low, "high": high},
+        "accuracy": {"value": accuracy.value, "low": accuracy.low, "high": accuracy.high},
         "spearman": _rank(margins, rated.means),
         "spearman_score": _rank(margins, rated.scores),
         "by_fold": [

@@ -10,13 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.learning.figures import WINDOW, seconds_to, trailing_mean
-
-# 95 % quantiles of Student's t for 1, 2, ... 20 degrees of freedom; the last one is kept for more,
-# which only widens intervals.
-_T = (
-    *(6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812),
-    *(1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734, 1.729, 1.725),
-)
+from llm_gym.statistics.shares import student_quantile
 
 Run = list[dict[str, Any]]  # the batches of one system and one seed
 
@@ -40,9 +34,8 @@ def paired_interval(differences: ArrayLike) -> dict[str, float]:
     if len(values) < 2:
         raise ValueError(f"differences has {len(values)} pair(s); an interval needs at least 2")
     mean = float(values.mean())
-    half = (
-        _T[min(len(values) - 1, len(_T)) - 1] * float(values.std(ddof=1)) / math.sqrt(len(values))
-    )
+    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    half = student_quantile(len(values) - 1, level=0.9) * error
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 

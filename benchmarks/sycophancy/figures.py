@@ -126,10 +126,14 @@ def draw_mendings(results: dict[str, Any], path: Path) -> None:
         for index, split in enumerate(SPLITS):
             intervals = [policy[split]["ppo"][name] for policy in policies]
             mean, errors = _errors(intervals)
+            at = places + (0.5 - index) * 0.38
             axis.barh(
-                places + (0.5 - index) * 0.38, mean, 0.36, xerr=errors, color=COLOURS[split],
-                label=SPLITS[split], error_kw={"elinewidth": 1},
+                at, mean, 0.36, xerr=errors, color=COLOURS[split], label=SPLITS[split],
+                error_kw={"elinewidth": 1},
             )  # fmt: skip
+            for place, figures in zip(at, intervals, strict=True):
+                seeds = figures.get("values", [])
+                axis.plot(seeds, [place] * len(seeds), "|", ms=7, color="#333333")
         if name != "kl":
             axis.axvline(results["before"]["train"][name], color="#333333", lw=1, ls="--")
             axis.set_xlim(0, 1.02)
@@ -146,20 +150,24 @@ def draw_mendings(results: dict[str, Any], path: Path) -> None:
 
 
 def _points(
-    axis: Any, x: Sequence[float] | np.ndarray, intervals: Sequence[dict[str, float]], colour: str,
+    axis: Any, x: Sequence[float] | np.ndarray, intervals: Sequence[dict[str, Any]], colour: str,
     label: str,
 ) -> None:  # fmt: skip
     mean, errors = _errors(intervals)
     axis.errorbar(
         x, mean, yerr=errors, fmt="o", ms=4.5, capsize=2.5, lw=1.2, color=colour, label=label
     )
+    for place, figures in zip(x, intervals, strict=True):
+        seeds = figures.get("values", [])
+        axis.plot([place] * len(seeds), seeds, "_", ms=7, color=colour)
 
 
-def _errors(intervals: Sequence[dict[str, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Means `(N,)` and distances to the ends of the intervals `(2, N)`."""
-    mean, low, high = (
-        np.array([interval[end] for interval in intervals]) for end in ("mean", "low", "high")
-    )
+def _errors(intervals: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Means `(N,)` and distances to the ends of the intervals `(2, N)`; None: too few seeds."""
+    mean = np.array([interval["mean"] for interval in intervals])
+    if any(interval["low"] is None for interval in intervals):
+        return mean, None
+    low, high = (np.array([interval[end] for interval in intervals]) for end in ("low", "high"))
     return mean, np.maximum([mean - low, high - mean], 0)
 
 

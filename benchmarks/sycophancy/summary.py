@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common import of_seeds
 from benchmarks.sycophancy.entries import (
     KL_COEF,
     MENDINGS,
@@ -21,18 +22,9 @@ from benchmarks.sycophancy.entries import (
 Runs = Mapping[tuple[str, int], dict[str, Any]]
 SPLITS = ("train", "test")
 
-# Two-sided 95 % quantiles of Student's t, by degrees of freedom.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-
-
-def interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean over seeds and its 95 % interval by Student's t; without width for a single seed."""
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return {"mean": mean, "low": mean, "high": mean}
-    quantile = _T[min(len(values) - 1, len(_T)) - 1]
-    half = quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+# Figures that are no shares: differences, divergences, slopes, counts.
+_NO_SHARES = {"answer_sycophancy", "kl", "kl_to_optimum", "share_of_gain", "drift", "rater_drift"}
+_NO_SHARES |= {"votes"}
 
 
 def summarise(settings: Settings, runs: Runs, before: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +71,7 @@ def summarise(settings: Settings, runs: Runs, before: dict[str, Any]) -> dict[st
                 "label": MENDINGS[name].label,
                 "needs": MENDINGS[name].needs,
                 "policy": MENDINGS[name].policy.key,
-                "votes": interval(
+                "votes": of_seeds(
                     [record["votes"] for record in rewards[MENDINGS[name].policy.panel]]
                 ),
             }
@@ -89,15 +81,15 @@ def summarise(settings: Settings, runs: Runs, before: dict[str, Any]) -> dict[st
     }
 
 
-def _over_seeds(records: Sequence[Any]) -> Any:
+def _over_seeds(records: Sequence[Any], *, is_share: bool = False) -> Any:
     """Records of equal structure as one, with an interval in place of each number."""
     if isinstance(records[0], dict):
         return {
-            name: _over_seeds([record[name] for record in records])
+            name: _over_seeds([record[name] for record in records], is_share=name not in _NO_SHARES)
             for name in records[0]
             if name not in ("closed_form_by_pressure", "cpu_seconds")
         }
-    return interval(records)
+    return of_seeds(records, is_share=is_share)
 
 
 def _reward_model(panel: str, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -147,10 +139,10 @@ def _slope(
         }
         covariance = [record[split]["drift"] for record in rewards]
         row[split] = {
-            "covariance": interval(covariance),
+            "covariance": of_seeds(covariance),
             "rater_covariance": rewards[0][split]["rater_drift"],
-            **{name: interval(values) for name, values in measured.items()},
-            "ppo_minus_covariance": interval(np.subtract(measured["ppo"], covariance).tolist()),
+            **{name: of_seeds(values) for name, values in measured.items()},
+            "ppo_minus_covariance": of_seeds(np.subtract(measured["ppo"], covariance).tolist()),
         }
     return row
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.common import columns
+from benchmarks.common import columns, told
 
 SPLITS = {"train": "facts of the comparisons", "test": "other facts, other words"}
 POLICY = {
@@ -51,7 +51,7 @@ def print_rewards(results: dict[str, Any]) -> None:
         for name in REWARD:
             expected = model.get("expected", {}).get(name)
             cells.append(
-                _interval(model["train"][name], 100, 1)
+                told(model["train"][name], 1, factor=100)
                 + ("" if expected is None else f" ({100 * expected:.1f})")
             )
         rows.append([model["label"], *cells])
@@ -70,7 +70,7 @@ def print_policies(
         for label, key in policies:
             figures = results["policies"][key][split]
             cells = [
-                f"{_interval(figures['ppo'][name], 100, 1)} "
+                f"{told(figures['ppo'][name], 1, factor=100)} "
                 f"({100 * figures['closed_form'][name]['mean']:.1f})"
                 for name in POLICY
             ]
@@ -89,15 +89,10 @@ def print_slopes(results: dict[str, Any]) -> None:
     for row in results["slopes"]:
         slope = row["train"]
         cells = [
-            _interval(slope[name], 1, 3)
+            told(slope[name], 3)
             for name in ("covariance", "closed_form", "ppo", "ppo_minus_covariance")
         ]
         rows.append([f"{row['bias']:g}", f"{slope['rater_covariance']:.3f}", *cells])
     if results["slopes"]:
         pressure = results["slopes"][0]["pressure"]
         print(f"\nslope of false agreement from pressure 0 to {pressure:g}\n{columns(rows)}")
-
-
-def _interval(figures: dict[str, float], factor: float, digits: int) -> str:
-    mean, low, high = (f"{factor * figures[end]:.{digits}f}" for end in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"

@@ -124,7 +124,9 @@ def _print_table(evaluations: dict[str, Evaluation]) -> None:
         table.add_row(
             Text(printable(model), overflow="fold"),
             f"{evaluation.mean_score:.2f}",
-            f"{evaluation.low:.2f} to {evaluation.high:.2f}",
+            f"{evaluation.low:.2f} to {evaluation.high:.2f}"
+            if evaluation.low < evaluation.high
+            else "-",
             f"{evaluation.mean_length:.1f}",
             f"{100 * evaluation.share_ended:.0f} %",
             str(len(evaluation.rows)),

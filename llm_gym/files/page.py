@@ -202,7 +202,9 @@ def duration(seconds: float) -> str:
 
 
 def interval(low: float, high: float, style: str = ".1f") -> str:
-    """A 95 % interval as text, its ends formatted as `style` says."""
+    """A 95 % interval as text, its ends formatted as `style` says; one without width is none."""
+    if not low < high:
+        return "no interval: too few values, or all alike"
     return f"{low:{style}} to {high:{style}} (95 %)"
 
 

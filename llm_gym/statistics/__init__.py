@@ -1,4 +1,4 @@
-"""Statistics: bootstrap intervals, best-of-n, laws of over-optimisation, and turning points."""
+"""Statistics: intervals, best-of-n, laws of over-optimisation, and turning points."""
 
 from typing import TYPE_CHECKING
 

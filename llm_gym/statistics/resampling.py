@@ -24,7 +24,7 @@ class Estimate(NamedTuple):
 
     Attributes:
         value: The figure; NaN where the data do not define it.
-        low: Lower end of the bootstrap interval.
+        low: Lower end of its interval.
         high: Upper end.
         n: Comparisons that it rests on.
     """

@@ -224,7 +224,11 @@ def test_lengths_of_wrong_answers_are_judged(grpo, dr_grpo, verdict):
 
 @pytest.mark.parametrize(
     ("fractions", "verdict"),
-    [([0.01, 0.02], claims.CONFIRMED), ([0.3, 0.2], claims.CONTRADICTED)],
+    [
+        ([0.01, 0.02, 0.01], claims.CONFIRMED),
+        ([0.3, 0.2, 0.2], claims.CONTRADICTED),
+        ([0.3, 0.2], claims.CONSISTENT),
+    ],
 )
 def test_clipping_is_judged(fractions, verdict):
     assert claims.clipping(fractions)["verdict"] == verdict

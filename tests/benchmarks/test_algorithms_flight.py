@@ -238,7 +238,9 @@ def test_returns_and_statistics_by_hand(monkeypatch):
     ppo, sac = found["learnt"]["sb3_ppo"], found["learnt"]["sb3_sac"]
     assert (ppo["seeds"], ppo["before"], ppo["return"]["mean"]) == (3, 60.0, 101.0)
     assert (ppo["return"]["low"], ppo["return"]["high"]) == (100.0, 102.0)
-    assert (ppo["success"]["mean"], ppo["success"]["high"]) == (0.5, 1.0)
+    assert ppo["success"]["mean"] == 0.5
+    assert 0 <= ppo["success"]["low"] < 0.5 < ppo["success"]["high"] <= 1
+    assert sac["return"]["low"] is None
     assert (sac["seeds"], sac["return"]["mean"], sac["return/severe"]) == (1, 160.0, 90.0)
     # Twelve returns, four each of 100, 101 and 102: without both quarters three of the outer ones.
     mean = found["interquartile_mean"]
@@ -250,7 +252,7 @@ def test_returns_and_statistics_by_hand(monkeypatch):
     assert found["pilots"]["trim"]["return/severe"] == pytest.approx(trim.mean_return)
     table = page({**results, "cannot_run": [], "crashed": []})
     assert "| stock PPO | 101.0 [100.0, 102.0] | 101.0 [" in table
-    assert "| 101 / 101 / 101 / 101 | 50 [0, 100] | 50 / 50 / 50 / 50 | 0.50 |  | 64 |" in table
+    assert "| 101 / 101 / 101 / 101 | 50 [4, 96] | 50 / 50 / 50 / 50 | 0.50 |  | 64 |" in table
     assert "| stock SAC | 160.0 | 175.0 | 200 / 180 / 170 / 90 | 50 |" in table
     assert "| hands off | " in table
 

@@ -10,9 +10,10 @@ import pytest
 from llm_gym_sycophancy import judge, policy_figures, rater_rewards, read_answer
 from llm_gym_sycophancy.policies import judgements
 
+from benchmarks.common import of_seeds, told
 from benchmarks.sycophancy import experiment, run
 from benchmarks.sycophancy.entries import FULL, MENDINGS, PANELS, QUICK, TRUTH, Policy, Settings
-from benchmarks.sycophancy.summary import interval, summarise
+from benchmarks.sycophancy.summary import summarise
 
 SMALL = Settings(
     seeds=2,
@@ -35,12 +36,25 @@ def test_what_is_trained_is_known_and_nothing_twice():
     assert Policy("b=3", 0.5, 3.0).key == "b=3, KL 0.5, penalty 3"
 
 
-def test_intervals_are_students():
-    """1, 2, 3: mean 2, standard error 1 / sqrt(3), quantile 4.303 for 2 degrees of freedom."""
-    found = interval([1.0, 2.0, 3.0])
-    assert found["mean"] == 2.0
-    assert found["high"] - 2.0 == pytest.approx(4.303 / 3**0.5) == 2.0 - found["low"]
-    assert interval([0.25]) == {"mean": 0.25, "low": 0.25, "high": 0.25}
+def test_two_seeds_are_told_and_shares_stay_shares():
+    """Five seeds that flip between 10 % and 100 %: Student's interval would leave [0, 1]."""
+    found = of_seeds([0.1, 1.0, 1.0, 0.2, 1.0], is_share=True)
+    assert 0 <= found["low"] < found["mean"] < found["high"] <= 1
+    assert told(of_seeds([0.4, 0.6], is_share=True), 1, factor=100) == "50.0 (seeds: 40.0, 60.0)"
+    assert told(of_seeds([1.0, 2.0, 3.0]), 2) == "2.00 [-0.48, 4.48]"
+    two = of_seeds([0.4, 0.6])
+    assert (two["low"], two["high"], two["values"]) == (None, None, [0.4, 0.6])
+
+
+def test_every_figure_that_is_no_share_is_known():
+    """What is not among them gets an interval within [0, 1]."""
+    from llm_gym_sycophancy.measures import PolicyFigures, RewardFigures
+
+    from benchmarks.sycophancy.summary import _NO_SHARES
+
+    signed = {"answer_sycophancy"}
+    assert set(PolicyFigures._fields) & _NO_SHARES == signed
+    assert not set(RewardFigures._fields) & _NO_SHARES
 
 
 def test_raters_of_a_panel_share_the_comparisons():
@@ -93,7 +107,8 @@ def test_results_pictures_and_a_line_for_every_run(small):
     assert [row["bias"] for row in results["bias"]] == [0.0, 3.0]
     assert [row["name"] for row in results["mendings"]] == list(SMALL.mendings)
     found = results["policies"]["b=3, KL 0.5"]["test"]["ppo"]["flip_rate"]
-    assert found["low"] <= found["mean"] <= found["high"]
+    assert min(found["values"]) <= found["mean"] <= max(found["values"])
+    assert len(found["values"]) == SMALL.seeds < 3
     assert results["slopes"][0]["train"]["rater_covariance"] > 0.1
     for name in ("sycophancy.png", "pressure.png", "mendings.png"):
         assert (small / name).stat().st_size > 10_000

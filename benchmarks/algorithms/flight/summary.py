@@ -13,7 +13,7 @@ from benchmarks.algorithms.flight.settings import TUNING
 from benchmarks.algorithms.flight.training import MEASURES
 from benchmarks.autopilot.entries import LEVELS
 from benchmarks.autopilot.entries import PILOTS as LABELS
-from benchmarks.common import mean_with_interval
+from benchmarks.common import mean_with_interval, of_seeds
 
 Run = dict[str, Any]
 
@@ -65,7 +65,7 @@ def _of_entry(runs: list[Run]) -> dict[str, Any]:
         "seeds": len(runs),
         "before": float(np.mean([run["start"]["return"] for run in runs])),
         "return": mean_with_interval([end["return"] for end in ends]),
-        "success": mean_with_interval([end["success"] for end in ends]),
+        "success": of_seeds([end["success"] for end in ends], is_share=True),
         **{
             name: float(np.mean([end[name] for end in ends]))
             for name in ("steps", "cpu_seconds", "stick", *names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.algorithms.tables import table, with_interval
+from benchmarks.common import told
 
 
 def all_tables(results: dict[str, Any]) -> list[str]:
@@ -22,14 +23,13 @@ def _flights(flights: dict[str, Any]) -> str:
     for name, row in sorted(learnt.items(), key=lambda item: -item[1]["return"]["mean"]):
         mean, seeds = flights["interquartile_mean"][name], row["seeds"]
         better = flights["improvement_over_ppo"].get(f"{name} > sb3_ppo")
-        success = {key: 100 * value for key, value in row["success"].items()}
         rows.append(
             [
                 flights["algorithms"][name]["label"],
                 with_interval(row["return"], "mean", seeds, 1),
                 with_interval(mean, "iqm", seeds, 1),
                 by_level(row, "return"),
-                with_interval(success, "mean", seeds, 0),
+                told(row["success"], 0, factor=100.0),
                 by_level(row, "success", 100.0),
                 f"{row['stick']:.2f}",
                 with_interval(better, "probability", seeds, 2) if better else "",

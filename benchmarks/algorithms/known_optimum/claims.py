@@ -72,8 +72,9 @@ def wrong_answers(runs: list[Run]) -> dict[str, Any]:
         for name in ("grpo", "dr_grpo")
     }
     grpo, dr = slopes["grpo"], slopes["dr_grpo"]
-    apart = dr["low"] <= 0 or dr["mean"] < 0.2 * grpo["mean"]
-    if grpo["low"] > 0 and apart:
+    if grpo["low"] is None or dr["low"] is None:
+        verdict = CONSISTENT  # too few seeds to say more
+    elif grpo["low"] > 0 and (dr["low"] <= 0 or dr["mean"] < 0.2 * grpo["mean"]):
         verdict = CONFIRMED
     elif grpo["high"] < 0 or dr["low"] > grpo["high"]:
         verdict = CONTRADICTED
@@ -89,11 +90,13 @@ def wrong_answers(runs: list[Run]) -> dict[str, Any]:
 def clipping(fractions: list[float]) -> dict[str, Any]:
     """PPO's clip does something to less than a twentieth of the tokens."""
     fraction = mean_with_interval(fractions)
+    if fraction["low"] is None or fraction["low"] <= 0.05 <= fraction["high"]:
+        verdict = CONSISTENT
+    else:
+        verdict = CONFIRMED if fraction["high"] < 0.05 else CONTRADICTED
     return {
         "claim": "the clip is active in under 5 % of PPO's tokens (2402.14740)",
-        "verdict": CONFIRMED
-        if fraction["high"] < 0.05
-        else (CONTRADICTED if fraction["low"] > 0.05 else CONSISTENT),
+        "verdict": verdict,
         "clip_fraction": {**fraction, "most": float(np.max(fractions))},
     }
 

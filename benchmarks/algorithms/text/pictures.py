@@ -102,7 +102,10 @@ def _ends(axis: Any, by_name: dict[str, Any], labels: dict[str, str]) -> None:
         after, (family, colour) = by_name[name]["after"], family_of(name)
         label = None if family in shown else family
         shown.add(family)
-        axis.plot([after["low"], after["high"]], [place, place], color=colour, linewidth=2)
+        if after["low"] is None:
+            axis.plot(after["values"], [place] * len(after["values"]), "|", color=colour)
+        else:
+            axis.plot([after["low"], after["high"]], [place, place], color=colour, linewidth=2)
         axis.plot(after["mean"], place, "o", color=colour, label=label)
     axis.set_yticks(range(len(order)), [labels[name] for name in order])
     axis.grid(axis="x", alpha=0.3)

@@ -37,7 +37,7 @@ _RESAMPLES = 2000
 
 
 class Interval(NamedTuple):
-    """A mean over episodes with its 95 % bootstrap interval.
+    """A mean over episodes with its 95 % interval: a share's is Wilson's, else a bootstrap.
 
     Attributes:
         mean: NaN if no episode has the measure.
@@ -176,7 +176,10 @@ def evaluate_pilot(
         seed=int(seed),
         measures=measures,
         causes=tuple(log.causes),
-        means={key: _bootstrap(values) for key, values in measures.items()},
+        means={
+            key: _share(values) if key == "success" else _bootstrap(values)
+            for key, values in measures.items()
+        },
     )
 
 
@@ -217,6 +220,17 @@ def _bootstrap(values: Array) -> Interval:
     picks = np.random.default_rng(0).integers(values.size, size=(_RESAMPLES, values.size))
     low, high = np.percentile(values[picks].mean(axis=1), (2.5, 97.5))
     return Interval(float(values.mean()), float(low), float(high), values.size)
+
+
+def _share(values: Array) -> Interval:
+    """A share with its score interval (Wilson, 1927), which has a width even at 0 and at 1."""
+    share, flights, quantile = float(values.mean()), values.size, 1.959963984540054
+    prior = quantile**2 / flights
+    centre = (share + prior / 2) / (1 + prior)
+    half = math.sqrt(prior * (share * (1 - share) + prior / 4)) / (1 + prior)
+    return Interval(
+        share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)), flights
+    )
 
 
 def _plain(value: float) -> float | None:

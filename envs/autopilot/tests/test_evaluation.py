@@ -133,7 +133,7 @@ def test_a_table_has_a_line_an_evaluation_and_a_dash_for_what_is_missing():
     assert lines[0].split()[:3] == ["pilot", "flown", "in"]
     assert "toy navion" in lines[1]
     assert lines[1].index("toy") == lines[2].index("toy") == lines[0].index("flown")
-    assert "100 [100, 100]" in lines[1]
+    assert "100 [44, 100]" in lines[1]
 
 
 def test_pilots_of_clicks_fly_the_discrete_environment():

@@ -85,13 +85,13 @@ def rater_agreement(
     verdicts = (table != MISSING).sum(axis=1)
     shared = table[verdicts >= 2]
     depths = set(verdicts[verdicts >= 2].tolist())
-    majority, by_rater = majority_agreement(shared, bootstrap=bootstrap)
+    majority, by_rater = majority_agreement(shared, level=bootstrap.level)
     common: Any = {"exchangeable": True, "bootstrap": bootstrap}
     return RaterAgreement(
         raters=tuple(raters),
         comparisons=len(comparisons),
         shared=len(shared),
-        raw=raw_agreement(shared, bootstrap=bootstrap),
+        raw=raw_agreement(shared, level=bootstrap.level),
         alpha=krippendorff_alpha(shared, **common),
         cohen=cohen_kappa(shared, **common) if len(raters) == 2 else None,
         fleiss=fleiss_kappa(shared, **common) if len(depths) == 1 else None,

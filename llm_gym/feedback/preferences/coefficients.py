@@ -1,7 +1,7 @@
 """Coefficients of agreement between raters.
 
 Ratings are a table of categories, int `(N, R)`: N units, R raters, `MISSING` where a rater gave no
-verdict. Every figure comes with a bootstrap interval over units.
+verdict. Every figure comes with an interval over units: of shares Wilson's, else by the bootstrap.
 
 "First" and "second" are names that a comparison got by chance: had the answers been stored the
 other way round, the same votes would bear the other names. What agreement is to be expected by
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llm_gym.statistics.resampling import DEFAULT, Bootstrap, Estimate
+from llm_gym.statistics.shares import estimate_share
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,12 +25,12 @@ MISSING = -1
 _MIRRORED = [1, 0]  # what the first two categories become when the answers change places
 
 
-def raw_agreement(table: Any, *, bootstrap: Bootstrap = DEFAULT) -> Estimate:
+def raw_agreement(table: Any, *, level: float = 0.95) -> Estimate:
     """The share of pairs of verdicts on the same unit that are the same.
 
     Args:
         table: int `(N, R)`, `MISSING` where there is no verdict.
-        bootstrap: Settings of the interval.
+        level: Probability that the interval shall cover.
 
     Returns:
         The share; NaN if no unit has two verdicts.
@@ -37,8 +38,7 @@ def raw_agreement(table: Any, *, bootstrap: Bootstrap = DEFAULT) -> Estimate:
     counts = _pairable(_counts(_checked(table)))
     total = counts.sum(axis=1)
     same = (counts * (counts - 1)).sum(axis=1)
-    contributions = np.stack([same, total * (total - 1)], axis=1)
-    return bootstrap.checked().estimate(contributions, lambda sums: sums[..., 0] / sums[..., 1])
+    return estimate_share(same, total * (total - 1), level=level)
 
 
 def cohen_kappa(
@@ -162,11 +162,7 @@ def krippendorff_alpha(
     return bootstrap.checked().estimate(np.column_stack([disagreement, counts]), alpha)
 
 
-def majority_agreement(
-    table: Any,
-    *,
-    bootstrap: Bootstrap = DEFAULT,
-) -> tuple[Estimate, tuple[Estimate, ...]]:
+def majority_agreement(table: Any, *, level: float = 0.95) -> tuple[Estimate, tuple[Estimate, ...]]:
     """How often a rater says what most of the others say: each rater is left out once.
 
     Where the others are divided evenly between k verdicts, one of which is the rater's, that counts
@@ -175,13 +171,12 @@ def majority_agreement(
 
     Args:
         table: int `(N, R)`, `MISSING` where there is no verdict; needs no full rows.
-        bootstrap: Settings of the interval.
+        level: Probability that the intervals shall cover.
 
     Returns:
         The share over all verdicts that have another beside them, and each rater's own.
     """
     ratings = _checked(table)
-    settings = bootstrap.checked()
     number, raters = ratings.shape
     credit, counted = np.zeros((number, raters)), np.zeros((number, raters))
     counts = _counts(ratings)
@@ -198,8 +193,7 @@ def majority_agreement(
         credit[:, rater], counted[:, rater] = agrees / leaders, is_counted
 
     def share(agreed: NDArray[np.float64], judged: NDArray[np.float64]) -> Estimate:
-        contributions = np.stack([agreed, judged], axis=1)[judged > 0]
-        return settings.estimate(contributions, lambda sums: sums[..., 0] / sums[..., 1])
+        return estimate_share(agreed[judged > 0], judged[judged > 0], level=level)
 
     by_rater = tuple(share(credit[:, rater], counted[:, rater]) for rater in range(raters))
     return share(credit.sum(axis=1), counted.sum(axis=1)), by_rater

@@ -15,7 +15,6 @@ from typing import Any
 from llm_gym.feedback.preferences.agreement import raw_agreement, vote_table
 from llm_gym.feedback.preferences.records import Choice, Vote
 from llm_gym.scorers.checking import finite_number
-from llm_gym.statistics.resampling import Bootstrap
 
 ASSUMED_SECONDS_PER_VOTE = 30.0
 """For reading two short answers and deciding: an assumption, until votes have been measured."""
@@ -198,7 +197,7 @@ def vote_notes(votes: Sequence[Vote]) -> tuple[str, ...]:
     """
     notes = []
     table, _, raters = vote_table(votes)
-    shared = raw_agreement(table, bootstrap=Bootstrap(resamples=0))
+    shared = raw_agreement(table)
     if shared.n:
         pairs = "1 shared pair" if shared.n == 1 else f"{shared.n:,} shared pairs"
         notes.append(f"{len(raters)} raters say the same on {100 * shared.value:.0f} % of {pairs}")

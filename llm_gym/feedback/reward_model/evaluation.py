@@ -14,6 +14,7 @@ import numpy as np
 
 from llm_gym.feedback.preferences import Preference
 from llm_gym.statistics.resampling import DEFAULT, Bootstrap, Estimate, interval, resample
+from llm_gym.statistics.shares import estimate_share
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -37,19 +38,17 @@ class Bin(NamedTuple):
     accuracy: float
 
 
-def accuracy(differences: ArrayLike, *, bootstrap: Bootstrap = DEFAULT) -> Estimate:
+def accuracy(differences: ArrayLike, *, level: float = 0.95) -> Estimate:
     """Share of comparisons in which the chosen answer has the higher reward.
 
     Args:
         differences: float `(N,)`; 0 counts one half.
-        bootstrap: Settings of the interval; comparisons are resampled.
+        level: Probability that the interval shall cover.
 
     Returns:
         The share; NaN without comparisons.
     """
-    right = _is_right(_checked(differences))
-    contributions = np.stack([right, np.ones_like(right)], axis=1)  # (N, 2)
-    return bootstrap.checked().estimate(contributions, lambda sums: sums[..., 0] / sums[..., 1])
+    return estimate_share(_is_right(_checked(differences)), level=level)
 
 
 def log_loss(differences: ArrayLike, *, temperature: float = 1.0) -> float:

@@ -177,9 +177,16 @@ def test_each_rater_against_the_majority_of_the_others_by_hand():
 
 def test_the_interval_of_a_share_is_that_of_a_share():
     """100 pairs of verdicts, 70 the same: standard error sqrt(0.7 * 0.3 / 100) = 0.0458."""
-    estimate = raw_agreement([[0, 0]] * 70 + [[0, 1]] * 30, bootstrap=Bootstrap(resamples=4000))
+    estimate = raw_agreement([[0, 0]] * 70 + [[0, 1]] * 30)
     assert estimate.low == pytest.approx(0.7 - 1.96 * 0.0458, abs=0.015)
     assert estimate.high == pytest.approx(0.7 + 1.96 * 0.0458, abs=0.015)
+
+
+def test_full_agreement_on_a_few_comparisons_is_not_certain():
+    for verdicts in ([[0, 0]] * 3, [[0] * 10] * 3):  # ten raters do not make more comparisons
+        estimate = raw_agreement(verdicts)
+        assert (estimate.value, estimate.high) == (1.0, 1.0)
+        assert 0.3 < estimate.low < 0.5
 
 
 def test_the_interval_is_reproducible_and_can_be_left_out():
@@ -199,7 +206,7 @@ def test_the_interval_is_reproducible_and_can_be_left_out():
 )
 def test_settings_of_the_bootstrap_are_checked(settings, problem):
     with pytest.raises(ValueError, match=f"{problem} must be"):
-        raw_agreement([[0, 0]], bootstrap=Bootstrap(**settings))
+        krippendorff_alpha([[0, 0]], bootstrap=Bootstrap(**settings))
 
 
 # ------------------------------------------------------------------ votes
