@@ -8,6 +8,7 @@ off) and weights are read from safetensors only, so loading a model never unpick
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,32 +16,43 @@ from llm_gym.language_models.embedded import embedded_names, resolve
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+#: Names of types that weights may have in memory; "auto" is the file's own.
+DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
 
 
 def load_causal_lm(
-    name_or_path: str | Path, *, dtype: torch.dtype | None = None
+    name_or_path: str | Path,
+    *,
+    dtype: torch.dtype | str | None = None,
+    attn_implementation: str | None = None,
 ) -> PreTrainedModel:
     """Loads a causal language model in evaluation mode.
 
     Args:
         name_or_path: An embedded name (`"llm_gym/email-sft"`), a directory written by
             `save_pretrained`, or a name on the Hugging Face hub.
-        dtype: Type of the weights in memory; `None` means float32, whatever the file holds.
+        dtype: Type of the weights in memory, one of `DTYPES` or of PyTorch's; `None` means
+            float32, whatever the file holds, `"auto"` the file's own.
+        attn_implementation: As in `transformers`, e.g. `"eager"`; `None` leaves it the choice.
 
     Returns:
         The model, on the CPU, with dropout off (`model.eval()`).
 
     Raises:
         FileNotFoundError: If the directory, its `config.json` or its weights are missing.
-        ValueError: If the files are there but cannot be read as a causal language model, or lack
-            weights that the architecture needs.
+        ValueError: If the files are there but cannot be read as a causal language model, lack
+            weights that the architecture needs, or hold weights that are no numbers.
         OSError: If the name is not a directory and the hub does not have it or cannot be reached.
     """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    if isinstance(dtype, str) and dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} must be one of {', '.join(map(repr, DTYPES))}")
     source = model_source(name_or_path, needs="config.json")
     if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
         raise FileNotFoundError(
@@ -51,6 +63,7 @@ def load_causal_lm(
         model, info = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=torch.float32 if dtype is None else dtype,
+            attn_implementation=attn_implementation,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
@@ -59,7 +72,7 @@ def load_causal_lm(
         raise ValueError(
             f"the weights of {str(name_or_path)!r} are corrupt ({error}); copy or save them again"
         ) from error
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise _explained("language model", name_or_path, source, error) from error
     absent = sorted(info["missing_keys"])
     if absent:
@@ -68,7 +81,32 @@ def load_causal_lm(
             f"missing, the first is {absent[0]!r}; they would be random. Is it a causal language "
             f"model ({type(model).__name__})?"
         )
+    for name, parameter in model.named_parameters():
+        # The sum is quick, and no number where an entry is none; it may overflow, too.
+        if not parameter.sum().isfinite() and not parameter.isfinite().all():
+            raise ValueError(
+                f"the weights of {str(name_or_path)!r} are not numbers any more (NaN or infinity): "
+                f"{name!r} is the first such tensor. The run that wrote them diverged; go back to "
+                "an earlier checkpoint, with a lower learning rate"
+            )
     return model.eval()
+
+
+def load_config(name_or_path: str | Path) -> PreTrainedConfig:
+    """Loads a language model's configuration, without its weights.
+
+    Raises:
+        FileNotFoundError: If the directory or its `config.json` is missing.
+        ValueError: If the file is there but cannot be read.
+        OSError: If the name is not a directory and the hub does not have it or cannot be reached.
+    """
+    from transformers import AutoConfig
+
+    source = model_source(name_or_path, needs="config.json")
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _explained("configuration", name_or_path, source, error) from error
 
 
 def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
@@ -108,9 +146,15 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
         TypeError: It is no text and no path.
         FileNotFoundError: It can only be a path, and there is no such directory or the directory
             lacks the file; the message has the nearest name that exists. The hub is not asked.
-        ValueError: There is no embedded model of that name.
+        ValueError: There is no embedded model of that name, or the directory is an adapter's.
     """
-    if not isinstance(name_or_path, (str, Path)) or not str(name_or_path):
+    if not isinstance(name_or_path, (str, Path)):
+        raise TypeError(
+            f"name_or_path must be a non-empty str or Path, got one of type "
+            f"{type(name_or_path).__name__}; save a model with save_pretrained and pass its "
+            f"directory (the embedded models are {', '.join(embedded_names())})"
+        )
+    if not str(name_or_path):
         raise TypeError(
             f"name_or_path must be a non-empty str or Path, got {name_or_path!r}; "
             f"the embedded models are {', '.join(embedded_names())}"
@@ -118,6 +162,8 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
     source = resolve(name_or_path)
     directory = Path(source)
     if directory.is_dir():
+        if needs == "config.json" and not (directory / needs).is_file():
+            _refuse_adapter(directory)
         if not (directory / needs).is_file():
             raise FileNotFoundError(
                 f"{source!r} has no {needs}: the directory holds {_listing(directory)}"
@@ -128,6 +174,22 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
     if isinstance(name_or_path, Path) or not _may_be_hub_name(source):
         raise FileNotFoundError(f"there is no directory {source!r}{_nearest(directory)}")
     return source
+
+
+def _refuse_adapter(directory: Path) -> None:
+    """Raises `ValueError` if the directory holds a PEFT adapter, which is no model by itself."""
+    path = directory / "adapter_config.json"
+    if not path.is_file():
+        return
+    try:
+        base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        base = None
+    raise ValueError(
+        f"{str(directory)!r} is an adapter of {base or 'a model it does not name'!r}, not a model: "
+        "merge the two first (PeftModel.from_pretrained(base, adapter).merge_and_unload()"
+        ".save_pretrained(directory)) and pass the merged directory"
+    )
 
 
 def _may_be_hub_name(name: str) -> bool:

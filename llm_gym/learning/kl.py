@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from llm_gym.language_models.architecture import decoder_of, vocabulary_size
 from llm_gym.policy.sampling import (
     EpisodeBatch,
     LanguageModelHead,
@@ -170,7 +171,7 @@ class ReferenceModel:
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.temperature, self.mixed_precision = temperature, mixed_precision
-        self._trunk = Trunk(self.model.base_model, use_cache=False)
+        self._trunk = Trunk(decoder_of(self.model), use_cache=False)
         self._head = LanguageModelHead(self.model)
 
     @classmethod
@@ -192,7 +193,7 @@ class ReferenceModel:
             from llm_gym.language_models.loading import load_causal_lm
 
             frozen = load_causal_lm(model, dtype=policy.dtype).to(policy.device)
-            expected, n_tokens = policy.model.config.vocab_size, frozen.config.vocab_size
+            expected, n_tokens = vocabulary_size(policy.model), vocabulary_size(frozen)
             if expected != n_tokens:
                 raise ValueError(
                     f"reference={str(model)!r} has {n_tokens} tokens but the policy's model has "

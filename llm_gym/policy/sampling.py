@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from llm_gym.language_models.architecture import decoder_of, text_config, vocabulary_size
 from llm_gym.language_models.packing import TokenBatch
 
 
@@ -63,10 +65,13 @@ class EpisodeBatch:
 class LanguageModelHead:
     """Applies a causal LM's output layer to hidden states of any shape `(..., H)`.
 
-    Models compute logits for whole sequences; a policy needs them where a token was chosen. What
-    some architectures do to logits afterwards (soft-capping in Gemma 2, scaling in Cohere and
-    Granite) is read from the configuration, and checked once against the model's own forward
-    pass, so that a model which does something else is refused instead of being trained wrongly.
+    Models compute logits for whole sequences; a policy needs them where a token was chosen. A
+    linear layer with a scale or a soft cap, as the configuration has them, is applied directly; any
+    other head by the model's own code, with the decoder's part in it left out. Both are held
+    against the model's own forward pass once.
+
+    Attributes:
+        width: `H`, the size of the hidden states.
 
     Raises:
         ValueError: If the logits differ from the model's own.
@@ -74,32 +79,99 @@ class LanguageModelHead:
 
     def __init__(self, model: Any) -> None:
         self.linear: nn.Module = model.get_output_embeddings()
-        config = model.config
+        config = text_config(model)
         self.soft_cap: float | None = getattr(config, "final_logit_softcapping", None)
         self.scale: float = getattr(config, "logit_scale", None) or 1.0
         self.scale /= getattr(config, "logits_scaling", None) or 1.0
-        self._check(model)
+        self._whole: Any = None
+        hidden, expected = _hidden_and_logits(model)
+        self.width = hidden.shape[-1]
+        if not self._gives(expected, hidden):
+            self._whole = _without_decoder(model)
+            if not self._gives(expected, hidden):
+                raise ValueError(
+                    f"the output head of {type(model).__name__} needs more than the hidden state "
+                    "at a position, so its logits cannot be computed at single positions; this "
+                    "architecture is not supported"
+                )
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """Float `(..., H)` to float32 (or float64) logits `(..., V)`."""
+        if self._whole is not None:
+            rows = hidden.reshape(1, -1, self.width)  # (1, A, H)
+            logits = self._whole(inputs_embeds=rows, use_cache=False).logits
+            return _widened(logits).reshape(*hidden.shape[:-1], -1)
         logits = self.linear(hidden)
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.soft_cap is not None:
             logits = torch.tanh(logits / self.soft_cap) * self.soft_cap
-        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        return _widened(logits)
 
     @torch.no_grad()
-    def _check(self, model: Any) -> None:
-        ids = torch.arange(3, device=model.device)[None] % model.config.vocab_size
-        expected = model(input_ids=ids, use_cache=False).logits
-        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        if not torch.allclose(self(hidden), expected.to(self(hidden).dtype), atol=1e-3, rtol=1e-3):
-            raise ValueError(
-                f"the output head of {type(model).__name__} does more than a linear layer, a scale "
-                "and a soft cap, so its logits cannot be computed at single positions; "
-                "this architecture is not supported"
-            )
+    def _gives(self, expected: torch.Tensor, hidden: torch.Tensor) -> bool:
+        try:
+            found = self(hidden)
+        except Exception:  # another shape, other arguments: whatever an architecture raises
+            return False
+        if found.shape != expected.shape:
+            return False
+        return bool((found - expected).abs().max() <= tolerance(expected, hidden.dtype))
+
+
+def tolerance(logits: torch.Tensor, dtype: torch.dtype) -> float:
+    """How far two ways of computing the same logits may lie apart, in nats.
+
+    Rounding grows with the logits. Of 110 architectures with two to four layers none was further
+    apart than a tenth of this in float32, a third in bfloat16; wrong ones were apart by nats.
+    """
+    roundings = 256 if torch.finfo(dtype).bits >= 32 else 8
+    epsilon = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
+    return roundings * epsilon * (1 + float(logits.abs().max()))
+
+
+def _widened(logits: torch.Tensor) -> torch.Tensor:
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+@torch.no_grad()
+def _hidden_and_logits(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """A model's hidden states `(1, 3, H)` and its own logits `(1, 3, V)` on three tokens."""
+    ids = torch.arange(3, device=model.device)[None] % vocabulary_size(model)
+    try:
+        logits = model(input_ids=ids, use_cache=False).logits
+        hidden = decoder_of(model)(input_ids=ids, use_cache=False).last_hidden_state
+    except Exception as error:  # whatever an architecture raises that wants more than token ids
+        raise ValueError(
+            f"{type(model).__name__} cannot read token ids alone, {type(error).__name__}: {error}; "
+            "this architecture is not supported"
+        ) from error
+    return hidden, _widened(logits)
+
+
+class _HiddenStates(nn.Module):
+    """Stands where a decoder stood, and gives what it is handed as if it had computed it."""
+
+    def forward(self, *_: Any, inputs_embeds: torch.Tensor, **__: Any) -> Any:
+        return _Output([inputs_embeds])
+
+
+class _Output(tuple[torch.Tensor, ...]):
+    """A decoder's output: its hidden states, and `None` for whatever else decoders give."""
+
+    def __getattr__(self, name: str) -> torch.Tensor | None:
+        return self[0] if name == "last_hidden_state" else None
+
+
+def _without_decoder(model: Any) -> Any:
+    """The same model, parameters shared, that takes hidden states for `inputs_embeds`."""
+    shell = copy.copy(model)
+    decoder = decoder_of(model)
+    shell._modules = {
+        name: _HiddenStates() if child is decoder else child
+        for name, child in model._modules.items()
+    }
+    return shell
 
 
 def whole_ids(ids: torch.Tensor) -> torch.Tensor:

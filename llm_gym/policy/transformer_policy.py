@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,8 +18,15 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from llm_gym.files.atomic import follow_umask
+from llm_gym.language_models.architecture import (
+    context_length,
+    decoder_of,
+    text_config,
+    vocabulary_size,
+)
 from llm_gym.language_models.embedded import resolve
-from llm_gym.language_models.loading import load_causal_lm
+from llm_gym.language_models.loading import DTYPES, load_causal_lm
+from llm_gym.policy.checks import CacheCheck
 from llm_gym.policy.sampling import (
     EpisodeBatch,
     LanguageModelHead,
@@ -31,6 +38,9 @@ from llm_gym.policy.sampling import (
     whole_ids,
 )
 from llm_gym.policy.trunk import Trunk
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 VALUE_HEAD_FILE = "value_head.safetensors"
 _KEYS = {"input_ids", "attention_mask", "completion_mask"}
@@ -67,7 +77,15 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             for a head that starts at zero while the transformer starts pretrained.
         mixed_precision: `"no"` or `"bf16"`: matrix products of the update in bfloat16, weights
             and everything else in float32.
-        prefix_cache: Recompute the whole prefix at every token if false.
+        dtype: Type of the transformer's weights: `"float32"`, whatever the file holds,
+            `"bfloat16"`, `"float16"`, `"float64"`, or `"auto"` for the file's own. The value head
+            stays in float32. An optimizer step on bfloat16 weights loses what is smaller than a
+            256th of a weight; `mixed_precision="bf16"` does not.
+        attn_implementation: As in `transformers`, e.g. `"eager"` or `"sdpa"`; `None` leaves the
+            choice to it.
+        prefix_cache: `"auto"` compares decoding from the cache with plain passes at construction
+            (`llm_gym.policy.checks`) and, where they differ, warns and recomputes the whole prefix
+            at every token. True raises there; false recomputes always.
         seed: Seed of the sampling generator; `None` draws one from PyTorch's global generator,
             which Stable-Baselines3's own `seed` fixes.
         optimizer_class: As in Stable-Baselines3; AdamW by default.
@@ -92,13 +110,16 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         detach_value: bool = False,
         value_scale: float = 10.0,
         mixed_precision: str = "no",
-        prefix_cache: bool = True,
+        dtype: str = "float32",
+        attn_implementation: str | None = None,
+        prefix_cache: bool | str = "auto",
         seed: int | None = None,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.AdamW,
         optimizer_kwargs: dict[str, Any] | None = None,
         use_sde: bool = False,
     ) -> None:
         _check_options(model, temperature, top_k, top_p, mixed_precision, use_sde)
+        _check_loading(dtype, attn_implementation, prefix_cache)
         capacity = _check_spaces(observation_space, action_space)
         if optimizer_kwargs is None and optimizer_class is torch.optim.AdamW:
             optimizer_kwargs = {"weight_decay": 0.0, "eps": 1e-8, "fused": True}
@@ -118,23 +139,34 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         sampling_seed = int(torch.randint(2**62, ())) if seed is None else seed
         self.generator = torch.Generator().manual_seed(sampling_seed)
 
-        self.model = load_causal_lm(self.model_name)
+        self.dtype_name, self.attn_implementation = dtype, attn_implementation
+        self.model = self._load()
         _check_fits(self.model, capacity, int(action_space.n))  # type: ignore[attr-defined]
-        self.critic = load_causal_lm(self.model_name).base_model if separate_critic else None
+        self.critic = decoder_of(self._load()) if separate_critic else None
         self.head = LanguageModelHead(self.model)
-        self.value_head = nn.Linear(self.model.get_output_embeddings().in_features, 1)
+        self.value_head = nn.Linear(self.head.width, 1)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
+        if self.dtype == torch.float64:
+            self.value_head.double()
         self._load_value_head(Path(resolve(self.model_name)))
-        self.actor_trunk = Trunk(self.model.base_model, use_cache=prefix_cache)
-        self.critic_trunk = (
-            self.actor_trunk if self.critic is None else Trunk(self.critic, use_cache=prefix_cache)
+        self.actor_trunk = Trunk(decoder_of(self.model))
+        self.critic_trunk = self.actor_trunk if self.critic is None else Trunk(self.critic)
+        self._cache_check = CacheCheck(
+            text_config(self.model).model_type, self.actor_trunk, self.head, capacity, prefix_cache
         )
         super().train(False)
         self.optimizer = self.optimizer_class(
             self.parameters(),
             lr=lr_schedule(1),  # type: ignore[call-arg]
             **self.optimizer_kwargs,
+        )
+
+    def _load(self) -> PreTrainedModel:
+        return load_causal_lm(
+            self.model_name,
+            dtype=self.dtype_name,
+            attn_implementation=self.attn_implementation,
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
@@ -158,6 +190,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         lengths = obs["attention_mask"].sum(1, dtype=torch.int64)
         # Padding is never seen; zeros are inside any model's vocabulary, a pad id need not be.
         ids = whole_ids(obs["input_ids"]).where(obs["attention_mask"].bool(), 0)
+        if not torch.is_grad_enabled():
+            trunk.use_cache = self._cache_check.before(lengths)
         return trunk.last_hidden(ids, lengths, keep_others=keep_others)
 
     def _autocast(self) -> torch.autocast:
@@ -166,8 +200,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The parameters' floating-point type."""
-        return self.value_head.weight.dtype
+        """The floating-point type of the transformer's parameters."""
+        return next(self.model.parameters()).dtype
 
     def _logits(
         self, obs: Observation, features: torch.Tensor
@@ -186,7 +220,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         """Float `(A, H)` to float `(A, 1)`."""
         if self.detach_value and self.critic is None:
             features = features.detach()
-        values = self.value_head(features)
+        values = self.value_head(features.to(self.value_head.weight.dtype))
         return values if self.value_scale == 1.0 else values * self.value_scale
 
     def _support(self, obs: Observation, logits: torch.Tensor) -> torch.Tensor | None:
@@ -298,19 +332,24 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
     def train(self, mode: bool = True) -> TransformerActorCriticPolicy:
         """Like `set_training_mode`: the modules stay in evaluation mode.
 
-        Also forgets what was read, so that writes to `parameter.data`, which leave no trace, are
-        safe between a rollout and the next.
+        Going from one mode to the other does not forget what was read, but has the weights compared
+        before it is used again: writes to `parameter.data`, which leave no trace, are safe between
+        a rollout and the next.
         """
         if mode != self.training:
-            self.forget()
+            for trunk in self._trunks():
+                trunk.doubt()
         super().train(False)
         self.training = mode
         return self
 
     def forget(self) -> None:
         """Empties the prefix cache. Needed only after writing to `parameter.data` in place."""
-        for trunk in (self.actor_trunk, self.critic_trunk):
+        for trunk in self._trunks():
             trunk.forget()
+
+    def _trunks(self) -> list[Trunk]:
+        return [self.actor_trunk, self.critic_trunk]
 
     # ------------------------------------------------------------------ saving and loading
 
@@ -356,6 +395,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             "detach_value": self.detach_value,
             "value_scale": self.value_scale,
             "mixed_precision": self.mixed_precision,
+            "dtype": self.dtype_name,
+            "attn_implementation": self.attn_implementation,
             "prefix_cache": self.prefix_cache,
             "seed": self.seed,
             "optimizer_class": self.optimizer_class,
@@ -372,10 +413,11 @@ def _check_options(
     use_sde: bool,
 ) -> None:
     if not isinstance(model, (str, Path)) or not str(model):
+        given = repr(model) if isinstance(model, (str, int, float, type(None))) else "an object"
         raise ValueError(
-            f"model={model!r} must be the name or path of a causal language model, e.g. "
-            "policy_kwargs=dict(model='llm_gym/email-sft'); save a model object with "
-            "save_pretrained and pass its directory"
+            f"model={given} of type {type(model).__name__} must be the name or path of a causal "
+            "language model, e.g. policy_kwargs=dict(model='llm_gym/email-sft'); save a model with "
+            "save_pretrained (a PEFT model after merge_and_unload) and pass the directory"
         )
     if not np.isfinite(temperature) or temperature <= 0:
         raise ValueError(
@@ -389,6 +431,15 @@ def _check_options(
         raise ValueError(f"mixed_precision={mixed_precision!r} must be 'no' or 'bf16'")
     if use_sde:
         raise ValueError("use_sde=True needs continuous actions; a token is a discrete one")
+
+
+def _check_loading(dtype: str, attn_implementation: str | None, prefix_cache: bool | str) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} must be one of {', '.join(map(repr, DTYPES))}")
+    if attn_implementation is not None and not isinstance(attn_implementation, str):
+        raise ValueError(f"attn_implementation={attn_implementation!r} must be a name or None")
+    if prefix_cache != "auto" and not isinstance(prefix_cache, bool):
+        raise ValueError(f"prefix_cache={prefix_cache!r} must be 'auto', True or False")
 
 
 def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> int:
@@ -416,13 +467,20 @@ def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -
 
 
 def _check_fits(model: Any, capacity: int, n_tokens: int) -> None:
-    if model.config.vocab_size != n_tokens:
+    found = vocabulary_size(model)
+    if n_tokens > found:
         raise ValueError(
-            f"the environment has {n_tokens} actions but the model's vocabulary has "
-            f"{model.config.vocab_size} tokens; make the environment with the model's own "
-            f"tokenizer and vocab_size={model.config.vocab_size}"
+            f"the environment has {n_tokens} actions but the model's vocabulary has {found} "
+            f"tokens; if tokens were added to the tokenizer, call "
+            f"model.resize_token_embeddings({n_tokens}) and save the model again, else make the "
+            "environment with the model's own tokenizer"
         )
-    context = getattr(model.config, "max_position_embeddings", None)
+    if n_tokens < found:
+        raise ValueError(
+            f"the environment has {n_tokens} actions but the model's vocabulary has {found} "
+            f"tokens; make the environment with the model's own tokenizer and vocab_size={found}"
+        )
+    context = context_length(model)
     if context is not None and capacity > context:
         raise ValueError(
             f"observations hold up to {capacity} tokens (max_prompt_tokens + max_new_tokens) but "

@@ -1,25 +1,21 @@
-"""The transformer below the heads: a full pass, or a cached step that reads only what is new.
-
-The key/value cache lets rows stand at different lengths. Slot `j` of a row holds the keys and
-values of that row's token `j`: nothing is shifted when one row starts anew while its neighbours go
-on, and nothing is copied when a token is added.
-"""
+"""The transformer below the heads: a full pass, or a cached step that reads only what is new."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from threading import RLock
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers.activations import NewGELUActivation
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-_CACHEABLE = {"full_attention", "sliding_attention"}
+from llm_gym.language_models.architecture import text_config
+from llm_gym.policy.prefix_cache import PrefixCache, WritePlan
 
 
 class _OptimizerSteps:
@@ -36,6 +32,22 @@ class _OptimizerSteps:
 _OPTIMIZER_STEPS = _OptimizerSteps()
 
 
+class Lock:
+    """A re-entrant lock that can be copied and pickled: the copy is a lock of its own."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[Lock], tuple[()]]:
+        return Lock, ()
+
+
 class Trunk:
     """A decoder without its language-model head, and what it has already read.
 
@@ -45,46 +57,93 @@ class Trunk:
 
     The cache is transparent. `last_hidden` compares what it is given with what it has read,
     row by row, and computes one token for rows that grew by one, nothing for rows that are as they
-    were, and the whole row otherwise. A change of the weights forgets everything.
+    were, and the whole row otherwise. A change of the weights forgets everything. Whether an
+    architecture decodes rightly from this cache is asked in `llm_gym.policy.checks`.
+
+    A pass always runs in evaluation mode, whatever mode somebody put a module into: dropout makes
+    the ratio of new to old probabilities noise before anything was learnt. Passes of several
+    threads take turns.
 
     Args:
-        decoder: A Hugging Face decoder, e.g. `model.base_model`.
+        decoder: A Hugging Face decoder (`llm_gym.language_models.architecture.decoder_of`).
         use_cache: Recompute whole prefixes at every step if false.
-
-    Raises:
-        ValueError: If the architecture keeps a state that the cache cannot hold, and `use_cache`.
     """
 
     def __init__(self, decoder: Any, *, use_cache: bool = True) -> None:
         self.decoder: nn.Module = decoder
-        self.config: Any = decoder.config
-        layer_types = set(getattr(self.config, "layer_types", None) or ())
-        if use_cache and not layer_types <= _CACHEABLE:
-            raise ValueError(
-                f"model of type {self.config.model_type!r} has layers of types "
-                f"{sorted(layer_types - _CACHEABLE)}, which the prefix cache does not support; "
-                "pass prefix_cache=False to recompute the prefix at every token"
-            )
+        self.config: Any = text_config(decoder)
         self.use_cache = use_cache
         self._parameters = list(decoder.parameters())
         fuse_gelu(decoder)
-        remove_dropout(decoder)
+        self._modules = list(decoder.modules())
+        self._lock = Lock()
         self.takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
         self.forget()
 
     def forget(self) -> None:
         """Empties the cache."""
-        self._cache: PrefixCache | None = None
-        self._weights_seen: tuple[Any, ...] = ()
-        self._ids = torch.empty(0, 0, dtype=torch.int64)
-        self._lengths = torch.empty(0, dtype=torch.int64)
-        self._hidden = torch.empty(0, 0)
+        with self._lock:
+            self._cache: PrefixCache | None = None
+            self._weights_seen: tuple[Any, ...] = ()
+            self._bits_seen: list[int] = []
+            self._in_doubt = False
+            self._ids = torch.empty(0, 0, dtype=torch.int64)
+            self._lengths = torch.empty(0, dtype=torch.int64)
+            self._hidden = torch.empty(0, 0)
+
+    def doubt(self) -> None:
+        """Has every bit of the weights compared before what was read is used again.
+
+        Writes to `parameter.data` leave no trace; a comparison costs about as much as one token.
+        """
+        self._in_doubt = True
 
     def full(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Hidden states after every token: int64 `(B, S)` to float `(B, S, H)`."""
-        plain = input_ids.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        with _plain_attention(self.config) if plain else nullcontext():
-            return self.decoder(input_ids=input_ids, use_cache=False).last_hidden_state
+        """Hidden states after every token: int64 `(B, S)` to float `(B, S, H)`.
+
+        Raises:
+            ValueError: If activation checkpointing is on and the architecture can only do it with
+                dropout on.
+        """
+        with self._lock, self._evaluating(input_ids) as checkpoints:
+            plain = input_ids.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+            # Checkpointed layers run again in the backward pass, with what is configured then.
+            with _plain_attention(self.config) if plain and not checkpoints else nullcontext():
+                return self.decoder(input_ids=input_ids, use_cache=False).last_hidden_state
+
+    @contextmanager
+    def _evaluating(self, input_ids: torch.Tensor) -> Iterator[bool]:
+        """Switches off dropout, and on, where gradients are recorded, activation checkpointing.
+
+        A layer checkpoints only in training mode. It is put there alone, without what is inside
+        it, and its own dropout is set to zero. Yields whether there are such layers.
+        """
+        if input_ids.shape[1] > 1:  # not for every token: modules are seldom added
+            self._modules = list(self.decoder.modules())
+        for module in self._modules:
+            if module.training:
+                module.training = False
+        layers = self._checkpointed_layers() if torch.is_grad_enabled() else []
+        for layer in layers:
+            for name, value in vars(layer).items():
+                if "drop" in name and isinstance(value, float):
+                    setattr(layer, name, 0.0)
+            layer.training = True
+        try:
+            yield bool(layers)
+        finally:
+            for layer in layers:
+                layer.training = False
+
+    def _checkpointed_layers(self) -> list[nn.Module]:
+        asked = [m for m in self._modules if getattr(m, "gradient_checkpointing", False)]
+        layers = [m for m in asked if isinstance(m, GradientCheckpointingLayer)]
+        if asked and not layers:
+            raise ValueError(
+                f"activation checkpointing of {type(self.decoder).__name__} works only with its "
+                "dropout on, which a policy never has; call gradient_checkpointing_disable()"
+            )
+        return layers
 
     def last_hidden(
         self, input_ids: torch.Tensor, lengths: torch.Tensor, *, keep_others: bool = False
@@ -100,6 +159,12 @@ class Trunk:
         Returns:
             float `(N, H)`. Where gradients are recorded, the cache is neither used nor changed.
         """
+        with self._lock:
+            return self._last_hidden(input_ids, lengths, keep_others)
+
+    def _last_hidden(
+        self, input_ids: torch.Tensor, lengths: torch.Tensor, keep_others: bool
+    ) -> torch.Tensor:
         n_rows = len(input_ids)
         in_passing = keep_others and self._cache is not None and n_rows != self._cache.n_rows
         if not self.use_cache or torch.is_grad_enabled() or in_passing:
@@ -127,9 +192,17 @@ class Trunk:
             _OPTIMIZER_STEPS.count,
             *((p.data_ptr(), p._version) for p in self._parameters),
         )
-        if weights != self._weights_seen:
+        if weights != self._weights_seen or (self._in_doubt and self._bits() != self._bits_seen):
             self.forget()
-            self._weights_seen = weights
+            self._weights_seen, self._bits_seen = weights, self._bits()
+        self._in_doubt = False
+
+    def _bits(self) -> list[int]:
+        """The sum of each parameter's bits, read as whole numbers; what overflows is dropped."""
+        whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+        # Summed in their own type, which is 17 times as fast as in int64.
+        bits = [p.detach().view(whole[p.element_size()]) for p in self._parameters]
+        return torch.stack([b.sum(dtype=b.dtype).long() for b in bits]).tolist() if bits else []
 
     def _allocate(self, input_ids: torch.Tensor) -> None:
         n_rows, capacity = input_ids.shape
@@ -180,9 +253,10 @@ class Trunk:
         kwargs: dict[str, Any] = {"attention_mask": attention_mask}
         if positions is not None and self.takes_positions:
             kwargs["position_ids"] = positions
-        return self.decoder(
-            input_ids=tokens, past_key_values=self._cache, use_cache=True, **kwargs
-        ).last_hidden_state
+        with self._evaluating(tokens):
+            return self.decoder(
+                input_ids=tokens, past_key_values=self._cache, use_cache=True, **kwargs
+            ).last_hidden_state
 
     def _ragged_mask(self, positions: torch.Tensor, length: int) -> Any:
         """What each row's single query may see: its own slots up to its own position.
@@ -213,86 +287,6 @@ class Trunk:
         return zero.masked_fill(~mask, torch.finfo(dtype).min)
 
 
-@dataclass(frozen=True)
-class WritePlan:
-    """Where the forward pass that follows writes, and what it may read.
-
-    Attributes:
-        rows: int64 `(b,)`: the cache rows written to, or `None` for all of them in order.
-        start: First slot written, the same for all rows, or `None` if rows differ.
-        positions: int64 `(N,)`: the slot each row's single token goes to, where `start` is
-            `None`.
-        length: Number of slots that attention reads.
-    """
-
-    rows: torch.Tensor | None
-    start: int | None
-    positions: torch.Tensor | None
-    length: int
-
-
-class _Layer(CacheLayerMixin):
-    """Keys and values of one layer, float `(N, heads, capacity, head_dim)` each."""
-
-    is_sliding = False
-
-    def __init__(self, n_rows: int, capacity: int) -> None:
-        super().__init__()
-        self.n_rows, self.capacity = n_rows, capacity
-        self.plan = WritePlan(None, 0, None, 0)
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        def allocate(states: torch.Tensor) -> torch.Tensor:
-            return states.new_zeros((self.n_rows, states.shape[1], self.capacity, states.shape[-1]))
-
-        self.keys, self.values = allocate(key_states), allocate(value_states)
-        self.is_initialized = True
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None
-        assert self.values is not None
-        plan = self.plan
-        if plan.start is None:  # one token a row, each in its own slot
-            rows = torch.arange(self.n_rows, device=key_states.device)
-            self.keys[rows, :, plan.positions] = key_states[:, :, 0]
-            self.values[rows, :, plan.positions] = value_states[:, :, 0]
-            return self.keys[:, :, : plan.length], self.values[:, :, : plan.length]
-        if plan.rows is None:
-            self.keys[:, :, plan.start : plan.length] = key_states
-            self.values[:, :, plan.start : plan.length] = value_states
-            return self.keys[:, :, : plan.length], self.values[:, :, : plan.length]
-        self.keys[plan.rows, :, : plan.length] = key_states
-        self.values[plan.rows, :, : plan.length] = value_states
-        return key_states, value_states
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.plan.length, 0
-
-    def get_seq_length(self) -> int:
-        """Tokens before the query; models derive the query's offset in the mask from it."""
-        return self.plan.length - 1 if self.plan.start is None else self.plan.start
-
-    def get_max_length(self) -> int:
-        return self.capacity
-
-
-class PrefixCache(Cache):
-    """The layers' keys and values, preallocated for `n_rows` rows of `capacity` tokens."""
-
-    def __init__(self, n_layers: int, n_rows: int, capacity: int) -> None:
-        super().__init__(layers=[_Layer(n_rows, capacity) for _ in range(n_layers)])
-        self.n_rows, self.capacity = n_rows, capacity
-
-    def prepare(self, plan: WritePlan) -> None:
-        """Sets what the next forward pass writes and reads."""
-        for layer in self.layers:
-            layer.plan = plan
-
-
 @contextmanager
 def _plain_attention(config: Any) -> Iterator[None]:
     """Attention by matrix products and a softmax, as the model's own eager implementation.
@@ -318,20 +312,3 @@ def fuse_gelu(module: nn.Module) -> None:
         for name, child in parent.named_children():
             if isinstance(child, NewGELUActivation):
                 setattr(parent, name, nn.GELU(approximate="tanh"))
-
-
-def remove_dropout(module: nn.Module) -> None:
-    """Replaces dropout layers by identities: a policy never drops out, in no mode.
-
-    Otherwise the ratio of new to old probabilities is noise before anything was learnt.
-    """
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.Dropout):
-                setattr(parent, name, _NoDropout())
-
-
-class _NoDropout(nn.Identity):
-    """An identity with the attribute that attention layers ask their dropout for."""
-
-    p = 0.0

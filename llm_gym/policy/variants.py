@@ -12,6 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import Schedule
 
+from llm_gym.language_models.architecture import decoder_of
 from llm_gym.policy.sampling import (
     EpisodeBatch,
     LanguageModelHead,
@@ -19,7 +20,7 @@ from llm_gym.policy.sampling import (
     unpack_support,
 )
 from llm_gym.policy.transformer_policy import Observation, TransformerActorCriticPolicy
-from llm_gym.policy.trunk import Trunk
+from llm_gym.policy.trunk import Lock, Trunk
 
 
 class TwiceDifferentiablePolicy(TransformerActorCriticPolicy):
@@ -36,9 +37,7 @@ class TwiceDifferentiablePolicy(TransformerActorCriticPolicy):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for model in filter(None, (self.model, self.critic)):
-            model.config._attn_implementation = "eager"
+        super().__init__(*args, **{**kwargs, "attn_implementation": "eager"})
 
 
 class TopPMaskedPolicy(TransformerActorCriticPolicy):
@@ -75,7 +74,7 @@ class TopPMaskedPolicy(TransformerActorCriticPolicy):
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         self.mask_top_p = float(mask_top_p)
         self.mask_model = copy.deepcopy(self.model).requires_grad_(False)
-        self.mask_trunk = Trunk(self.mask_model.base_model, use_cache=self.prefix_cache)
+        self.mask_trunk = Trunk(decoder_of(self.mask_model))
         self.mask_head = LanguageModelHead(self.mask_model)
 
     @property
@@ -98,12 +97,8 @@ class TopPMaskedPolicy(TransformerActorCriticPolicy):
         """Makes the mask policy what the policy is now."""
         self.mask_model.load_state_dict(self.model.state_dict())
 
-    def train(self, mode: bool = True) -> TopPMaskedPolicy:
-        """As the parent's, for the mask policy's memory too."""
-        super().train(mode)
-        if hasattr(self, "mask_trunk"):
-            self.mask_trunk.forget()
-        return self
+    def _trunks(self) -> list[Trunk]:
+        return [*super()._trunks(), self.mask_trunk]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {**super()._get_constructor_parameters(), "mask_top_p": self.mask_top_p}
@@ -127,6 +122,7 @@ class MaskableTransformerPolicy(TransformerActorCriticPolicy):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         register_with_contrib("policies", "MaskableActorCriticPolicy", MaskableTransformerPolicy)
+        self.masks_lock = Lock()
         super().__init__(*args, **kwargs)
 
     def _support(self, obs: Observation, logits: torch.Tensor) -> torch.Tensor | None:
@@ -181,14 +177,17 @@ class _Masked:
     """Gives a policy masks for as long as the block lasts."""
 
     def __init__(self, policy: MaskableTransformerPolicy, masks: torch.Tensor | None) -> None:
-        self._policy, self._new, self._old = policy, masks, policy._masks
+        self._policy, self._new = policy, masks
 
     def __enter__(self) -> None:
+        self._policy.masks_lock.__enter__()  # another thread's masks wait for their turn
+        self._old = self._policy._masks
         # `predict` comes back through `forward`, which is given none: the outer ones stay.
         self._policy._masks = self._old if self._new is None else self._new
 
     def __exit__(self, *_: object) -> None:
         self._policy._masks = self._old
+        self._policy.masks_lock.__exit__()
 
 
 def register_with_contrib(module: str, name: str, ours: type) -> None:

@@ -44,19 +44,19 @@ def environment_kwargs(
     Returns:
         Keyword arguments for `gymnasium.make` or `gymnasium.make_vec`.
     """
-    from transformers import AutoConfig
-
-    from llm_gym.language_models import load_tokenizer, resolve
+    from llm_gym.language_models import load_tokenizer
+    from llm_gym.language_models.architecture import vocabulary_size
     from llm_gym.language_models.chat import PromptFormat
     from llm_gym.language_models.generation import unheard_end_ids
+    from llm_gym.language_models.loading import load_config
 
     tokenizer = load_tokenizer(model)
-    config = AutoConfig.from_pretrained(resolve(model), trust_remote_code=False)
-    kwargs: dict[str, Any] = {"tokenizer": tokenizer, "vocab_size": config.vocab_size}
+    size = vocabulary_size(load_config(model))
+    kwargs: dict[str, Any] = {"tokenizer": tokenizer, "vocab_size": size}
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         kwargs["pad_token_id"] = tokenizer.eos_token_id  # masks, not ids, say what is padding
     heard = PromptFormat(tokenizer, prompt_template).end_token_ids()
-    unheard = unheard_end_ids(model, heard, config.vocab_size)
+    unheard = unheard_end_ids(model, heard, size)
     if unheard:  # a tokenizer from a hub does not bring its model's generation config along
         kwargs["eos_token_id"] = [*heard, *unheard]
     if scorer is not None:
@@ -87,14 +87,13 @@ def room_for_answers(
     Raises:
         ValueError: A prompt alone fills the context.
     """
-    from transformers import AutoConfig
-
-    from llm_gym.language_models import load_tokenizer, resolve
+    from llm_gym.language_models import load_tokenizer
+    from llm_gym.language_models.architecture import context_length
+    from llm_gym.language_models.loading import load_config
     from llm_gym.text.tasks import longest_prompt
 
     tokenizer = load_tokenizer(model)
-    config = AutoConfig.from_pretrained(resolve(model), trust_remote_code=False).get_text_config()
-    context = getattr(config, "max_position_embeddings", None)
+    context = context_length(load_config(model))
     if context is None:
         return most
     longest = longest_prompt(prompts, tokenizer, prompt_template)

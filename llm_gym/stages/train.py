@@ -24,6 +24,10 @@ PROMPT_FORMAT = "prompt_format"
 """What the file of the settings calls the format in which prompts were shown."""
 
 
+PREFIX_CACHE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
+"""Values of the setting, and what the policy calls them."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that determines a training run."""
@@ -65,6 +69,7 @@ class TrainConfig:
     top_k: int = setting(0, "sample among the k most probable tokens (0: all)")
     top_p: float = setting(1.0, "sample from the nucleus of this probability (1: all)")
     mixed_precision: str = setting("no", "arithmetic of the model: no (float32) or bf16")
+    prefix_cache: str = setting("auto", "decode from a cache: auto (where it is right), on or off")
     seed: int = setting(0, "seed of everything random")
     device: str = setting("auto", "where the model runs: cpu, cuda or auto")
     checkpoint_every: int = setting(10, "iterations between two checkpoints")
@@ -160,6 +165,10 @@ def build_ppo(config: TrainConfig) -> PPO:
     from llm_gym.learning.ppo import PPO
     from llm_gym.stages.by_name import environment_kwargs, make_vector_env
 
+    if config.prefix_cache not in PREFIX_CACHE:
+        raise ValueError(
+            f"prefix_cache={config.prefix_cache!r} must be one of {', '.join(PREFIX_CACHE)}"
+        )
     kwargs = environment_kwargs(
         config.env,
         config.model,
@@ -195,6 +204,7 @@ def build_ppo(config: TrainConfig) -> PPO:
             "top_k": config.top_k,
             "top_p": config.top_p,
             "mixed_precision": config.mixed_precision,
+            "prefix_cache": PREFIX_CACHE[config.prefix_cache],
         },
     )
 

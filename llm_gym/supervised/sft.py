@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.files.atomic import replace_directory, write_json
 from llm_gym.files.settings import setting
 from llm_gym.language_models import load_causal_lm, load_tokenizer
+from llm_gym.language_models.architecture import check_ids, context_length
 from llm_gym.language_models.chat import PromptFormat, check_prompt_template
 from llm_gym.supervised.loop import (
     TrainingConfig,
@@ -94,13 +95,15 @@ def fine_tune(
     if held_out is None:
         pairs, held_out = split_pairs(pairs, config.held_out_share, config.seed)
     language_model, tokenizer = load_causal_lm(model), load_tokenizer(model)
-    context = getattr(language_model.config, "max_position_embeddings", None)
+    context = context_length(language_model)
     prompt_format = PromptFormat(tokenizer, config.prompt_template)
     saved_tokenizer = prompt_format.saved_tokenizer()
     if not quiet:
         print(f"prompts are shown as {prompt_format}")
     encoded = encode_pairs(tokenizer, pairs, prompt_format, context)
     held_out_encoded = encode_pairs(tokenizer, held_out, prompt_format, context)
+    for part in (encoded, held_out_encoded):
+        check_ids([pair.ids for pair in part], language_model, tokenizer)
     language_model.to(config.device)
     before = answer_perplexity(language_model, held_out_encoded, config.batch_size)
     losses = descend(

@@ -100,7 +100,9 @@ class Vocabulary:
         if outside.size:
             raise ValueError(
                 f"{name} contains {outside[0]}, outside the vocabulary of {self.size} ids; "
-                "pass vocab_size=model.config.vocab_size if the model's table is larger"
+                "pass vocab_size=model.config.vocab_size if the model's table is larger; if tokens "
+                "were added to the tokenizer, call model.resize_token_embeddings(len(tokenizer)) "
+                "and save the model again"
             )
         return checked
 

@@ -149,3 +149,30 @@ def test_code_in_a_checkpoint_is_never_run(copy):
     with pytest.raises(ValueError, match="cannot read a language model from"):
         load_causal_lm(copy)
     assert not trace.exists()
+
+
+def test_weights_that_are_no_numbers_are_called_so(copy):
+    """Whatever is wrong with them later, the diagnosis is that the run diverged."""
+    weights = load_file(copy / "model.safetensors")
+    for value in (float("nan"), float("inf"), -float("inf")):
+        weights["transformer.h.1.mlp.c_fc.weight"][3, 4] = value
+        save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ValueError, match=r"NaN or infinity.*h\.1\.mlp\.c_fc\.weight.*diverged"):
+            load_causal_lm(copy)
+
+
+@pytest.mark.parametrize("base", ["meta/base-model", None])
+def test_an_adapter_is_told_to_be_merged(tmp_path, base):
+    settings = {"peft_type": "LORA"} | ({"base_model_name_or_path": base} if base else {})
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    save_file({"a": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=f"adapter of .*{base or 'does not name'}.*merge"):
+        load_causal_lm(tmp_path)
+
+
+def test_an_object_is_refused_in_one_sentence(tiny_dir):
+    model = load_causal_lm(tiny_dir())
+    for load in (load_causal_lm, load_tokenizer):
+        with pytest.raises(TypeError, match=r"GPT2LMHeadModel; save a model with") as caught:
+            load(model)
+        assert len(str(caught.value)) < 300

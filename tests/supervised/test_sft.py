@@ -124,3 +124,17 @@ def test_bad_pairs_are_named(tiny_dir, tmp_path, tokenizer):
 def test_bad_settings_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         SFTConfig(**change)
+
+
+def test_tokens_that_the_model_has_no_embedding_for_are_named(tiny_dir, tmp_path):
+    """Somebody added tokens to the tokenizer and did not resize the model."""
+    model, tokenizer = tmp_path / "model", load_tokenizer(tiny_dir("gpt2"))
+    AutoModelForCausalLM.from_pretrained(tiny_dir("gpt2")).save_pretrained(model)
+    tokenizer.add_tokens(["<think>"])
+    tokenizer.save_pretrained(model)
+    pairs = [*PAIRS[:6], InstructionPair("w1", "w2 <think> w3")]
+    message = r"row 6 has the token '<think>' \(id 32\).*32 ids.*resize_token_embeddings\(33\)"
+    with pytest.raises(ValueError, match=message):
+        fine_tune(
+            model, pairs, tmp_path / "out", SFTConfig(prompt_template=PLAIN), held_out=PAIRS[:2]
+        )

@@ -24,6 +24,7 @@ from llm_gym.feedback.preferences.files import split_preferences
 from llm_gym.files.atomic import replace_directory, write_json
 from llm_gym.files.settings import setting
 from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer
+from llm_gym.language_models.architecture import check_ids, context_length, vocabulary_size
 from llm_gym.language_models.chat import PromptFormat, check_prompt_template
 from llm_gym.language_models.packing import by_length
 from llm_gym.supervised.loop import (
@@ -312,9 +313,11 @@ def _train(
 def _encoded(
     shown: PromptFormat, rows: Sequence[Preference], model: PreTrainedModel, config: DPOConfig
 ) -> list[EncodedPreference]:
-    context = getattr(model.config, "max_position_embeddings", None)
     drop = config.too_long == "drop"
-    return encode_preferences(shown.tokenizer, rows, shown, context, drop_too_long=drop)
+    tokenizer = shown.tokenizer
+    encoded = encode_preferences(tokenizer, rows, shown, context_length(model), drop_too_long=drop)
+    check_ids([[*pair.chosen.ids, *pair.rejected.ids] for pair in encoded], model, tokenizer)
+    return encoded
 
 
 def _reference(
@@ -324,9 +327,10 @@ def _reference(
     if not config.reference or config.reference == config.model:
         return reference_log_probs(model, preferences, config.batch_size)
     reference = load_causal_lm(config.reference)
-    if reference.config.vocab_size != model.config.vocab_size:
+    found, expected = vocabulary_size(reference), vocabulary_size(model)
+    if found != expected:
         raise ValueError(
-            f"reference={config.reference!r} has {reference.config.vocab_size} tokens but "
-            f"model={config.model!r} has {model.config.vocab_size}; they need the same vocabulary"
+            f"reference={config.reference!r} has {found} tokens but model={config.model!r} has "
+            f"{expected}; they need the same vocabulary"
         )
     return reference_log_probs(reference.to(config.device), preferences, config.batch_size)

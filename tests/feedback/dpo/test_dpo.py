@@ -312,3 +312,14 @@ def test_command_can_be_stopped_and_helps(command, tiny_dir, tmp_path, monkeypat
     monkeypatch.setattr("llm_gym.feedback.dpo.dpo.train_dpo", interrupt)
     found = CliRunner().invoke(command, [str(tmp_path / "p.jsonl")])
     assert found.exit_code == 130
+
+
+def test_tokens_that_the_model_has_no_embedding_for_are_named(tiny_dir, tmp_path):
+    model, tokenizer = tmp_path / "model", load_tokenizer(tiny_dir())
+    load_causal_lm(tiny_dir()).save_pretrained(model)
+    tokenizer.add_tokens(["<think>"])
+    tokenizer.save_pretrained(model)
+    pairs = [*rows(4), Preference("w1", "w20", "w21 <think>")]
+    message = r"row 4 has the token '<think>' \(id 32\).*resize_token_embeddings\(33\)"
+    with pytest.raises(ValueError, match=message):
+        train_dpo(pairs, tmp_path / "out", config(str(model)), held_out=rows(2), quiet=True)

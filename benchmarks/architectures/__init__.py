@@ -1,0 +1,1 @@
+"""Does every causal architecture of `transformers` decode rightly? See `run.py`."""

@@ -1,0 +1,189 @@
+"""Asks a model whether decoding from a cache says what a plain pass says, before it is trusted.
+
+Architectures differ in what a key/value cache with rows of different lengths must hold and know:
+windows cut inside a layer, positions counted from the cache's length, recurrent states. No list of
+names can be complete, so the model is asked: a few rows are decoded as rollouts decode them, and
+every distribution is compared with that of one plain pass over the row alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import torch
+
+from llm_gym.language_models.packing import pad
+from llm_gym.policy.sampling import tolerance
+from llm_gym.policy.trunk import Trunk
+
+Row: TypeAlias = tuple[int, ...]
+Rows: TypeAlias = list[Row]
+
+_MULTIPLICATIONS = 5e9  # spent at construction to get beyond a window: a fraction of a second
+
+
+class CacheCheck:
+    """Decides whether a policy's trunks may use their prefix cache.
+
+    Asked at construction with short rows. A window that the configuration names, and that
+    observations can outgrow, is crossed at once where that is cheap, else when the first row gets
+    so far. On another device everything is asked again.
+
+    Attributes:
+        passed: Whether the cache is used.
+
+    Args:
+        name: The architecture, for messages.
+        trunk: A trunk of the policy.
+        head: Hidden states `(..., H)` to logits `(..., V)`.
+        capacity: Most tokens of an observation.
+        prefix_cache: `"auto"` recomputes prefixes where the cache is wrong, and says so; true
+            raises there; false never uses it.
+
+    Raises:
+        ValueError: If what the model says about a row depends on what stands behind or beside it;
+            if the cache is wrong and `prefix_cache` is true.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        trunk: Trunk,
+        head: Callable[[torch.Tensor], torch.Tensor],
+        capacity: int,
+        prefix_cache: bool | str,
+    ) -> None:
+        self.name, self.prefix_cache = name, prefix_cache
+        self.passed = prefix_cache is not False
+        self._trunk, self._head, self._capacity = trunk, head, capacity
+        size = sum(parameter.numel() for parameter in trunk.decoder.parameters())
+        self._ask(reach=max(16, int(_MULTIPLICATIONS / (5 * max(size, 1)))))
+
+    def before(self, lengths: torch.Tensor) -> bool:
+        """Whether the cache may read rows of these lengths, int64 `(N,)`; asks where it is due."""
+        if self.passed and (
+            lengths.device != self._device
+            or (self._next_window is not None and int(lengths.max()) > self._next_window)
+        ):
+            self._ask(reach=self._capacity)
+        return self.passed
+
+    def _ask(self, reach: int) -> None:
+        self._device = next(self._trunk.decoder.parameters()).device
+        ahead = [w for w in windows(self._trunk.config) if w < self._capacity]
+        crossed = [w for w in ahead if w <= reach]
+        self._next_window = min((w for w in ahead if w > reach), default=None)
+        vocabulary = self._trunk.config.vocab_size
+        steps = _play(vocabulary, max(crossed, default=2), self._capacity)
+        with torch.no_grad():
+            expected = self._read_plainly(steps, min(crossed, default=None))
+            if self.passed:
+                self._check_decoding(steps, expected)
+
+    def _read_plainly(self, steps: list[Rows], window: int | None) -> torch.Tensor:
+        """Hidden states after every row of every step but the first, float `(A, H)`, by one pass.
+
+        The row that lives longest is read alone, too, which must make no difference.
+        """
+        ends = steps[-1]
+        hidden = self._trunk.full(pad(ends, device=self._device))  # (N, S, H)
+        alone = self._trunk.full(pad(ends[1:2], device=self._device))[0]
+        apart, tolerated = self._distance(hidden[1, : len(ends[1])], alone)
+        if not apart <= tolerated:
+            hint = f"; observations of fewer than {window} tokens may do" if window else ""
+            raise ValueError(
+                f"what a model of type {self.name!r} says about a row depends on the tokens behind "
+                f"it or on the rows beside it: log-probabilities differ by {apart:.1e} nats from "
+                f"those of the row alone (tolerance {tolerated:.0e}); a policy has to say the same "
+                f"in rollouts and in updates, so this model is not supported{hint}"
+            )
+        return torch.cat([hidden[range(len(rows)), _last(rows)] for rows in steps[1:]])
+
+    def _check_decoding(self, steps: list[Rows], expected: torch.Tensor) -> None:
+        probe = copy.copy(self._trunk)
+        probe.use_cache = True
+        probe.forget()
+        try:
+            found = torch.cat([self._decode(probe, rows) for rows in steps][1:])
+        except Exception as error:  # whatever an architecture raises that wants another cache
+            trouble = f"decoding from it raises {type(error).__name__}: {error}"
+        else:
+            apart, tolerated = self._distance(found, expected)
+            if apart <= tolerated:
+                return
+            trouble = (
+                f"log-probabilities decoded from it differ by {apart:.1e} nats from those of a "
+                f"plain pass (tolerance {tolerated:.0e})"
+            )
+        self.passed = False
+        complaint = f"the prefix cache does not fit models of type {self.name!r}: {trouble}"
+        if self.prefix_cache is True:
+            raise ValueError(
+                f'{complaint}; pass prefix_cache="auto" or False to recompute the prefix at every '
+                "token"
+            )
+        warnings.warn(
+            f"{complaint}; the prefix is recomputed at every token instead, which is right but "
+            "slower (prefix_cache=False does the same without this message)",
+            stacklevel=2,
+        )
+
+    def _decode(self, probe: Trunk, rows: Rows) -> torch.Tensor:
+        lengths = torch.tensor([len(row) for row in rows], device=self._device)
+        ids = torch.zeros(len(rows), self._capacity, dtype=torch.int64, device=self._device)
+        ids[:, : int(lengths.max())] = pad(rows, device=self._device)
+        return probe.last_hidden(ids, lengths)
+
+    def _distance(self, one: torch.Tensor, other: torch.Tensor) -> tuple[float, float]:
+        """How far the log-probabilities of two float `(A, H)` are apart, and may be, in nats."""
+        logits = self._head(one), self._head(other)
+        found, expected = (each.log_softmax(-1) for each in logits)
+        apart = (found - expected).abs().masked_fill(found == expected, 0)  # -inf equals -inf
+        return float(apart.max()), tolerance(logits[1], one.dtype)
+
+
+def windows(config: Any) -> list[int]:
+    """The lengths at which a configuration says that a model begins to read differently."""
+    found = set(_numbers(config.to_dict(), named=False))
+    return sorted(w for w in found if w > 1)
+
+
+_NAMES = re.compile(r"window|chunk|local|original_max_position")
+
+
+def _numbers(value: Any, *, named: bool) -> Iterator[int]:
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _numbers(entry, named=named or bool(_NAMES.search(str(key))))
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _numbers(entry, named=named)
+    elif named and isinstance(value, int) and not isinstance(value, bool):
+        yield value
+
+
+def _play(vocabulary: int, window: int, capacity: int) -> list[Rows]:
+    """Three rows as environments show them, one of them growing beyond the window.
+
+    Two start anew, longer and shorter, while one stays as it is; then all grow. Steps that are too
+    long for the capacity are left out. No more than that: every step costs a pass.
+    """
+    rng = random.Random(0)  # noqa: S311
+
+    def more(row: Row = (), n_tokens: int = 1) -> Row:
+        return (*row, *(rng.randrange(vocabulary) for _ in range(n_tokens)))
+
+    b = more((), min(2, capacity))
+    first = [more((), min(3, capacity)), b, more((), min(4, capacity))]
+    second = [more((), max(1, min(window + 2, capacity - 1))), b, more()]
+    steps = [first, second, [more(row) for row in second]]
+    return [rows for rows in steps if max(map(len, rows)) <= capacity]
+
+
+def _last(rows: Rows) -> list[int]:
+    return [len(row) - 1 for row in rows]

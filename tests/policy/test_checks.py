@@ -1,0 +1,162 @@
+"""A prefix cache is trusted after it was held against plain passes, whatever the architecture."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from benchmarks.architectures.run import LENGTH, make_policy, worst_distance
+from benchmarks.architectures.tiny import tiny_model
+from llm_gym.policy import checks
+from llm_gym.policy.checks import windows
+
+CACHED = ["bert", "bloom", "gemma3", "gpt_oss", "granite", "mistral", "modernbert-decoder", "phi3"]
+RECOMPUTED = [  # each for another reason
+    "bart",  # positions counted from the cache's length
+    "gpt_neo",  # a local window cut inside the layer
+    "llama4",  # chunks
+    "mamba",  # a recurrent state only
+    "nemotron_h",  # one in some layers
+    "openai-gpt",  # no cache at all
+    "roberta",  # positions counted from tokens
+]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Returns the directory of an architecture's tiny model, made once."""
+    made: dict[str, str] = {}
+
+    def get(name: str) -> str:
+        if name not in made:
+            made[name] = str(tmp_path_factory.mktemp("architecture"))
+            tiny_model(name).save_pretrained(made[name])
+        return made[name]
+
+    return get
+
+
+def distance(policy, directory):
+    return worst_distance(policy, AutoModelForCausalLM.from_pretrained(directory).eval())
+
+
+@pytest.mark.parametrize("name", CACHED)
+def test_right_caches_are_used_without_a_word(saved, name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        policy = make_policy(saved(name))
+    assert distance(policy, saved(name)) < 1e-4
+    assert policy.actor_trunk.use_cache
+
+
+@pytest.mark.parametrize("name", RECOMPUTED)
+def test_where_the_cache_is_wrong_prefixes_are_recomputed_and_it_is_said_once(saved, name):
+    with pytest.warns(UserWarning, match="prefix cache does not fit"):
+        policy = make_policy(saved(name))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert distance(policy, saved(name)) < 1e-4
+    assert not policy.actor_trunk.use_cache
+
+
+def test_the_difference_is_measured_and_an_error_where_the_cache_was_demanded(saved):
+    with pytest.raises(ValueError, match=r"'gpt_neo'.*differ by (\S+) nats") as caught:
+        make_policy(saved("gpt_neo"), prefix_cache=True)
+    assert float(re.search(r"differ by (\S+) nats", str(caught.value)).group(1)) > 0.1
+    assert make_policy(saved("bloom"), prefix_cache=True).actor_trunk.use_cache
+
+
+@pytest.mark.parametrize("name", ["gpt_neo", "mamba", "mistral"])
+def test_without_the_cache_nothing_is_said_and_all_is_right(saved, name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        policy = make_policy(saved(name), prefix_cache=False)
+    assert distance(policy, saved(name)) < 1e-4
+
+
+@pytest.mark.parametrize("value", ["always", None, 1, "true"])
+def test_another_word_is_refused(saved, value):
+    with pytest.raises(ValueError, match=r"prefix_cache=.* must be 'auto', True or False"):
+        make_policy(saved("mistral"), prefix_cache=value)
+
+
+@pytest.mark.parametrize("name", ["xlnet", "cpmant"])
+def test_a_model_that_looks_ahead_is_refused(saved, name):
+    with pytest.raises(ValueError, match="depends on the tokens behind it"):
+        make_policy(saved(name))
+
+
+def test_a_window_too_wide_to_cross_at_construction_is_crossed_when_a_row_gets_there(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(checks, "_MULTIPLICATIONS", 0)  # reaches to 16
+    directory = str(tmp_path)
+    tiny_model("gpt_neo", window_size=18).save_pretrained(directory)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        policy = make_policy(directory)  # short rows are right
+    assert policy._cache_check.passed
+    with pytest.warns(UserWarning, match="'gpt_neo'"):
+        assert distance(policy, directory) < 1e-4
+    demanded = make_policy(directory, prefix_cache=True)
+    with pytest.raises(ValueError, match="'gpt_neo'"):
+        distance(demanded, directory)
+
+
+def test_the_check_draws_nothing(saved):
+    """Runs have the same random numbers with and without it."""
+    states = []
+    for prefix_cache in ("auto", False):
+        torch.manual_seed(0)
+        make_policy(saved("mistral"), prefix_cache=prefix_cache)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+
+
+def test_the_check_leaves_nothing_in_the_cache(saved):
+    policy = make_policy(saved("mistral"))
+    assert policy.actor_trunk._cache is None
+
+
+@pytest.mark.parametrize("length", range(1, 12))
+def test_observations_of_every_length_can_be_asked_about(saved, length):
+    rows = list(checks._play(48, window=6, capacity=length))
+    assert rows
+    assert max(len(row) for step in rows for row in step) <= length
+    assert LENGTH > 12
+
+
+def test_every_window_that_a_configuration_names_is_known():
+    assert windows(tiny_model("mistral").config) == [6]
+    assert 6 in windows(tiny_model("gpt_neo").config)
+    assert windows(tiny_model("llama").config) == []
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [2.0] * 4,
+        "original_max_position_embeddings": 12,
+    }
+    assert windows(tiny_model("llama", rope_parameters=rope).config) == [12]
+
+
+def test_positions_that_depend_on_the_longest_row_are_refused(tmp_path):
+    """Some models stretch all positions of a batch once one row is long."""
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [4.0] * 4,
+        "original_max_position_embeddings": 12,
+    }
+    tiny_model("llama", rope_parameters=rope).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"rows beside it.*fewer than 12 tokens"):
+        make_policy(str(tmp_path))
+    tiny_model(
+        "llama", rope_parameters=rope | {"original_max_position_embeddings": LENGTH}
+    ).save_pretrained(tmp_path)
+    assert distance(make_policy(str(tmp_path)), tmp_path) < 1e-4
