@@ -237,7 +237,7 @@ class AnswerAlgorithm(AnswerLearner):
         parts = []
         for start in range(0, len(answers), _ANSWERS_PER_PASS):
             batch = self._batch(answers[start : start + _ANSWERS_PER_PASS])
-            log_probs = self.reference.log_probs(batch).float()
+            log_probs = self.reference.log_probs(batch)
             parts.append(answer_sums(log_probs, batch.action_rows))
         return torch.cat(parts)
 
@@ -245,7 +245,7 @@ class AnswerAlgorithm(AnswerLearner):
     def policy_log_probs(self, answers: Sequence[Answer]) -> torch.Tensor:
         """Log-probabilities of any number of answers, without gradients: float `(B,)`."""
         starts = range(0, len(answers), _ANSWERS_PER_PASS)
-        parts = [self.log_probs(answers[k : k + _ANSWERS_PER_PASS])[0].float() for k in starts]
+        parts = [self.log_probs(answers[k : k + _ANSWERS_PER_PASS])[0] for k in starts]
         return torch.cat(parts)
 
     def _batch(self, answers: Sequence[Answer]) -> EpisodeBatch:

@@ -22,6 +22,7 @@ from llm_gym.learning.kl import ReferenceModel
 from llm_gym.learning.shaping import RewardShaping
 from llm_gym.learning.vec_env import GymVecEnv
 from llm_gym.policy import TransformerActorCriticPolicy
+from llm_gym.policy.sampling import widened
 from llm_gym.policy.setup import check_setup, class_named
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class AnswerLearner(OnPolicyAlgorithm):
         assert isinstance(observed, dict)
         with torch.no_grad():
             values = self.transformer.predict_values(observed)
-        rest = self.gamma * values.float().cpu().numpy().reshape(-1)
+        rest = self.gamma * widened(values).cpu().numpy().reshape(-1)
         self.episodes.bootstraps[self.episodes.pos, rows] = rest
 
     @property

@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from llm_gym.language_models.packing import pack
 from llm_gym.learning.advantages import gae
-from llm_gym.policy.sampling import EpisodeBatch
+from llm_gym.policy.sampling import EpisodeBatch, widened
 from llm_gym.policy.variants import register_with_contrib
 
 RewardHook = Callable[["EpisodeBuffer"], None]
@@ -153,8 +153,8 @@ class EpisodeBuffer(RolloutBuffer):
         self.actions[t] = np.asarray(action).reshape(-1)
         self.rewards[t] = reward
         self.episode_starts[t] = starts
-        self.values[t] = value.detach().float().cpu().numpy().reshape(-1)
-        self.log_probs[t] = log_prob.detach().float().cpu().numpy().reshape(-1)
+        self.values[t] = widened(value.detach()).cpu().numpy().reshape(-1)
+        self.log_probs[t] = widened(log_prob.detach()).cpu().numpy().reshape(-1)
         support = getattr(log_prob, "support", None)
         if support is not None:
             self._support.append(support.cpu())
@@ -190,7 +190,7 @@ class EpisodeBuffer(RolloutBuffer):
             self.rewards + self.bootstraps,
             self.values,
             self.episode_starts,
-            last_values.detach().float().cpu().numpy().reshape(-1),
+            widened(last_values.detach()).cpu().numpy().reshape(-1),
             self._last_dones,
             gamma=self.gamma,
             gae_lambda=self.gae_lambda,

@@ -136,9 +136,9 @@ class RewardShaping:
             if self.recompute_log_probs:
                 with torch.no_grad():
                     log_prob = policy.evaluate_actions(batch, batch.actions)[1]
-                buffer.log_probs[places] = log_prob.float().cpu().numpy()
+                buffer.log_probs[places] = log_prob.cpu().numpy()
             if reference is not None:
-                reference_log_prob = reference.log_probs(batch).float().cpu().numpy()
+                reference_log_prob = reference.log_probs(batch).cpu().numpy()
                 log_ratio[places] = buffer.log_probs[places] - reference_log_prob
         return log_ratio
 

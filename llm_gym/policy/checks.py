@@ -44,6 +44,7 @@ class CacheCheck:
         capacity: Most tokens of an observation.
         prefix_cache: `"auto"` recomputes prefixes where the cache is wrong, and says so; true
             raises there; false never uses it.
+        device: Where the trunk is; a decoder without parameters cannot say it.
 
     Raises:
         ValueError: If what the model says about a row depends on what stands behind or beside it;
@@ -57,12 +58,13 @@ class CacheCheck:
         head: Callable[[torch.Tensor], torch.Tensor],
         capacity: int,
         prefix_cache: bool | str,
+        device: torch.device,
     ) -> None:
         self.name, self.prefix_cache = name, prefix_cache
         self.passed = prefix_cache is not False
         self._trunk, self._head, self._capacity = trunk, head, capacity
         size = sum(parameter.numel() for parameter in trunk.decoder.parameters())
-        self._ask(reach=max(16, int(_MULTIPLICATIONS / (5 * max(size, 1)))))
+        self._ask(device, reach=max(16, int(_MULTIPLICATIONS / (5 * max(size, 1)))))
 
     def before(self, lengths: torch.Tensor) -> bool:
         """Whether the cache may read rows of these lengths, int64 `(N,)`; asks where it is due."""
@@ -70,11 +72,11 @@ class CacheCheck:
             lengths.device != self._device
             or (self._next_window is not None and int(lengths.max()) > self._next_window)
         ):
-            self._ask(reach=self._capacity)
+            self._ask(lengths.device, reach=self._capacity)
         return self.passed
 
-    def _ask(self, reach: int) -> None:
-        self._device = next(self._trunk.decoder.parameters()).device
+    def _ask(self, device: torch.device, reach: int) -> None:
+        self._device = device
         ahead = [w for w in windows(self._trunk.config) if w < self._capacity]
         crossed = [w for w in ahead if w <= reach]
         self._next_window = min((w for w in ahead if w > reach), default=None)

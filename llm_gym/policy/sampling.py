@@ -100,13 +100,13 @@ class LanguageModelHead:
         if self._whole is not None:
             rows = hidden.reshape(1, -1, self.width)  # (1, A, H)
             logits = self._whole(inputs_embeds=rows, use_cache=False).logits
-            return _widened(logits).reshape(*hidden.shape[:-1], -1)
+            return widened(logits).reshape(*hidden.shape[:-1], -1)
         logits = self.linear(hidden)
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.soft_cap is not None:
             logits = torch.tanh(logits / self.soft_cap) * self.soft_cap
-        return _widened(logits)
+        return widened(logits)
 
     @torch.no_grad()
     def _gives(self, expected: torch.Tensor, hidden: torch.Tensor) -> bool:
@@ -130,8 +130,9 @@ def tolerance(logits: torch.Tensor, dtype: torch.dtype) -> float:
     return roundings * epsilon * (1 + float(logits.abs().max()))
 
 
-def _widened(logits: torch.Tensor) -> torch.Tensor:
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+def widened(numbers: torch.Tensor) -> torch.Tensor:
+    """Floats of 16 bits as float32, which NumPy knows and sums bear; wider ones as they are."""
+    return numbers.float() if numbers.dtype in (torch.bfloat16, torch.float16) else numbers
 
 
 @torch.no_grad()
@@ -146,7 +147,7 @@ def _hidden_and_logits(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
             f"{type(model).__name__} cannot read token ids alone, {type(error).__name__}: {error}; "
             "this architecture is not supported"
         ) from error
-    return hidden, _widened(logits)
+    return hidden, widened(logits)
 
 
 class _HiddenStates(nn.Module):

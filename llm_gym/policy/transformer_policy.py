@@ -153,7 +153,12 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         self.actor_trunk = Trunk(decoder_of(self.model))
         self.critic_trunk = self.actor_trunk if self.critic is None else Trunk(self.critic)
         self._cache_check = CacheCheck(
-            text_config(self.model).model_type, self.actor_trunk, self.head, capacity, prefix_cache
+            text_config(self.model).model_type,
+            self.actor_trunk,
+            self.head,
+            capacity,
+            prefix_cache,
+            self.device,
         )
         super().train(False)
         self.optimizer = self.optimizer_class(

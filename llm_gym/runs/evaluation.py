@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from llm_gym.policy.sampling import token_log_probs
+from llm_gym.policy.sampling import token_log_probs, widened
 from llm_gym.runs.playing import (
     make_playing_env,
     number_of_prompts,
@@ -207,6 +207,6 @@ def _batches(
 
 @torch.no_grad()
 def _answer_logits(model: PreTrainedModel, batch: TokenBatch) -> torch.Tensor:
-    """Logits that predict the answers' tokens: float32 `(A, V)`."""
+    """Logits that predict the answers' tokens: float `(A, V)`, float32 or wider."""
     logits = model(input_ids=batch.input_ids, use_cache=False).logits  # (B, S, V)
-    return logits[batch.answer_rows, batch.answer_slots - 1].float()
+    return widened(logits[batch.answer_rows, batch.answer_slots - 1])

@@ -105,17 +105,17 @@ def answer_log_probs(model: PreTrainedModel, answers: Sequence[Answer]) -> torch
         answers: B encoded answers.
 
     Returns:
-        float32 `(B,)` in nats, with gradients: the sums over each answer's tokens.
+        float `(B,)` in nats, float32 or wider, with gradients: the sums over each answer's tokens.
     """
     from llm_gym.learning.losses import answer_sums
-    from llm_gym.policy.sampling import token_log_probs
+    from llm_gym.policy.sampling import token_log_probs, widened
 
     batch = pack_answers(answers, device=model.device)
     logits = model(
         input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
     ).logits  # (B, S, V)
     # Only where an answer's token is predicted: prompts would double the work for nothing.
-    answer_logits = logits[batch.answer_rows, batch.answer_slots - 1].float()  # (A, V)
+    answer_logits = widened(logits[batch.answer_rows, batch.answer_slots - 1])  # (A, V)
     log_probs = token_log_probs(answer_logits, batch.answer_ids)  # (A,)
     return answer_sums(log_probs, batch.answer_rows)
 
@@ -138,7 +138,7 @@ def reference_log_probs(
 def pair_log_probs(
     model: PreTrainedModel, preferences: Sequence[EncodedPreference]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of chosen and rejected answers in one pass: float32 `(B,)` each."""
+    """Log-probabilities of chosen and rejected answers in one pass: float `(B,)` each."""
     both = answer_log_probs(model, _sides(preferences))
     return both[: len(preferences)], both[len(preferences) :]
 
