@@ -7,6 +7,7 @@ import stable_baselines3 as sb3
 import torch
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
+import llm_gym
 from llm_gym import EpisodeBuffer, GymVecEnv, TransformerActorCriticPolicy
 from llm_gym.testing.tiny import tiny_tokenizer
 
@@ -121,8 +122,23 @@ def test_an_episode_cut_by_the_rollout_goes_on_in_the_next(tiny_dir):
     for segment in continued:
         assert not segment.is_start
         assert segment.stop == 2  # six tokens: four there, two here
+        assert buffer.ends(segment)
+        assert not buffer.complete(segment)  # its first four tokens are not here
         before = [*first[segment.env].prefix, *actions[:, segment.env]]
         assert segment.prefix.tolist() == before
+
+
+@pytest.mark.parametrize("n_steps", [4, 6, 9, 13])
+def test_complete_episodes_are_those_with_both_ends_in_the_rollout(tiny_dir, n_steps):
+    """Episodes of six tokens, counted from the first step of the first rollout."""
+    model = make_ppo(tiny_dir, env=make_env(eos_token_id=()), n_steps=n_steps, batch_size=16)
+    for rollout in range(3):
+        model.learn(4 * n_steps, reset_num_timesteps=rollout == 0)
+        buffer = model.rollout_buffer
+        begin, end = rollout * n_steps, (rollout + 1) * n_steps
+        whole = [k for k in range(0, end, 6) if k >= begin and k + 6 <= end]
+        found = [begin + s.start for s in buffer.segments() if s.env == 2 and buffer.complete(s)]
+        assert found == whole
 
 
 def test_first_ratio_is_one(tiny_dir):
@@ -132,6 +148,35 @@ def test_first_ratio_is_one(tiny_dir):
         values, log_prob, _ = model.policy.evaluate_actions(samples.observations, samples.actions)
         assert (log_prob - samples.old_log_prob).exp().sub(1).abs().max() < 1e-4
         assert (values.flatten() - samples.old_values).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("algorithm", [sb3.PPO, llm_gym.PPO])
+def test_a_policy_cast_by_hand_fills_the_buffer(tiny_dir, algorithm, dtype):
+    env = make_env(on_max_length="truncate")
+    model = (
+        make_ppo(tiny_dir, env=env, learning_rate=0.0)
+        if algorithm is sb3.PPO
+        else (
+            algorithm(
+                "TransformerPolicy",
+                env,
+                n_steps=16,
+                batch_size=16,
+                learning_rate=0.0,
+                policy_kwargs={"model": tiny_dir("llama"), "seed": 1},
+            )
+        )
+    )
+    model.policy.to(dtype)
+    torch.nn.init.constant_(model.policy.value_head.bias, 0.5)
+    model.learn(model.n_steps * model.n_envs)
+    buffer = model.rollout_buffer
+    np.testing.assert_allclose(buffer.values, 0.5 * model.policy.value_scale, rtol=1e-2)
+    assert np.isfinite(buffer.advantages).all()
+    for samples in buffer.get(16):
+        log_prob = model.policy.evaluate_actions(samples.observations, samples.actions)[1]
+        assert (log_prob - samples.old_log_prob).abs().max() < 0.2
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 64, None])
