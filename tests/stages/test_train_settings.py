@@ -1,0 +1,44 @@
+"""Settings of `llm-gym train` that reach the policy under another name."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.architectures.tiny import tiny_model
+from llm_gym.stages.train import TrainConfig, build_ppo
+from llm_gym.testing.tiny import tiny_tokenizer
+
+
+@pytest.fixture(scope="module")
+def hybrid(tmp_path_factory):
+    """A model whose recurrent state no prefix cache holds."""
+    directory = tmp_path_factory.mktemp("mamba")
+    tiny_model("mamba").save_pretrained(directory)
+    tiny_tokenizer(45).save_pretrained(directory)
+    return str(directory)
+
+
+def build(model: str, prefix_cache: str):
+    settings = {"env": "llm_gym/PoliteEmail-v0", "num_envs": 2, "max_new_tokens": 4}
+    return build_ppo(TrainConfig(model=model, prefix_cache=prefix_cache, **settings))
+
+
+@pytest.mark.parametrize(("word", "value"), [("auto", "auto"), ("on", True), ("off", False)])
+def test_the_policy_is_told_whether_to_cache(word, value):
+    policy = build("llm_gym/email-base", word).policy
+    assert policy.prefix_cache == value
+    assert policy._cache_check.passed == (value is not False)
+
+
+def test_a_hybrid_trains_recomputing_prefixes(hybrid):
+    with pytest.warns(UserWarning, match="'mamba'.*prefix is recomputed"):
+        build(hybrid, "auto").learn(8)
+    with pytest.raises(ValueError, match="does not fit models of type 'mamba'"):
+        build(hybrid, "on")
+    build(hybrid, "off").learn(8)
+
+
+@pytest.mark.parametrize("word", ["yes", "True", ""])
+def test_other_words_are_refused(word):
+    with pytest.raises(ValueError, match=f"prefix_cache='{word}' must be one of auto, on, off"):
+        build("llm_gym/email-base", word)
