@@ -3,8 +3,9 @@
     python benchmarks/architectures/run.py --output architectures.json
 
 Each is made tiny from its configuration class, saved, and given to a policy as a user would give
-it. Rows of different lengths are played, growing, standing still and starting anew, beyond every
-window; each distribution is compared with a plain pass of the model as `transformers` loads it.
+it. Rows are played beyond every window, first side by side, then growing, standing still and
+starting anew at lengths of their own; each distribution is compared with a plain pass of the model
+as `transformers` loads it.
 An architecture ends in one of five ways:
 
 * `cached`: right, with the prefix cache;
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,11 @@ from gymnasium import spaces
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.architectures.tiny import ARCHITECTURES, VOCABULARY, tiny_model
+from benchmarks.architectures.tiny import ARCHITECTURES, VOCABULARY, WINDOW, tiny_model
 from llm_gym.policy import TransformerActorCriticPolicy
 
-LENGTH, ROWS, STEPS, SEED = 28, 4, 32, 3
+LENGTH, ROWS, STEPS, SEED = 28, 4, 40, 3
+SIDE_BY_SIDE = WINDOW + 2  # steps
 TOLERANCE = 1e-3  # nats; right ones are within 2e-5, wrong ones are off by 0.1 and more
 SECONDS = 120  # for one architecture
 
@@ -111,14 +114,17 @@ def make_policy(directory: str, **kwargs: Any) -> TransformerActorCriticPolicy:
 
 
 def worst_distance(policy: TransformerActorCriticPolicy, plain: Any) -> float:
-    """Largest distance of a log-probability from the plain pass over its row alone."""
+    """Largest distance of a log-probability from the plain pass over its row alone.
+
+    Rows begin alike and grow side by side beyond the window; then each goes its own way.
+    """
     rng = random.Random(SEED)  # noqa: S311
 
-    def fresh() -> list[int]:
-        return [rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 8))]
+    def more(row: Sequence[int] = (), n_tokens: int = 1) -> list[int]:
+        return [*row, *(rng.randrange(VOCABULARY) for _ in range(n_tokens))]
 
-    rows, worst = [fresh() for _ in range(ROWS)], 0.0
-    for _ in range(STEPS):
+    rows, worst = [more() for _ in range(ROWS)], 0.0
+    for step in range(STEPS):
         ids = torch.zeros(ROWS, LENGTH, dtype=torch.int64)
         mask = torch.zeros(ROWS, LENGTH, dtype=torch.int8)
         for i, row in enumerate(rows):
@@ -129,12 +135,15 @@ def worst_distance(policy: TransformerActorCriticPolicy, plain: Any) -> float:
             for row, log_probs in zip(rows, found, strict=True):
                 expected = plain(input_ids=torch.tensor([row]), use_cache=False).logits[0, -1]
                 worst = max(worst, _distance(log_probs, expected.float().log_softmax(-1)))
+        if step < SIDE_BY_SIDE:
+            rows = [more(row) for row in rows]
+            continue
         rows = [
-            fresh()
+            more((), rng.randint(1, 8))
             if len(row) + 1 >= LENGTH or rng.random() < 0.05
             else row
             if rng.random() < 0.1
-            else [*row, rng.randrange(VOCABULARY)]
+            else more(row)
             for row in rows
         ]
     return worst

@@ -139,15 +139,21 @@ def widened(numbers: torch.Tensor) -> torch.Tensor:
 def _hidden_and_logits(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """A model's hidden states `(1, 3, H)` and its own logits `(1, 3, V)` on three tokens."""
     ids = torch.arange(3, device=model.device)[None] % vocabulary_size(model)
+    decoder = decoder_of(model)
+    outputs: list[Any] = []
+    kept = decoder.register_forward_hook(lambda *call: outputs.append(call[-1]))
     try:
         logits = model(input_ids=ids, use_cache=False).logits
-        hidden = decoder_of(model)(input_ids=ids, use_cache=False).last_hidden_state
+        if not outputs:  # the model calls a part of its decoder, as OPT's does
+            decoder(input_ids=ids, use_cache=False)
     except Exception as error:  # whatever an architecture raises that wants more than token ids
         raise ValueError(
             f"{type(model).__name__} cannot read token ids alone, {type(error).__name__}: {error}; "
             "this architecture is not supported"
         ) from error
-    return hidden, widened(logits)
+    finally:
+        kept.remove()
+    return outputs[0].last_hidden_state, widened(logits)
 
 
 class _HiddenStates(nn.Module):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from benchmarks.architectures.run import LENGTH, make_policy, worst_distance
 from benchmarks.architectures.tiny import tiny_model
 from llm_gym.policy import checks
 from llm_gym.policy.checks import windows
+from llm_gym.policy.prefix_cache import _Layer
+from llm_gym.policy.trunk import Trunk
 
 CACHED = ["bert", "bloom", "gemma3", "gpt_oss", "granite", "mistral", "modernbert-decoder", "phi3"]
 RECOMPUTED = [  # each for another reason
@@ -76,6 +80,79 @@ def test_without_the_cache_nothing_is_said_and_all_is_right(saved, name):
         warnings.simplefilter("error", UserWarning)
         policy = make_policy(saved(name), prefix_cache=False)
     assert distance(policy, saved(name)) < 1e-4
+
+
+def forgets_rows_that_start_anew(layer, keys, values, update):
+    new = layer.plan.rows is not None
+    return (keys, values) if new else update(keys, values)
+
+
+def keeps_one_step_alone_wrong(layer, keys, values, update):
+    """Rows of one length that grow side by side are written a slot too early."""
+    plan = layer.plan
+    if plan.start and plan.rows is None:
+        layer.plan = replace(plan, start=plan.start - 1, length=plan.length - 1)
+    return update(keys, values)
+
+
+def mixes_rows_of_different_lengths(layer, keys, values, update):
+    ragged = layer.plan.positions is not None
+    return update(keys.flip(0), values) if ragged else update(keys, values)
+
+
+def stops_at_the_window(layer, keys, values, update):
+    """Holds no more than nine tokens, as a cache of windows would."""
+    keys, values = update(keys, values)
+    return (keys, values) if keys.shape[2] < 9 else (keys.roll(1, 2), values)
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        (forgets_rows_that_start_anew, "llama"),
+        (keeps_one_step_alone_wrong, "llama"),
+        (mixes_rows_of_different_lengths, "gpt2"),
+        (stops_at_the_window, "mistral"),
+    ],
+)
+def test_every_way_of_decoding_is_asked_about(saved, monkeypatch, fault, name):
+    """Faults that show in one of the ways alone in which rows are read and written."""
+    update = _Layer.update
+    monkeypatch.setattr(
+        _Layer,
+        "update",
+        lambda layer, keys, values, *_, **__: fault(layer, keys, values, partial(update, layer)),
+    )
+    with pytest.raises(ValueError, match=f"does not fit models of type '{name}'"):
+        make_policy(saved(name), prefix_cache=True)
+
+
+def positions_from_the_longest_row(forward):
+    return lambda trunk, tokens, positions=None, attention_mask=None: forward(
+        trunk, tokens, None, attention_mask
+    )
+
+
+def no_mask(_):
+    return lambda trunk, positions, length: None
+
+
+def no_window(_):
+    return lambda trunk, positions, length: (torch.arange(length) <= positions[:, None]).long()
+
+
+@pytest.mark.parametrize(
+    ("method", "fault", "name"),
+    [
+        ("_forward", positions_from_the_longest_row, "llama"),
+        ("_ragged_mask", no_mask, "gpt2"),
+        ("_ragged_mask", no_window, "mistral"),
+    ],
+)
+def test_positions_and_masks_are_asked_about(saved, monkeypatch, method, fault, name):
+    monkeypatch.setattr(Trunk, method, fault(getattr(Trunk, method)))
+    with pytest.raises(ValueError, match=f"does not fit models of type '{name}'"):
+        make_policy(saved(name), prefix_cache=True)
 
 
 @pytest.mark.parametrize("value", ["always", None, 1, "true"])
