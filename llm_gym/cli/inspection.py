@@ -26,9 +26,7 @@ Scorer = Annotated[
         "path.py:function ...",
     ),
 ]
-Prompts = Annotated[
-    str | None, typer.Option(help="File of prompts: .txt, .jsonl, .json, .csv or .parquet.")
-]
+Prompts = Annotated[str | None, typer.Option(help="File of prompts: .txt, one a line, or .jsonl.")]
 Template = Annotated[
     str | None,
     typer.Option(help='Text around the prompt ("{prompt}": none; default: as the task has it).'),
@@ -173,7 +171,7 @@ def generate(
         raise ValueError(f"--samples must be at least 1, got {samples}")
     rows: list[dict[str, Any]] = [{"prompt": text} for text in texts or []]
     if prompts is not None:
-        rows += [{**row.columns, "prompt": row.text} for row in read_prompts(prompts)]
+        rows += [{"prompt": row.text, **row.columns} for row in read_prompts(prompts)]
     if not rows:
         raise ValueError('there is nothing to answer: give prompts, e.g. llm-gym generate "Write"')
     kwargs = environment_kwargs(

@@ -12,6 +12,7 @@ from llm_gym.cli.config_file import leaving_config
 from llm_gym.cli.options import Output, with_options_of
 from llm_gym.cli.runs import interruptible
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
+from llm_gym.files.page import estimate
 
 EXAMPLES = """\
 From the votes of `llm-gym label`, from a file in TRL's format, from ratings:
@@ -28,8 +29,8 @@ def reward_model(
     data: Annotated[
         Path,
         typer.Argument(
-            help="Preferences (.jsonl, .json, .csv, .parquet), votes (.db, .sqlite), or with "
-            '--ratings rows with "text" and "ratings" (a number or a list).'
+            help="Preferences (.jsonl, .parquet), votes (.db, .sqlite), or with --ratings .jsonl "
+            'with "text" and "ratings" (a number or a list) in every line.'
         ),
     ],
     output: Output = Path("runs/reward-model"),
@@ -44,6 +45,7 @@ def reward_model(
 ) -> None:
     """Train a model to predict which answer people prefer, or how they rate a text."""
     from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.pages import closing
 
     config = RewardModelConfig(**values)
     if ratings and learning_curve:
@@ -52,31 +54,27 @@ def reward_model(
     interrupted = f"interrupted; nothing was written to {output}"
     with interruptible(interrupted), leaving_config(context, output):
         if ratings:
-            _train_on_ratings(data, output, config)
+            command = _train_on_ratings(data, output, config)
         else:
-            _train_on_comparisons(data, output, config, learning_curve)
-    print(f"reward model: {output}")
+            command = _train_on_comparisons(data, output, config, learning_curve)
+    print(closing(output, command))
 
 
 def _train_on_comparisons(
     data: Path, output: Path, config: RewardModelConfig, learning_curve: bool
-) -> None:
+) -> str:
     from llm_gym.feedback.preferences import preferences_from
-    from llm_gym.feedback.reward_model import (
-        curve,
-        train_reward_model,
-        write_evaluation,
-    )
+    from llm_gym.feedback.reward_model import curve, train_reward_model
     from llm_gym.files.atomic import write_json
+    from llm_gym.stages.pages import MODEL, reward_model_page
 
-    preferences = preferences_from(data, config.contradictions, bad_rows=config.bad_rows)
+    preferences = preferences_from(data, config.contradictions)
     points = curve.learning_curve(preferences, config) if learning_curve else []
-    metrics = train_reward_model(preferences, output, config)
+    metrics = train_reward_model(preferences, output / MODEL, config)
     measured = metrics["held_out"]
     accuracy = measured["accuracy"]
     if points:
         write_json(output / "learning_curve.json", points)
-    write_evaluation(measured, output / "evaluation.html", points=points)
     for point in points:
         print(f"{point['comparisons']:>8} comparisons: accuracy {point['accuracy']['value']:.3f}")
     temperature = measured["temperature"]
@@ -86,13 +84,14 @@ def _train_on_comparisons(
         f"{measured['calibration_error']:.3f}"
         + ("" if temperature is None else f", temperature {temperature:.2f}")
     )
+    return reward_model_page(output, metrics, points)
 
 
-def _train_on_ratings(data: Path, output: Path, config: RewardModelConfig) -> None:
+def _train_on_ratings(data: Path, output: Path, config: RewardModelConfig) -> str:
     from llm_gym.feedback.reward_model import RatingModelConfig, train_rating_model
-    from llm_gym.feedback.reward_model.ratings import read_ratings
+    from llm_gym.stages.pages import MODEL, reward_model_page
 
-    texts, table = read_ratings(data, bad_rows=config.bad_rows)
+    texts, table = read_ratings(data)
     default = type(config)()
     shared = {field.name for field in fields(RatingModelConfig)}
     misplaced = [
@@ -107,10 +106,45 @@ def _train_on_ratings(data: Path, output: Path, config: RewardModelConfig) -> No
     values = {name: getattr(config, name) for name in shared if hasattr(config, name)}
     if config.template == "auto":  # ratings come without prompts
         del values["template"]
-    metrics = train_rating_model(texts, table, output, RatingModelConfig(**values))
-    spearman = metrics["held_out"]["spearman"]
-    print(
-        f"held-out rank correlation with the mean rating {spearman['value']:.3f} (95 %: "
-        f"{spearman['low']:.3f} to {spearman['high']:.3f}, {spearman['n']} texts), error "
-        f"{metrics['held_out']['rmse']:.2f}"
-    )
+    metrics = train_rating_model(texts, table, output / MODEL, RatingModelConfig(**values))
+    held_out = metrics["held_out"]
+    spearman = held_out["spearman"]
+    found = estimate(spearman["value"], spearman["low"], spearman["high"], ".3f")
+    print(f"held-out rank correlation with the mean rating of {spearman['n']} texts: {found}")
+    print(f"error {held_out['rmse']:.2f}")
+    return reward_model_page(output, metrics)
+
+
+def read_ratings(path: Path) -> tuple[list[str], Any]:
+    """Reads texts with ratings.
+
+    Args:
+        path: A `.jsonl` file with "text" and "ratings" in every line.
+
+    Returns:
+        N texts, and their ratings, float64 `(N, R)` with NaN where there are fewer than R.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A line lacks one of them; the message has its number.
+    """
+    import numpy as np
+
+    from llm_gym.supervised.loop import read_jsonl
+
+    rows = read_jsonl(path, ["text"])
+    values = [row.get("ratings") for row in rows]
+    lists = [value if isinstance(value, list) else [value] for value in values]
+    widest = max((len(ratings) for ratings in lists), default=0)
+    table = np.full((len(rows), widest), np.nan)
+    for number, ratings in enumerate(lists):
+        for column, rating in enumerate(ratings):
+            if rating is None and isinstance(values[number], list):
+                continue
+            if isinstance(rating, bool) or not isinstance(rating, (int, float)):
+                raise ValueError(
+                    f'{path}, row {number + 1}: "ratings" must be a number or a list of numbers, '
+                    f"got {values[number]!r:.80}"
+                )
+            table[number, column] = rating
+    return [row["text"] for row in rows], table

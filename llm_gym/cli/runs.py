@@ -86,6 +86,7 @@ def train(
     may be given too, to train longer.
     """
     from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.pages import closing
     from llm_gym.stages.train import train
 
     if resume is None:
@@ -100,11 +101,8 @@ def train(
         run = train(output, config, resume=resume is not None)
     if run.stopped:
         _end(f"stopped with checkpoint {run.checkpoint}; resume with: {command}")
-    model = run.checkpoint / "model"
-    print(f"trained model:  {model}")
-    print(f"curves:         {output / 'metrics.jsonl'}")
-    print(f"samples:        {output / 'samples.jsonl'}")
-    print(f"try it:         llm-gym generate --model {shlex.quote(str(model))} ...")
+    print(f"curves: {output / 'metrics.jsonl'}\nsamples: {output / 'samples.jsonl'}")
+    print(closing(output, run.command))
 
 
 def _resumed(context: typer.Context, output: Path) -> TrainConfig:
@@ -132,33 +130,35 @@ def _resumed(context: typer.Context, output: Path) -> TrainConfig:
 def pretrain(
     invocation: typer.Context,
     text: Annotated[
-        Path,
-        typer.Argument(help='Plain text, or rows with "text" (.jsonl, .json, .csv, .parquet).'),
+        Path, typer.Argument(help='Plain text, or .jsonl with a "text" in every line.')
     ],
     output: Output = Path("runs/pretrain"),
     **values: Any,
 ) -> None:
     """Train a tokenizer and a small language model from scratch on next tokens."""
     from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.pages import MODEL, closing, pretraining_page
     from llm_gym.supervised.pretrain import pretrain
 
     config = PretrainConfig(**values)
     quiet_libraries()
     interrupted = f"interrupted; nothing was written to {output}"
     with interruptible(interrupted), leaving_config(invocation, output):
-        metrics = pretrain(text, output, config)
+        metrics = pretrain(text, output / MODEL, config)
+        command = pretraining_page(output, metrics)
     print(
         f"held-out perplexity {metrics['held_out_perplexity_before']:.1f} before, "
         f"{metrics['held_out_perplexity']:.2f} after "
-        f"({metrics['held_out_bits_per_byte']:.3f} bits per byte)\nmodel: {output}"
+        f"({metrics['held_out_bits_per_byte']:.3f} bits per byte)"
     )
+    print(closing(output, command))
 
 
 @with_options_of(SFTConfig)
 def sft(
     invocation: typer.Context,
     pairs: Annotated[
-        Path, typer.Argument(help="Pairs or conversations (.jsonl, .json, .csv, .parquet).")
+        Path, typer.Argument(help='.jsonl with "prompt" and "completion" in every line.')
     ],
     model: Annotated[
         str, typer.Option(help="Language model to start from: name or directory.")
@@ -168,26 +168,28 @@ def sft(
 ) -> None:
     """Fine-tune a language model on instructions with answers."""
     from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.pages import MODEL, closing, fine_tuning_page
     from llm_gym.supervised.sft import fine_tune
 
     config = SFTConfig(**values)
     quiet_libraries()
     interrupted = f"interrupted; nothing was written to {output}"
     with interruptible(interrupted), leaving_config(invocation, output):
-        metrics = fine_tune(model, pairs, output, config)
+        metrics = fine_tune(model, pairs, output / MODEL, config)
+        command = fine_tuning_page(output, model, metrics)
     print(
         "held-out perplexity of the answers "
         f"{metrics['held_out_answer_perplexity_before']:.1f} before, "
-        f"{metrics['held_out_answer_perplexity']:.2f} after\nmodel: {output}"
+        f"{metrics['held_out_answer_perplexity']:.2f} after"
     )
+    print(closing(output, command))
 
 
 @with_options_of(DPOConfig)
 def dpo(
     invocation: typer.Context,
     preferences: Annotated[
-        Path,
-        typer.Argument(help="Preferences (.jsonl, .json, .csv, .parquet) or votes (.db, .sqlite)."),
+        Path, typer.Argument(help="Preferences (.jsonl, .parquet) or votes (.db, .sqlite).")
     ],
     output: Output = Path("runs/dpo"),
     **values: Any,
@@ -198,21 +200,23 @@ def dpo(
     """
     from llm_gym.feedback.dpo.dpo import train_dpo
     from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.pages import MODEL, closing, dpo_page
 
     config = DPOConfig(**values)
     quiet_libraries()
     interrupted = "interrupted; the same command goes on where the run was last saved"
     with interruptible(interrupted), leaving_config(invocation, output):
-        metrics = train_dpo(preferences, output, config)
+        metrics = train_dpo(preferences, output / MODEL, config)
+        command = dpo_page(output, metrics)
     before, after = metrics["held_out_before"], metrics["held_out"]
     print(
         f"held-out accuracy {after['accuracy']:.3f} ({after['pairs']:g} preferences), margin "
         f"{after['margin']:.3f}, loss {before['loss']:.3f} before, {after['loss']:.3f} after\n"
         f"log-probability of the chosen answers {before['chosen_log_prob']:.1f} before, "
         f"{after['chosen_log_prob']:.1f} after; of the rejected ones "
-        f"{before['rejected_log_prob']:.1f} and {after['rejected_log_prob']:.1f}\n"
-        f"model: {output}"
+        f"{before['rejected_log_prob']:.1f} and {after['rejected_log_prob']:.1f}"
     )
+    print(closing(output, command))
 
 
 # ------------------------------------------------------------------ human feedback

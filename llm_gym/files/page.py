@@ -71,6 +71,7 @@ class Report:
         chapters: Parts of the page between these charts and the answers.
         models: Names of the compared models, from first to last stage.
         comparisons: Prompts with an answer of each model.
+        comparisons_title: Heading of these.
         score_range: Lowest and highest score a scorer can give; sets the scale of the score bars.
         sections: Heading -> (name -> value), shown as tables: settings, versions, machine.
     """
@@ -82,6 +83,7 @@ class Report:
     chapters: Sequence[Chapter] = ()
     models: Sequence[str] = ()
     comparisons: Sequence[Comparison] = ()
+    comparisons_title: str = "The same prompts, before and after"
     score_range: tuple[float, float] = (0.0, 100.0)
     sections: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
@@ -166,7 +168,7 @@ def _comparisons(report: Report) -> str:
         rows.append(
             f'<article><h3>{as_html(row.prompt)}</h3><div class="answers">{answers}</div></article>'
         )
-    return f"<section><h2>The same prompts, before and after</h2>{''.join(rows)}</section>"
+    return f"<section><h2>{as_html(report.comparisons_title)}</h2>{''.join(rows)}</section>"
 
 
 def _score(score: float | None, score_range: tuple[float, float]) -> str:
@@ -208,6 +210,13 @@ def interval(low: float, high: float, style: str = ".1f") -> str:
     return f"{low:{style}} to {high:{style}} (95 %)"
 
 
+def estimate(value: float | None, low: float | None, high: float | None, style: str) -> str:
+    """A figure with its 95 % interval as text; what could not be computed is said."""
+    if value is None or low is None or high is None:
+        return "not defined: too few values, or all alike"
+    return f"{value:{style}}, {interval(low, high, style)}"
+
+
 def spread_evenly(number: int, count: int) -> list[int]:
     """Places of at most `number` of `count` examples, all over the list: not picked by result."""
     number = min(number, count)
@@ -241,6 +250,7 @@ header p { color: var(--muted); font-size: 18px; margin: 0; max-width: 48em; }
 .tiles, .charts { display: grid; gap: 14px; margin-top: 26px; }
 .tiles { grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); }
 .charts { grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); }
+.charts:has(> :only-child) { max-width: 760px; }
 .parts { display: grid; gap: 14px; align-items: start; }
 .parts { grid-template-columns: repeat(auto-fill, minmax(min(440px, 100%), 1fr)); }
 .tile, .chart, article, table {

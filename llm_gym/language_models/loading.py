@@ -165,8 +165,10 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
         if needs == "config.json" and not (directory / needs).is_file():
             _refuse_adapter(directory)
         if not (directory / needs).is_file():
+            inside = directory / "model"  # of a run of ours
+            hint = f"; did you mean {str(inside)!r}?" if (inside / needs).is_file() else ""
             raise FileNotFoundError(
-                f"{source!r} has no {needs}: the directory holds {_listing(directory)}"
+                f"{source!r} has no {needs}: the directory holds {_listing(directory)}{hint}"
             )
         return source
     if directory.is_file():

@@ -35,7 +35,7 @@ def environment_kwargs(
         env: Id of the environment.
         model: Name or path of the language model; its tokenizer and vocabulary are used.
         scorer: Name of a scorer; None leaves it to the task.
-        prompts: Path of a file of prompts; None leaves them to the task.
+        prompts: Path of a `.txt` or `.jsonl` file; None leaves them to the task.
         prompt_template: Text around the prompt ("{prompt}" is the bare prompt). None leaves it to
             the task, which takes the tokenizer's chat template if there is one.
         device: Where a scorer that is a model runs; the environment itself holds none.
@@ -87,6 +87,31 @@ def room_for_answers(
     Raises:
         ValueError: A prompt alone fills the context.
     """
+    rooms = context_left(model, prompts, prompt_template)
+    room = min((left for left in rooms if left is not None), default=most)
+    if room < 1:
+        raise ValueError(
+            f"a prompt fills the context of {model}, which leaves no room for an answer"
+        )
+    if room < most:
+        print(
+            f"llm-gym: answers have at most {room} tokens, which is what the context of {model} "
+            "leaves beside the longest prompt",
+            file=sys.stderr,
+        )
+    return min(room, most)
+
+
+def context_left(
+    model: str, prompts: Iterable[Mapping[str, Any]], prompt_template: str | None = None
+) -> list[int | None]:
+    """Tokens that a model's context leaves beside each prompt; None where it has no end.
+
+    Args:
+        model: Name or path of the language model.
+        prompts: Rows with a "prompt", and columns that the template names.
+        prompt_template: Text around the prompt; None takes the tokenizer's chat template.
+    """
     from llm_gym.language_models import load_tokenizer
     from llm_gym.language_models.architecture import context_length
     from llm_gym.language_models.loading import load_config
@@ -95,21 +120,8 @@ def room_for_answers(
     tokenizer = load_tokenizer(model)
     context = context_length(load_config(model))
     if context is None:
-        return most
-    longest = longest_prompt(prompts, tokenizer, prompt_template)
-    if longest >= context:
-        raise ValueError(
-            f"a prompt has {longest} tokens and the context of {model} is {context}, which leaves "
-            "no room for an answer"
-        )
-    if context - longest < most:
-        most = context - longest
-        print(
-            f"llm-gym: answers have at most {most} tokens: the context of {model} is {context}, "
-            f"and the longest prompt has {longest}",
-            file=sys.stderr,
-        )
-    return most
+        return [None for _ in prompts]
+    return [context - longest_prompt([row], tokenizer, prompt_template) for row in prompts]
 
 
 def make_vector_env(env: str, num_envs: int, kwargs: dict[str, Any]) -> VectorEnv:

@@ -12,6 +12,15 @@ from llm_gym.files import atomic
 from llm_gym.files.page import duration, interval, spread_evenly
 from llm_gym.files.settings import config_from, setting
 from llm_gym.runs.directory import RunDirectory
+from llm_gym.stages.pages import (
+    MODEL,
+    PAGE,
+    circumstances,
+    closing,
+    command_to_try,
+    examples_of,
+    training_charts,
+)
 from llm_gym.stages.train import TrainConfig, build_ppo, run
 
 if TYPE_CHECKING:
@@ -119,7 +128,7 @@ def demo(
     if training.stopped:
         return DemoRun(stopped=True)
     stages = [*before, held_out(algorithm)]
-    save_model(algorithm, output / "model")
+    save_model(algorithm, output / MODEL)
     summary = _summary(config, stages, algorithm, time.perf_counter() - started)
     _write_results(output, config, stages, training.history, summary)
     _print_results(console, output, config, stages, summary)
@@ -190,7 +199,7 @@ def _write_results(
 
     for name, stage in zip(("pretrained", "fine-tuned", "trained"), stages, strict=True):
         atomic.write_json(output / "evaluations" / f"{name}.json", stage.to_dict())
-    write_report(_report(config, stages, history, summary), output / "report.html")
+    write_report(_report(config, stages, history, summary), output / PAGE)
     # Last, because its presence says that the demo is finished.
     atomic.write_json(output / SUMMARY, summary)
 
@@ -198,7 +207,7 @@ def _write_results(
 def _report(
     config: DemoConfig, stages: list[Evaluation], history: History, summary: dict[str, Any]
 ) -> Any:
-    from llm_gym.files import Comparison, Figure, Report, ShownAnswer
+    from llm_gym.files import Figure, Report
 
     before, after = stages[1], stages[2]
     return Report(
@@ -219,57 +228,11 @@ def _report(
             Figure("divergence", f"{summary['kl']:.1f} nats", "KL per answer"),
             Figure("time", duration(summary["seconds"]), f"{summary['machine']['cores']} cores"),
         ),
-        charts=_charts(before, history),
+        charts=training_charts(history, before, "emails"),
         models=STAGES,
-        comparisons=[
-            Comparison(
-                rows[0].prompt, tuple(ShownAnswer(row.completion, row.score) for row in rows)
-            )
-            for rows in _shown(stages, config.shown_prompts)
-        ],
-        sections={
-            "Settings": asdict(config),
-            "Versions": {**summary["versions"], "commit": summary["commit"] or "unknown"},
-            "Machine": summary["machine"],
-        },
+        comparisons=examples_of(stages, config.shown_prompts),
+        sections=circumstances(asdict(config)),
     )
-
-
-def _charts(before: Evaluation, history: History) -> list[str]:
-    from llm_gym.files import Series, line_chart
-
-    charts = []
-    for title, y_label, key, reference in (
-        (
-            "Score of the sampled emails",
-            "score (0 to 100)",
-            "rollout/ep_rew_mean",
-            ("fine-tuned", before.mean_score),
-        ),
-        (
-            "Distance from the fine-tuned model",
-            "KL (nats per email)",
-            "rollout/kl_per_sequence",
-            None,
-        ),
-        (
-            "Length of the emails",
-            "tokens",
-            "rollout/ep_len_mean",
-            ("fine-tuned", before.mean_length),
-        ),
-        ("How well the critic predicts", "explained variance", "train/explained_variance", None),
-    ):
-        charts.append(
-            line_chart(
-                [Series(title, *history.curve(key))],
-                title=title,
-                x_label="tokens generated",
-                y_label=y_label,
-                reference=reference,
-            )
-        )
-    return charts
 
 
 def _shown(stages: list[Evaluation], number: int) -> list[tuple[Any, ...]]:
@@ -301,4 +264,5 @@ def _print_results(
         f"perplexity ratio {summary['perplexity_ratio']:.2f}, KL {summary['kl']:.1f} nats per "
         f"answer, {duration(summary['seconds'])}"
     )
-    console.print(f"report: {output / 'report.html'}\nmodel:  {output / 'model'}", soft_wrap=True)
+    lines = closing(output, command_to_try(output / MODEL, stages[-1].rows[0].prompt))
+    console.print(lines, soft_wrap=True, markup=False, highlight=False)

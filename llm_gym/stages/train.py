@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ class TrainConfig:
     env: str = setting("llm_gym/TextGeneration-v0", "id of a text environment (see `llm-gym envs`)")
     model: str = setting("llm_gym/email-sft", "name or path of the language model to train")
     scorer: str | None = setting(None, "what an answer is worth: name, or path.py:function")
-    prompts: str | None = setting(None, "file of prompts: .txt, .jsonl, .json, .csv or .parquet")
+    prompts: str | None = setting(None, ".txt (one a line) or .jsonl file of prompts")
     max_new_tokens: int | None = setting(None, "most tokens of an answer")
     prompt_template: str | None = setting(
         None, "text around {prompt}; default: the task's or the chat's"
@@ -84,11 +84,13 @@ class TrainingRun:
         stopped: Whether it was interrupted before its end.
         checkpoint: The newest checkpoint.
         history: The logged figures.
+        command: A command that tries the final model; empty where there is none.
     """
 
     stopped: bool
     checkpoint: Path
     history: History
+    command: str = ""
 
 
 def load_config(directory: str | Path) -> TrainConfig:
@@ -119,8 +121,8 @@ def train(
     """Trains a language model by PPO.
 
     Args:
-        output: Directory for `settings.json`, `metrics.jsonl`, `samples.jsonl`, `checkpoints/` and
-            TensorBoard's files.
+        output: Directory for `settings.json`, `metrics.jsonl`, `samples.jsonl`, `checkpoints/`,
+            TensorBoard's files and, when all is done, `model/` and `report.html`.
         config: Settings of the run.
         resume: Continue the newest checkpoint there.
         console: Where the live display goes; None is standard error.
@@ -134,8 +136,9 @@ def train(
     """
     from rich.console import Console
 
-    from llm_gym.runs.checkpoint import load_checkpoint
+    from llm_gym.runs.checkpoint import load_checkpoint, save_model
     from llm_gym.runs.training_state import environment_attribute
+    from llm_gym.stages.pages import MODEL, command_to_try, training_page
 
     directory = RunDirectory(output, asdict(config))
     checkpoint = directory.checkpoint(
@@ -150,7 +153,7 @@ def train(
     (console or Console(stderr=True)).print(
         f"prompts are shown as {prompt_format}", markup=False, highlight=False
     )
-    return run(
+    training = run(
         algorithm,
         config.total_tokens,
         directory.root,
@@ -158,6 +161,13 @@ def train(
         keep_last=config.keep_last,
         console=console,
     )
+    if training.stopped:
+        return training
+    model = save_model(algorithm, directory.root / MODEL)
+    training_page(directory.root, directory.settings, training.history, {})
+    assert algorithm.env is not None
+    prompts = [info["prompt"] for info in algorithm.env.reset_infos if "prompt" in info]
+    return replace(training, command=command_to_try(model, prompts[0] if prompts else ""))
 
 
 def build_ppo(config: TrainConfig) -> PPO:

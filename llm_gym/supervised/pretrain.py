@@ -23,6 +23,7 @@ from llm_gym.supervised.loop import (
     new_gpt2,
     next_token_loss,
     save_model,
+    spread_out,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class PretrainConfig(TrainingConfig):
 
 
 def pretrain(
-    text: Any,
+    text: str | Path | Sequence[str],
     output: str | Path,
     config: PretrainConfig | None = None,
     *,
@@ -75,7 +76,7 @@ def pretrain(
     """Trains a tokenizer and a language model from scratch, and save both.
 
     Args:
-        text: A file, a data set, a table or the documents; see `read_documents`.
+        text: A file (`.txt`, or `.jsonl` with a "text" key), or the documents themselves.
         output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
         config: Settings; None means the defaults.
         held_out: Documents to measure on; None holds out a share of `text`.
@@ -83,7 +84,8 @@ def pretrain(
 
     Returns:
         The metrics: held-out perplexity per token before and after, bits per byte, token counts,
-        the loss curve, the configuration, seconds.
+        the loss curve, the beginnings of a few held-out documents (`examples`), the configuration,
+        seconds.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -91,7 +93,7 @@ def pretrain(
     """
     config = config or PretrainConfig()
     started = time.perf_counter()
-    documents = read_documents(text, bad_rows=config.bad_rows)
+    documents = read_documents(text) if isinstance(text, (str, Path)) else list(text)
     if held_out is None:
         documents, held_out = split_held_out(documents, config.held_out_share, config.seed)
     tokenizer = train_tokenizer(documents, vocab_size=config.vocab_size, context=config.context)
@@ -123,12 +125,18 @@ def pretrain(
         "parameters": model.num_parameters(),
         "seconds": time.perf_counter() - started,
         "loss": losses,
+        "examples": [{"prompt": _beginning(document)} for document in spread_out(held_out)],
         "config": asdict(config),
     }
     with replace_directory(output) as directory:
         save_model(model, tokenizer, directory, config.weights)
         write_json(directory / "metrics.json", metrics)
     return metrics
+
+
+def _beginning(document: str) -> str:
+    """The first words of a text, for a model to go on from."""
+    return " ".join(document[:200].split()[:6])
 
 
 def stream_perplexity(model: PreTrainedModel, blocks: torch.Tensor, batch_size: int = 32) -> float:

@@ -24,6 +24,7 @@ from llm_gym.supervised.loop import (
     next_token_loss,
     save_model,
     shuffled_batches,
+    spread_out,
 )
 from llm_gym.supervised.pairs import (
     encode_pairs,
@@ -63,7 +64,7 @@ class SFTConfig(TrainingConfig):
 
 def fine_tune(
     model: str | Path,
-    pairs: Any,
+    pairs: str | Path | Sequence[InstructionPair],
     output: str | Path,
     config: SFTConfig | None = None,
     *,
@@ -74,7 +75,7 @@ def fine_tune(
 
     Args:
         model: Name or path of the model to start from.
-        pairs: A file, a data set, a table or a sequence of pairs; see `read_pairs`.
+        pairs: A `.jsonl` file with "prompt" and "completion" in every line, or the pairs.
         output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
         config: Settings; None means the defaults.
         held_out: Pairs to measure on; None holds out a share of `pairs`.
@@ -82,7 +83,7 @@ def fine_tune(
 
     Returns:
         The metrics: held-out perplexity of the answers before and after, counts, the loss curve,
-        the format of the prompts, the configuration, seconds.
+        a few held-out `examples`, the format of the prompts, the configuration, seconds.
 
     Raises:
         FileNotFoundError: If the file or the model does not exist.
@@ -91,7 +92,7 @@ def fine_tune(
     """
     config = config or SFTConfig()
     started = time.perf_counter()
-    pairs = read_pairs(pairs, bad_rows=config.bad_rows)
+    pairs = read_pairs(pairs) if isinstance(pairs, (str, Path)) else list(pairs)
     if held_out is None:
         pairs, held_out = split_pairs(pairs, config.held_out_share, config.seed)
     language_model, tokenizer = load_causal_lm(model), load_tokenizer(model)
@@ -127,6 +128,10 @@ def fine_tune(
         "answer_tokens": sum(len(pair.completion_ids) for pair in encoded),
         "seconds": time.perf_counter() - started,
         "loss": losses,
+        "examples": [
+            {"prompt": pair.messages or pair.prompt, "completion": pair.completion}
+            for pair in spread_out(held_out)
+        ],
         "prompt_format": prompt_format.shown,
         "config": asdict(config),
     }

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -203,7 +204,7 @@ def test_answers_fit_the_context_of_the_model_where_nobody_says_how_long(run, ti
     tiny = tiny_dir()  # context 64
     code, out, err = run("generate", "w1 w2 w3 w4", "--model", tiny, "--json")
     assert code == 0, err
-    assert err.count("answers have at most 60 tokens: the context of") == 1
+    assert err.count("answers have at most 60 tokens") == 1
     assert json.loads(out)["prompt"] == "w1 w2 w3 w4"
     code, _, err = run("generate", "w1 w2", "--model", tiny, "--max-new-tokens", 63)
     assert code == 2
@@ -264,9 +265,9 @@ def test_train_writes_everything_and_resumes_to_the_same_weights(
         *train_arguments(tiny_dir, prompts, scorer, whole), "--total-tokens", 4 * tokens
     )
     assert code == 0, err
-    assert "trained model:" in out
+    assert f"model:  {whole / 'model'}" in out
     assert {path.name for path in whole.iterdir()} >= {
-        "settings.json", "metrics.jsonl", "samples.jsonl", "checkpoints",
+        "settings.json", "metrics.jsonl", "samples.jsonl", "checkpoints", "report.html", "model",
     }  # fmt: skip
     run(*train_arguments(tiny_dir, prompts, scorer, parts), "--total-tokens", 2 * tokens)
     code, _, err = run("train", "--resume", parts, "--total-tokens", 4 * tokens)
@@ -338,36 +339,84 @@ def test_ctrl_c_saves_and_says_how_to_resume(run, tiny_dir, prompts, scorer, tmp
 # ------------------------------------------------------------------ the road to a model
 
 
-def test_pretrain_then_sft_then_generate(run, tmp_path):
+@pytest.fixture
+def last_line_runs(run):
+    """Runs a command, and then what its last line says."""
+
+    def call(*arguments):
+        code, out, err = run(*arguments)
+        assert code == 0, err
+        program, *words = shlex.split(out.splitlines()[-1])
+        assert program == "llm-gym"
+        code, answer, err = run(*words)
+        assert code == 0, err
+        assert answer.startswith("> ")
+        return out
+
+    return call
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_the_road_by_single_commands(last_line_runs, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("the cat sat on the mat. the dog sat on the log.\n" * 60)
-    shape = ["--vocab-size", 260, "--context", 32, "--width", 16, "--layers", 1, "--heads", 2]
-    code, out, err = run(
-        "pretrain", text, "--output", tmp_path / "base", *shape, "--steps", 2, "--batch-size", 2
-    )
-    assert code == 0, err
+    options = "vocab-size=260 context=48 width=16 layers=1 heads=2 steps=2 batch-size=2"
+    shape = [f"--{option}" for option in options.split()]
+    base, tuned, dpo = (tmp_path / name for name in ("base", "it's tuned", "dpo"))
+    out = last_line_runs("pretrain", text, "--output", base, *shape)
     assert "held-out perplexity" in out
-    pairs = tmp_path / "pairs.jsonl"
-    pairs.write_text(
-        "".join(f'{{"prompt": "who {i}?", "completion": "the cat"}}\n' for i in range(20))
+    # A prompt that looks like an option, and has lines.
+    prompts = [f"-{i} who?\nand why?" for i in range(20)]
+    pairs = write_rows(
+        tmp_path / "pairs.jsonl", [{"prompt": p, "completion": "I"} for p in prompts]
     )
-    code, out, err = run(
-        "sft", pairs, "--model", tmp_path / "base", "--output", tmp_path / "sft", "--epochs", 1
+    out = last_line_runs("sft", pairs, "--model", base / "model", "--output", tuned)
+    assert f"model:  {tuned / 'model'}" in out
+    compared = write_rows(
+        tmp_path / "preferences.jsonl",
+        [{"prompt": p, "chosen": f"the cat {i}", "rejected": "no"} for i, p in enumerate(prompts)],
     )
-    assert code == 0, err
-    assert f"model: {tmp_path / 'sft'}" in out
-    code, out, err = run("generate", "who?", "--model", tmp_path / "sft", "--max-new-tokens", 4)
-    assert code == 0, err
-    assert "> who?" in out
+    model = ["--model", tuned / "model"]
+    last_line_runs("dpo", compared, *model, "--output", dpo, "--epochs", 1)
+    last_line_runs("reward-model", compared, *model, "--output", tmp_path / "reward")
+    rated = write_rows(
+        tmp_path / "stars.jsonl",
+        [{"text": f"{p} {i}", "ratings": i % 5} for i, p in enumerate(prompts)],
+    )
+    last_line_runs("reward-model", rated, "--ratings", *model, "--output", tmp_path / "rated")
+    last_line_runs(
+        "train", *model, "--scorer", "length:3", "--prompts",
+        write_rows(tmp_path / "prompts.jsonl", [{"prompt": p} for p in prompts]),
+        "--max-new-tokens", 4, "--num-envs", 2, "--total-tokens", 16, "--output", tmp_path / "rl",
+    )  # fmt: skip
+    for run in (base, tuned, dpo, tmp_path / "reward", tmp_path / "rated", tmp_path / "rl"):
+        assert (run / "model" / "config.json").is_file()
+        assert (run / "config.yaml").is_file()
+        page = (run / "report.html").read_text()
+        assert page.count("<svg") >= 1
+        for heading in ("Settings", "Versions", "Machine"):
+            assert f"<h2>{heading}</h2>" in page
+    for run, models in (
+        (tuned, ("before", "after")),
+        (tmp_path / "reward", ("chosen", "rejected")),
+    ):
+        for model in models:
+            assert f"<b>{model}</b>" in (run / "report.html").read_text()
 
 
-def test_output_that_is_no_model_directory_is_left_alone(run, tmp_path):
+def test_an_output_that_holds_another_model_is_left_alone(run, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("some text\n" * 400)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "notes.txt").write_text("mine")
     code, _, err = run(
         "pretrain", text, "--output", tmp_path, "--vocab-size", 260, "--context", 32,
         "--width", 16, "--layers", 1, "--heads", 2, "--steps", 1, "--batch-size", 2,
     )  # fmt: skip
     assert code == 2
     assert "will not be replaced" in err
-    assert text.exists()
+    assert (tmp_path / "model" / "notes.txt").exists()

@@ -67,6 +67,8 @@ def test_whole_road_from_the_command_line(run, tmp_path):
     assert code == 0, err
     for text in ("stage 1 of 5", "stage 5 of 5", "the gain from RLHF", "report:"):
         assert text in out
+    _, answer, _ = run(*shlex.split(out.splitlines()[-1])[1:])
+    assert answer.startswith("> ")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["tokens"] == TINY.total_tokens
     code, out, err = run(*line)
@@ -126,8 +128,8 @@ def test_compare_fills_a_store_that_label_and_reward_model_read(run, tiny_dir, t
     assert code == 0, err
     assert "held-out accuracy" in out
     code, out, err = run(
-        "generate", "w1 w2", "--model", tiny_dir(), "--scorer", f"reward:{tmp_path / 'reward'}",
-        "--max-new-tokens", 4,
+        "generate", "w1 w2", "--model", tiny_dir(), "--max-new-tokens", 4,
+        "--scorer", f"reward:{tmp_path / 'reward' / 'model'}",
     )  # fmt: skip
     assert code == 0, err
     assert "> w1 w2  (score " in out

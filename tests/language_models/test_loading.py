@@ -71,6 +71,11 @@ def test_a_misspelt_path_is_not_asked_of_the_hub(load, name, hint, tmp_path, mon
     assert str(error.value) == f"there is no directory {name!r}{hint}"
 
 
+def test_the_directory_of_a_run_says_where_its_model_is(copy):
+    with pytest.raises(FileNotFoundError, match=r"; did you mean '.*model'\?$"):
+        load_tokenizer(copy.parent)
+
+
 def test_a_hub_model_that_is_in_the_cache_wins_over_a_directory_of_its_owner(
     copy, tmp_path, monkeypatch
 ):

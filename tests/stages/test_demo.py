@@ -64,6 +64,9 @@ def test_writes_report_summary_and_model(config, tmp_path):
     shown = stream.getvalue()
     for text in (*module.STAGES, "w10", "perplexity ratio"):
         assert text in shown
+    assert shown.rstrip().splitlines()[-2:] == [
+        "try it:", f"  llm-gym generate --model {tmp_path / 'model'} w10",
+    ]  # fmt: skip
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -21,6 +21,7 @@ from llm_gym.feedback.dpo.preference_pairs import (
 )
 from llm_gym.feedback.preferences import preferences_from
 from llm_gym.feedback.preferences.files import split_preferences
+from llm_gym.feedback.preferences.records import asked
 from llm_gym.files.atomic import replace_directory, write_json
 from llm_gym.files.settings import setting
 from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer
@@ -35,6 +36,7 @@ from llm_gym.supervised.loop import (
     rounded,
     save_model,
     shuffled_batches,
+    spread_out,
     thinned,
 )
 
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from llm_gym.feedback.dpo.progress import Progress
-    from llm_gym.feedback.preferences import Preference
+    from llm_gym.feedback.preferences import Preference, PreferenceStore
     from llm_gym.learning.losses import PairLoss
 
 _NOT_PART_OF_A_RUN = ("device", "checkpoint_every")
@@ -98,7 +100,7 @@ class DPOConfig(TrainingConfig):
 
 
 def train_dpo(
-    preferences: Any,
+    preferences: str | Path | PreferenceStore | Sequence[Preference],
     output: str | Path,
     config: DPOConfig | None = None,
     *,
@@ -111,7 +113,8 @@ def train_dpo(
     the run is kept in `OUTPUT-unfinished`, and the same call goes on from there, bit for bit.
 
     Args:
-        preferences: See `llm_gym.feedback.preferences.preferences_from`.
+        preferences: A file in TRL's format (`.jsonl`, `.parquet`), a store of votes or its path, or
+            the rows.
         output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
         config: Settings; None means the defaults.
         held_out: Preferences to measure on; None holds out a share of the prompts.
@@ -119,8 +122,8 @@ def train_dpo(
 
     Returns:
         The metrics: `held_out` before and after (see `evaluate_dpo`), the curves of
-        loss, accuracy, margin and log-probabilities, counts, the format of the prompts, the
-        configuration, seconds.
+        loss, accuracy, margin and log-probabilities, counts, a few held-out `examples`, the format
+        of the prompts, the configuration, seconds.
 
     Raises:
         FileNotFoundError: The file or the model does not exist.
@@ -133,7 +136,7 @@ def train_dpo(
 
     config = config or DPOConfig()
     started = time.perf_counter()
-    rows = preferences_from(preferences, config.contradictions, bad_rows=config.bad_rows)
+    rows = preferences_from(preferences, config.contradictions)
     if held_out is None:
         rows, held_out = split_preferences(rows, config.held_out_share, config.seed)
     held_out = preferences_from(held_out)
@@ -163,6 +166,9 @@ def train_dpo(
         "too_long": len(rows) + len(held_out) - len(encoded) - len(held_out_encoded),
         "steps": state.step,
         "curves": {name: thinned(values) for name, values in state.statistics.items()},
+        "examples": [
+            {"prompt": asked(row), "completion": row.chosen} for row in spread_out(held_out)
+        ],
         "prompt_format": prompt_format.shown,
         "config": asdict(config),
         "seconds": time.perf_counter() - started,

@@ -6,13 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from llm_gym.feedback.preferences.records import (
-    Choice,
-    Comparison,
-    Preference,
-    Vote,
-    rater_of,
-)
+from llm_gym.feedback.preferences.records import Choice, Comparison, Preference, Vote
 
 Ties = Literal["drop", "both"]
 Conflicts = Literal["majority", "all", "drop"]
@@ -95,7 +89,8 @@ def to_votes(preferences: Sequence[Preference], rater: str) -> list[tuple[Compar
     seen: Counter[tuple[str, frozenset[str], str]] = Counter()
     mirrored: set[tuple[str, str, str, str]] = set()
     for row in preferences:
-        name = rater_of(row.columns) or rater
+        name = row.columns.get("rater")
+        name = name if isinstance(name, str) and name.strip() else rater
         is_tie = row.columns.get("tie") is True
         if is_tie and (name, row.prompt, row.rejected, row.chosen) in mirrored:
             mirrored.remove((name, row.prompt, row.rejected, row.chosen))

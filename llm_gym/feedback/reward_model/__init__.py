@@ -26,7 +26,7 @@ from llm_gym.feedback.reward_model.evaluation import (
     reliability,
     spearman,
 )
-from llm_gym.feedback.reward_model.pictures import calibration_chart, write_evaluation
+from llm_gym.feedback.reward_model.pictures import calibration_chart, evaluation_parts
 from llm_gym.feedback.reward_model.ratings import (
     RatingModelConfig,
     fit_rating_model,
@@ -49,6 +49,7 @@ __all__ = [
     "differences_of",
     "evaluate_differences",
     "evaluate_ratings",
+    "evaluation_parts",
     "fit_rating_model",
     "fit_reward_model",
     "fit_temperature",
@@ -60,7 +61,6 @@ __all__ = [
     "spearman",
     "train_rating_model",
     "train_reward_model",
-    "write_evaluation",
 ]
 
 if not TYPE_CHECKING:  # type checkers know the submodules

@@ -37,7 +37,7 @@ from llm_gym.feedback.reward_model.rewards import (
     rewards_of,
 )
 from llm_gym.files.settings import setting
-from llm_gym.supervised.loop import rounded
+from llm_gym.supervised.loop import rounded, spread_out
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ class _Examples(NamedTuple):
 
 
 def train_reward_model(
-    preferences: Any,
+    preferences: str | Path | Sequence[Preference],
     output: str | Path,
     config: RewardModelConfig | None = None,
     *,
@@ -111,7 +111,7 @@ def train_reward_model(
     TRL; `RewardModelScorer(output)` scores with it.
 
     Args:
-        preferences: See `llm_gym.feedback.preferences.preferences_from`.
+        preferences: A file in TRL's format (`.jsonl` or `.parquet`), or the rows.
         output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
         config: Settings; None means the defaults.
         held_out: Comparisons to measure on; None holds out a share of the prompts.
@@ -134,7 +134,7 @@ def train_reward_model(
 
 
 def fit_reward_model(
-    preferences: Any,
+    preferences: str | Path | Sequence[Preference],
     config: RewardModelConfig,
     *,
     held_out: Sequence[Preference] | None = None,
@@ -146,7 +146,7 @@ def fit_reward_model(
         The scorer with the trained model, in evaluation mode, and the metrics.
     """
     started = time.perf_counter()
-    rows = preferences_from(preferences, config.contradictions, bad_rows=config.bad_rows)
+    rows = preferences_from(preferences, config.contradictions)
     if held_out is None:
         rows, held_out = split_preferences(rows, config.held_out_share, config.seed)
     check_preferences(rows)
@@ -175,6 +175,10 @@ def fit_reward_model(
         "template": scorer.template,
         "parameters": model.num_parameters(),
         "loss": losses,
+        "examples": [
+            {"prompt": asked(row), "chosen": row.chosen, "rejected": row.rejected}
+            for row in spread_out(held_out)
+        ],
         "config": asdict(config),
         "seconds": time.perf_counter() - started,
     }

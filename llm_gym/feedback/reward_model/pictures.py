@@ -1,14 +1,13 @@
-"""Charts of a reward model's evaluation, as inline SVG, and the page that shows them."""
+"""Charts of a reward model's evaluation, as inline SVG, and its figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from llm_gym.files import Figure, Report, Series, line_chart, scatter_chart, write_report
+from llm_gym.files import Figure, Series, line_chart, scatter_chart
 
 _CHANCE = ("chance", 0.5)
 
@@ -72,18 +71,14 @@ def learning_curve_chart(points: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def write_evaluation(
-    evaluation: Mapping[str, Any], path: str | Path, *, points: Sequence[Mapping[str, Any]] = ()
-) -> Path:
-    """Writes one page, which needs no other file, with all there is to see.
+def evaluation_parts(
+    evaluation: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = ()
+) -> tuple[list[Figure], list[str]]:
+    """What a page shows of an evaluation: its figures and its charts.
 
     Args:
         evaluation: From `evaluate_differences`.
-        path: Path of the page.
         points: From `learning_curve`, if one was measured.
-
-    Returns:
-        The path.
     """
     charts = [calibration_chart(evaluation["calibration"])]
     if evaluation["accuracy_by_margin"]:
@@ -91,17 +86,13 @@ def write_evaluation(
     if points:
         charts.append(learning_curve_chart(points))
     accuracy = evaluation["accuracy"]
-    report = Report(
-        title="A reward model",
-        summary=f"Measured on {evaluation['comparisons']:,} comparisons that it never learnt from.",
-        figures=[
-            Figure(
-                "accuracy",
-                f"{100 * accuracy['value']:.1f} %",
-                f"95 %: {100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f} %",
-            ),
-            Figure("calibration error", f"{evaluation['calibration_error']:.3f}"),
-        ],
-        charts=charts,
-    )
-    return write_report(report, path)
+    figures = [
+        Figure(
+            "accuracy",
+            f"{100 * accuracy['value']:.1f} %",
+            f"95 %: {100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f} %, "
+            f"{evaluation['comparisons']:,} held-out comparisons",
+        ),
+        Figure("calibration error", f"{evaluation['calibration_error']:.3f}"),
+    ]
+    return figures, charts

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.files import atomic
 from llm_gym.runs.directory import Record
 from llm_gym.stages.compare import how_to_label, vote_figures
+from llm_gym.stages.pages import closing, command_to_try
 from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig, RLHFDirectory, begin
 from llm_gym.stages.rlhf.stages import WORK, votes_wanted
+from llm_gym.text.prompts import read_prompts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -188,5 +190,6 @@ def _print_results(console: Console, run: RLHFDirectory, summary: dict[str, Any]
     ]
     for line in lines:
         console.print(line.format(**summary), highlight=False, soft_wrap=True)
-    for name, path in (("report", run.report), ("model", run.model)):
-        console.print(f"{name + ':':<8}{path}", highlight=False, markup=False, soft_wrap=True)
+    [prompt, *_] = read_prompts(run.prompts("held-out"))
+    ending = closing(run.root, command_to_try(run.model, prompt.text))
+    console.print(ending, highlight=False, markup=False, soft_wrap=True)

@@ -8,10 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from llm_gym.cli.reward_model import EXAMPLES, reward_model
+from llm_gym.cli.reward_model import EXAMPLES, read_ratings, reward_model
 from llm_gym.feedback.preferences import Choice, Comparison, PreferenceStore, write_preferences
 from llm_gym.feedback.reward_model import RewardModelScorer
-from llm_gym.feedback.reward_model.ratings import read_ratings
 from tests.feedback.reward_model.worlds import preferences, texts_and_ratings
 
 QUICK = ["--epochs", "1", "--learning-rate", "2e-3", "--batch-size", "8"]
@@ -34,9 +33,9 @@ def test_from_a_preference_file(run, tmp_path):
     done = run(data, "--held-out-share", "0.3")
     assert done.exit_code == 0, done.output
     assert "held-out accuracy 0." in done.output or "held-out accuracy 1." in done.output
-    assert f"reward model: {tmp_path / 'out'}" in done.output
-    assert len(RewardModelScorer(tmp_path / "out")(["w1"], ["w2 w3"])) == 1
-    assert (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8").count("<svg") == 1
+    assert f"model:  {tmp_path / 'out' / 'model'}" in done.output
+    assert len(RewardModelScorer(tmp_path / "out" / "model")(["w1"], ["w2 w3"])) == 1
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").count("<svg") == 2
 
 
 def test_from_a_store_of_votes(run, tmp_path):
@@ -48,7 +47,7 @@ def test_from_a_store_of_votes(run, tmp_path):
             store.vote(comparison, "ann", Choice.FIRST, seconds=1.0, shown_first=number % 2)
     done = run(path)
     assert done.exit_code == 0, done.output
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "out" / "model" / "metrics.json").read_text())
     assert metrics["comparisons"] + metrics["held_out"]["comparisons"] == 60
     assert set(metrics["held_out"]["agreement_by_rater"]) == {"ann"}
 
@@ -62,7 +61,7 @@ def test_a_learning_curve_on_request(run, tmp_path):
     assert sizes[:2] == [50, 100]
     for size in sizes:
         assert f"{size:>8} comparisons: accuracy" in done.output
-    assert (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8").count("<svg") == 2
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").count("<svg") == 3
 
 
 def test_from_ratings(run, tmp_path):
@@ -93,7 +92,7 @@ def test_ratings_may_be_one_many_or_missing(tmp_path):
 def test_ratings_that_are_none_are_named(ratings, tmp_path):
     path = tmp_path / "stars.jsonl"
     path.write_text(f'{{"text": "a", "ratings": 3}}\n{{"text": "b", "ratings": {ratings}}}\n')
-    with pytest.raises(ValueError, match='line 2: "ratings" must be a number or a list'):
+    with pytest.raises(ValueError, match='row 2: "ratings" must be a number or a list'):
         read_ratings(path)
 
 
@@ -105,8 +104,8 @@ def test_a_missing_store_is_not_made(run, tmp_path):
 
 def test_a_directory_that_is_no_model_is_left_alone(run, tmp_path):
     data = write_preferences(tmp_path / "rows.jsonl", preferences(60))
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    (tmp_path / "out" / "model").mkdir(parents=True)
+    (tmp_path / "out" / "model" / "thesis.txt").write_text("mine")
     done = run(data)
     assert "will not be replaced" in str(done.exception)
-    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+    assert (tmp_path / "out" / "model" / "thesis.txt").read_text() == "mine"

@@ -12,8 +12,8 @@ from llm_gym.feedback.preferences import Preference
 from llm_gym.feedback.reward_model import (
     RewardModelConfig,
     evaluate_differences,
+    evaluation_parts,
     learning_curve,
-    write_evaluation,
 )
 from llm_gym.feedback.reward_model import curve as curve_module
 from llm_gym.feedback.reward_model.curve import doublings
@@ -65,7 +65,7 @@ def test_sizes_out_of_range_are_named(sizes):
         learning_curve(TRAIN, sizes=sizes, held_out=HELD_OUT)
 
 
-def test_all_there_is_to_see_is_on_one_page(tmp_path):
+def test_what_a_page_shows_of_an_evaluation():
     rows = [Preference("p", "a", "b", {"vote_margin": n % 3 / 2}) for n in range(30)]
     with_margins = evaluate_differences([0.1 * n - 1 for n in range(30)], rows)
     points = [
@@ -73,14 +73,12 @@ def test_all_there_is_to_see_is_on_one_page(tmp_path):
         for size in (50, 100)
         for seed in (0, 1)
     ]
-    whole = write_evaluation(with_margins, tmp_path / "deep" / "whole.html", points=points)
-    page = whole.read_text(encoding="utf-8")
-    assert page.count("<svg") == 3
-    assert "Measured on 30 comparisons that it never learnt from" in page
-    assert "seed 1: 0.7 at 100" in page
+    figures, charts = evaluation_parts(with_margins, points)
+    assert len(charts) == 3
+    assert "30 held-out comparisons" in figures[0].note
+    assert "seed 1: 0.7 at 100" in charts[2]
     plain = evaluate_differences([0.5], [Preference("p", "a", "b")])
-    page = write_evaluation(plain, tmp_path / "plain.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 1
+    assert len(evaluation_parts(plain)[1]) == 1
 
 
 def test_a_learning_curve_is_the_mean_over_the_seeds_that_went_so_far():
