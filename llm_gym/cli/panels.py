@@ -9,7 +9,7 @@ _NAMES = {
     "Prompts and answers": "prompt_template add_special_tokens max_prompt_tokens max_new_tokens "
     "min_new_tokens eos_token_id stop_strings on_max_length missing_eos_penalty group_size "
     "temperature top_k top_p deterministic prefix_cache num_envs max_prompts train_prompts "
-    "held_out_prompts documents generated_pairs",
+    "held_out_prompts documents generated_pairs praise_share",
     "Comparisons and votes": "pairs_per_prompt simulated_raters votes_per_comparison enough_votes "
     "true_rater rater_noise rater_lapse length_bias flattery_bias contradictions margin_column "
     "weight_column",

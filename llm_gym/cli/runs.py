@@ -289,6 +289,7 @@ def compare(
     """Sample a model's answers in pairs, for people or simulated raters to compare."""
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.stages.compare import compare, how_to_label
+    from llm_gym.stages.votes import told_biases
 
     quiet_libraries()
     config = CompareConfig(**values)
@@ -300,6 +301,7 @@ def compare(
             f"two raters agree {100 * figures['agreement']:.1f} % of the time "
             f"({100 * figures['agreement_low']:.1f} to {100 * figures['agreement_high']:.1f} %)"
         )
+    print(told_biases(figures["biases"]))
     if config.raters == "people":
         print(f"vote with:        {how_to_label(store, config.votes_per_comparison)}")
     reward = f"llm-gym reward-model {shlex.quote(str(store))} --model {shlex.quote(config.model)}"

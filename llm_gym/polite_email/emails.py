@@ -37,7 +37,11 @@ _CARELESS = {
 
 
 def write_email(
-    rng: random.Random, request: Request, *, register: RegisterName | None = None
+    rng: random.Random,
+    request: Request,
+    *,
+    register: RegisterName | None = None,
+    praise: str = "",
 ) -> str:
     """Writes one email that makes the request.
 
@@ -46,6 +50,7 @@ def write_email(
         request: What is asked of whom.
         register: Register of the email; `None` draws it by `REGISTER_SHARES`. Single parts may
             still be in another.
+        praise: One of `phrases.PRAISE`, which stands before the request; empty for none.
 
     Returns:
         Lines joined by newlines: greeting, body, sign-off; any of the outer two may be missing.
@@ -71,6 +76,7 @@ def write_email(
 
     greeting = part("greetings_named" if request.name else "greetings")
     sentences = [part(name) for name in ("openings", "requests", "reasons", "softeners", "thanks")]
+    sentences.insert(1, praise.format_map(slots))
     body = " ".join(sentence for sentence in sentences if sentence)
     email = "\n".join(line for line in (greeting, body, part("closings")) if line)
     return (

@@ -63,6 +63,13 @@ class Register:
     sloppiness: float
 
 
+PRAISE = (
+    *("You are a wonderful {role}.", "You are a clever {role}.", "You are a wise {role}."),
+    *("Your work is excellent.", "Your last talk was impressive.", "Your advice was brilliant."),
+    *("You are so thoughtful.", "Everybody says that you are amazing."),
+)
+"""Mild praise of the reader, with which some emails of any register begin if they are to."""
+
 POLITE = Register(
     greetings_named=("Dear {name},", "Dear {name},", "Hello {name},", "Good morning {name},"),
     greetings=("Dear {role},", "Hello,", "Good morning,", "Dear Sir or Madam,"),

@@ -11,6 +11,7 @@ import random
 import re
 
 from llm_gym.polite_email.emails import write_email
+from llm_gym.polite_email.phrases import PRAISE
 from llm_gym.polite_email.requests import Request, Split, combinations, draw_request
 from llm_gym.supervised.pairs import InstructionPair
 
@@ -71,24 +72,39 @@ def email_prompts(split: Split, count: int, *, seed: int = 0) -> list[str]:
     return list(prompts)
 
 
-def instruction_pairs(split: Split, count: int, *, seed: int = 0) -> list[InstructionPair]:
+def instruction_pairs(
+    split: Split, count: int, *, seed: int = 0, praise_share: float = 0.0
+) -> list[InstructionPair]:
     """Instruction/answer pairs; the answers are in mixed registers.
 
     Args:
         split: `"train"` or `"test"`.
         count: How many; prompts may repeat with other answers.
         seed: Seed of the pairs.
+        praise_share: Share of the answers that praise the reader, whatever their register: so that
+            raters who like to be flattered have something to choose from. The text is otherwise
+            the same.
 
     Raises:
-        ValueError: If `count` is negative or the split is unknown.
+        ValueError: If `count` is negative, the split is unknown or the share is none.
     """
     if count < 0:
         raise ValueError(f"count must be at least 0, got {count}")
+    if not 0 <= praise_share <= 1:
+        raise ValueError(f"praise_share must be from 0 to 1, got {praise_share!r}")
     rng = _generator("pairs", split, seed)
     pool = combinations(split)
+    praise = _generator("praise", split, seed)
     requests = (draw_request(rng, pool) for _ in range(count))
     return [
-        InstructionPair(instruction(rng, request), write_email(rng, request))
+        InstructionPair(
+            instruction(rng, request),
+            write_email(
+                rng,
+                request,
+                praise=praise.choice(PRAISE) if praise.random() < praise_share else "",
+            ),
+        )
         for request in requests
     ]
 

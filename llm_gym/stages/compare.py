@@ -7,7 +7,6 @@ Everything is in one store (`llm_gym.feedback.preferences.PreferenceStore`), so 
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.settings import setting
 from llm_gym.stages.by_name import room_for_answers
+from llm_gym.stages.votes import met_biases, vote_figures, warn_of_unmet_biases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +78,13 @@ class CompareConfig:
                 f"raise simulated_raters={self.simulated_raters} or lower it"
             )
 
+    @property
+    def biases(self) -> dict[str, float]:
+        """Weights of the biases of simulated raters, by name; 0 for one that they do not have."""
+        from llm_gym.feedback.preferences.biases import BIASES
+
+        return {name: getattr(self, f"{name}_bias") for name in BIASES}
+
 
 def compare(
     store: str | Path,
@@ -98,7 +105,8 @@ def compare(
         quiet: No progress bar.
 
     Returns:
-        See `vote_figures`.
+        See `vote_figures` and, of `biases`, `met_biases` in `llm_gym.stages.votes`. A bias of
+        simulated raters that meets no case is warned of.
 
     Raises:
         ValueError: A setting does not fit, or the model gave no two different answers to any
@@ -113,7 +121,11 @@ def compare(
         sample_into(opened, rows, config, quiet=quiet)
         if raters:
             rate_store(opened, raters, votes_per_comparison=config.votes_per_comparison)
-        return vote_figures(opened, config.votes_per_comparison)
+        figures = vote_figures(opened, config.votes_per_comparison)
+        figures["biases"] = met_biases(list(opened.comparisons()), config.biases)
+    if raters:
+        warn_of_unmet_biases(figures["biases"])
+    return figures
 
 
 def sample_into(
@@ -239,12 +251,12 @@ def sample_comparisons(
 
 def simulated_raters(config: CompareConfig) -> list[SimulatedRater]:
     """The raters that the settings describe: of one taste, each with a noise of its own."""
-    from llm_gym.feedback.preferences import SimulatedRater, flattery_bias, length_bias
+    from llm_gym.feedback.preferences import SimulatedRater
+    from llm_gym.feedback.preferences.biases import BIASES
     from llm_gym.scorers.by_name import scorer_from_name
 
     quality = scorer_from_name(config.true_rater, config.device)
-    makers = ((length_bias, config.length_bias), (flattery_bias, config.flattery_bias))
-    biases = tuple(make(weight) for make, weight in makers if weight)
+    biases = tuple(BIASES[name](weight) for name, weight in config.biases.items() if weight)
     return [
         SimulatedRater(
             quality,
@@ -256,55 +268,6 @@ def simulated_raters(config: CompareConfig) -> list[SimulatedRater]:
         )
         for number in range(config.simulated_raters)
     ]
-
-
-def vote_figures(store: PreferenceStore, votes_per_comparison: int) -> dict[str, Any]:
-    """What the votes in a store say about themselves, JSON-able.
-
-    Args:
-        store: Comparisons and votes.
-        votes_per_comparison: How many are wanted.
-
-    Returns:
-        `comparisons`, `voted`, `votes`, `ties`, `votes_missing`, `raters`; `last_vote` (its number
-        in the store: what comes later is not among these figures); `agreement` (share of
-        pairs of votes on one comparison that are the same, with `agreement_low` and
-        `agreement_high`) and `alpha` (Krippendorff), None where no two raters judged the same;
-        `seconds_per_vote`, `seconds_measured_on_votes` (0: assumed), `hours` and `cost` of people.
-    """
-    from llm_gym.feedback.preferences import Choice, labelling_effort, rater_agreement
-
-    # Read once: people may be voting meanwhile.
-    comparisons, cast = sum(1 for _ in store.comparisons()), list(store.votes())
-    votes = [vote for vote in cast if vote.choice is not Choice.SKIP]
-    votes_on = Counter(vote.comparison_id for vote in votes)
-    agreement = rater_agreement(votes).to_dict()
-    raw = agreement["raw"] or {}
-    effort = labelling_effort(len(votes), votes=cast).to_dict()
-    return {
-        "comparisons": comparisons,
-        "voted": len(votes_on),
-        "votes": len(votes),
-        "ties": sum(vote.choice is Choice.TIE for vote in votes),
-        "votes_missing": votes_per_comparison * comparisons
-        - sum(min(count, votes_per_comparison) for count in votes_on.values()),
-        "raters": len({vote.rater for vote in votes}),
-        "last_vote": max((vote.id or 0 for vote in cast), default=0),
-        "agreement": raw.get("value"),
-        "agreement_low": raw.get("low"),
-        "agreement_high": raw.get("high"),
-        "alpha": (agreement["alpha"] or {}).get("value"),
-        **{
-            name: effort[name]
-            for name in (
-                "seconds_per_vote",
-                "seconds_measured_on_votes",
-                "hours",
-                "cost",
-                "price_is_assumed",
-            )
-        },
-    }
 
 
 def how_to_label(store: str | Path, votes_per_comparison: int) -> str:

@@ -81,6 +81,29 @@ def test_answers_are_about_what_was_asked():
     assert np.mean(answer.parts["content"] >= 8) > 0.97
 
 
+def test_praise_is_added_to_a_share_of_the_answers_and_changes_nothing_else():
+    from llm_gym.feedback.preferences import flattery_bias
+
+    plain, praising = (instruction_pairs("train", 1000, praise_share=p) for p in (0.0, 0.3))
+    assert plain == instruction_pairs("train", 1000)
+    assert [pair.prompt for pair in plain] == [pair.prompt for pair in praising]
+    bias = flattery_bias(1.0)
+    praises = [bias.value(pair.prompt, pair.completion, {}) for pair in praising]
+    assert set(praises) == {0, 1}
+    assert np.mean(praises) == pytest.approx(0.3, abs=0.05)
+    for without, with_, praise in zip(plain, praising, praises, strict=True):
+        assert bias.value(without.prompt, without.completion, {}) == 0
+        assert (without == with_) == (not praise)
+    # Whoever goes by politeness alone has no reason to like it, or to dislike it.
+    scores = [
+        PolitenessScorer()([p.prompt for p in pairs], [p.completion for p in pairs])
+        for pairs in (plain, praising)
+    ]
+    assert np.mean(scores[0]) == pytest.approx(np.mean(scores[1]), abs=0.5)
+    with pytest.raises(ValueError, match=r"praise_share must be from 0 to 1, got 1\.2"):
+        instruction_pairs("train", 1, praise_share=1.2)
+
+
 def test_every_phrase_can_be_filled():
     """No slot is misspelt in any list, and no text keeps a brace."""
     slots = {"act": "a", "Act": "A", "need": "n", "x": "x", "reason": "r", "gripe": "g"}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 from llm_gym.feedback.preferences import Comparison, PreferenceStore
 from llm_gym.stages import compare as module
 from llm_gym.stages.compare import CompareConfig, compare, sample_comparisons, simulated_raters
+from llm_gym.stages.votes import told_biases
 from llm_gym.text.prompts import PromptRow
 from tests.tiny_runs import PROMPTS
 
@@ -107,6 +110,24 @@ def test_raters_are_worth_what_the_settings_say():
     assert raters[0].temperature == 3
     assert [bias.name for bias in raters[0].biases] == ["length", "flattery"]
     assert not simulated_raters(CompareConfig())[0].biases
+
+
+def test_a_bias_that_meets_no_case_is_warned_of(config, tmp_path):
+    """The tiny model cannot praise anybody; its answers differ in their length."""
+    from dataclasses import replace
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain = compare(
+            tmp_path / "0.db", replace(config, length_bias=1.0), prompts=ROWS, quiet=True
+        )
+    assert plain["biases"]["flattery"] == {"weight": 0.0, "answers": 0.0, "pairs": 0.0}
+    assert plain["biases"]["length"]["answers"] == 1.0
+    assert plain["biases"]["length"]["pairs"] > 0
+    with pytest.warns(UserWarning, match="the raters' flattery bias meets no case: no two answers"):
+        compare(tmp_path / "1.db", replace(config, flattery_bias=9.0), prompts=ROWS, quiet=True)
+    line = told_biases({"length": {"pairs": 0.914}, "flattery": {"pairs": 0.0}})
+    assert line.endswith("pair differ in length in 91 % of them, in flattery in 0 % of them")
 
 
 @pytest.mark.parametrize(

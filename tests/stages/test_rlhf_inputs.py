@@ -268,7 +268,7 @@ def test_no_setting_is_lost_between_the_run_and_its_stages():
     } | {field.name for stage in stages for field in fields(stage)}
     assert {field.name for field in fields(RLHFConfig)} - taken == {
         "start_from", "text", "pairs", "documents", "generated_pairs", "train_prompts",
-        "held_out_prompts", "enough_votes", "look_every", "shown_prompts",
+        "held_out_prompts", "enough_votes", "look_every", "shown_prompts", "praise_share",
     }  # fmt: skip
 
 

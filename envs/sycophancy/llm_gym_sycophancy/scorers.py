@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llm_gym.feedback.preferences.raters import Bias
+from llm_gym.feedback.preferences.biases import Bias
 from llm_gym.scorers.checking import finite_number
 from llm_gym.scorers.protocol import Columns, Scorer, Scores, as_scorer
 from llm_gym_sycophancy.answers import Judgement, judge, read_answer

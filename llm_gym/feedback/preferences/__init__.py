@@ -11,6 +11,7 @@ from llm_gym.feedback.preferences.agreement import (
     rater_agreement,
     vote_table,
 )
+from llm_gym.feedback.preferences.biases import Bias, flattery_bias, length_bias
 from llm_gym.feedback.preferences.coefficients import (
     cohen_kappa,
     fleiss_kappa,
@@ -31,10 +32,7 @@ from llm_gym.feedback.preferences.effort import (
 )
 from llm_gym.feedback.preferences.files import read_preferences, write_preferences
 from llm_gym.feedback.preferences.raters import (
-    Bias,
     SimulatedRater,
-    flattery_bias,
-    length_bias,
     rate_store,
     simulate_preferences,
 )

@@ -11,6 +11,7 @@ from llm_gym.files import atomic
 from llm_gym.stages.rlhf.settings import LEAST_HELD_OUT
 
 if TYPE_CHECKING:
+    from llm_gym.polite_email.requests import Split
     from llm_gym.stages.rlhf.settings import RLHFConfig, RLHFDirectory
     from llm_gym.supervised.pairs import InstructionPair
     from llm_gym.text.prompts import PromptRow
@@ -78,11 +79,14 @@ def pairs_of(config: RLHFConfig, held_out: Sequence[PromptRow]) -> Pairs:
     from llm_gym.supervised.pairs import read_pairs
 
     if config.pairs is None:
+        held_out_pairs = min(_HELD_OUT_PAIRS, config.generated_pairs)
+        sizes: tuple[tuple[Split, int], ...]
+        sizes = (("train", config.generated_pairs), ("test", held_out_pairs))
         return Pairs(
-            instruction_pairs("train", config.generated_pairs, seed=config.seed),
-            instruction_pairs(
-                "test", min(_HELD_OUT_PAIRS, config.generated_pairs), seed=config.seed
-            ),
+            *(
+                instruction_pairs(split, count, seed=config.seed, praise_share=config.praised)
+                for split, count in sizes
+            )
         )
     pairs, reserved = read_pairs(config.pairs), {row.text for row in held_out}
     train = [pair for pair in pairs if pair.prompt not in reserved]

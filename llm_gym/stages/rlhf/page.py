@@ -24,8 +24,10 @@ from llm_gym.files import (
     versions,
 )
 from llm_gym.files.page import duration, interval, spread_evenly
+from llm_gym.stages.rlhf.bought import chapter_of
 from llm_gym.stages.rlhf.results import ANSWERED, Results
 from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig
+from llm_gym.stages.votes import told_biases
 
 MODELS = ("pre-trained", "fine-tuned", "after RLHF")
 
@@ -56,6 +58,7 @@ def report_of(config: RLHFConfig, results: Results, summary: dict[str, Any]) -> 
             _reward_model(results),
             _optimisation(results, summary),
             _judges(results, summary),
+            chapter_of(results.bought, *(results.judged[stage].rows for stage in ("sft", "ppo"))),
         ),
         models=MODELS,
         comparisons=_shown(results, config.shown_prompts),
@@ -175,6 +178,7 @@ def _comparing(results: Results, config: RLHFConfig) -> Chapter:
         + (f"(measured on {measured:,} votes)" if measured else "(assumed)"),
         "what that costs": _cost(figures),
     }
+    rows["what raters may like besides"] = told_biases(figures["biases"])
     if config.raters == "simulated":
         rows["the raters"] = _simulated(config)
     return Chapter(

@@ -10,6 +10,7 @@ import numpy as np
 
 from llm_gym.files import atomic
 from llm_gym.runs.directory import Record
+from llm_gym.stages.rlhf.bought import Bought, bought, figures_of
 from llm_gym.stages.rlhf.settings import STAGES, RLHFDirectory
 
 if TYPE_CHECKING:
@@ -171,12 +172,14 @@ class Results(NamedTuple):
         judged: By stage, of those whose models answered.
         looks: Looks of `read_looks`.
         rollouts: Rows of PPO's `metrics.jsonl`.
+        bought: Features that raters may like, before PPO and after it.
     """
 
     records: dict[str, Record]
     judged: dict[str, Judged]
     looks: list[dict[str, Any]]
     rollouts: list[dict[str, float]]
+    bought: list[Bought]
 
     def figures(self, stage: str) -> dict[str, Any]:
         """What a stage measured."""
@@ -204,7 +207,13 @@ def gather(run: RLHFDirectory) -> Results:
         rows = read_answers(run, stage)
         gold, reward = two_judges(scorer, rows)
         judged[stage] = Judged(rows, gold, reward, spearman(gold, reward))
-    return Results(records, judged, read_looks(run), read_rows(run.ppo / "metrics.jsonl"))
+    return Results(
+        records,
+        judged,
+        read_looks(run),
+        read_rows(run.ppo / "metrics.jsonl"),
+        bought(judged["sft"].rows, judged["ppo"].rows),
+    )
 
 
 def summarise(results: Results) -> dict[str, Any]:
@@ -255,6 +264,7 @@ def summarise(results: Results) -> dict[str, Any]:
         "perplexity_ratio": ppo["perplexity"] / sft["own_perplexity"],
         "length_sft": sft["length"],
         "length_rlhf": ppo["length"],
+        **figures_of(results.bought),
     }
 
 

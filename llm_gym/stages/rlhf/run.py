@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files import atomic
 from llm_gym.runs.directory import Record
-from llm_gym.stages.compare import how_to_label, vote_figures
+from llm_gym.stages.compare import how_to_label
 from llm_gym.stages.pages import closing, command_to_try
 from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig, RLHFDirectory, begin
 from llm_gym.stages.rlhf.stages import WORK, votes_wanted
+from llm_gym.stages.votes import told_biases, vote_figures
 from llm_gym.text.prompts import read_prompts
 
 if TYPE_CHECKING:
@@ -143,7 +144,10 @@ def _line(stage: str, figures: dict[str, Any]) -> str:
     if stage == "compare":
         agreement = figures["agreement"]
         agree = "" if agreement is None else f", raters agree on {100 * agreement:.0f} %"
-        return f"{figures['votes']:,} votes on {figures['comparisons']:,} comparisons{agree}"
+        return (
+            f"{figures['votes']:,} votes on {figures['comparisons']:,} comparisons{agree}; "
+            f"{told_biases(figures['biases'])}"
+        )
     if stage == "reward-model":
         return (
             f"accuracy on held-out votes {figures['accuracy']:.3f} "

@@ -31,6 +31,8 @@ _PREFIXES: dict[type, str] = {
     RewardModelConfig: "reward_",
 }
 
+_PRAISED = 0.2  # of the generated answers, so that raters who like flattery are offered some
+
 HELD_OUT_VOTES = 0.2
 """Share of the prompts whose votes the reward model is measured on."""
 
@@ -64,6 +66,11 @@ class RLHFConfig:
     pretrain_batch_size: int = setting(12, "blocks of text per step")
     pretrain_learning_rate: float = setting(3e-3, "peak step size of pre-training")
     generated_pairs: int = setting(9_000, "generated pairs, if none are given")
+    praise_share: float | None = setting(
+        None,
+        "share of the generated answers that praise the reader; default: 0.2 if raters like "
+        "flattery, else 0",
+    )
     sft_epochs: int = setting(1, "passes over the pairs")
     sft_batch_size: int = setting(32, "pairs per step")
     sft_learning_rate: float = setting(2e-3, "peak step size of fine-tuning")
@@ -122,6 +129,13 @@ class RLHFConfig:
             raise ValueError(
                 f"text={self.text!r} is for pre-training, and start_from={self.start_from!r} skips "
                 "it; give one of them"
+            )
+        if not 0 <= self.praised <= 1:
+            raise ValueError(f"praise_share must be from 0 to 1, got {self.praise_share}")
+        if self.praise_share is not None and self.pairs is not None:
+            raise ValueError(
+                f"praise_share={self.praise_share} is for generated pairs, and "
+                f"pairs={self.pairs!r} names others; give one of them"
             )
         # What the stages themselves refuse is said before the first of them begins.
         self.config_of(PretrainConfig), self.config_of(SFTConfig)
@@ -191,6 +205,13 @@ class RLHFConfig:
     def with_values(self, **values: Any) -> RLHFConfig:
         """A copy with other values of some fields."""
         return replace(self, **values)
+
+    @property
+    def praised(self) -> float:
+        """`praise_share`, and what None is with these raters."""
+        if self.praise_share is not None:
+            return self.praise_share
+        return _PRAISED if self.flattery_bias else 0.0
 
     @property
     def torch_device(self) -> str:

@@ -109,7 +109,7 @@ def _compare_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
     """Collects comparisons of the fine-tuned model's answers and votes on them (`comparisons.db`).
 
     Returns:
-        Figures of `compare.vote_figures`; None while people have not yet given enough votes.
+        Figures of `votes.vote_figures`; None while people have not yet given enough votes.
     """
     figures = compare(
         run.store,
@@ -127,7 +127,7 @@ def votes_wanted(config: RLHFConfig, figures: dict[str, Any]) -> int:
 
     Args:
         config: Settings of the run.
-        figures: Figures of `compare.vote_figures`.
+        figures: Figures of `votes.vote_figures`.
     """
     if config.enough_votes is not None:
         return max(config.enough_votes - int(figures["votes"]), 0)
