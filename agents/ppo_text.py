@@ -77,7 +77,7 @@ class Config:
     scorer: str | None = setting(
         None, "politeness, length:WORDS, regex:PATTERN, URL or path.py:function"
     )
-    prompts: str | None = setting(None, ".txt (one a line) or .jsonl file to train on")
+    prompts: str | None = setting(None, "file to train on: .txt, .jsonl, .json, .csv or .parquet")
     eval_prompts: str | None = setting(
         None, "the same to evaluate on (default: the task's held-out ones)"
     )

@@ -39,7 +39,7 @@ DEFAULT_SCORERS = {".jsonl": "courtesy", "": "warmth"}
 class Settings:
     """What to do; the command line offers those that are worth changing."""
 
-    data: str = ""  # .txt (one document), or .jsonl with a "text" key (one document a line)
+    data: str = ""  # .txt (one document), or rows with "text" (.jsonl, .csv ...)
     scorer: str = ""  # path.py:function, or a name as in `llm-gym train --scorer`
     seed: int = 0
     held_out_share: float = 0.2  # of the text

@@ -26,7 +26,9 @@ Scorer = Annotated[
         "path.py:function ...",
     ),
 ]
-Prompts = Annotated[str | None, typer.Option(help="File of prompts: .txt, one a line, or .jsonl.")]
+Prompts = Annotated[
+    str | None, typer.Option(help="File of prompts: .txt, .jsonl, .json, .csv or .parquet.")
+]
 Template = Annotated[
     str | None,
     typer.Option(help='Text around the prompt ("{prompt}": none; default: as the task has it).'),
@@ -171,7 +173,7 @@ def generate(
         raise ValueError(f"--samples must be at least 1, got {samples}")
     rows: list[dict[str, Any]] = [{"prompt": text} for text in texts or []]
     if prompts is not None:
-        rows += [{"prompt": row.text, **row.columns} for row in read_prompts(prompts)]
+        rows += [{**row.columns, "prompt": row.text} for row in read_prompts(prompts)]
     if not rows:
         raise ValueError('there is nothing to answer: give prompts, e.g. llm-gym generate "Write"')
     kwargs = environment_kwargs(

@@ -51,7 +51,7 @@ GenerateFrom = Annotated[
 Prompts = Annotated[
     str | None,
     typer.Option(
-        help="File of prompts: .txt, one a line, or .jsonl.",
+        help="File of prompts: .txt, .jsonl, .json, .csv or .parquet.",
         show_default="built-in requests for emails",
         rich_help_panel=_GENERATION,
     ),
@@ -96,8 +96,8 @@ def label(
         Path | None,
         typer.Option(
             "--import",
-            help='Add a file: .jsonl with "prompt" and "answers" (two) in every line, to be '
-            "compared; or preferences in TRL's format (.jsonl, .parquet), which count as votes.",
+            help='Add a file: rows with "prompt" and "answers" (two), to be compared; or '
+            "preferences, which count as votes.",
         ),
     ] = None,
     export: Annotated[
@@ -195,16 +195,10 @@ def _generate(
 ) -> None:
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.stages.by_name import room_for_answers
-    from llm_gym.stages.compare import sample_comparisons
-    from llm_gym.text.prompts import PromptRow, read_prompts
+    from llm_gym.stages.compare import comparison_prompts, sample_comparisons
 
     quiet_libraries()
-    if path is None:
-        from llm_gym.polite_email.prompts import email_prompts
-
-        rows = [PromptRow(text, {}) for text in email_prompts("train", max_prompts or 100)]
-    else:
-        rows = list(read_prompts(path))[:max_prompts]
+    rows = comparison_prompts(path, max_prompts)
     print(f"{model} answers {len(rows):,} prompts twice ...", flush=True)
     if max_new_tokens is None:
         texts = [{**row.columns, "prompt": row.text} for row in rows]

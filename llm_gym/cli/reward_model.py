@@ -29,8 +29,8 @@ def reward_model(
     data: Annotated[
         Path,
         typer.Argument(
-            help="Preferences (.jsonl, .parquet), votes (.db, .sqlite), or with --ratings .jsonl "
-            'with "text" and "ratings" (a number or a list) in every line.'
+            help="Preferences (.jsonl, .json, .csv, .parquet), votes (.db, .sqlite), or with "
+            '--ratings rows with "text" and "ratings" (a number or a list).'
         ),
     ],
     output: Output = Path("runs/reward-model"),
@@ -68,7 +68,7 @@ def _train_on_comparisons(
     from llm_gym.files.atomic import write_json
     from llm_gym.stages.pages import MODEL, reward_model_page
 
-    preferences = preferences_from(data, config.contradictions)
+    preferences = preferences_from(data, config.contradictions, bad_rows=config.bad_rows)
     points = curve.learning_curve(preferences, config) if learning_curve else []
     metrics = train_reward_model(preferences, output / MODEL, config)
     measured = metrics["held_out"]
@@ -89,9 +89,10 @@ def _train_on_comparisons(
 
 def _train_on_ratings(data: Path, output: Path, config: RewardModelConfig) -> str:
     from llm_gym.feedback.reward_model import RatingModelConfig, train_rating_model
+    from llm_gym.feedback.reward_model.ratings import read_ratings
     from llm_gym.stages.pages import MODEL, reward_model_page
 
-    texts, table = read_ratings(data)
+    texts, table = read_ratings(data, bad_rows=config.bad_rows)
     default = type(config)()
     shared = {field.name for field in fields(RatingModelConfig)}
     misplaced = [
@@ -113,38 +114,3 @@ def _train_on_ratings(data: Path, output: Path, config: RewardModelConfig) -> st
     print(f"held-out rank correlation with the mean rating of {spearman['n']} texts: {found}")
     print(f"error {held_out['rmse']:.2f}")
     return reward_model_page(output, metrics)
-
-
-def read_ratings(path: Path) -> tuple[list[str], Any]:
-    """Reads texts with ratings.
-
-    Args:
-        path: A `.jsonl` file with "text" and "ratings" in every line.
-
-    Returns:
-        N texts, and their ratings, float64 `(N, R)` with NaN where there are fewer than R.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: A line lacks one of them; the message has its number.
-    """
-    import numpy as np
-
-    from llm_gym.supervised.loop import read_jsonl
-
-    rows = read_jsonl(path, ["text"])
-    values = [row.get("ratings") for row in rows]
-    lists = [value if isinstance(value, list) else [value] for value in values]
-    widest = max((len(ratings) for ratings in lists), default=0)
-    table = np.full((len(rows), widest), np.nan)
-    for number, ratings in enumerate(lists):
-        for column, rating in enumerate(ratings):
-            if rating is None and isinstance(values[number], list):
-                continue
-            if isinstance(rating, bool) or not isinstance(rating, (int, float)):
-                raise ValueError(
-                    f'{path}, row {number + 1}: "ratings" must be a number or a list of numbers, '
-                    f"got {values[number]!r:.80}"
-                )
-            table[number, column] = rating
-    return [row["text"] for row in rows], table

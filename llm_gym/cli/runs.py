@@ -130,7 +130,8 @@ def _resumed(context: typer.Context, output: Path) -> TrainConfig:
 def pretrain(
     invocation: typer.Context,
     text: Annotated[
-        Path, typer.Argument(help='Plain text, or .jsonl with a "text" in every line.')
+        Path,
+        typer.Argument(help='Plain text, or rows with "text" (.jsonl, .json, .csv, .parquet).'),
     ],
     output: Output = Path("runs/pretrain"),
     **values: Any,
@@ -158,7 +159,7 @@ def pretrain(
 def sft(
     invocation: typer.Context,
     pairs: Annotated[
-        Path, typer.Argument(help='.jsonl with "prompt" and "completion" in every line.')
+        Path, typer.Argument(help="Pairs or conversations (.jsonl, .json, .csv, .parquet).")
     ],
     model: Annotated[
         str, typer.Option(help="Language model to start from: name or directory.")
@@ -189,7 +190,8 @@ def sft(
 def dpo(
     invocation: typer.Context,
     preferences: Annotated[
-        Path, typer.Argument(help="Preferences (.jsonl, .parquet) or votes (.db, .sqlite).")
+        Path,
+        typer.Argument(help="Preferences (.jsonl, .json, .csv, .parquet) or votes (.db, .sqlite)."),
     ],
     output: Output = Path("runs/dpo"),
     **values: Any,

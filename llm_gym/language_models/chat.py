@@ -316,9 +316,14 @@ def plain_text(prompt: str | Messages) -> str:
     if isinstance(prompt, str) and getattr(prompt, "messages", None) is None:
         return prompt
     messages = _messages_of(prompt)
-    if len(messages) == 1 and messages[0].get("role") == "user":
+    if is_question(messages):
         return str(messages[0]["content"])
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
+def is_question(messages: Messages) -> bool:
+    """Whether a conversation is a lone turn of the user, which its text says in full."""
+    return len(messages) == 1 and messages[0].get("role") == "user"
 
 
 def _messages_of(prompt: str | Messages) -> Messages:

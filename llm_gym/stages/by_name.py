@@ -35,7 +35,7 @@ def environment_kwargs(
         env: Id of the environment.
         model: Name or path of the language model; its tokenizer and vocabulary are used.
         scorer: Name of a scorer; None leaves it to the task.
-        prompts: Path of a `.txt` or `.jsonl` file; None leaves them to the task.
+        prompts: Path of a file of prompts; None leaves them to the task.
         prompt_template: Text around the prompt ("{prompt}" is the bare prompt). None leaves it to
             the task, which takes the tokenizer's chat template if there is one.
         device: Where a scorer that is a model runs; the environment itself holds none.

@@ -40,7 +40,7 @@ class CompareConfig:
         "llm_gym/email-sft", "name or directory of the model whose answers are compared"
     )
     prompts: str | None = setting(
-        None, ".txt (one a line) or .jsonl; default: built-in requests for emails"
+        None, "file of prompts: .txt, .jsonl, .json, .csv or .parquet; default: requests for emails"
     )
     max_prompts: int = setting(200, "only the first so many")
     pairs_per_prompt: int = setting(1, "comparisons of each prompt, of two answers each")
@@ -115,7 +115,9 @@ def compare(
     from llm_gym.feedback.preferences import PreferenceStore, rate_store
 
     config = config or CompareConfig()
-    rows = _prompts(config) if prompts is None else list(prompts)
+    rows = (
+        comparison_prompts(config.prompts, config.max_prompts) if prompts is None else list(prompts)
+    )
     raters = simulated_raters(config) if config.raters == "simulated" else []
     with PreferenceStore(store) as opened:
         sample_into(opened, rows, config, quiet=quiet)
@@ -276,29 +278,31 @@ def how_to_label(store: str | Path, votes_per_comparison: int) -> str:
     return f"llm-gym label {shlex.quote(str(store))}{more}"
 
 
-def _prompts(config: CompareConfig) -> list[PromptRow]:
-    from llm_gym.polite_email import email_prompts
-    from llm_gym.text.prompts import PromptRow, read_prompts
+def comparison_prompts(path: str | None, max_prompts: int | None) -> list[PromptRow]:
+    """Different prompts to be compared on, as a store keeps them.
 
-    if config.prompts is None:
-        return [PromptRow(text, {}) for text in email_prompts("train", config.max_prompts)]
-    rows = read_prompts(config.prompts)
+    Args:
+        path: A file of prompts; None takes built-in requests for emails.
+        max_prompts: Only the first so many; None takes all, of the built-in ones 100.
+    """
+    from llm_gym.polite_email import email_prompts
+    from llm_gym.text.prompts import PromptRow, read_prompts, storable
+
+    if path is None:
+        return [PromptRow(text, {}) for text in email_prompts("train", max_prompts or 100)]
+    rows = read_prompts(path)
     assert isinstance(rows, list)  # a path never gives a stream
-    rows = [_with_its_turns(row) for row in rows]
-    return list({row.text: row for row in rows}.values())[: config.max_prompts]
+    rows = [_with_its_turns(row) for row in storable(rows)]
+    return list({row.text: row for row in rows}.values())[:max_prompts]
 
 
 def _with_its_turns(row: PromptRow) -> PromptRow:
-    """A conversation under its whole text, with its messages in a column that the store keeps."""
+    """A conversation with its messages in a column that the store keeps."""
     from llm_gym.feedback.preferences.records import MESSAGES
-    from llm_gym.language_models.chat import plain_text
-    from llm_gym.scorers.texts import SourcedText, messages_of
+    from llm_gym.scorers.texts import messages_of
 
     messages = messages_of(row.text)
-    if messages is None:
-        return row
-    text = SourcedText(plain_text(row.text), messages)
-    return row._replace(text=text, columns={**row.columns, MESSAGES: messages})
+    return row if messages is None else row._replace(columns={**row.columns, MESSAGES: messages})
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class TaskConfig:
 class LearningConfig:
     """How to learn it."""
 
-    prompts: str | None = setting(None, ".txt (one a line) or .jsonl file to train on")
+    prompts: str | None = setting(None, "file to train on: .txt, .jsonl, .json, .csv or .parquet")
     total_tokens: int = setting(200_000, "tokens to generate in all")
     group_size: int = setting(8, "answers to the same prompt; divides --num-envs")
     learning_rate: float = setting(1e-4, "step size of AdamW")

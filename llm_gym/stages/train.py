@@ -35,7 +35,7 @@ class TrainConfig:
     env: str = setting("llm_gym/TextGeneration-v0", "id of a text environment (see `llm-gym envs`)")
     model: str = setting("llm_gym/email-sft", "name or path of the language model to train")
     scorer: str | None = setting(None, "what an answer is worth: name, or path.py:function")
-    prompts: str | None = setting(None, ".txt (one a line) or .jsonl file of prompts")
+    prompts: str | None = setting(None, "file of prompts: .txt, .jsonl, .json, .csv or .parquet")
     max_new_tokens: int | None = setting(None, "most tokens of an answer")
     prompt_template: str | None = setting(
         None, "text around {prompt}; default: the task's or the chat's"

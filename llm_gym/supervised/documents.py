@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from llm_gym.supervised.loop import read_jsonl
+from llm_gym.files.encoding import check_text
+from llm_gym.files.rows import Note, parse_rows, read_rows
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,29 +24,33 @@ CHAT_TEMPLATE = (
 )
 
 
-def read_documents(path: str | Path) -> list[str]:
-    """Reads a text file as one document, or a `.jsonl` file as one document a line.
+def read_documents(source: Any, *, bad_rows: str = "error") -> list[str]:
+    """Reads text to train on.
 
     Args:
-        path: `.jsonl` needs a "text" key in every line; any other file is plain UTF-8 text.
+        source: What `llm_gym.files.rows.read_rows` reads. A text file is one document, a row is one
+            with a column "text", or a text.
+        bad_rows: "error", or "skip" to leave out rows that cannot be read, with a warning.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is empty, not UTF-8 or not JSON lines with a "text" key.
+        FileNotFoundError: There is no such file.
+        TypeError: Not something texts can be read from.
+        ValueError: There is no text, or a row has none; the message has its place.
     """
-    path = Path(path)
-    if path.suffix == ".jsonl":
-        documents = [row["text"] for row in read_jsonl(path, ["text"])]
-    elif not path.is_file():
-        raise FileNotFoundError(f"there is no text file {str(path)!r}")
-    else:
-        try:
-            documents = [path.read_text(encoding="utf-8")]
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{str(path)!r} is not UTF-8 text: {error}") from error
-    if not any(document.strip() for document in documents):
-        raise ValueError(f"{str(path)!r} contains no text")
-    return documents
+    rows = read_rows(source, "text", whole_text=True)
+    return [text for _, text in parse_rows(rows, _document, source, "text", bad_rows=bad_rows)]
+
+
+def _document(row: Any, note: Note) -> str | None:
+    if isinstance(row, Mapping):
+        if "text" not in row:
+            raise ValueError(f'needs a column "text", has {sorted(map(str, row))}')
+        row = row["text"]
+    if isinstance(row, str) and not row.strip():
+        note("blank texts are left out")
+        return None
+    check_text("text", row)
+    return row
 
 
 def split_held_out(

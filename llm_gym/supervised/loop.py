@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from llm_gym.files.page import spread_evenly
+from llm_gym.files.rows import RowConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models.packing import IGNORED
 
@@ -24,7 +24,7 @@ Example = TypeVar("Example")
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(RowConfig):
     """Settings that all supervised training shares.
 
     Raises:
@@ -45,6 +45,7 @@ class TrainingConfig:
     device: str = setting("cpu", "where to train: cpu or cuda, for example")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check_at_least_1("batch_size")
         for name in ("learning_rate", "max_grad_norm"):
             if not 0 < getattr(self, name) < math.inf:
@@ -308,38 +309,6 @@ def end_with(model: PreTrainedModel, end_token_id: int | None) -> None:
     ends = list(known) if isinstance(known, (list, tuple)) else [] if known is None else [known]
     if end_token_id is not None and end_token_id not in ends:
         model.generation_config.eos_token_id = [*ends, end_token_id]
-
-
-def read_jsonl(path: str | Path, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """Reads one JSON object a line.
-
-    Args:
-        path: The file; blank lines are left out.
-        keys: Keys that every line must have, with a string each.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a line is not such an object; the message has its number.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
-    rows = []
-    # Not str.splitlines: a text may contain U+2028, which JSON does not escape.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not JSON ({error})") from error
-        wrong = [k for k in keys if not isinstance(row, dict) or not isinstance(row.get(k), str)]
-        if wrong:
-            raise ValueError(
-                f"{path}, line {number}: needs a string under the key {wrong[0]!r}, got {line:.80}"
-            )
-        rows.append(row)
-    return rows
 
 
 def spread_out(examples: Sequence[Example], number: int = 6) -> list[Example]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.language_models.chat import PromptFormat, as_prompt_format
-from llm_gym.supervised.loop import read_jsonl
+from llm_gym.files.encoding import check_text
+from llm_gym.files.formats import pair_fields
+from llm_gym.files.rows import Note, parse_rows, read_rows
+from llm_gym.language_models.chat import PromptFormat, as_prompt_format, is_question, plain_text
 from llm_gym.text.answer import Answer
 
 if TYPE_CHECKING:
@@ -29,25 +30,44 @@ class InstructionPair:
         completion: The email.
         messages: The conversation that the completion answers, if it is more than one instruction;
             `prompt` is then its text.
+        place: Where it was read, for messages.
     """
 
     prompt: str
     completion: str
     messages: tuple[Mapping[str, Any], ...] | None = None
+    place: str = field(default="", compare=False, repr=False)
 
 
-def read_pairs(path: str | Path) -> list[InstructionPair]:
+def read_pairs(source: Any, *, bad_rows: str = "error") -> list[InstructionPair]:
     """Reads instruction/answer pairs.
 
     Args:
-        path: A `.jsonl` file; every line needs "prompt" and "completion".
+        source: What `llm_gym.files.rows.read_rows` reads; `llm_gym.files.formats.pair_fields` says
+            what a row means. The items of a sequence may be `InstructionPair`s.
+        bad_rows: "error", or "skip" to leave out rows that cannot be read, with a warning.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a line lacks a key; the message has its number.
+        FileNotFoundError: There is no such file.
+        TypeError: Not something pairs can be read from.
+        ValueError: A row has no prompt or no answer; the message has its place.
     """
-    rows = read_jsonl(path, ["prompt", "completion"])
-    return [InstructionPair(row["prompt"], row["completion"]) for row in rows]
+    found = parse_rows(read_rows(source, "pairs"), _pair, source, "pairs", bad_rows=bad_rows)
+    return [replace(pair, place=place) for place, pair in found]
+
+
+def _pair(row: Any, note: Note) -> InstructionPair | None:
+    if isinstance(row, InstructionPair):
+        return row
+    fields = pair_fields(row, note)
+    if fields is None:
+        return None
+    prompt = plain_text(fields.prompt)
+    check_text("prompt", prompt)
+    check_text("completion", fields.completion)
+    if isinstance(fields.prompt, str) or is_question(fields.prompt):
+        return InstructionPair(prompt, fields.completion)
+    return InstructionPair(prompt, fields.completion, tuple(fields.prompt))
 
 
 def split_pairs(

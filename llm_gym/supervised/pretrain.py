@@ -66,7 +66,7 @@ class PretrainConfig(TrainingConfig):
 
 
 def pretrain(
-    text: str | Path | Sequence[str],
+    text: Any,
     output: str | Path,
     config: PretrainConfig | None = None,
     *,
@@ -76,7 +76,7 @@ def pretrain(
     """Trains a tokenizer and a language model from scratch, and save both.
 
     Args:
-        text: A file (`.txt`, or `.jsonl` with a "text" key), or the documents themselves.
+        text: A file, a data set, a table or the documents; see `read_documents`.
         output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
         config: Settings; None means the defaults.
         held_out: Documents to measure on; None holds out a share of `text`.
@@ -93,7 +93,7 @@ def pretrain(
     """
     config = config or PretrainConfig()
     started = time.perf_counter()
-    documents = read_documents(text) if isinstance(text, (str, Path)) else list(text)
+    documents = read_documents(text, bad_rows=config.bad_rows)
     if held_out is None:
         documents, held_out = split_held_out(documents, config.held_out_share, config.seed)
     tokenizer = train_tokenizer(documents, vocab_size=config.vocab_size, context=config.context)

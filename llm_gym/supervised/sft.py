@@ -64,7 +64,7 @@ class SFTConfig(TrainingConfig):
 
 def fine_tune(
     model: str | Path,
-    pairs: str | Path | Sequence[InstructionPair],
+    pairs: Any,
     output: str | Path,
     config: SFTConfig | None = None,
     *,
@@ -75,7 +75,7 @@ def fine_tune(
 
     Args:
         model: Name or path of the model to start from.
-        pairs: A `.jsonl` file with "prompt" and "completion" in every line, or the pairs.
+        pairs: A file, a data set, a table or a sequence of pairs; see `read_pairs`.
         output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
         config: Settings; None means the defaults.
         held_out: Pairs to measure on; None holds out a share of `pairs`.
@@ -92,7 +92,7 @@ def fine_tune(
     """
     config = config or SFTConfig()
     started = time.perf_counter()
-    pairs = read_pairs(pairs) if isinstance(pairs, (str, Path)) else list(pairs)
+    pairs = read_pairs(pairs, bad_rows=config.bad_rows)
     if held_out is None:
         pairs, held_out = split_pairs(pairs, config.held_out_share, config.seed)
     language_model, tokenizer = load_causal_lm(model), load_tokenizer(model)

@@ -13,7 +13,7 @@ from llm_gym.text.answer import Answer, StopReason
 from llm_gym.text.masking import ActionMasks
 from llm_gym.text.options import TextOptions
 from llm_gym.text.prompt_sources import make_source
-from llm_gym.text.prompts import Prompt, PromptEncoder, as_row
+from llm_gym.text.prompts import Prompt, PromptEncoder, read_prompt
 from llm_gym.text.scoring import EpisodeScoring
 from llm_gym.text.vocabulary import StopStrings, Vocabulary
 
@@ -85,7 +85,7 @@ class TextMDP:
             ValueError: Empty or too long.
         """
         where = "options['prompt']"
-        row = as_row(item, where)
+        row = read_prompt(item, where, self.options.prompt_column)
         return Prompt(-1, row, self._encoder.encode([row], [where], self.source.max_tokens)[0])
 
     def answer(

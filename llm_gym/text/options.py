@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from llm_gym.files.rows import BAD_ROWS
+
 if TYPE_CHECKING:
     from typing_extensions import TypedDict
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
         max_new_tokens: int
         max_prompt_tokens: int | None
         truncate_prompts: bool
+        prompt_column: str | None
+        bad_rows: Literal["error", "skip"]
         prompt_template: str | None
         add_special_tokens: bool | None
         prompt_order: Literal["shuffled", "sequential"]
@@ -48,6 +52,7 @@ _CHOICES = {
     "on_max_length": ("terminate", "truncate", "penalise"),
     "on_scorer_error": ("raise", "penalise"),
     "scorer_scope": ("episode", "token"),
+    "bad_rows": BAD_ROWS,
 }
 
 
@@ -63,6 +68,8 @@ class TextOptions:
     max_new_tokens: int = 64  # length budget of the completion
     max_prompt_tokens: int | None = None  # None: the longest prompt of a finite list
     truncate_prompts: bool = False  # keep the last tokens of a longer prompt, instead of an error
+    prompt_column: str | None = None  # of rows that are tables; None: found by its name
+    bad_rows: Literal["error", "skip"] = "error"  # what becomes of rows that cannot be read
     prompt_template: str | None = None  # None: the tokenizer's chat template, else "{prompt}"
     add_special_tokens: bool | None = None  # None: True, unless the chat template is used
     prompt_order: Literal["shuffled", "sequential"] = "shuffled"

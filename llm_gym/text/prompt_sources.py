@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +15,9 @@ from llm_gym.text.prompts import (
     Prompt,
     PromptEncoder,
     PromptRow,
-    as_row,
     prompt_from_state,
     prompt_to_state,
+    read_prompt,
     read_prompts,
 )
 
@@ -38,14 +39,10 @@ def make_source(prompts: Any, encoder: PromptEncoder, options: TextOptions) -> P
     Raises:
         ValueError: As `read_prompts` and `PromptEncoder.encode`; or a stream without a limit.
     """
-    rows = read_prompts(prompts)
+    rows = read_prompts(prompts, prompt_column=options.prompt_column, bad_rows=options.bad_rows)
     if isinstance(rows, list):
         return PromptList(rows, encoder, options)
-    if options.max_prompt_tokens is None:
-        raise ValueError(
-            "prompts is a stream, so its longest prompt is unknown: pass max_prompt_tokens="
-        )
-    return PromptStream(rows, encoder, options.max_prompt_tokens)
+    return PromptStream(rows, encoder, options)
 
 
 class PromptList:
@@ -65,8 +62,7 @@ class PromptList:
     def __init__(
         self, rows: Sequence[PromptRow], encoder: PromptEncoder, options: TextOptions
     ) -> None:
-        names = [f"prompts[{index}]" for index in range(len(rows))]
-        encoded = encoder.encode(rows, names, options.max_prompt_tokens)
+        encoded = encoder.encode(rows, [row.place for row in rows], options.max_prompt_tokens)
         self._prompts = [
             Prompt(index, row, ids)
             for index, (row, ids) in enumerate(zip(rows, encoded, strict=True))
@@ -170,18 +166,28 @@ class PromptStream:
     """Prompts that come one after the other and cannot be asked for again.
 
     Args:
-        iterator: Gives what `as_row` takes.
+        iterator: Gives what `read_prompt` takes.
         encoder: Encoder of the environment.
-        max_tokens: The most tokens a prompt may have.
+        options: `max_prompt_tokens`, `prompt_column` and `bad_rows` are used.
+
+    Raises:
+        ValueError: There is no limit of the length.
     """
 
     column_names: frozenset[str] = frozenset()  # not known before the prompts are
     num_prompts: int | None = None
 
-    def __init__(self, iterator: Iterator[Any], encoder: PromptEncoder, max_tokens: int) -> None:
+    def __init__(
+        self, iterator: Iterator[Any], encoder: PromptEncoder, options: TextOptions
+    ) -> None:
+        if options.max_prompt_tokens is None:
+            raise ValueError(
+                "prompts is a stream, so its longest prompt is unknown: pass max_prompt_tokens="
+            )
         self._iterator = iterator
         self._encoder = encoder
-        self.max_tokens = max_tokens
+        self._options = options
+        self.max_tokens = options.max_prompt_tokens
         self._pulled = 0
 
     def get(self, index: int) -> Prompt:
@@ -190,18 +196,25 @@ class PromptStream:
 
     def pull(self) -> Prompt:
         """The next prompt of the stream; `ValueError` when it has come to its end."""
-        name = f"prompt {self._pulled} of the stream"
-        try:
-            item = next(self._iterator)
-        except StopIteration:
-            raise ValueError(
-                f"the stream of prompts ended after {self._pulled} prompts; pass an endless "
-                "iterator (itertools.cycle) or a list"
-            ) from None
-        row = as_row(item, name)
-        ids = self._encoder.encode([row], [name], self.max_tokens)[0]
-        self._pulled += 1
-        return Prompt(self._pulled - 1, row, ids)
+        while True:
+            name = f"prompt {self._pulled} of the stream"
+            try:
+                item = next(self._iterator)
+            except StopIteration:
+                raise ValueError(
+                    f"the stream of prompts ended after {self._pulled} prompts; pass an endless "
+                    "iterator (itertools.cycle) or a list"
+                ) from None
+            self._pulled += 1
+            try:
+                row = read_prompt(item, name, self._options.prompt_column)
+            except (TypeError, ValueError) as error:
+                if self._options.bad_rows == "error":
+                    raise
+                warnings.warn(f"left out, since it cannot be read: {error}", stacklevel=2)
+                continue
+            ids = self._encoder.encode([row], [name], self.max_tokens)[0]
+            return Prompt(self._pulled - 1, row, ids)
 
     def cursors(self, num_rows: int, group_size: int) -> list[StreamCursor]:
         """One cursor a row; each prompt goes to all rows of the group that asked for it first."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike, fspath
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from llm_gym.files.containers import Row
+from llm_gym.files.encoding import check_characters
+from llm_gym.files.formats import prompt_fields
+from llm_gym.files.rows import Note, json_columns, parse_rows, read_rows
+from llm_gym.language_models.chat import plain_text
 from llm_gym.scorers.texts import SourcedText, messages_of, prompt_text
 
 if TYPE_CHECKING:
@@ -21,10 +24,17 @@ RESERVED_COLUMNS = ("prompts", "completions", "completion")
 
 
 class PromptRow(NamedTuple):
-    """A prompt as the user gave it, with its further columns, which go to the scorer by name."""
+    """A prompt as the user gave it.
+
+    Attributes:
+        text: The prompt.
+        columns: Further columns, which go to the scorer by name.
+        place: Where it was read, for messages.
+    """
 
     text: str
     columns: Mapping[str, Any]
+    place: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,73 +52,95 @@ class Prompt:
     ids: np.ndarray
 
 
-def read_prompts(prompts: Any) -> list[PromptRow] | Iterator[Any]:
+def read_prompts(
+    prompts: Any, *, prompt_column: str | None = None, bad_rows: str = "error"
+) -> list[PromptRow] | Iterator[Any]:
     """Reads the `prompts` argument of an environment.
 
     Args:
-        prompts: Sequence of str or of dict rows with a "prompt" key, path to a `.txt` file (one
-            prompt a line, blank lines skipped) or a `.jsonl` file, or an iterator.
+        prompts: What `llm_gym.files.rows.read_rows` reads, or an iterator. Of a text file every
+            line is a prompt; `llm_gym.files.formats.prompt_fields` says what a row means.
+        prompt_column: The column with the prompt; None finds it.
+        bad_rows: "error", or "skip" to leave out rows that cannot be read, with a warning.
 
     Returns:
         A non-empty list for anything of known length; an iterator over raw items for a stream.
 
     Raises:
         TypeError: Not something prompts can be read from.
-        ValueError: No prompts, or one of them is malformed; the message names the index or line.
+        ValueError: No prompts, or one of them is malformed; the message names its place.
         FileNotFoundError: The file does not exist.
     """
-    if isinstance(prompts, (str, PathLike)):
-        return _read_file(prompts)
-    if isinstance(prompts, Mapping) or not isinstance(prompts, Iterable):
-        raise TypeError(
-            "prompts must be a sequence of str or dict, a path to a .txt or .jsonl file, or an "
-            f"iterator, got {type(prompts).__name__}"
-        )
-    if not hasattr(prompts, "__len__"):
+    if _is_stream(prompts):
         return iter(prompts)
-    rows = [as_row(item, f"prompts[{index}]") for index, item in enumerate(prompts)]
-    if not rows:
-        raise ValueError("prompts is empty: pass at least one prompt")
-    return rows
+
+    def parse(item: Any, note: Note) -> PromptRow:
+        return as_row(item, note, prompt_column)
+
+    found = parse_rows(read_rows(prompts, "prompts"), parse, prompts, "prompts", bad_rows=bad_rows)
+    return [row._replace(place=place) for place, row in found]
 
 
-def as_row(item: Any, where: str) -> PromptRow:
+def storable(rows: Sequence[PromptRow]) -> list[PromptRow]:
+    """Prompts to be written: columns as JSON can hold them, conversations under their whole text.
+
+    Columns that JSON cannot hold are named in a warning. The text of a conversation is a
+    `SourcedText` still.
+    """
+
+    def parse(row: PromptRow, note: Note) -> PromptRow:
+        turns = messages_of(row.text)
+        text = row.text if turns is None else SourcedText(plain_text(row.text), turns)
+        return row._replace(text=text, columns=json_columns(row.columns, note))
+
+    found = parse_rows([Row(row.place, row) for row in rows], parse, None, "prompts")
+    return [row for _, row in found]
+
+
+def _is_stream(prompts: Any) -> bool:
+    is_iterable = isinstance(prompts, Iterable) and not hasattr(prompts, "read")
+    return is_iterable and not hasattr(prompts, "__len__") and not isinstance(prompts, PathLike)
+
+
+def read_prompt(item: Any, where: str, prompt_column: str | None = None) -> PromptRow:
+    """Reads one prompt that comes by itself.
+
+    Args:
+        item: See `as_row`.
+        where: Its name in messages.
+        prompt_column: See `as_row`.
+
+    Raises:
+        TypeError, ValueError: As `as_row`.
+    """
+    rows = [Row(where, item)]
+    found = parse_rows(rows, lambda row, note: as_row(row, note, prompt_column), None, "prompts")
+    return found[0][1]._replace(place=where)
+
+
+def as_row(item: Any, note: Note, prompt_column: str | None = None) -> PromptRow:
     """Checks one prompt.
 
     Args:
-        item: A str; the messages of a conversation; or a mapping with one of them under "prompt",
-            and further columns.
-        where: Where it came from, for the message.
+        item: See `llm_gym.files.formats.prompt_fields`.
+        note: Hears what was left out.
+        prompt_column: The column with the prompt; None finds it.
 
     Returns:
         The row; the text of a conversation is a `SourcedText`.
 
     Raises:
-        TypeError: None of these.
-        ValueError: The prompt is missing or empty, or a column's name is taken.
+        TypeError: No text, no conversation and no row with one.
+        ValueError: The prompt is missing or empty, or has characters that no text has.
     """
-    if isinstance(item, Mapping):
-        if "prompt" not in item:
-            raise ValueError(f'{where} has no "prompt" key, only {sorted(map(str, item))}')
-        text = item["prompt"]
-        columns = {str(name): value for name, value in item.items() if name != "prompt"}
-        for name in RESERVED_COLUMNS:
-            if name in columns:
-                raise ValueError(
-                    f"{where} has a column {name!r}, a name the scorer's own arguments use; "
-                    "rename it"
-                )
-    else:
-        text, columns = item, {}
-    if is_conversation(text):
-        text = prompt_text(text, where)
-    if not isinstance(text, str):
-        raise TypeError(
-            f"{where} must be a str, got {type(text).__name__}; a conversation is a list of "
-            'messages {"role": ..., "content": ...}'
-        )
+    prompt, columns = prompt_fields(item, note, prompt_column)
+    text = prompt_text(prompt, "the prompt")
     if not text:
-        raise ValueError(f"{where} is empty: a prompt needs at least one character")
+        raise ValueError("the prompt is empty: it needs at least one character")
+    check_characters("the prompt", text)
+    for name in [name for name in columns if name in RESERVED_COLUMNS]:
+        note(f"the column {name!r} is left out: the scorer's own arguments use its name")
+        del columns[name]
     return PromptRow(text, columns)
 
 
@@ -117,36 +149,6 @@ def is_conversation(item: Any) -> bool:
     if not isinstance(item, Sequence) or isinstance(item, str) or not item:
         return False
     return all(isinstance(turn, Mapping) and "prompt" not in turn for turn in item)
-
-
-def _read_file(path: str | PathLike[str]) -> list[PromptRow]:
-    file = Path(fspath(path))
-    if file.suffix not in (".txt", ".jsonl"):
-        raise ValueError(
-            f"prompts={str(path)!r} is taken as a path, which must end in .txt or .jsonl; "
-            "for a single prompt pass a list with one string"
-        )
-    if not file.is_file():
-        raise FileNotFoundError(f"prompts={str(path)!r}: there is no such file")
-    # utf-8-sig: files written on Windows often begin with a byte order mark.
-    lines = file.read_text(encoding="utf-8-sig").split("\n")
-    parse = _parse_json if file.suffix == ".jsonl" else as_row
-    rows = [
-        parse(line.rstrip("\r"), f"{path}, line {number}")
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
-    if not rows:
-        raise ValueError(f"prompts={str(path)!r} holds no prompts")
-    return rows
-
-
-def _parse_json(line: str, where: str) -> PromptRow:
-    try:
-        item = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from error
-    return as_row(item, where)
 
 
 class PromptEncoder:

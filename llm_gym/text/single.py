@@ -93,12 +93,14 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     | argument | default | meaning |
     |---|---|---|
     | `tokenizer` | | Hugging Face tokenizer, or path or hub name of one; never changed |
-    | `prompts` | | list of str, of conversations (lists of messages, shown by the chat template with all their turns) or of dicts with either under "prompt" (other keys are columns, which the scorer gets by name), path to `.txt` (one a line) or `.jsonl`, or an iterator (one pulled a reset) |
+    | `prompts` | | a path, a list of str, of conversations (lists of messages, shown by the chat template with all their turns) or of dicts (other keys are columns, which the scorer gets by name), a `datasets.Dataset`, a DataFrame, or an iterator (one pulled a reset); all that is read: `docs/data.md` |
     | `scorer` | | `scorer(prompts, completions, **columns) -> floats`, batched; TRL reward functions fit; or the name of a scorer, such as "politeness" or "length:20" |
     | `render_mode` | `None` | "ansi": `render()` returns text; "rgb_array": a picture (needs Pillow); "human": printed at every step |
     | `max_new_tokens` | 64 | length budget of the completion |
     | `max_prompt_tokens` | `None` | None: the longest prompt of the list; required for a stream |
     | `truncate_prompts` | `False` | keep the last tokens of longer prompts, instead of an error |
+    | `prompt_column` | `None` | the column with the prompt; None: the first of "prompt", "messages", "conversations" and "instruction" |
+    | `bad_rows` | "error" | or "skip": prompts that cannot be read are left out, with a warning |
     | `prompt_template` | `None` | None: the tokenizer's chat template, or the bare prompt if it has none; else a format string, filled with the prompt's columns ("{prompt}" is the bare prompt). The scorer gets the raw prompt. `env.unwrapped.prompt_format` says what is used |
     | `add_special_tokens` | `None` | let the tokenizer add its BOS to prompts (never a second one, never an EOS); None: unless the chat template is used, which writes it |
     | `prompt_order` | "shuffled" | or "sequential" |

@@ -142,5 +142,5 @@ def test_bad_settings_are_named(change, message):
 def test_text_that_is_too_short_is_named(tmp_path):
     with pytest.raises(ValueError, match="less than one block of 32"):
         pretrain(["too short", "also"], tmp_path / "out", TINY, quiet=True)
-    with pytest.raises(ValueError, match="there is no document"):
+    with pytest.raises(ValueError, match="text is empty"):
         pretrain([], tmp_path / "out", TINY, quiet=True)

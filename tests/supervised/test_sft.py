@@ -96,9 +96,9 @@ def test_a_jsonl_file_of_ones_own_works(tiny_dir, tmp_path):
 def test_bad_pairs_are_named(tiny_dir, tmp_path, tokenizer):
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"prompt": "w1"}\n')
-    with pytest.raises(ValueError, match="line 1: needs a string under the key 'completion'"):
+    with pytest.raises(ValueError, match='line 1: needs "prompt" and "completion"'):
         read_pairs(bad)
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
         read_pairs(tmp_path / "no.jsonl")
     config = SFTConfig(prompt_template=PLAIN)
     with pytest.raises(ValueError, match="at least 2 different prompts, got 1"):

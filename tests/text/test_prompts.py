@@ -61,14 +61,14 @@ def test_json_lines_have_columns_for_the_scorer(tmp_path):
 def test_malformed_json_line_is_named(tmp_path):
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "w1"}\n\n{"prompt": \n')
-    with pytest.raises(ValueError, match=r"prompts\.jsonl, line 3: not valid JSON"):
+    with pytest.raises(ValueError, match=r"prompts\.jsonl, line 3: not JSON"):
         TextGenerationEnv(**arguments(prompts=file))
 
 
 def test_json_line_without_a_prompt_is_named(tmp_path):
     file = tmp_path / "prompts.jsonl"
     file.write_text('{"prompt": "w1"}\n{"text": "w2"}\n')
-    with pytest.raises(ValueError, match=r"line 2 has no \"prompt\" key, only \['text'\]"):
+    with pytest.raises(ValueError, match=r"line 2: has no \"prompt\" key, only \['text'\]"):
         TextGenerationEnv(**arguments(prompts=file))
 
 
@@ -80,7 +80,7 @@ def test_missing_file(tmp_path):
 def test_empty_file(tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_text("\n\n")
-    with pytest.raises(ValueError, match="holds no prompts"):
+    with pytest.raises(ValueError, match="is empty: there is nothing to read"):
         TextGenerationEnv(**arguments(prompts=file))
 
 
@@ -88,13 +88,12 @@ def test_empty_file(tmp_path):
     ("prompts", "error", "message"),
     [
         ([], ValueError, "prompts is empty"),
-        (["w1", ""], ValueError, r"prompts\[1\] is empty"),
+        (["w1", ""], ValueError, r"prompts\[1\]: the prompt is empty"),
         (["w1", "  "], ValueError, r"prompts\[1\] is empty: the tokenizer made no tokens"),
-        ([{"prompt": ""}], ValueError, r"prompts\[0\] is empty"),
-        ([["w1"]], TypeError, r"prompts\[0\] must be a str, got list"),
+        ([{"prompt": ""}], ValueError, r"prompts\[0\]: the prompt is empty"),
+        ([["w1"]], TypeError, r"prompts\[0\]: the prompt must be a str, got list"),
         ([{"question": "w1"}], ValueError, 'no "prompt" key'),
-        ([{"prompt": "w1", "completions": 1}], ValueError, "column 'completions'"),
-        ("w1 w2", ValueError, "for a single prompt pass a list"),
+        ("w1 w2", ValueError, "for a single text pass a list"),
         ({"prompt": "w1"}, TypeError, "got dict"),
         (7, TypeError, "got int"),
         (None, TypeError, "got NoneType"),

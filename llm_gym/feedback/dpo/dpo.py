@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from llm_gym.feedback.dpo.progress import Progress
-    from llm_gym.feedback.preferences import Preference, PreferenceStore
+    from llm_gym.feedback.preferences import Preference
     from llm_gym.learning.losses import PairLoss
 
 _NOT_PART_OF_A_RUN = ("device", "checkpoint_every")
@@ -100,7 +100,7 @@ class DPOConfig(TrainingConfig):
 
 
 def train_dpo(
-    preferences: str | Path | PreferenceStore | Sequence[Preference],
+    preferences: Any,
     output: str | Path,
     config: DPOConfig | None = None,
     *,
@@ -113,8 +113,7 @@ def train_dpo(
     the run is kept in `OUTPUT-unfinished`, and the same call goes on from there, bit for bit.
 
     Args:
-        preferences: A file in TRL's format (`.jsonl`, `.parquet`), a store of votes or its path, or
-            the rows.
+        preferences: See `llm_gym.feedback.preferences.preferences_from`.
         output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
         config: Settings; None means the defaults.
         held_out: Preferences to measure on; None holds out a share of the prompts.
@@ -136,7 +135,7 @@ def train_dpo(
 
     config = config or DPOConfig()
     started = time.perf_counter()
-    rows = preferences_from(preferences, config.contradictions)
+    rows = preferences_from(preferences, config.contradictions, bad_rows=config.bad_rows)
     if held_out is None:
         rows, held_out = split_preferences(rows, config.held_out_share, config.seed)
     held_out = preferences_from(held_out)

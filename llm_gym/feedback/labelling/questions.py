@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from llm_gym.feedback.preferences.records import check_rater
+from llm_gym.feedback.preferences.records import rater_name
 from llm_gym.scorers.checking import finite_number
 
 Verdict = Literal["left", "right", "tie", "skip"]
@@ -157,8 +157,7 @@ def checked_rater(name: Any) -> str:
         TypeError: Not a text.
         ValueError: Blank, longer than `RATER_LENGTH`, or with characters nobody can see.
     """
-    check_rater(name)
-    name = str(name).strip()
+    name = rater_name(name)
     if len(name) > RATER_LENGTH or not name.isprintable():
         raise ValueError(
             f"rater must be a name of at most {RATER_LENGTH} visible characters, got {name!r:.80}"

@@ -1,7 +1,7 @@
-"""Preference files in TRL's format (https://huggingface.co/docs/trl/dataset_formats).
+"""Preferences and comparisons from files and tables, and preferences as files in TRL's format.
 
-A row has `prompt`, `chosen` and `rejected`; further columns are kept. Both of TRL's forms are read,
-plain texts and `{"role": ..., "content": ...}` messages; plain texts are written.
+A row has `prompt`, `chosen` and `rejected` (https://huggingface.co/docs/trl/dataset_formats);
+further columns are kept. Texts and messages are read; texts are written.
 """
 
 from __future__ import annotations
@@ -9,69 +9,62 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from llm_gym.feedback.preferences.records import FIELDS, Comparison, Preference
+from llm_gym.feedback.preferences.records import MESSAGES, Comparison, Preference, rater_of
 from llm_gym.files.atomic import write_bytes, write_text
+from llm_gym.files.containers import import_pyarrow
+from llm_gym.files.formats import Turns, preference_fields, prompt_fields
+from llm_gym.files.rows import Note, as_list, check_choice, has, json_columns, parse_rows, read_rows
+from llm_gym.language_models.chat import is_question, plain_text
 
 Contradictions = Literal["raise", "keep", "drop"]
 
 
 def read_preferences(
-    path: str | Path, *, contradictions: Contradictions = "raise"
+    source: Any, *, contradictions: Contradictions = "raise", bad_rows: str = "error"
 ) -> list[Preference]:
-    """Reads a preference file.
+    """Reads preferences.
 
     Args:
-        path: `.jsonl` (UTF-8, one object a line, blank lines left out) or `.parquet` (needs
-            pyarrow: the extra `parquet`; null and NaN are read as a missing column, dates and
-            times as ISO 8601).
+        source: What `llm_gym.files.rows.read_rows` reads; what a row means is said by
+            `llm_gym.files.formats.preference_fields`. The items of a sequence may be `Preference`s.
+            Null and NaN are read as a missing column, dates and times as ISO 8601, a rater's number
+            as a name; a column that JSON cannot hold is left out, with a warning.
         contradictions: What becomes of rows that say "a over b" where others say "b over a" on the
             same prompt: "raise", "keep" them all, or "drop" them all. Rows that name different
             raters in a column `rater` may differ, and the two rows of a tie (column `tie` True) do
             not contradict each other.
+        bad_rows: "error", or "skip" to leave out rows that cannot be read, with a warning.
 
     Returns:
-        At least one row, in the order of the file.
+        At least one row, in their order.
 
     Raises:
         FileNotFoundError: There is no such file.
         ImportError: Parquet without pyarrow.
-        ValueError: Another ending, not readable as such a file, no rows, a row with a missing or
-            empty field or with identical answers, or contradictory rows. The message has the
-            number of the line (JSONL) or of the row (Parquet), counted from 1.
+        TypeError: Not something preferences can be read from.
+        ValueError: No rows, a row with a missing or empty field or with identical answers, or
+            contradictory rows. The message has the row's place.
     """
-    if contradictions not in ("raise", "keep", "drop"):
-        raise ValueError(
-            f"contradictions must be 'raise', 'keep' or 'drop', got {contradictions!r}"
-        )
-    path = Path(path)
-    is_parquet = _is_parquet(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no preference file {str(path)!r}")
-    raw = _parquet_rows(path) if is_parquet else _jsonl_rows(path)
-    places: list[str] = []
-    preferences: list[Preference] = []
-    for place, row in raw:
-        try:
-            preferences.append(_preference(row))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, {place}: {error}") from error
-        places.append(place)
-    if not preferences:
-        raise ValueError(f"{path} has no preferences")
+    check_choice("contradictions", contradictions, get_args(Contradictions))
+    rows = read_rows(source, "preferences")
+    found = parse_rows(rows, _preference, source, "preferences", bad_rows=bad_rows)
+    preferences = [replace(row, place=place) for place, row in found]
     if contradictions == "keep":
         return preferences
     partner = _contradicted(preferences)
     if partner and contradictions == "raise":
         first = min(partner)
+        place, opposite = preferences[partner[first]].place, preferences[first].place
         raise ValueError(
-            f"{path}, {places[partner[first]]} says the opposite of {places[first]} ({len(partner)}"
-            " such rows in all); pass contradictions='drop' to leave them out or 'keep' to keep "
-            "them, or name their raters in a column 'rater'"
+            f"{place} says the opposite of {opposite.rpartition(', ')[2]} ({len(partner)} such "
+            "rows in all); pass contradictions='drop' to leave them out or 'keep' to keep them, or "
+            "name their raters in a column 'rater'"
         )
     return [row for index, row in enumerate(preferences) if index not in partner]
 
@@ -93,51 +86,37 @@ def write_preferences(path: str | Path, preferences: Iterable[Preference]) -> Pa
     """
     path = Path(path)
     rows = [preference.to_dict() for preference in preferences]
-    is_parquet = _is_parquet(path)
+    if path.suffix not in (".jsonl", ".parquet"):
+        raise ValueError(f"a preference file ends in .jsonl or .parquet, got {str(path)!r}")
     if not rows:
         raise ValueError(f"there are no preferences to write to {path}")
-    if is_parquet:
+    if path.suffix == ".parquet":
         return write_bytes(path, _as_parquet(rows))
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
     return write_text(path, "".join(lines))
 
 
-def read_comparisons(path: str | Path) -> list[Comparison] | None:
+def read_comparisons(source: Any, *, bad_rows: str = "error") -> list[Comparison] | None:
     """Reads pairs that nobody has judged yet.
 
     Args:
-        path: `.jsonl`, every line with "prompt" and "answers", a list of two texts. Further keys
-            become columns.
+        source: What `llm_gym.files.rows.read_rows` reads; every row has "prompt", a text or
+            messages, and "answers", a list of two texts. Further keys become columns.
+        bad_rows: "error", or "skip" to leave out rows that cannot be read, with a warning.
 
     Returns:
-        The comparisons; None if the file's first row has no "answers": it is of another kind.
+        The comparisons; None if no row has "answers": it is of another kind.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: A line is malformed; the message has its number.
+        TypeError: Not something comparisons can be read from.
+        ValueError: A row is malformed; the message has its place.
     """
-    path = Path(path)
-    if path.suffix != ".jsonl":
+    rows = read_rows(source, "comparisons")
+    if not any(isinstance(row.value, Mapping) and "answers" in row.value for row in rows):
         return None
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
-    comparisons: list[Comparison] = []
-    for place, row in _jsonl_rows(path):
-        if not isinstance(row, dict) or "answers" not in row:
-            if not comparisons:
-                return None
-            raise ValueError(f'{path}, {place}: has no "answers", as the lines before it have')
-        answers = row.pop("answers")
-        if not isinstance(answers, list) or len(answers) != 2:
-            raise ValueError(
-                f'{path}, {place}: "answers" must be a list of two texts, got {answers!r:.80}'
-            )
-        try:
-            comparison = Comparison(row.pop("prompt", None), (answers[0], answers[1]), row)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, {place}: {error}") from error
-        comparisons.append(comparison)
-    return comparisons or None
+    found = parse_rows(rows, _comparison, source, "comparisons", bad_rows=bad_rows)
+    return [comparison for _, comparison in found]
 
 
 def split_preferences(
@@ -173,26 +152,43 @@ def held_out_prompts(prompts: int, share: float) -> int:
     return max(1, round(share * prompts))
 
 
-def _is_parquet(path: Path) -> bool:
-    if path.suffix not in (".jsonl", ".parquet"):
-        raise ValueError(f"a preference file ends in .jsonl or .parquet, got {str(path)!r}")
-    return path.suffix == ".parquet"
+def _preference(row: Any, note: Note) -> Preference:
+    if isinstance(row, Preference):
+        return row
+    fields = preference_fields(row, note)
+    columns = fields.columns | _turns_of(fields.prompt)
+    columns = _storable(columns, note)
+    return Preference(plain_text(fields.prompt), fields.chosen, fields.rejected, columns)
 
 
-def _preference(row: Any) -> Preference:
-    if not isinstance(row, Mapping):
-        raise ValueError(f"needs an object with {', '.join(FIELDS)}, got {row!r:.80}")
-    missing = [name for name in ("chosen", "rejected") if row.get(name) is None]
-    if missing:
-        raise ValueError(f"has no {missing[0]!r}")
-    if any(isinstance(row.get(name), list) for name in FIELDS):
-        row = _flattened(row)
-    elif row.get("prompt") is None:
-        raise ValueError(
-            "has no 'prompt'; where it is part of chosen and rejected, split it off first"
-        )
-    columns = {str(name): value for name, value in row.items() if name not in FIELDS}
-    return Preference(row["prompt"], row["chosen"], row["rejected"], columns)
+def _comparison(row: Any, note: Note) -> Comparison:
+    if not isinstance(row, Mapping) or not has(row, "answers"):
+        raise ValueError('has no "answers", as other rows have')
+    answers = as_list(row["answers"])
+    if isinstance(answers, str):  # a cell of CSV
+        with suppress(ValueError):
+            answers = json.loads(answers)
+    if not isinstance(answers, list) or len(answers) != 2:
+        raise ValueError(f'"answers" must be a list of two texts, got {answers!r:.80}')
+    further = {name: value for name, value in row.items() if name != "answers"}
+    prompt, columns = prompt_fields(further, note)
+    columns = _storable(columns | _turns_of(prompt), note)
+    return Comparison(plain_text(prompt), (answers[0], answers[1]), columns)
+
+
+def _turns_of(prompt: str | Turns) -> dict[str, Any]:
+    """The column that keeps the turns of a conversation, of which the prompt is the text."""
+    return {} if isinstance(prompt, str) or is_question(prompt) else {MESSAGES: prompt}
+
+
+def _storable(columns: Mapping[str, Any], note: Note) -> dict[str, Any]:
+    kept = json_columns(columns, note)
+    rater = rater_of(columns)
+    if rater is not None:
+        kept["rater"] = rater
+    if isinstance(kept.get("tie"), str):  # a cell of CSV
+        kept["tie"] = kept["tie"].lower() == "true"
+    return kept
 
 
 def _contradicted(preferences: Sequence[Preference]) -> dict[int, int]:
@@ -200,7 +196,7 @@ def _contradicted(preferences: Sequence[Preference]) -> dict[int, int]:
     seen: dict[tuple[str, str, str, str], list[int]] = {}
     for index, row in enumerate(preferences):
         if row.columns.get("tie") is not True:
-            rater = str(row.columns.get("rater", ""))
+            rater = rater_of(row.columns) or ""
             seen.setdefault((rater, row.prompt, row.chosen, row.rejected), []).append(index)
     return {
         index: seen[rater, prompt, rejected, chosen][0]
@@ -210,45 +206,8 @@ def _contradicted(preferences: Sequence[Preference]) -> dict[int, int]:
     }
 
 
-# ------------------------------------------------------------------ the two formats
-
-
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    # Not str.splitlines: a text may contain U+2028, which JSON does not escape.
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        place = f"line {number}"
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}, {place}: not UTF-8 ({error})") from error
-        if not text.strip():
-            continue
-        try:
-            yield place, json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}, {place}: not JSON ({error})") from error
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    pyarrow, parquet = _import_pyarrow()
-    try:
-        rows = parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is not a whole Parquet file: {error}") from error
-    for number, row in enumerate(rows, start=1):
-        # A NaN is how pandas writes a number that is missing.
-        present = {key: value for key, value in row.items() if value is not None and value == value}
-        yield (
-            f"row {number}",
-            {
-                key: value.isoformat() if hasattr(value, "isoformat") else value
-                for key, value in present.items()
-            },
-        )
-
-
 def _as_parquet(rows: list[dict[str, Any]]) -> bytes:
-    pyarrow, parquet = _import_pyarrow()
+    pyarrow, parquet = import_pyarrow()
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {}
     for name in names:
@@ -267,96 +226,3 @@ def _as_parquet(rows: list[dict[str, Any]]) -> bytes:
             f"the columns do not fit into Parquet ({error}); write a .jsonl file"
         ) from error
     return file.getvalue()
-
-
-def _import_pyarrow() -> tuple[Any, Any]:
-    try:
-        return import_module("pyarrow"), import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise ImportError(
-            "Parquet files need pyarrow: pip install 'llm-gym[parquet]', or use a .jsonl file"
-        ) from error
-
-
-# ------------------------------------------------------------------ messages as plain texts
-
-
-def _flattened(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns a conversational row into one of three texts.
-
-    What `chosen` and `rejected` have in common at their beginning, or the prompt that is given, is
-    the prompt; each must then end in exactly one message of the assistant, whose text is the
-    answer. A prompt of one user message becomes its text. A longer conversation becomes lines
-    "role: content" with blank lines between, and the messages are kept in a column
-    `prompt_messages`, for who wants to apply a chat template.
-
-    Args:
-        row: A row with `chosen` and `rejected`, which must be lists of messages, and with or
-            without a prompt, which may be a text or messages.
-
-    Returns:
-        The row with texts instead of messages.
-
-    Raises:
-        ValueError: Messages of another shape, or answers of more than one message.
-    """
-    chosen, rejected = (_messages(name, row[name]) for name in ("chosen", "rejected"))
-    start = row.get("prompt")
-    if isinstance(start, str):
-        prompt = [{"role": "user", "content": start}]
-    elif start is None:
-        prompt = _common_start(chosen, rejected)
-    else:
-        prompt = _messages("prompt", start)
-    if not prompt:
-        raise ValueError("there is no prompt, and chosen and rejected do not begin alike")
-    texts = {
-        "prompt": prompt[0]["content"],
-        "chosen": _answer("chosen", chosen, prompt),
-        "rejected": _answer("rejected", rejected, prompt),
-    }
-    columns = {name: value for name, value in row.items() if name not in texts}
-    if len(prompt) == 1 and prompt[0]["role"] == "user":
-        return {**texts, **columns}
-    texts["prompt"] = "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
-    return {**texts, **columns, "prompt_messages": prompt}
-
-
-def _messages(name: str, value: Any) -> list[dict[str, str]]:
-    if not isinstance(value, list) or not value:
-        raise ValueError(
-            f"{name} must be a list of messages, since another field is one, got {value!r:.80}"
-        )
-    for message in value:
-        parts = (
-            [message.get(key) for key in ("role", "content")]
-            if isinstance(message, Mapping)
-            else [None]
-        )
-        if not all(isinstance(part, str) for part in parts):
-            raise ValueError(
-                f'{name} has a message that is not {{"role": text, "content": text}}: '
-                f"{message!r:.80}"
-            )
-    return [{"role": message["role"], "content": message["content"]} for message in value]
-
-
-def _common_start(
-    first: Sequence[dict[str, str]], second: Sequence[dict[str, str]]
-) -> list[dict[str, str]]:
-    longest = min(len(first), len(second)) - 1  # the last message is the answer
-    same = 0
-    while same < longest and first[same] == second[same]:
-        same += 1
-    return list(first[:same])
-
-
-def _answer(name: str, messages: list[dict[str, str]], prompt: list[dict[str, str]]) -> str:
-    if messages[: len(prompt)] == prompt:
-        messages = messages[len(prompt) :]
-    if len(messages) != 1 or messages[0]["role"] != "assistant":
-        raise ValueError(
-            f"{name} must be one message of the assistant after the prompt, got the roles "
-            f"{[message['role'] for message in messages]}"
-        )
-    return messages[0]["content"]

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llm_gym.feedback.preferences.biases import Bias
-from llm_gym.feedback.preferences.records import Choice, Comparison, Preference, Vote, check_rater
+from llm_gym.feedback.preferences.records import Choice, Comparison, Preference, Vote, rater_name
 from llm_gym.feedback.preferences.store import PreferenceStore
 from llm_gym.feedback.preferences.tally import Ties, to_preferences
 from llm_gym.scorers.checking import finite_number
@@ -69,7 +69,7 @@ class SimulatedRater:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        check_rater(self.name)
+        object.__setattr__(self, "name", rater_name(self.name))
         as_scorer(self.quality)
         for bias in self.biases:
             if not isinstance(bias, Bias):

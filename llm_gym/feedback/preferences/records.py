@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import operator
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from llm_gym.files.encoding import check_text
+from llm_gym.files.rows import has
 from llm_gym.scorers.checking import finite_number
 from llm_gym.scorers.texts import SourcedText
 
@@ -91,7 +94,7 @@ class Vote:
     id: int | None = None
 
     def __post_init__(self) -> None:
-        check_rater(self.rater)
+        object.__setattr__(self, "rater", rater_name(self.rater))
         try:
             object.__setattr__(self, "comparison_id", operator.index(self.comparison_id))
         except TypeError:
@@ -122,6 +125,7 @@ class Preference:
         chosen: The preferred answer.
         rejected: The other one.
         columns: Further columns (JSON-able), such as who preferred it and by how many votes.
+        place: Where it was read, for messages.
 
     Raises:
         TypeError: A text that is no text, columns that are no mapping.
@@ -132,6 +136,7 @@ class Preference:
     chosen: str
     rejected: str
     columns: Mapping[str, Any] = field(default_factory=dict)
+    place: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in FIELDS:
@@ -184,33 +189,34 @@ class Progress:
     seconds: float
 
 
-def check_text(name: str, text: Any) -> None:
-    """Refuses what is no text, is blank, or cannot be written as UTF-8.
+def rater_name(rater: Any) -> str:
+    """A rater's name as it is stored, so that one person is one name.
 
     Args:
-        name: What it is called, for the message.
-        text: The text.
+        rater: A name, or a number that serves as one: 2, 2.0 (pandas, beside missing ones) and "2"
+            are the same rater.
+
+    Returns:
+        The name in Unicode's composed form (NFC), without space around it.
 
     Raises:
-        TypeError: Not a str.
-        ValueError: Empty or only white space; or a lone surrogate, half of a character.
+        TypeError: Something with parts, such as a list.
+        ValueError: Blank, or not a text that a file can hold.
     """
-    if not isinstance(text, str):
-        raise TypeError(f"{name} must be a text, got {text!r:.80} of type {type(text).__name__}")
-    if not text.strip():
-        raise ValueError(f"{name} is empty ({text!r:.80})")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{name} has a lone surrogate at character {error.start}, which no file can hold; "
-            "replace it"
-        ) from None
+    if isinstance(rater, float) and rater.is_integer():
+        rater = int(rater)
+    if rater is None or isinstance(rater, (Mapping, list, tuple, set, bytes)):
+        raise TypeError(f"rater must be a name or a number, got {rater!r:.80}")
+    name = unicodedata.normalize("NFC", str(rater)).strip()
+    check_text("rater", name)
+    return name
 
 
-def check_rater(rater: Any) -> None:
-    """Refuses a rater's name that is no text or blank."""
-    check_text("rater", rater)
+def rater_of(columns: Mapping[str, Any]) -> str | None:
+    """The rater that a row's column `rater` names; None if it names none (null, NaN, blank)."""
+    if not has(columns, "rater") or not str(columns["rater"]).strip():
+        return None
+    return rater_name(columns["rater"])
 
 
 def _check_columns(columns: Any) -> None:

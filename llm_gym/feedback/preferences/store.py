@@ -16,7 +16,7 @@ from llm_gym.feedback.preferences.records import (
     Preference,
     Progress,
     Vote,
-    check_rater,
+    rater_name,
 )
 from llm_gym.feedback.preferences.tally import Conflicts, Ties, to_preferences, to_votes
 from llm_gym.scorers.checking import finite_number
@@ -113,7 +113,7 @@ class PreferenceStore:
         Raises:
             ValueError: An argument out of range.
         """
-        check_rater(rater)
+        rater = rater_name(rater)
         _check_votes_per_comparison(votes_per_comparison)
         if finite_number("lease_seconds", lease_seconds) <= 0:
             raise ValueError(f"lease_seconds must be above 0, got {lease_seconds!r}")
@@ -190,7 +190,7 @@ class PreferenceStore:
         Returns:
             The vote taken back; None if the rater has none.
         """
-        check_rater(rater)
+        rater = rater_name(rater)
         with self._database.transaction() as connection:
             vote = rows.take_back_last(connection, rater)
             if vote is not None:
@@ -218,6 +218,7 @@ class PreferenceStore:
         """
         _check_votes_per_comparison(votes_per_comparison)
         with self._database.snapshot() as connection:
+            rater = None if rater is None else rater_name(rater)
             return rows.progress(connection, rater, votes_per_comparison)
 
     # ------------------------------------------------------------------ preferences
@@ -273,8 +274,9 @@ class PreferenceStore:
         *,
         rater: str = "imported",
         contradictions: Contradictions = "raise",
+        bad_rows: str = "error",
     ) -> int:
-        """Reads a preference file and records each row as a vote: all of them, or none.
+        """Reads preferences and records each row as a vote: all of them, or none.
 
         Who voted, when and for how long is taken from the columns that `export_file` writes where
         they are there. Importing the same file again changes nothing.
@@ -284,6 +286,7 @@ class PreferenceStore:
             rater: The name under which rows without a rater are recorded. The second row of one
                 rater on a pair is recorded under the name with " (2)" behind it, and so on.
             contradictions: See `files.read_preferences`.
+            bad_rows: See `files.read_preferences`.
 
         Returns:
             The number of votes that were new.
@@ -291,8 +294,8 @@ class PreferenceStore:
         Raises:
             ValueError: The file cannot be read, or contradicts a vote that is in the store.
         """
-        check_rater(rater)
-        preferences = read_preferences(path, contradictions=contradictions)
+        rater = rater_name(rater)
+        preferences = read_preferences(path, contradictions=contradictions, bad_rows=bad_rows)
         votes = to_votes(preferences, rater)
         with self._database.transaction() as connection:
             return sum(rows.import_vote(connection, seen, vote) for seen, vote in votes)
@@ -304,37 +307,31 @@ def _check_votes_per_comparison(number: int) -> None:
 
 
 def preferences_from(
-    source: str | Path | PreferenceStore | Sequence[Preference],
-    contradictions: str = "raise",
+    source: Any, contradictions: str = "raise", *, bad_rows: str = "error"
 ) -> list[Preference]:
     """Reads preferences, wherever they are.
 
     Args:
-        source: A file in TRL's format (`.jsonl`, `.parquet`), a store of votes or the path of one
-            (`.db`, `.sqlite`, `.sqlite3`), or the rows.
-        contradictions: What becomes of rows of a file that contradict each other, see
-            `read_preferences`. A store's votes are all taken, ties as two opposite rows.
+        source: A store of votes or the path of one (`.db`, `.sqlite`, `.sqlite3`), whose votes are
+            all taken, ties as two opposite rows; `Preference`s, which are taken as they are; or
+            what `read_preferences` reads.
+        contradictions: See `read_preferences`.
+        bad_rows: See `read_preferences`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        TypeError: A row is no `Preference`.
-        ValueError: There are no preferences, or a file cannot be read; see `read_preferences`.
+        TypeError: Not something preferences can be read from.
+        ValueError: There are no preferences, or a row cannot be read.
     """
-    if isinstance(source, (str, Path)):
-        if Path(source).suffix not in STORES:
-            policy: Any = contradictions  # checked there
-            return read_preferences(source, contradictions=policy)
+    if isinstance(source, PreferenceStore):
+        source = source.preferences(ties="both", conflicts="all")
+    elif isinstance(source, (str, Path)) and Path(source).suffix in STORES:
         if not Path(source).is_file():  # a store would be made
             raise FileNotFoundError(f"there is no preference store {str(source)!r}")
         with PreferenceStore(source) as store:
             return preferences_from(store)
-    if isinstance(source, PreferenceStore):
-        preferences = source.preferences(ties="both", conflicts="all")
-    else:
-        preferences = list(source)
-    for index, row in enumerate(preferences):
-        if not isinstance(row, Preference):
-            raise TypeError(f"preferences[{index}] must be a Preference, got {row!r:.80}")
-    if not preferences:
-        raise ValueError("preferences is empty: there is nothing to learn from")
-    return preferences
+    is_sequence = isinstance(source, Sequence) and not isinstance(source, str)
+    if is_sequence and all(isinstance(row, Preference) for row in source):
+        contradictions = "keep"
+    policy: Any = contradictions  # checked there
+    return read_preferences(source, contradictions=policy, bad_rows=bad_rows)

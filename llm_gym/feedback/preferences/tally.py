@@ -6,7 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from llm_gym.feedback.preferences.records import Choice, Comparison, Preference, Vote
+from llm_gym.feedback.preferences.records import (
+    Choice,
+    Comparison,
+    Preference,
+    Vote,
+    rater_of,
+)
 
 Ties = Literal["drop", "both"]
 Conflicts = Literal["majority", "all", "drop"]
@@ -89,8 +95,7 @@ def to_votes(preferences: Sequence[Preference], rater: str) -> list[tuple[Compar
     seen: Counter[tuple[str, frozenset[str], str]] = Counter()
     mirrored: set[tuple[str, str, str, str]] = set()
     for row in preferences:
-        name = row.columns.get("rater")
-        name = name if isinstance(name, str) and name.strip() else rater
+        name = rater_of(row.columns) or rater
         is_tie = row.columns.get("tie") is True
         if is_tie and (name, row.prompt, row.rejected, row.chosen) in mirrored:
             mirrored.remove((name, row.prompt, row.rejected, row.chosen))

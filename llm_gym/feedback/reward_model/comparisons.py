@@ -98,7 +98,7 @@ class _Examples(NamedTuple):
 
 
 def train_reward_model(
-    preferences: str | Path | Sequence[Preference],
+    preferences: Any,
     output: str | Path,
     config: RewardModelConfig | None = None,
     *,
@@ -111,7 +111,7 @@ def train_reward_model(
     TRL; `RewardModelScorer(output)` scores with it.
 
     Args:
-        preferences: A file in TRL's format (`.jsonl` or `.parquet`), or the rows.
+        preferences: See `llm_gym.feedback.preferences.preferences_from`.
         output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
         config: Settings; None means the defaults.
         held_out: Comparisons to measure on; None holds out a share of the prompts.
@@ -134,7 +134,7 @@ def train_reward_model(
 
 
 def fit_reward_model(
-    preferences: str | Path | Sequence[Preference],
+    preferences: Any,
     config: RewardModelConfig,
     *,
     held_out: Sequence[Preference] | None = None,
@@ -146,7 +146,7 @@ def fit_reward_model(
         The scorer with the trained model, in evaluation mode, and the metrics.
     """
     started = time.perf_counter()
-    rows = preferences_from(preferences, config.contradictions)
+    rows = preferences_from(preferences, config.contradictions, bad_rows=config.bad_rows)
     if held_out is None:
         rows, held_out = split_preferences(rows, config.held_out_share, config.seed)
     check_preferences(rows)

@@ -6,15 +6,16 @@ and scale are folded into its head afterwards, so that it speaks in the raters' 
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llm_gym.feedback.preferences.records import check_text
 from llm_gym.feedback.reward_model.backbone import scale_rewards
 from llm_gym.feedback.reward_model.evaluation import evaluate_ratings
 from llm_gym.feedback.reward_model.fitting import (
@@ -32,6 +33,8 @@ from llm_gym.feedback.reward_model.rewards import (
     rewards,
     rewards_of,
 )
+from llm_gym.files.encoding import check_text
+from llm_gym.files.rows import Note, as_list, parse_rows, read_rows
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import rounded
 
@@ -274,3 +277,46 @@ def _checked(texts: Sequence[str], ratings: ArrayLike) -> NDArray[np.float64]:
             "to learn"
         )
     return table
+
+
+def read_ratings(source: Any, *, bad_rows: str = "error") -> tuple[list[str], NDArray[np.float64]]:
+    """Reads texts with ratings.
+
+    Args:
+        source: What `llm_gym.files.rows.read_rows` reads; every row has "text" and "ratings", a
+            number or a list of numbers (null where a rater gave none).
+        bad_rows: "error", or "skip" to leave out rows that cannot be read, with a warning.
+
+    Returns:
+        N texts, and their ratings, float64 `(N, R)` with NaN where there are fewer than R.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        TypeError: Not something ratings can be read from.
+        ValueError: A row lacks one of them; the message has its place.
+    """
+    rows = read_rows(source, "ratings")
+    found = [row for _, row in parse_rows(rows, _rated, source, "ratings", bad_rows=bad_rows)]
+    table = np.full((len(found), max(len(ratings) for _, ratings in found)), np.nan)
+    for number, (_, ratings) in enumerate(found):
+        table[number, : len(ratings)] = ratings
+    return [text for text, _ in found], table
+
+
+def _rated(row: Any, note: Note) -> tuple[str, list[float]]:
+    if not isinstance(row, Mapping):
+        raise TypeError(f'needs an object with "text" and "ratings", got {row!r:.80}')
+    check_text("text", row.get("text"))
+    ratings = as_list(row.get("ratings"))
+    if isinstance(ratings, str):  # a cell of CSV
+        with suppress(ValueError):
+            ratings = json.loads(ratings)
+    if isinstance(ratings, list):
+        ratings = [np.nan if rating is None else rating for rating in ratings]
+    listed = ratings if isinstance(ratings, list) else [ratings]
+    for rating in listed:
+        if isinstance(rating, bool) or not isinstance(rating, (int, float)):
+            raise ValueError(
+                f'"ratings" must be a number or a list of numbers, got {row.get("ratings")!r:.80}'
+            )
+    return row["text"], listed

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from llm_gym.files import atomic
+from llm_gym.scorers.texts import SourcedText, messages_of
 from llm_gym.stages.rlhf.settings import LEAST_HELD_OUT
 
 if TYPE_CHECKING:
@@ -51,14 +52,17 @@ def prompts_of(config: RLHFConfig) -> Prompts:
     """
     from llm_gym.polite_email import email_prompts
     from llm_gym.supervised.pairs import read_pairs
-    from llm_gym.text.prompts import PromptRow, read_prompts
+    from llm_gym.text.prompts import PromptRow, read_prompts, storable
 
     if config.prompts is not None:
         rows = read_prompts(config.prompts)
         assert isinstance(rows, list)  # a path never gives a stream
-        return _split(config, rows, f"prompts={config.prompts!r}")
+        return _split(config, storable(rows), f"prompts={config.prompts!r}")
     if config.pairs is not None:
-        rows = [PromptRow(pair.prompt, {}) for pair in read_pairs(config.pairs)]
+        rows = [
+            PromptRow(SourcedText(pair.prompt, pair.messages) if pair.messages else pair.prompt, {})
+            for pair in read_pairs(config.pairs)
+        ]
         return _split(config, rows, f"pairs={config.pairs!r}")
     train = email_prompts("train", config.train_prompts, seed=config.seed)
     held_out = email_prompts("test", config.held_out_prompts, seed=config.seed)
@@ -99,7 +103,10 @@ def write_prompts(prompts: Prompts, run: RLHFDirectory) -> None:
     """Writes both lists as files that every command takes with `--prompts`."""
     for split, rows in (("train", prompts.train), ("held-out", prompts.held_out)):
         lines = [
-            json.dumps({"prompt": row.text, **row.columns}, ensure_ascii=False) for row in rows
+            json.dumps(
+                {**row.columns, "prompt": messages_of(row.text) or row.text}, ensure_ascii=False
+            )
+            for row in rows
         ]
         atomic.write_text(run.prompts(split), "\n".join(lines) + "\n")
 

@@ -50,9 +50,9 @@ class RLHFConfig:
     start_from: str | None = setting(
         None, "model to start from, by name or directory, not pre-training one"
     )
-    text: str | None = setting(None, "text to pre-train on, .txt or .jsonl; default: generated")
-    pairs: str | None = setting(None, '.jsonl of "prompt" and "completion"; default: generated')
-    prompts: str | None = setting(None, ".txt or .jsonl of prompts; default: those of the pairs")
+    text: str | None = setting(None, "file of text to pre-train on; default: generated")
+    pairs: str | None = setting(None, "file of instructions with answers; default: generated")
+    prompts: str | None = setting(None, "file of prompts; default: those of the pairs")
     prompt_template: str | None = setting(
         None, "text around {prompt}, in every stage; default: the chat template, or the bare prompt"
     )

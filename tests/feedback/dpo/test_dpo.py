@@ -220,11 +220,11 @@ def test_wrong_rows_are_named(tiny_dir, tmp_path):
         train_dpo(tmp_path / "p.jsonl", tmp_path / "m", config(tiny_dir()))
     with pytest.raises(ValueError, match="preferences is empty"):
         train_dpo([], tmp_path / "m", config(tiny_dir()))
-    with pytest.raises(TypeError, match=r"preferences\[1\] must be a Preference"):
+    with pytest.raises(TypeError, match=r"preferences\[1\]: needs an object with prompt, chosen"):
         preferences_from([*rows(1), ("w1", "w2", "w3")])
     with pytest.raises(FileNotFoundError, match="no preference store"):
         preferences_from(tmp_path / "none.db")
-    with pytest.raises(FileNotFoundError, match="no preference file"):
+    with pytest.raises(FileNotFoundError, match="no such file"):
         preferences_from(tmp_path / "none.jsonl")
     unreadable = [*rows(1), Preference("w1", "hello", "goodbye")]
     with pytest.raises(ValueError, match=r"preferences\[1\]: the two answers become the same"):

@@ -106,7 +106,7 @@ def test_a_model_makes_the_comparisons(run, path, tiny_dir, tmp_path):
         (["missing.db"], "there is no store"),
         (["missing.db", "--export", "x.jsonl"], "there is no store"),
         (["STORE", "--prompts", "p.txt"], "need --generate-from"),
-        (["STORE", "--import", "missing.jsonl"], "there is no file"),
+        (["STORE", "--import", "missing.jsonl"], "there is no such file"),
         (["STORE", "--export", "rows.csv"], "no vote"),
         (["STORE", "--budget", "0", "--terminal"], "budget must be at least 1"),
         (["STORE", "--votes-per-comparison", "0", "--terminal"], "votes_per_comparison"),

@@ -61,9 +61,10 @@ def test_a_page_left_open_overnight_counts_as_a_day():
 
 def test_rater_names():
     assert checked_rater("  Ada Lovelace ") == "Ada Lovelace"
+    assert checked_rater(7) == "7"
     assert checked_rater("Zoë 李") == "Zoë 李"
     for name in ("", "   ", "x" * 61, "a\u202eb", "a\nb"):
         with pytest.raises(ValueError, match="rater"):
             checked_rater(name)
     with pytest.raises(TypeError, match="rater"):
-        checked_rater(7)
+        checked_rater(["Ada"])

@@ -30,7 +30,6 @@ def test_files_of_another_kind_are_left_to_others(tmp_path):
     preferences = write(tmp_path / "p.jsonl", {"prompt": "p", "chosen": "a", "rejected": "b"})
     assert read_comparisons(preferences) is None
     assert read_comparisons(write(tmp_path / "empty.jsonl", "")) is None
-    assert read_comparisons(tmp_path / "p.parquet") is None
 
 
 @pytest.mark.parametrize(

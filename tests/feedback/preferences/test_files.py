@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from datetime import datetime, timezone
+from decimal import Decimal
 
 import pytest
 
@@ -58,15 +59,13 @@ def test_trl_reads_the_columns_it_needs_first(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["preferences.json", "preferences", "preferences.csv"])
-def test_other_endings_are_refused(tmp_path, name):
-    with pytest.raises(ValueError, match=r"ends in \.jsonl or \.parquet"):
-        read_preferences(tmp_path / name)
+def test_other_endings_are_not_written(tmp_path, name):
     with pytest.raises(ValueError, match=r"ends in \.jsonl or \.parquet"):
         write_preferences(tmp_path / name, ROWS)
 
 
 def test_a_missing_file_is_said_to_be_missing(path):
-    with pytest.raises(FileNotFoundError, match="there is no preference file"):
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
         read_preferences(path)
 
 
@@ -83,7 +82,6 @@ def test_a_missing_file_is_said_to_be_missing(path):
         (row(chosen="\ud800"), "line 3: chosen has a lone surrogate"),
         ([1, 2], "line 3: needs an object"),
         ("{", "line 3: not JSON"),
-        ('{"prompt": "p", "chosen": "a", "rejected": "b", "x": NaN}', "line 3: columns cannot"),
         ("[" * 100_000, "line 3: not JSON"),
     ],
 )
@@ -110,7 +108,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path):
 def test_an_empty_file_is_refused(tmp_path, content):
     path = tmp_path / "x.jsonl"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="has no preferences"):
+    with pytest.raises(ValueError, match="is empty: there is nothing to read"):
         read_preferences(path)
 
 
@@ -271,10 +269,21 @@ def test_columns_as_pandas_writes_them_are_read(tmp_path):
     ]
 
 
-def test_a_column_of_bytes_is_refused(tmp_path):
-    path = write_table(tmp_path, prompt=["p"], chosen=["a"], rejected=["b"], image=[b"x"])
-    with pytest.raises(ValueError, match="row 1: columns cannot be written as JSON"):
-        read_preferences(path)
+def test_a_column_that_json_cannot_hold_is_left_out_and_named(tmp_path):
+    path = write_table(
+        tmp_path,
+        prompt=["p"],
+        chosen=["a"],
+        rejected=["b"],
+        image=[b"x"],
+        price=[Decimal("1.5")],
+        embedding=[[0.5, math.nan]],
+        n=[1],
+    )
+    with pytest.warns(UserWarning, match="is left out, since JSON") as told:
+        assert read_preferences(path) == [Preference("p", "a", "b", {"n": 1})]
+    names = [str(warning.message).split("column ")[1].split(" is")[0] for warning in told]
+    assert names == ["'image'", "'price'", "'embedding'"]
 
 
 def write_table(directory, **columns):

@@ -8,9 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from llm_gym.cli.reward_model import EXAMPLES, read_ratings, reward_model
+from llm_gym.cli.reward_model import EXAMPLES, reward_model
 from llm_gym.feedback.preferences import Choice, Comparison, PreferenceStore, write_preferences
 from llm_gym.feedback.reward_model import RewardModelScorer
+from llm_gym.feedback.reward_model.ratings import read_ratings
 from tests.feedback.reward_model.worlds import preferences, texts_and_ratings
 
 QUICK = ["--epochs", "1", "--learning-rate", "2e-3", "--batch-size", "8"]
@@ -92,7 +93,7 @@ def test_ratings_may_be_one_many_or_missing(tmp_path):
 def test_ratings_that_are_none_are_named(ratings, tmp_path):
     path = tmp_path / "stars.jsonl"
     path.write_text(f'{{"text": "a", "ratings": 3}}\n{{"text": "b", "ratings": {ratings}}}\n')
-    with pytest.raises(ValueError, match='row 2: "ratings" must be a number or a list'):
+    with pytest.raises(ValueError, match='line 2: "ratings" must be a number or a list'):
         read_ratings(path)
 
 

@@ -348,7 +348,7 @@ ONE = Preference("w1", "w2", "w3")
     ("rows", "message"),
     [
         (TRAIN[:9], "there are 9 comparisons to train on, too few: at least 10"),
-        ([], "preferences is empty: there is nothing to learn from"),
+        ([], "preferences is empty: there is nothing to read"),
         (
             [row for preference in TRAIN[:10] for row in tied(preference)],
             "contradict each other throughout",
@@ -368,8 +368,8 @@ def test_what_cannot_be_learnt_from_is_named(rows, message, tiny_dir, tmp_path):
 
 
 def test_rows_that_are_no_preferences_are_named(tiny_dir):
-    rows = [*TRAIN, {"prompt": "w1", "chosen": "w2", "rejected": "w3"}]
-    with pytest.raises(TypeError, match=r"preferences\[160\] must be a Preference, got \{'prompt'"):
+    rows = [*TRAIN, ("w1", "w2", "w3")]
+    with pytest.raises(TypeError, match=r"preferences\[160\]: needs an object with prompt"):
         fit_reward_model(rows, replace(QUICK, model=tiny_dir()), held_out=HELD_OUT, quiet=True)
 
 
