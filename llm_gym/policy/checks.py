@@ -19,7 +19,7 @@ import torch
 
 from llm_gym.language_models.packing import pad
 from llm_gym.policy.sampling import tolerance
-from llm_gym.policy.trunk import Trunk
+from llm_gym.policy.trunk import Lock, Trunk
 
 Row: TypeAlias = tuple[int, ...]
 Rows: TypeAlias = list[Row]
@@ -63,17 +63,19 @@ class CacheCheck:
         self.name, self.prefix_cache = name, prefix_cache
         self.passed = prefix_cache is not False
         self._trunk, self._head, self._capacity = trunk, head, capacity
+        self._lock = Lock()
         size = sum(parameter.numel() for parameter in trunk.decoder.parameters())
         self._ask(device, reach=max(16, int(_MULTIPLICATIONS / (5 * max(size, 1)))))
 
     def before(self, lengths: torch.Tensor) -> bool:
         """Whether the cache may read rows of these lengths, int64 `(N,)`; asks where it is due."""
-        if self.passed and (
-            lengths.device != self._device
-            or (self._next_window is not None and int(lengths.max()) > self._next_window)
-        ):
-            self._ask(lengths.device, reach=self._capacity)
-        return self.passed
+        with self._lock:  # nobody decodes while it is being asked
+            if self.passed and (
+                lengths.device != self._device
+                or (self._next_window is not None and int(lengths.max()) > self._next_window)
+            ):
+                self._ask(lengths.device, reach=self._capacity)
+            return self.passed
 
     def _ask(self, device: torch.device, reach: int) -> None:
         self._device = device

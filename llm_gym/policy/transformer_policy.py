@@ -195,8 +195,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         lengths = obs["attention_mask"].sum(1, dtype=torch.int64)
         # Padding is never seen; zeros are inside any model's vocabulary, a pad id need not be.
         ids = whole_ids(obs["input_ids"]).where(obs["attention_mask"].bool(), 0)
-        if not torch.is_grad_enabled():
-            trunk.use_cache = self._cache_check.before(lengths)
+        if not torch.is_grad_enabled() and not self._cache_check.before(lengths):
+            trunk.use_cache = False  # for good: another thread may be about to read
         return trunk.last_hidden(ids, lengths, keep_others=keep_others)
 
     def _autocast(self) -> torch.autocast:

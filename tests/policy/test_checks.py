@@ -6,6 +6,7 @@ import re
 import warnings
 from dataclasses import replace
 from functools import partial
+from threading import Thread
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from transformers import AutoModelForCausalLM
 from benchmarks.architectures.run import LENGTH, make_policy, worst_distance
 from benchmarks.architectures.tiny import tiny_model
 from llm_gym.policy import checks
-from llm_gym.policy.checks import windows
+from llm_gym.policy.checks import CacheCheck, windows
 from llm_gym.policy.prefix_cache import _Layer
 from llm_gym.policy.trunk import Trunk
+
+from .conftest import naive_log_probs, observe
 
 CACHED = ["bert", "bloom", "gemma3", "gpt_oss", "granite", "mistral", "modernbert-decoder", "phi3"]
 RECOMPUTED = [  # each for another reason
@@ -182,6 +185,43 @@ def test_a_window_too_wide_to_cross_at_construction_is_crossed_when_a_row_gets_t
     demanded = make_policy(directory, prefix_cache=True)
     with pytest.raises(ValueError, match="'gpt_neo'"):
         distance(demanded, directory)
+
+
+def test_nobody_decodes_while_another_thread_asks(tmp_path, monkeypatch):
+    """A second thread that gets to the window meanwhile waits for the answer; it is said once."""
+    monkeypatch.setattr(checks, "_MULTIPLICATIONS", 0)
+    directory = str(tmp_path)
+    tiny_model("gpt_neo", window_size=18).save_pretrained(directory)
+    plain = AutoModelForCausalLM.from_pretrained(directory).eval()
+    policy = make_policy(directory)
+    found = []
+
+    def go_beyond_the_window() -> None:
+        rows = [[5] * 24, [7] * 9]
+        for token in (3, 4):
+            with torch.no_grad():
+                logits = policy.get_distribution(observe(rows, LENGTH)).distribution.logits
+            for row, log_probs in zip(rows, logits.log_softmax(-1), strict=True):
+                found.append(float((log_probs - naive_log_probs(plain, row)).abs().max()))
+            rows = [[*row, token] for row in rows]
+
+    second = Thread(target=go_beyond_the_window)
+    own = CacheCheck._trouble_in_decoding
+
+    def ask(*args):
+        if second.ident is None:
+            second.start()
+            second.join(timeout=1)  # without end, if it waits as it should
+        return own(*args)
+
+    monkeypatch.setattr(CacheCheck, "_trouble_in_decoding", ask)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        go_beyond_the_window()
+        second.join()
+    assert len(found) == 8
+    assert max(found) < 1e-4
+    assert ["prefix cache" in str(warning.message) for warning in caught].count(True) == 1
 
 
 def test_the_check_draws_nothing(saved):
