@@ -1,4 +1,8 @@
-"""What the scripts of this folder have in common: options, the policy by itself, and a meter."""
+"""What the scripts of this folder have in common: options, the policy by itself, and a meter.
+
+The glue of a script are its own classes and functions beside `main` and what only measures
+(`Measured...`): `benchmarks/interop/run.py` counts their lines.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from gymnasium import spaces
 
@@ -30,10 +35,17 @@ class Config:
     seed: int = setting(0, "of everything random")
 
 
-def parse_config(doc: str | None, argv: Sequence[str] | None = None) -> Config:
-    """Reads the command line; each field of `Config` is an option."""
-    parser: argparse.ArgumentParser = argument_parser(doc or "", Config)
-    return Config(**vars(parser.parse_args(argv)))
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def parse_config(
+    doc: str | None,
+    argv: Sequence[str] | None = None,
+    config_class: type[AnyConfig] = Config,  # type: ignore[assignment]
+) -> AnyConfig:
+    """Reads the command line; each field of the configuration is an option."""
+    parser: argparse.ArgumentParser = argument_parser(doc or "", config_class)
+    return config_class(**vars(parser.parse_args(argv)))
 
 
 def make_policy(
@@ -104,3 +116,25 @@ class Meter:
             f"{name}: rollout {speed['rollout']:.0f}, update {speed['update']:.0f} tokens a CPU "
             f"second; {min(self.cached_steps, steps)} of {steps} steps decoded from the cache"
         )
+
+
+class MeasuredAlgorithm:
+    """The meter around an algorithm of Stable-Baselines3's kind, before which it is a base."""
+
+    meter: Meter
+
+    def _setup_model(self: Any) -> None:
+        super()._setup_model()  # type: ignore[misc]
+        self.meter = Meter(self.policy, self.n_envs)
+
+    def collect_rollouts(self: Any, *args: Any, **kwargs: Any) -> bool:
+        """As the algorithm's."""
+        with self.meter.measure("rollout", self.n_envs * self.n_steps):
+            goes_on = super().collect_rollouts(*args, **kwargs)  # type: ignore[misc]
+        print(f"score {np.mean([episode['r'] for episode in self.ep_info_buffer]):.2f}")
+        return goes_on
+
+    def train(self: Any) -> None:
+        """As the algorithm's."""
+        with self.meter.measure("update", self.n_envs * self.n_steps * self.n_epochs):
+            super().train()  # type: ignore[misc]

@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.interop import run
+
 FOLDER = Path(__file__).parents[2] / "agents" / "interop"
 SCRIPTS = {
+    "stable_baselines.py": "stable_baselines3",
+    "maskable_ppo.py": "sb3_contrib",
+    "rl_zoo.py": "rl_zoo3",
     "cleanrl_style.py": "torch",  # which is always there
     "torchrl_ppo.py": "torchrl",
     "skrl_ppo.py": "skrl",
@@ -22,6 +27,28 @@ SCRIPTS = {
 
 def test_every_script_is_tried():
     assert {path.name for path in FOLDER.glob("*.py")} == {*SCRIPTS, "shared.py"}
+    assert {script.file for script in run.SCRIPTS} == set(SCRIPTS)
+
+
+def test_glue_is_what_a_script_defines_beside_its_main(tmp_path):
+    file = tmp_path / "script.py"
+    file.write_text(
+        'import x\n\n\nclass Model(x.Model):\n    """Not\n    counted."""\n\n'
+        '    def act(self, obs):\n        """Nor this."""\n        # nor this\n'
+        "        return obs\n\n\nclass MeasuredPPO(x.PPO):\n    pass\n\n\n"
+        "@dataclass(frozen=True)\nclass Settings:\n    a: int = 1\n\n\n"
+        "def helper():\n    return 1\n\n\ndef main():\n    x.learn(Model())\n"
+    )
+    assert run.glue_lines(file) == 5
+
+
+def test_the_page_says_the_glue_that_the_scripts_have():
+    page = (FOLDER.parents[1] / "docs" / "interop.md").read_text(encoding="utf-8")
+    for script in run.SCRIPTS:
+        [row] = re.findall(rf"^\| {re.escape(script.library)} \|.*$", page, re.MULTILINE)
+        cells = [cell.strip() for cell in row.split("|")[1:-1]]
+        assert int(cells[2]) == run.glue_lines(FOLDER / script.file)
+        assert script.file in page
 
 
 @pytest.mark.slow
