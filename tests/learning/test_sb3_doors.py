@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -226,6 +227,49 @@ def test_the_order_of_imports_does_not_matter(first):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["True", "True", "TransformerActorCriticPolicy"], done.stderr
+
+
+WHAT_CHANGES = """
+import inspect, sys
+import stable_baselines3
+
+def everything():
+    found = {}
+    for module_name, module in list(sys.modules.items()):
+        if not module_name.startswith("stable_baselines3"):
+            continue
+        for name, value in vars(module).items():
+            found[f"{module_name}.{name}"] = value
+            if inspect.isclass(value) and value.__module__ == module_name:
+                for member, inner in vars(value).items():
+                    found[f"{module_name}.{name}.{member}"] = inner
+    return found
+
+before = everything()
+import llm_gym
+after = everything()
+print(*(name for name, value in before.items() if after[name] is not value))
+"""
+
+
+def test_what_changes_in_stable_baselines3_is_what_the_page_says():
+    done = subprocess.run(
+        [sys.executable, "-c", WHAT_CHANGES], capture_output=True, text=True, check=True
+    )
+    changed = {name.removeprefix("stable_baselines3.") for name in done.stdout.split()}
+    assert changed == {
+        "ppo.ppo.PPO.policy_aliases",
+        "a2c.a2c.A2C.policy_aliases",
+        "common.base_class.BaseAlgorithm._setup_lr_schedule",
+        "common.base_class._patch_env",
+        "common.env_util._patch_env",
+        "common.vec_env.dummy_vec_env._patch_env",
+    }
+    page = (Path(__file__).parents[2] / "docs" / "interop.md").read_text(encoding="utf-8")
+    for name in changed:
+        *_, owner, attribute = name.split(".")
+        assert attribute in page
+        assert owner in page
 
 
 def test_a_buffer_by_its_name(emails):
