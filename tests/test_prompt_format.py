@@ -5,16 +5,20 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 import llm_gym
 from llm_gym.feedback.dpo.dpo import DPOConfig, train_dpo
 from llm_gym.feedback.dpo.preference_pairs import encode_preferences
+from llm_gym.feedback.labelling import HumanScorer
 from llm_gym.feedback.preferences import Preference
 from llm_gym.feedback.preferences.records import asked
+from llm_gym.feedback.reward_model.fitting import scorer_for
 from llm_gym.language_models import load_causal_lm, load_tokenizer
-from llm_gym.language_models.chat import PromptFormat
+from llm_gym.language_models.chat import PromptFormat, plain_text
 from llm_gym.language_models.decoding import decode_after
-from llm_gym.scorers.texts import messages_of
+from llm_gym.scorers.classifier import SequenceClassifierScorer
+from llm_gym.scorers.texts import SourcedText, messages_of
 from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
 from llm_gym.supervised.pairs import InstructionPair, encode_pair
 from llm_gym.supervised.sft import SFTConfig, answer_perplexity, fine_tune
@@ -78,9 +82,84 @@ def test_every_door_shows_a_prompt_alike(kind, saved):
                 0
             ].chosen.prompt_ids
         ),
+        "evaluate": list(llm_gym.evaluate(directory, named).rows[0].prompt_ids),
+        "best of n": list(llm_gym.sample_best_of_n(directory, named, 2).best.rows[0].prompt_ids),
     }
     assert doors == dict.fromkeys(doors, expected)
     assert expected.count(tokenizer.bos_token_id) == int(kind[:6] != "chatml" or "BOS" in kind * 0)
+
+
+@everywhere
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [("DPO", {"online": True}), ("ExpertIteration", {}), ("RLOO", {}), ("PPO", {})],
+)
+def test_algorithms_show_conversations_as_the_format_does(kind, algorithm, options, saved):
+    """In sampling and in learning: whatever the model reads begins with the prompt."""
+    directory = saved(kind)
+    shown = PromptFormat(load_tokenizer(directory))
+    expected = shown.encode([shown.render(TALK)])[0]
+    task = {**environment_kwargs(TEXT_GENERATION, directory), "prompts": [TALK]}
+    task |= {"scorer": count_letters, "max_new_tokens": 3, "num_envs": 4, "group_size": 4}
+    env = TextGenerationVectorEnv(**task, autoreset_mode="SameStep")
+    agent = getattr(llm_gym, algorithm)(
+        "TransformerPolicy", env, policy_kwargs={"model": directory}, seed=0, **options
+    )
+    seen = []
+    agent.policy.model.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.extend(kwargs["input_ids"].tolist()), with_kwargs=True
+    )
+    agent.learn(1)
+    whole = [row for row in seen if len(row) > 1]  # the others are newest tokens, from the cache
+    assert len(whole) > 4
+    assert [row[: len(expected)] for row in whole] == [expected] * len(whole)
+
+
+def count_letters(prompts, completions):
+    return [float(len(text)) for text in completions]
+
+
+@everywhere
+@pytest.mark.parametrize("template", ["chat", "Q: {prompt} A: {completion}", None])
+def test_reward_models_read_all_turns(kind, template, tmp_path):
+    tokenizer = TOKENIZERS[kind]()
+    if template == "chat" and not tokenizer.chat_template:
+        pytest.skip("this tokenizer has no chat template")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        num_attention_heads=1, num_labels=1, pad_token_id=0,
+    )  # fmt: skip
+    model = LlamaForSequenceClassification(config)
+    talk, last = SourcedText("the cat", TALK), "the cat"
+    written = "system: be brief\n\nuser: hi\n\nassistant: yes?\n\nuser: the cat"
+    for scorer in (
+        SequenceClassifierScorer(model, tokenizer=tokenizer, template=template),
+        scorer_for(model, tokenizer, template, None),
+    ):
+        encode = lambda prompt: scorer._encode(prompt, ANSWER)["input_ids"]  # noqa: B023, E731
+        assert encode(talk) != encode(last)
+        if template == "chat":
+            assert encode(talk)[: len(expected_ids(tokenizer, TALK))] == expected_ids(
+                tokenizer, TALK
+            )
+        else:
+            assert encode(talk) == encode(written)
+
+
+def test_people_are_shown_all_turns_of_a_conversation(tmp_path):
+    """And two conversations that end alike are two questions."""
+    asked = []
+
+    def person(question):
+        asked.append(question.prompt)
+        return 50 + len(asked)
+
+    scorer = HumanScorer(tmp_path / "book.db", person)
+    talks = [SourcedText("the cat", TALK), SourcedText("the cat", TALK[1:]), "the cat"]
+    assert len(set(scorer(talks, ["hi"] * 3))) == 3
+    scorer.close()
+    assert asked == [plain_text(talk) for talk in talks]
+    assert asked[0].startswith("system: be brief\n\nuser: hi\n\n")
 
 
 @everywhere

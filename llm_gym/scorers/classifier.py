@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llm_gym.language_models.chat import plain_text
 from llm_gym.language_models.loading import model_source
 from llm_gym.language_models.packing import by_length, pad_inputs
 from llm_gym.scorers.protocol import Columns, Scorer
@@ -43,7 +44,8 @@ class SequenceClassifierScorer(Scorer):
             tokenizer's own way (`[CLS] prompt [SEP] completion [SEP]`). "chat": the tokenizer's
             chat template, as one turn of the user and one of the assistant, or with all turns that
             a prompt made of messages has. Anything else: a format string with `{completion}` and,
-            if wanted, `{prompt}`.
+            if wanted, `{prompt}`. Without a chat template the turns of messages are written out,
+            "role: content".
         max_length: Tokens the model may be given; None takes what model and tokenizer allow.
         batch_size: Texts per forward pass.
         device: Where to run; None leaves a loaded model where it is and puts a new one on the CPU.
@@ -125,13 +127,13 @@ class SequenceClassifierScorer(Scorer):
 
     def _encode(self, prompt: str, completion: str) -> Row:
         if self.template is None:
-            row = self._encode_pair(prompt, completion)
+            row = self._encode_pair(plain_text(prompt), completion)
         elif self.template == "chat":
             messages = conversation(prompt, completion)
             chat = self.tokenizer.apply_chat_template(messages, tokenize=False)
             row = self._tokenize(chat, truncation=True, add_special_tokens=False)
         else:
-            text = self.template.format(prompt=prompt, completion=completion)
+            text = self.template.format(prompt=plain_text(prompt), completion=completion)
             row = self._with_one_bos(self._tokenize(text, truncation=True))
         return {key: ids for key, ids in row.items() if key in self._inputs}
 

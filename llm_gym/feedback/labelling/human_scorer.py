@@ -22,6 +22,7 @@ from llm_gym.feedback.labelling.questions import (
 )
 from llm_gym.feedback.labelling.score_book import Asked, ScoreBook
 from llm_gym.feedback.preferences.effort import Effort, labelling_effort, score_notes
+from llm_gym.language_models.chat import plain_text
 from llm_gym.scorers.checking import finite_number
 from llm_gym.scorers.protocol import Columns, Scorer, Scores, as_scorer
 
@@ -102,9 +103,8 @@ class HumanScorer(Scorer):
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> Scores:
         """Looks up what people have said, and asks about the rest. See `Scorer.compute`."""
         baselines = self._baselines(prompts, columns)
-        questions = [
-            self.book.ask(*row) for row in zip(prompts, completions, baselines, strict=True)
-        ]
+        shown = [plain_text(prompt) for prompt in prompts]  # of a conversation all turns
+        questions = [self.book.ask(*row) for row in zip(shown, completions, baselines, strict=True)]
         new = {
             question.id: question
             for question in questions

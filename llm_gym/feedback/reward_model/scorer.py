@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.language_models.chat import plain_text
 from llm_gym.scorers.classifier import Row, SequenceClassifierScorer
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class RewardModelScorer(SequenceClassifierScorer):
             return [self._encode(*pair) for pair in pairs]
         # All at once is many times as fast, and gives the same.
         texts = [
-            self.template.format(prompt=prompt, completion=completion)
+            self.template.format(prompt=plain_text(prompt), completion=completion)
             for prompt, completion in pairs
         ]
         table = self.tokenizer(
