@@ -60,13 +60,13 @@ from llm_gym.runs.callbacks import (
 from llm_gym.runs.checkpoint import load_checkpoint
 from llm_gym.runs.directory import RunDirectory
 from llm_gym.runs.evaluation import Evaluation, evaluate
-from llm_gym.stages.by_name import environment_kwargs, make_vector_env
+from llm_gym.stages.by_name import PromptsConfig, environment_kwargs, make_vector_env
 
 # ---------------------------------------------------------------------------------- settings
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(PromptsConfig):
     """Everything that determines a run."""
 
     # What to learn
@@ -129,6 +129,7 @@ def make_env(config: Config) -> gym.vector.VectorEnv:
         scorer=config.scorer,
         device=config.device,
         prompts=config.prompts,
+        **config.prompt_options(),
         max_new_tokens=config.max_new_tokens,
     )
     return make_vector_env(config.env, config.num_envs, kwargs)
@@ -189,6 +190,7 @@ def evaluate_held_out(config: Config, model: str | OnPolicyAlgorithm) -> Evaluat
         scorer=config.scorer,
         device=config.device,
         prompts=config.eval_prompts,
+        **config.prompt_options(),
         max_new_tokens=config.max_new_tokens,
     )
     sampling = {"temperature": config.temperature} if isinstance(model, str) else {}

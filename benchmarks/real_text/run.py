@@ -110,7 +110,7 @@ def environment_kwargs(settings: Settings, model: Path, prompts: list[str]) -> d
         "prompts": prompts,
         "scorer": scorer_from_name(settings.scorer),
         "max_prompt_tokens": settings.max_prompt_tokens,
-        "truncate_prompts": True,
+        "too_long": "truncate",
         "max_new_tokens": settings.max_new_tokens,
     }
 

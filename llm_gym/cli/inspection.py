@@ -11,8 +11,9 @@ import typer
 
 from llm_gym.cli.config_file import config_of
 from llm_gym.cli.descriptions import description_of
-from llm_gym.cli.options import Device, Seed
+from llm_gym.cli.options import Device, Seed, with_options_of
 from llm_gym.files.untrusted import printable, shortened
+from llm_gym.stages.by_name import PromptsConfig
 from llm_gym.stages.train import TrainConfig
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ MAX_NEW_TOKENS = 96  # of an answer, where nobody says how many
 _NAMESPACE = "llm_gym"  # of our environments, and by convention of plug-ins'
 
 
+@with_options_of(PromptsConfig)
 def evaluate(
     context: typer.Context,
     models: Annotated[list[str], typer.Argument(help="Names or directories of language models.")],
@@ -63,6 +65,7 @@ def evaluate(
         Path | None, typer.Option("--json", help="Write every answer and score to this file.")
     ] = None,
     device: Device = "cpu",
+    **values: Any,
 ) -> None:
     """Mean score of one or more models on held-out prompts, with 95 % intervals."""
     from llm_gym.language_models.loading import quiet_libraries
@@ -80,6 +83,7 @@ def evaluate(
             prompts=prompts,
             prompt_template=prompt_template,
             max_new_tokens=max_new_tokens,
+            **PromptsConfig(**values).prompt_options(),
         )
         check_task(env, kwargs)
         evaluations[model] = evaluate(
@@ -136,6 +140,7 @@ def _print_table(evaluations: dict[str, Evaluation]) -> None:
     Console().print(table)
 
 
+@with_options_of(PromptsConfig)
 def generate(
     texts: Annotated[
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Prompts to answer.")
@@ -156,6 +161,7 @@ def generate(
     seed: Seed = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     device: Device = "cpu",
+    **values: Any,
 ) -> None:
     """Print a model's answers to prompts, and their scores if a scorer is given."""
     from llm_gym.language_models.loading import quiet_libraries
@@ -163,17 +169,18 @@ def generate(
     from llm_gym.stages.by_name import (
         TEXT_GENERATION,
         environment_kwargs,
+        fitting_prompts,
         no_score,
-        room_for_answers,
     )
-    from llm_gym.text.prompts import read_prompts
+    from llm_gym.text.prompts import read_prompt
 
     quiet_libraries()
     if samples < 1:
         raise ValueError(f"--samples must be at least 1, got {samples}")
-    rows: list[dict[str, Any]] = [{"prompt": text} for text in texts or []]
+    config = PromptsConfig(**values)
+    rows = [read_prompt(text, f"prompt {n}") for n, text in enumerate(texts or [], start=1)]
     if prompts is not None:
-        rows += [{**row.columns, "prompt": row.text} for row in read_prompts(prompts)]
+        rows += config.read(prompts)
     if not rows:
         raise ValueError('there is nothing to answer: give prompts, e.g. llm-gym generate "Write"')
     kwargs = environment_kwargs(
@@ -182,10 +189,11 @@ def generate(
         scorer=scorer,
         device=device,
         prompt_template=prompt_template,
+        **config.fitted_options(),
     )
-    if max_new_tokens is None:
-        max_new_tokens = room_for_answers(model, rows, MAX_NEW_TOKENS, prompt_template)
-    kwargs["max_new_tokens"] = max_new_tokens
+    rows, kwargs["max_new_tokens"] = fitting_prompts(
+        model, rows, config, max_new_tokens, MAX_NEW_TOKENS, prompt_template
+    )
     if scorer is None:
         kwargs["scorer"] = no_score
     answers = evaluate(

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llm_gym.cli.inspection import MAX_NEW_TOKENS
+from llm_gym.cli.options import with_options_of
+from llm_gym.stages.by_name import PromptsConfig
 
 if TYPE_CHECKING:
     from llm_gym.feedback.labelling.store_desk import StoreDesk
@@ -90,6 +92,7 @@ SamplingDevice = Annotated[
 ]
 
 
+@with_options_of(PromptsConfig)
 def label(
     store: Annotated[Path, typer.Argument(help="File of the votes (SQLite); made if missing.")],
     import_file: Annotated[
@@ -129,6 +132,7 @@ def label(
     seed: Annotated[
         int, typer.Option(help="Seed of the sampling, and of which answer is shown first.")
     ] = 0,
+    **values: Any,
 ) -> None:
     """Let people compare answers, in the browser or in the terminal.
 
@@ -137,6 +141,7 @@ def label(
     """
     from llm_gym.feedback.preferences.store import PreferenceStore
 
+    config = PromptsConfig(**values)
     if generate_from is None and (prompts is not None or max_prompts is not None):
         raise ValueError("--prompts and --max-prompts need --generate-from MODEL")
     if import_file is None and generate_from is None and not store.exists():
@@ -146,13 +151,14 @@ def label(
         )
     with PreferenceStore(store) as votes:
         if import_file is not None:
-            _import(votes, import_file)
+            _import(votes, import_file, config.bad_rows)
         if generate_from is not None:
             _generate(
                 votes,
                 generate_from,
                 prompts,
                 max_prompts,
+                config,
                 prompt_template=prompt_template,
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
@@ -169,12 +175,12 @@ def label(
                 _in_browser(desk, rater, host, port, browser=not no_browser)
 
 
-def _import(votes: PreferenceStore, path: Path) -> None:
+def _import(votes: PreferenceStore, path: Path, bad_rows: str) -> None:
     from llm_gym.feedback.preferences.files import read_comparisons
 
-    comparisons = read_comparisons(path)
+    comparisons = read_comparisons(path, bad_rows=bad_rows)
     if comparisons is None:
-        print(f"new votes from {path}: {votes.import_file(path):,}")
+        print(f"new votes from {path}: {votes.import_file(path, bad_rows=bad_rows):,}")
         return
     before = votes.progress().comparisons
     votes.add(comparisons)
@@ -186,6 +192,7 @@ def _generate(
     model: str,
     path: str | None,
     max_prompts: int | None,
+    config: PromptsConfig,
     *,
     prompt_template: str | None,
     max_new_tokens: int | None,
@@ -194,20 +201,25 @@ def _generate(
     device: str,
 ) -> None:
     from llm_gym.language_models.loading import quiet_libraries
-    from llm_gym.stages.by_name import room_for_answers
+    from llm_gym.stages.by_name import fitting_prompts
     from llm_gym.stages.compare import comparison_prompts, sample_comparisons
 
     quiet_libraries()
-    rows = comparison_prompts(path, max_prompts)
+    rows, max_new_tokens = fitting_prompts(
+        model,
+        comparison_prompts(path, max_prompts, config),
+        config,
+        max_new_tokens,
+        MAX_NEW_TOKENS,
+        prompt_template,
+    )
     print(f"{model} answers {len(rows):,} prompts twice ...", flush=True)
-    if max_new_tokens is None:
-        texts = [{**row.columns, "prompt": row.text} for row in rows]
-        max_new_tokens = room_for_answers(model, texts, MAX_NEW_TOKENS, prompt_template)
     comparisons = sample_comparisons(
         model,
         rows,
         prompt_template=prompt_template,
         max_new_tokens=max_new_tokens,
+        options=config.fitted_options(),
         temperature=temperature,
         seed=seed,
         device=device,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 _NAMES = {
-    "The task": "env scorer prompts eval_prompts text pairs raters start_from",
+    "The task": "env scorer prompts eval_prompts prompt_column text pairs bad_rows too_long raters "
+    "start_from",
     "The model": "model reference vocab_size context width layers heads weights dropout template "
     "max_length",
     "Prompts and answers": "prompt_template add_special_tokens max_prompt_tokens max_new_tokens "
@@ -15,7 +16,7 @@ _NAMES = {
     "weight_column",
     "Learning": "algorithm total_tokens n_steps steps epochs n_epochs batch_size learning_rate "
     "anneal_learning_rate warmup_share final_share weight_decay max_grad_norm adam_epsilon "
-    "mixed_precision too_long bad_rows held_out_share",
+    "mixed_precision held_out_share",
     "The objective": "gamma gae_lambda vf_coef ent_coef clip_range kl_coef kl_target beta loss "
     "label_smoothing margin center_rewards_coefficient",
     "The run": "seed device checkpoint_every keep_last look_every shown_prompts",

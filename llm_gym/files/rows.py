@@ -21,7 +21,13 @@ Record = TypeVar("Record")
 Note = Callable[[str], None]
 """Takes a sentence on what was changed or left out in a row; each is said once, with its count."""
 
+
+class TooLongError(ValueError):
+    """A row has more tokens than may be."""
+
+
 BAD_ROWS = ("error", "skip")
+TOO_LONG = ("error", "drop", "truncate")
 _LISTED = 3  # bad rows that are listed by place and reason
 
 
@@ -37,6 +43,19 @@ class RowConfig:
 
     def __post_init__(self) -> None:
         check_choice("bad_rows", self.bad_rows, BAD_ROWS)
+
+
+@dataclass(frozen=True)
+class LengthConfig(RowConfig):
+    """Settings of everything that reads rows for a model that reads so many tokens."""
+
+    too_long: str = setting(
+        "error", "what becomes of rows that the model cannot read whole: error, drop or truncate"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("too_long", self.too_long, TOO_LONG)
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
@@ -158,6 +177,60 @@ def json_columns(columns: Mapping[str, Any], note: Note) -> dict[str, Any]:
 
 def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=4)
+
+
+def short_enough(
+    rows: Iterable[tuple[str, Record, int]],
+    limit: int | None,
+    because: str,
+    name: str,
+    *,
+    too_long: str = "error",
+    truncate: Callable[[Record, int], Record] = lambda row, limit: row,
+) -> list[Record]:
+    """Holds rows to a number of tokens, and says once what was left out or cut.
+
+    Args:
+        rows: Place, row and number of tokens of each.
+        limit: The most tokens; None if there is no limit.
+        because: Where the limit comes from, for messages: "max_prompt_tokens=40".
+        name: What the rows are, for messages.
+        too_long: What becomes of longer ones: "error", "drop" them, or "truncate" them.
+        truncate: A row and the limit to the row cut to it.
+
+    Returns:
+        The rows that are short enough or were made so; at least one, if there is one.
+
+    Raises:
+        TooLongError: A row is too long, by its place; or all are.
+    """
+    check_choice("too_long", too_long, TOO_LONG)
+    kept: list[Record] = []
+    long: list[str] = []
+    total = 0
+    for total, (place, row, length) in enumerate(rows, start=1):  # noqa: B007
+        if limit is None or length <= limit:
+            kept.append(row)
+            continue
+        problem = f"{place} has {length} tokens, more than {because}"
+        if too_long == "error":
+            raise TooLongError(
+                f"{problem}; shorten it, raise the limit, or pass too_long='drop' or 'truncate' "
+                "(--too-long)"
+            )
+        long.append(problem)
+        if too_long == "truncate":
+            kept.append(truncate(row, limit))
+    if long and not kept:
+        raise TooLongError(f"all {total} {name} are too long ({long[0]})")
+    if long:
+        done = "left out" if too_long == "drop" else "cut"
+        more = "" if len(long) <= _LISTED else "; ..."
+        _warn(
+            f"{len(long)} of {total} {name} are too long and are {done} "
+            f"({'; '.join(long[:_LISTED])}{more})"
+        )
+    return kept
 
 
 # ------------------------------------------------------------------ what people hold in memory

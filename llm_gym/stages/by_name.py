@@ -3,15 +3,57 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.files.rows import LengthConfig, short_enough
+from llm_gym.files.settings import setting
 from llm_gym.scorers.by_name import scorer_from_name
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
+    from llm_gym.text.prompts import PromptRow
+
 TEXT_GENERATION = "llm_gym/TextGeneration-v0"  # the environment without a task
+
+
+@dataclass(frozen=True)
+class PromptsConfig(LengthConfig):
+    """How a command reads a file of prompts.
+
+    Raises:
+        ValueError: A value is not allowed.
+    """
+
+    prompt_column: str | None = setting(
+        None, "column of the file with the prompt; default: prompt, messages, instruction ..."
+    )
+    max_prompt_tokens: int | None = setting(
+        None, "most tokens of a prompt; default: what the model's context leaves"
+    )
+
+    def prompt_options(self) -> dict[str, Any]:
+        """The settings that differ from the defaults, as arguments of an environment."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(PromptsConfig)
+            if getattr(self, field.name) != field.default
+        }
+
+    def fitted_options(self) -> dict[str, Any]:
+        """Those for prompts that `read` read and `fitting_prompts` returned."""
+        too_long = "truncate" if self.too_long == "truncate" else "error"
+        return {"max_prompt_tokens": self.max_prompt_tokens, "too_long": too_long}
+
+    def read(self, path: str) -> list[PromptRow]:
+        """Reads a file of prompts as the settings say."""
+        from llm_gym.text.prompts import read_prompts
+
+        rows = read_prompts(path, prompt_column=self.prompt_column, bad_rows=self.bad_rows)
+        assert isinstance(rows, list)  # a path never gives a stream
+        return rows
 
 
 def no_score(prompts: list[str], completions: list[str]) -> list[float]:
@@ -45,14 +87,17 @@ def environment_kwargs(
         Keyword arguments for `gymnasium.make` or `gymnasium.make_vec`.
     """
     from llm_gym.language_models import load_tokenizer
-    from llm_gym.language_models.architecture import vocabulary_size
+    from llm_gym.language_models.architecture import context_length, vocabulary_size
     from llm_gym.language_models.chat import PromptFormat
     from llm_gym.language_models.generation import unheard_end_ids
     from llm_gym.language_models.loading import load_config
 
     tokenizer = load_tokenizer(model)
-    size = vocabulary_size(load_config(model))
+    architecture = load_config(model)
+    size, context = vocabulary_size(architecture), context_length(architecture)
     kwargs: dict[str, Any] = {"tokenizer": tokenizer, "vocab_size": size}
+    if context is not None:
+        kwargs["context_length"] = context
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         kwargs["pad_token_id"] = tokenizer.eos_token_id  # masks, not ids, say what is padding
     heard = PromptFormat(tokenizer, prompt_template).end_token_ids()
@@ -68,38 +113,70 @@ def environment_kwargs(
     return kwargs | {name: value for name, value in options.items() if value is not None}
 
 
-def room_for_answers(
+def fitting_prompts(
     model: str,
-    prompts: Iterable[Mapping[str, Any]],
-    most: int,
+    prompts: Sequence[PromptRow],
+    config: PromptsConfig,
+    max_new_tokens: int | None,
+    default: int,
     prompt_template: str | None = None,
-) -> int:
-    """Most tokens of an answer, where nobody has said how many: `most`, if the model reads so far.
+) -> tuple[list[PromptRow], int]:
+    """Prompts beside which the model's context has room for an answer, and the room.
 
-    Says so, once, where the model's context leaves less beside the longest prompt.
+    Where nobody has said how long answers may be, and too long prompts are an error, answers are as
+    long as the longest prompt lets them; that is said once.
 
     Args:
         model: Name or path of the language model.
-        prompts: Rows with a "prompt", and columns that the template names.
-        most: The tokens that are wanted.
+        prompts: The prompts.
+        config: `max_prompt_tokens` and `too_long` are used. Prompts to be truncated are left to
+            the environment.
+        max_new_tokens: Most tokens of an answer; None leaves it to the context.
+        default: What it is where the context holds it.
         prompt_template: Text around the prompt; None takes the tokenizer's chat template.
 
+    Returns:
+        The prompts that are not to be left out, and the most tokens of an answer.
+
     Raises:
-        ValueError: A prompt alone fills the context.
+        ValueError: A prompt is too long, by its place; or all are.
     """
-    rooms = context_left(model, prompts, prompt_template)
-    room = min((left for left in rooms if left is not None), default=most)
-    if room < 1:
-        raise ValueError(
-            f"a prompt fills the context of {model}, which leaves no room for an answer"
-        )
-    if room < most:
+    from llm_gym.text.options import TextOptions
+
+    texts = [{**row.columns, "prompt": row.text} for row in prompts]
+    lengths, context = _lengths(model, texts, prompt_template)
+    if context is None:
+        max_new_tokens = max_new_tokens or default
+    elif max_new_tokens is None and config.too_long == "error":
+        max_new_tokens = _room(model, context - max(lengths), default)
+    elif max_new_tokens is None:
+        max_new_tokens = min(default, context // 2)
+    if config.too_long == "truncate":
+        return list(prompts), max_new_tokens
+    options = TextOptions(
+        max_new_tokens=max_new_tokens,
+        max_prompt_tokens=config.max_prompt_tokens,
+        context_length=context,
+    )
+    rows = zip(prompts, lengths, strict=True)
+    kept = short_enough(
+        [(row.place or "a prompt", row, length) for row, length in rows],
+        *options.prompt_limit(),
+        "prompts",
+        too_long=config.too_long,
+    )
+    return kept, max_new_tokens
+
+
+def _room(model: str, left: int, default: int) -> int:
+    room = max(1, min(left, default))
+    if 1 <= left < default:
         print(
             f"llm-gym: answers have at most {room} tokens, which is what the context of {model} "
             "leaves beside the longest prompt",
             file=sys.stderr,
         )
-    return min(room, most)
+    return room
 
 
 def context_left(
@@ -112,16 +189,22 @@ def context_left(
         prompts: Rows with a "prompt", and columns that the template names.
         prompt_template: Text around the prompt; None takes the tokenizer's chat template.
     """
+    lengths, context = _lengths(model, prompts, prompt_template)
+    return [None if context is None else context - length for length in lengths]
+
+
+def _lengths(
+    model: str, prompts: Iterable[Mapping[str, Any]], prompt_template: str | None
+) -> tuple[list[int], int | None]:
+    """Tokens of each prompt, and those that the model can read."""
     from llm_gym.language_models import load_tokenizer
     from llm_gym.language_models.architecture import context_length
+    from llm_gym.language_models.chat import PromptFormat
     from llm_gym.language_models.loading import load_config
-    from llm_gym.text.tasks import longest_prompt
+    from llm_gym.text.tasks import prompt_lengths
 
-    tokenizer = load_tokenizer(model)
-    context = context_length(load_config(model))
-    if context is None:
-        return [None for _ in prompts]
-    return [context - longest_prompt([row], tokenizer, prompt_template) for row in prompts]
+    shown = PromptFormat(load_tokenizer(model), prompt_template)
+    return prompt_lengths(prompts, shown), context_length(load_config(model))
 
 
 def make_vector_env(env: str, num_envs: int, kwargs: dict[str, Any]) -> VectorEnv:

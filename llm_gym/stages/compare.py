@@ -7,14 +7,14 @@ Everything is in one store (`llm_gym.feedback.preferences.PreferenceStore`), so 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.settings import setting
-from llm_gym.stages.by_name import room_for_answers
+from llm_gym.stages.by_name import PromptsConfig, fitting_prompts
 from llm_gym.stages.votes import met_biases, vote_figures, warn_of_unmet_biases
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _CHUNK = 64  # prompts whose answers are sampled, and written, at a time
 
 
 @dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(PromptsConfig):
     """What is compared, and by whom."""
 
     model: str = setting(
@@ -67,6 +67,7 @@ class CompareConfig:
     device: str = setting("cpu", "where the model runs, and a rater that is one")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.raters not in RATERS:
             raise ValueError(f"raters must be people or simulated, got {self.raters!r}")
         for name in ("max_prompts", "pairs_per_prompt", "simulated_raters", "votes_per_comparison"):
@@ -115,9 +116,9 @@ def compare(
     from llm_gym.feedback.preferences import PreferenceStore, rate_store
 
     config = config or CompareConfig()
-    rows = (
-        comparison_prompts(config.prompts, config.max_prompts) if prompts is None else list(prompts)
-    )
+    if prompts is None:
+        prompts = comparison_prompts(config.prompts, config.max_prompts, config)
+    rows = list(prompts)
     raters = simulated_raters(config) if config.raters == "simulated" else []
     with PreferenceStore(store) as opened:
         sample_into(opened, rows, config, quiet=quiet)
@@ -157,12 +158,14 @@ def sample_into(
         for row in store.comparisons()
         if (row.columns.get("model"), row.columns.get(SEED_COLUMN)) == source
     }
-    max_new_tokens = config.max_new_tokens
-    if max_new_tokens is None:
-        texts = [{**row.columns, "prompt": row.text} for row in prompts]
-        max_new_tokens = room_for_answers(
-            config.model, texts, MAX_NEW_TOKENS, config.prompt_template
-        )
+    prompts, max_new_tokens = fitting_prompts(
+        config.model,
+        prompts,
+        config,
+        config.max_new_tokens,
+        MAX_NEW_TOKENS,
+        config.prompt_template,
+    )
     chunks = [prompts[start : start + _CHUNK] for start in range(0, len(prompts), _CHUNK)]
     with _progress("sampling answers", len(prompts), quiet=quiet) as advance:
         for number, chunk in enumerate(chunks):
@@ -175,6 +178,7 @@ def sample_into(
                     [row for row in marked for _ in range(config.pairs_per_prompt)],
                     prompt_template=config.prompt_template,
                     max_new_tokens=max_new_tokens,
+                    options=config.fitted_options(),
                     temperature=config.temperature,
                     # Room for the further tries of a chunk, so that no two chunks share a seed.
                     seed=100_003 * config.seed + 16 * number,
@@ -196,6 +200,7 @@ def sample_comparisons(
     *,
     prompt_template: str | None = None,
     max_new_tokens: int = 96,
+    options: Mapping[str, Any] | None = None,
     temperature: float = 1.0,
     seed: int = 0,
     device: str = "cpu",
@@ -208,6 +213,7 @@ def sample_comparisons(
         prompt_template: Text around the prompt; None takes the tokenizer's chat template, if there
             is one.
         max_new_tokens: Most tokens of an answer.
+        options: Further arguments of the environment that asks.
         temperature: Temperature of the sampling.
         seed: Seed of the sampling.
         device: Where the model runs.
@@ -221,7 +227,11 @@ def sample_comparisons(
     from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
 
     kwargs = environment_kwargs(
-        TEXT_GENERATION, model, prompt_template=prompt_template, max_new_tokens=max_new_tokens
+        TEXT_GENERATION,
+        model,
+        prompt_template=prompt_template,
+        max_new_tokens=max_new_tokens,
+        **(options or {}),
     )
     kwargs["scorer"] = no_score
     answers: list[dict[str, None]] = [{} for _ in prompts]  # of each prompt, in order, once each
@@ -232,7 +242,7 @@ def sample_comparisons(
         twice = [index for index in open_ for _ in range(2)]
         sampled = evaluate(
             model,
-            {**kwargs, "prompts": [prompts[index].text for index in twice]},
+            {**kwargs, "prompts": [prompts[index]._replace(columns={}) for index in twice]},
             policy_kwargs={"temperature": temperature},
             seed=seed + round_,
             device=device,
@@ -278,21 +288,22 @@ def how_to_label(store: str | Path, votes_per_comparison: int) -> str:
     return f"llm-gym label {shlex.quote(str(store))}{more}"
 
 
-def comparison_prompts(path: str | None, max_prompts: int | None) -> list[PromptRow]:
+def comparison_prompts(
+    path: str | None, max_prompts: int | None, config: PromptsConfig
+) -> list[PromptRow]:
     """Different prompts to be compared on, as a store keeps them.
 
     Args:
         path: A file of prompts; None takes built-in requests for emails.
         max_prompts: Only the first so many; None takes all, of the built-in ones 100.
+        config: How the file is read.
     """
     from llm_gym.polite_email import email_prompts
-    from llm_gym.text.prompts import PromptRow, read_prompts, storable
+    from llm_gym.text.prompts import PromptRow, storable
 
     if path is None:
         return [PromptRow(text, {}) for text in email_prompts("train", max_prompts or 100)]
-    rows = read_prompts(path)
-    assert isinstance(rows, list)  # a path never gives a stream
-    rows = [_with_its_turns(row) for row in storable(rows)]
+    rows = [_with_its_turns(row) for row in storable(config.read(path))]
     return list({row.text: row for row in rows}.values())[:max_prompts]
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files import atomic
-from llm_gym.files.settings import argument_parser, setting
+from llm_gym.files.settings import argument_parser, config_from, setting
+from llm_gym.stages.by_name import PromptsConfig
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
@@ -43,7 +44,7 @@ class TaskConfig:
 
 
 @dataclass(frozen=True)
-class LearningConfig:
+class LearningConfig(PromptsConfig):
     """How to learn it."""
 
     prompts: str | None = setting(None, "file to train on: .txt, .jsonl, .json, .csv or .parquet")
@@ -98,6 +99,7 @@ def held_out_kwargs(options: argparse.Namespace) -> dict[str, Any]:
         scorer=options.scorer,
         device=options.device,
         prompts=options.eval_prompts,
+        **config_from(PromptsConfig, vars(options)).prompt_options(),
         max_new_tokens=options.max_new_tokens,
     )
     check_task(options.env, kwargs)
@@ -141,6 +143,7 @@ def run_text_agent(
         scorer=options.scorer,
         device=options.device,
         prompts=options.prompts,
+        **config_from(PromptsConfig, vars(options)).prompt_options(),
         max_new_tokens=options.max_new_tokens,
         group_size=options.group_size,
         **{name: getattr(options, name) for name in environment_options},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.settings import setting
 from llm_gym.runs.directory import CHECKPOINTS, SETTINGS, RunDirectory
+from llm_gym.stages.by_name import PromptsConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +30,7 @@ PREFIX_CACHE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(PromptsConfig):
     """Everything that determines a training run."""
 
     env: str = setting("llm_gym/TextGeneration-v0", "id of a text environment (see `llm-gym envs`)")
@@ -184,6 +185,7 @@ def build_ppo(config: TrainConfig) -> PPO:
         config.model,
         scorer=config.scorer,
         prompts=config.prompts,
+        **config.prompt_options(),
         max_new_tokens=config.max_new_tokens,
         prompt_template=config.prompt_template,
         on_max_length=config.on_max_length,

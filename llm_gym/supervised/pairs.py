@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.encoding import check_text
 from llm_gym.files.formats import pair_fields
-from llm_gym.files.rows import Note, parse_rows, read_rows
+from llm_gym.files.rows import Note, parse_rows, read_rows, short_enough
 from llm_gym.language_models.chat import PromptFormat, as_prompt_format, is_question, plain_text
 from llm_gym.text.answer import Answer
 
@@ -128,6 +128,8 @@ def encode_pairs(
     pairs: Sequence[InstructionPair],
     prompt_template: str | PromptFormat | None,
     context: int | None,
+    *,
+    too_long: str = "error",
 ) -> list[Answer]:
     """Encodes pairs and checks that the model can read them.
 
@@ -136,16 +138,38 @@ def encode_pairs(
         pairs: Prompts and answers.
         prompt_template: See `encode_pair`.
         context: Longest sequence the model can read; None if it has no limit.
+        too_long: What becomes of longer ones: "error", "drop", or "truncate" (see `cut_answer`).
 
     Raises:
         ValueError: If a pair is longer than that, or no token ends an answer.
     """
     prompt_format = as_prompt_format(tokenizer, prompt_template)
     encoded = [encode_pair(tokenizer, pair, prompt_format) for pair in pairs]
-    for index, answer in enumerate(encoded):
-        if context is not None and len(answer.ids) > context:
-            raise ValueError(
-                f"pairs[{index}] has {len(answer.ids)} tokens, more than the model's context "
-                f"of {context}; shorten it or leave it out"
-            )
-    return encoded
+    places = [pair.place or f"pairs[{index}]" for index, pair in enumerate(pairs)]
+    return short_enough(
+        [(place, row, len(row.ids)) for place, row in zip(places, encoded, strict=True)],
+        context,
+        context_of(context),
+        "pairs",
+        too_long=too_long,
+        truncate=cut_answer,
+    )
+
+
+def context_of(context: int | None) -> str:
+    """How messages speak of a limit that is the model's."""
+    return f"the model's context of {context}"
+
+
+def cut_answer(answer: Answer, limit: int, longest: int | None = None) -> Answer:
+    """An answer that fits: the prompt loses its beginning; a completion longer still, its end.
+
+    Args:
+        answer: Prompt and completion.
+        limit: Tokens that may stay, at least 2; at least one of them is the prompt's.
+        longest: Tokens of the longest completion that the prompt is cut for; None is this one.
+    """
+    room = limit - (len(answer.completion_ids) if longest is None else longest)
+    prompt_ids = answer.prompt_ids[-max(1, room) :]
+    completion_ids = answer.completion_ids[: limit - len(prompt_ids)]
+    return replace(answer, prompt_ids=prompt_ids, completion_ids=completion_ids)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.atomic import replace_directory, write_json
+from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models import load_causal_lm, load_tokenizer
 from llm_gym.language_models.architecture import check_ids, context_length
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SFTConfig(TrainingConfig):
+class SFTConfig(LengthConfig, TrainingConfig):
     """Settings of supervised fine-tuning."""
 
     prompt_template: str | None = setting(
@@ -101,8 +102,9 @@ def fine_tune(
     saved_tokenizer = prompt_format.saved_tokenizer()
     if not quiet:
         print(f"prompts are shown as {prompt_format}")
-    encoded = encode_pairs(tokenizer, pairs, prompt_format, context)
-    held_out_encoded = encode_pairs(tokenizer, held_out, prompt_format, context)
+    limits: dict[str, Any] = {"context": context, "too_long": config.too_long}
+    encoded = encode_pairs(tokenizer, pairs, prompt_format, **limits)
+    held_out_encoded = encode_pairs(tokenizer, held_out, prompt_format, **limits)
     for part in (encoded, held_out_encoded):
         check_ids([pair.ids for pair in part], language_model, tokenizer)
     language_model.to(config.device)
@@ -124,7 +126,8 @@ def fine_tune(
     metrics = {
         "held_out_answer_perplexity_before": before,
         "held_out_answer_perplexity": after,
-        "pairs": len(pairs),
+        "pairs": len(encoded),
+        "too_long": len(pairs) + len(held_out) - len(encoded) - len(held_out_encoded),
         "answer_tokens": sum(len(pair.completion_ids) for pair in encoded),
         "seconds": time.perf_counter() - started,
         "loss": losses,

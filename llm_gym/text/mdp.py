@@ -84,9 +84,12 @@ class TextMDP:
             TypeError: None of these.
             ValueError: Empty or too long.
         """
-        where = "options['prompt']"
-        row = read_prompt(item, where, self.options.prompt_column)
-        return Prompt(-1, row, self._encoder.encode([row], [where], self.source.max_tokens)[0])
+        row = read_prompt(item, "options['prompt']", self.options.prompt_column)
+        # The episode needs a prompt: dropping it is no choice.
+        too_long = "truncate" if self.options.too_long == "truncate" else "error"
+        limit = self.source.max_tokens
+        ((row, ids),) = self._encoder.encode([row], too_long=too_long, limit=limit)
+        return Prompt(-1, row, ids)
 
     def answer(
         self, prompt: Prompt, completion_ids: np.ndarray, reason: StopReason | None

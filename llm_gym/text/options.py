@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from llm_gym.files.rows import BAD_ROWS
+from llm_gym.files.rows import BAD_ROWS, TOO_LONG
 
 if TYPE_CHECKING:
     from typing_extensions import TypedDict
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
         max_new_tokens: int
         max_prompt_tokens: int | None
-        truncate_prompts: bool
+        context_length: int | None
+        too_long: Literal["error", "drop", "truncate"]
         prompt_column: str | None
         bad_rows: Literal["error", "skip"]
         prompt_template: str | None
@@ -53,6 +54,7 @@ _CHOICES = {
     "on_scorer_error": ("raise", "penalise"),
     "scorer_scope": ("episode", "token"),
     "bad_rows": BAD_ROWS,
+    "too_long": TOO_LONG,
 }
 
 
@@ -67,7 +69,8 @@ class TextOptions:
 
     max_new_tokens: int = 64  # length budget of the completion
     max_prompt_tokens: int | None = None  # None: the longest prompt of a finite list
-    truncate_prompts: bool = False  # keep the last tokens of a longer prompt, instead of an error
+    context_length: int | None = None  # of the model; prompts must leave room for an answer
+    too_long: Literal["error", "drop", "truncate"] = "error"  # of longer prompts
     prompt_column: str | None = None  # of rows that are tables; None: found by its name
     bad_rows: Literal["error", "skip"] = "error"  # what becomes of rows that cannot be read
     prompt_template: str | None = None  # None: the tokenizer's chat template, else "{prompt}"
@@ -95,6 +98,13 @@ class TextOptions:
         _check_integer("max_new_tokens", self.max_new_tokens, minimum=1)
         if self.max_prompt_tokens is not None:
             _check_integer("max_prompt_tokens", self.max_prompt_tokens, minimum=1)
+        if self.context_length is not None:
+            _check_integer("context_length", self.context_length, minimum=2)
+            if self.max_new_tokens >= self.context_length:
+                raise ValueError(
+                    f"max_new_tokens={self.max_new_tokens} leaves no room for a prompt in "
+                    f"context_length={self.context_length}; lower max_new_tokens"
+                )
         if self.vocab_size is not None:
             _check_integer("vocab_size", self.vocab_size, minimum=2)
         if self.pad_token_id is not None:
@@ -109,6 +119,20 @@ class TextOptions:
         _check_finite("scorer_error_penalty", self.scorer_error_penalty)
         self._check_stop_strings()
         self._check_shard()
+
+    def prompt_limit(self) -> tuple[int | None, str]:
+        """The most tokens that a prompt may have, and which option says so."""
+        limits = []
+        if self.max_prompt_tokens is not None:
+            limits.append((self.max_prompt_tokens, f"max_prompt_tokens={self.max_prompt_tokens}"))
+        if self.context_length is not None:
+            left = self.context_length - self.max_new_tokens
+            because = (
+                f"the {left} that the model's context of {self.context_length} leaves beside "
+                f"max_new_tokens={self.max_new_tokens}"
+            )
+            limits.append((left, because))
+        return min(limits, default=(None, ""))
 
     def _check_stop_strings(self) -> None:
         if isinstance(self.stop_strings, str):

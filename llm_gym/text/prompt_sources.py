@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from llm_gym.files.rows import TooLongError
 from llm_gym.language_models.chat import plain_text
 from llm_gym.text.prompts import (
     Prompt,
@@ -51,7 +52,7 @@ class PromptList:
     Args:
         rows: The prompts, at least one.
         encoder: Encoder of the environment.
-        options: `max_prompt_tokens`, `prompt_order` and `shard` are used.
+        options: The limits, `too_long`, `prompt_order` and `shard` are used.
 
     Attributes:
         max_tokens: The most tokens a prompt may have: by the options, or the longest one's.
@@ -62,14 +63,12 @@ class PromptList:
     def __init__(
         self, rows: Sequence[PromptRow], encoder: PromptEncoder, options: TextOptions
     ) -> None:
-        encoded = encoder.encode(rows, [row.place for row in rows], options.max_prompt_tokens)
-        self._prompts = [
-            Prompt(index, row, ids)
-            for index, (row, ids) in enumerate(zip(rows, encoded, strict=True))
-        ]
-        self.max_tokens = options.max_prompt_tokens or max(len(ids) for ids in encoded)
-        self.column_names = frozenset(name for row in rows for name in row.columns)
-        self.num_prompts: int | None = len(rows)
+        encoded = encoder.encode(rows, too_long=options.too_long)
+        self._prompts = [Prompt(index, row, ids) for index, (row, ids) in enumerate(encoded)]
+        limit, _ = options.prompt_limit() if options.max_prompt_tokens else (None, "")
+        self.max_tokens = limit or max(len(ids) for _, ids in encoded)
+        self.column_names = frozenset(name for row, _ in encoded for name in row.columns)
+        self.num_prompts: int | None = len(encoded)
         self._options = options
 
     def __len__(self) -> int:
@@ -168,7 +167,7 @@ class PromptStream:
     Args:
         iterator: Gives what `read_prompt` takes.
         encoder: Encoder of the environment.
-        options: `max_prompt_tokens`, `prompt_column` and `bad_rows` are used.
+        options: The limits, `too_long`, `prompt_column` and `bad_rows` are used.
 
     Raises:
         ValueError: There is no limit of the length.
@@ -180,15 +179,19 @@ class PromptStream:
     def __init__(
         self, iterator: Iterator[Any], encoder: PromptEncoder, options: TextOptions
     ) -> None:
-        if options.max_prompt_tokens is None:
+        limit, _ = options.prompt_limit()
+        if limit is None:
             raise ValueError(
                 "prompts is a stream, so its longest prompt is unknown: pass max_prompt_tokens="
             )
         self._iterator = iterator
         self._encoder = encoder
         self._options = options
-        self.max_tokens = options.max_prompt_tokens
+        self.max_tokens = limit
         self._pulled = 0
+        self._left_out = 0
+        self._drops = options.too_long == "drop"
+        self._too_long = "error" if self._drops else options.too_long
 
     def get(self, index: int) -> Prompt:
         """A stream has no indices: always a `ValueError`."""
@@ -208,12 +211,15 @@ class PromptStream:
             self._pulled += 1
             try:
                 row = read_prompt(item, name, self._options.prompt_column)
+                ((row, ids),) = self._encoder.encode([row], too_long=self._too_long)
             except (TypeError, ValueError) as error:
-                if self._options.bad_rows == "error":
+                is_long = isinstance(error, TooLongError)
+                if not (self._drops if is_long else self._options.bad_rows == "skip"):
                     raise
-                warnings.warn(f"left out, since it cannot be read: {error}", stacklevel=2)
+                if not self._left_out:
+                    warnings.warn(f"left out, as others will be like it: {error}", stacklevel=2)
+                self._left_out += 1
                 continue
-            ids = self._encoder.encode([row], [name], self.max_tokens)[0]
             return Prompt(self._pulled - 1, row, ids)
 
     def cursors(self, num_rows: int, group_size: int) -> list[StreamCursor]:

@@ -12,7 +12,7 @@ import numpy as np
 from llm_gym.files.containers import Row
 from llm_gym.files.encoding import check_characters
 from llm_gym.files.formats import prompt_fields
-from llm_gym.files.rows import Note, json_columns, parse_rows, read_rows
+from llm_gym.files.rows import Note, json_columns, parse_rows, read_rows, short_enough
 from llm_gym.language_models.chat import plain_text
 from llm_gym.scorers.texts import SourcedText, messages_of, prompt_text
 
@@ -78,7 +78,7 @@ def read_prompts(
         return as_row(item, note, prompt_column)
 
     found = parse_rows(read_rows(prompts, "prompts"), parse, prompts, "prompts", bad_rows=bad_rows)
-    return [row._replace(place=place) for place, row in found]
+    return [row if row.place else row._replace(place=place) for place, row in found]
 
 
 def storable(rows: Sequence[PromptRow]) -> list[PromptRow]:
@@ -122,7 +122,7 @@ def as_row(item: Any, note: Note, prompt_column: str | None = None) -> PromptRow
     """Checks one prompt.
 
     Args:
-        item: See `llm_gym.files.formats.prompt_fields`.
+        item: See `llm_gym.files.formats.prompt_fields`; or a row that has been read.
         note: Hears what was left out.
         prompt_column: The column with the prompt; None finds it.
 
@@ -133,6 +133,8 @@ def as_row(item: Any, note: Note, prompt_column: str | None = None) -> PromptRow
         TypeError: No text, no conversation and no row with one.
         ValueError: The prompt is missing or empty, or has characters that no text has.
     """
+    if isinstance(item, PromptRow):
+        return item
     prompt, columns = prompt_fields(item, note, prompt_column)
     text = prompt_text(prompt, "the prompt")
     if not text:
@@ -156,36 +158,44 @@ class PromptEncoder:
 
     Args:
         vocabulary: Vocabulary of the environment.
-        options: `prompt_template` and `truncate_prompts` are used.
+        options: `prompt_template` and the limits are used.
     """
 
     def __init__(self, vocabulary: Vocabulary, options: TextOptions) -> None:
         self._vocabulary = vocabulary
         self._format = vocabulary.prompt_format
-        self._truncate = options.truncate_prompts
+        self._limit, self._because = options.prompt_limit()
 
     def encode(
-        self, rows: Sequence[PromptRow], names: Sequence[str], max_tokens: int | None
-    ) -> list[np.ndarray]:
+        self, rows: Sequence[PromptRow], *, too_long: str, limit: int | None = None
+    ) -> list[tuple[PromptRow, np.ndarray]]:
         """Encodes rows.
 
         Args:
             rows: B prompts.
-            names: B names for messages, such as "prompts[3]".
-            max_tokens: The most tokens a prompt may have; None if there is no limit.
+            too_long: "error", "drop" or "truncate".
+            limit: The most tokens a prompt may have; None takes that of the options, if any.
 
         Returns:
-            B int64 arrays `(P,)`, 1 <= P <= max_tokens.
+            At most B rows, with int64 arrays `(P,)`, 1 <= P <= limit.
 
         Raises:
             ValueError: A prompt is too long, has no tokens or needs ids outside the vocabulary, or
                 the template asks for a column that is not there.
         """
-        texts = [self._fill(row, name) for row, name in zip(rows, names, strict=True)]
-        encoded = self._format.encode(texts)
-        return [
-            self._checked(ids, name, max_tokens) for ids, name in zip(encoded, names, strict=True)
-        ]
+        encoded = self._format.encode([self._fill(row, row.place) for row in rows])
+        found = [(row, self._checked(ids, row)) for row, ids in zip(rows, encoded, strict=True)]
+        because = f"the {limit} of the longest prompt"
+        if limit in (None, self._limit):
+            limit, because = self._limit, self._because
+        return short_enough(
+            [(row.place, (row, ids), len(ids)) for row, ids in found],
+            limit,
+            because,
+            "prompts",
+            too_long=too_long,
+            truncate=lambda item, most: (item[0], item[1][-most:]),
+        )
 
     def _fill(self, row: PromptRow, name: str) -> str:
         try:
@@ -199,18 +209,10 @@ class PromptEncoder:
                 f"{type(error).__name__} {error}"
             ) from error
 
-    def _checked(self, ids: Sequence[int], name: str, max_tokens: int | None) -> np.ndarray:
+    def _checked(self, ids: Sequence[int], row: PromptRow) -> np.ndarray:
         if not len(ids):
-            raise ValueError(f"{name} is empty: the tokenizer made no tokens of it")
-        if max_tokens is not None and len(ids) > max_tokens:
-            if not self._truncate:
-                raise ValueError(
-                    f"{name} has {len(ids)} tokens, more than max_prompt_tokens="
-                    f"{max_tokens}; raise the limit, shorten the prompt, or pass "
-                    "truncate_prompts=True to keep the last tokens"
-                )
-            ids = ids[-max_tokens:]
-        return self._vocabulary.checked_ids(f"the encoding of {name}", ids)
+            raise ValueError(f"{row.place} is empty: the tokenizer made no tokens of it")
+        return self._vocabulary.checked_ids(f"the encoding of {row.place}", ids)
 
 
 def prompt_to_state(prompt: Prompt) -> dict[str, Any]:

@@ -98,7 +98,8 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
     | `render_mode` | `None` | "ansi": `render()` returns text; "rgb_array": a picture (needs Pillow); "human": printed at every step |
     | `max_new_tokens` | 64 | length budget of the completion |
     | `max_prompt_tokens` | `None` | None: the longest prompt of the list; required for a stream |
-    | `truncate_prompts` | `False` | keep the last tokens of longer prompts, instead of an error |
+    | `context_length` | `None` | tokens that the model can read: a prompt must leave room for `max_new_tokens` in it |
+    | `too_long` | "error" | what becomes of longer prompts; or "drop" them, or "truncate" them to their last tokens, with a warning |
     | `prompt_column` | `None` | the column with the prompt; None: the first of "prompt", "messages", "conversations" and "instruction" |
     | `bad_rows` | "error" | or "skip": prompts that cannot be read are left out, with a warning |
     | `prompt_template` | `None` | None: the tokenizer's chat template, or the bare prompt if it has none; else a format string, filled with the prompt's columns ("{prompt}" is the bare prompt). The scorer gets the raw prompt. `env.unwrapped.prompt_format` says what is used |

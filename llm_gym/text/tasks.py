@@ -61,5 +61,18 @@ def longest_prompt(
         The number of tokens, the template's included.
     """
     shown = PromptFormat(tokenizer, prompt_template, add_special_tokens)
+    return max(prompt_lengths(prompts, shown))
+
+
+def prompt_lengths(
+    prompts: Iterable[str | Mapping[str, Any]], prompt_format: PromptFormat
+) -> list[int]:
+    """Tokens of each prompt, the template's included.
+
+    Args:
+        prompts: Texts, or rows with a column "prompt" and others that the template names.
+        prompt_format: How the model is shown its prompts.
+    """
     rows = [{"prompt": row} if isinstance(row, str) else row for row in prompts]
-    return max(map(len, shown.encode([shown.render(row["prompt"], row) for row in rows])))
+    texts = [prompt_format.render(row["prompt"], row) for row in rows]
+    return [len(ids) for ids in prompt_format.encode(texts)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -208,10 +209,45 @@ def test_answers_fit_the_context_of_the_model_where_nobody_says_how_long(run, ti
     assert json.loads(out)["prompt"] == "w1 w2 w3 w4"
     code, _, err = run("generate", "w1 w2", "--model", tiny, "--max-new-tokens", 63)
     assert code == 2
-    assert "context is 64" in err
+    assert "prompt 1 has 2 tokens, more than the 1 that the model's context of 64 leaves" in err
     code, _, err = run("generate", "w1 " * 64, "--model", tiny)
     assert code == 2
-    assert "leaves no room for an answer" in err
+    assert "prompt 1 has 64 tokens, more than the 63 that the model's context of 64" in err
+    assert "answers have at most" not in err
+
+
+def test_prompts_that_are_too_long_or_cannot_be_read_are_named_or_left_out(run, tiny_dir, tmp_path):
+    tiny = tiny_dir()  # context 64
+    path = tmp_path / "prompts.csv"
+    path.write_text(f'question\nw1 w2\n{"w1 " * 60}w9\n""\nw3\n')
+    for command in (
+        ["generate", "--model", tiny, "--max-new-tokens", 8],
+        ["evaluate", tiny, "--env", "llm_gym/TextGeneration-v0", "--scorer", "length:3",
+         "--max-new-tokens", 8],
+        ["train", "--model", tiny, "--scorer", "length:3", "--max-new-tokens", 8, "--num-envs", 2,
+         "--total-tokens", 8, "--output", tmp_path / "run"],
+        ["compare", tmp_path / "votes.db", "--model", tiny, "--max-new-tokens", 8],
+        ["label", tmp_path / "more.db", "--generate-from", tiny, "--max-new-tokens", 8, "--export",
+         tmp_path / "votes.jsonl"],
+    ):  # fmt: skip
+        arguments = [*command, "--prompts", path, "--prompt-column", "question"]
+        assert "prompts.csv, line 4: the prompt is empty" in run(*arguments)[2]
+        arguments += ["--bad-rows", "skip"]
+        with pytest.warns(UserWarning, match="1 of 4 rows cannot be read .*line 4"):
+            _, _, err = run(*arguments)
+        assert "prompts.csv, line 3 has 61 tokens, more than the 56 that the model's" in err
+        with pytest.warns(UserWarning, match="1 of 3 prompts .* are left out .*line 3"):
+            code, _, err = run(*arguments, "--too-long", "drop")
+        assert code == 0 or "has no vote" in err  # of `label`, which was to export
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        (tmp_path / "votes.db").unlink(missing_ok=True)  # else there is nothing more to ask
+        with pytest.warns(UserWarning, match="prompts are too long and are cut .*line 3 has 61"):
+            run(*arguments, "--too-long", "truncate")
+
+
+def test_a_bad_byte_in_an_argument_is_named(run, tiny_dir):
+    code, _, err = run("generate", "w1", "w2 \udce4", "--model", tiny_dir())
+    assert (code, "prompt 2: the prompt has a lone surrogate at character 3" in err) == (2, True)
 
 
 def test_comparisons_fit_the_context_of_the_model_too(run, tiny_dir, prompts, tmp_path):

@@ -152,7 +152,7 @@ def test_set_env_takes_lengths_and_groups_from_the_new_environment(emails):
             group_size=group_size,
             max_new_tokens=new,
             max_prompt_tokens=40 - new,
-            truncate_prompts=True,
+            too_long="truncate",
             **kwargs,
         )
 

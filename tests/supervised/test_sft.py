@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from llm_gym.language_models import load_tokenizer
-from llm_gym.supervised.pairs import InstructionPair, encode_pair
+from llm_gym.supervised.pairs import InstructionPair, cut_answer, encode_pair
 from llm_gym.supervised.sft import SFTConfig, answer_perplexity, fine_tune, read_pairs
 
 PLAIN = "{prompt}"
@@ -109,6 +109,39 @@ def test_bad_pairs_are_named(tiny_dir, tmp_path, tokenizer):
     tokenizer.eos_token = None
     with pytest.raises(ValueError, match="no EOS token"):
         encode_pair(tokenizer, PAIRS[0], PLAIN)
+
+
+def test_pairs_that_are_too_long_are_named_left_out_or_cut(tiny_dir, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": p.prompt, "completion": p.completion} for p in PAIRS]
+    rows.insert(1, {"prompt": "w1 " * 60, "completion": "w2 " * 10})
+    path.write_text("\n".join(map(json.dumps, rows)))
+
+    def tuned(name, **settings):
+        config = SFTConfig(prompt_template=PLAIN, **settings)
+        pairs, out = path, tmp_path / name
+        return fine_tune(tiny_dir("gpt2"), pairs, out, config, held_out=PAIRS[:2], quiet=True)
+
+    with pytest.raises(ValueError, match=r"pairs\.jsonl, line 2 has 71 tokens, more than"):
+        tuned("error")
+    with pytest.warns(UserWarning, match=r"1 of 21 pairs are too long and are left out .*line 2"):
+        metrics = tuned("drop", too_long="drop")
+    assert (metrics["pairs"], metrics["too_long"]) == (20, 1)
+    with pytest.warns(UserWarning, match="1 of 21 pairs are too long and are cut"):
+        metrics = tuned("cut", too_long="truncate")
+    assert (metrics["pairs"], metrics["too_long"]) == (21, 0)
+    (tmp_path / "pairs.jsonl").write_text(path.read_text() + '\n{"prompt": "w1"}\n')
+    with pytest.warns(UserWarning, match="1 of 22 rows cannot be read"):
+        assert tuned("skip", too_long="drop", bad_rows="skip")["pairs"] == 20
+
+
+def test_a_pair_loses_the_beginning_of_its_prompt_and_then_the_end_of_its_answer(tokenizer):
+    pair = InstructionPair("w1 w2 w3 w4", "w5 w6")
+    whole = encode_pair(tokenizer, pair, "{prompt}")  # 4 tokens, and 3 with the end
+    for limit, prompt, completion in ((5, 2, 3), (4, 1, 3), (3, 1, 2)):
+        cut = cut_answer(whole, limit)
+        assert cut.prompt_ids == whole.prompt_ids[-prompt:]
+        assert cut.completion_ids == whole.completion_ids[:completion]
 
 
 @pytest.mark.parametrize(

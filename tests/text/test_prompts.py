@@ -110,11 +110,64 @@ def test_prompt_longer_than_the_limit_is_named_with_its_length():
 
 
 def test_truncation_keeps_the_last_tokens():
-    env = TextGenerationEnv(**arguments(max_prompt_tokens=2, truncate_prompts=True))
+    env = TextGenerationEnv(**arguments(max_prompt_tokens=2, too_long="truncate"))
     observation, info = env.reset(options={"prompt_index": 3})
     assert info["prompt"] == "w7 w8 w9 w10"
     assert observation["input_ids"][:2].tolist() == [word(9), word(10)]
     assert observation["input_ids"].shape == (7,)
+
+
+def test_what_is_left_out_or_cut_is_said_once_by_its_place(tmp_path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(PROMPTS))
+    message = r"2 of 5 prompts are too long and are left out \(.*prompts\.txt, line 3 has 3 tokens"
+    with pytest.warns(UserWarning, match=message) as told:
+        env = TextGenerationEnv(**arguments(prompts=file, max_prompt_tokens=2, too_long="drop"))
+    assert len(told) == 1
+    assert env.num_prompts == 3
+    prompts = {env.reset()[1]["prompt"] for _ in range(3)}
+    assert prompts == {"w1 w2", "w3", "w2 w1"}
+    with pytest.raises(ValueError, match=r"options\['prompt'\] has 3 tokens"):  # nothing to drop
+        env.reset(options={"prompt": "w1 w2 w3"})
+    with pytest.raises(ValueError, match="all 5 prompts are too long"):
+        TextGenerationEnv(**arguments(prompts=["w1 w2"] * 5, max_prompt_tokens=1, too_long="drop"))
+
+
+def test_prompts_leave_room_for_an_answer_in_the_models_context():
+    kwargs = arguments(max_new_tokens=5, context_length=7)
+    message = (
+        r"prompts\[2\] has 3 tokens, more than the 2 that the model's context of 7 leaves beside"
+    )
+    with pytest.raises(ValueError, match=message):
+        TextGenerationEnv(**kwargs)
+    env = TextGenerationEnv(**{**kwargs, "too_long": "drop"})
+    assert env.observation_space["input_ids"].shape == (7,)
+    env = TextGenerationEnv(**{**kwargs, "context_length": 64})
+    assert env.observation_space["input_ids"].shape == (9,)  # the longest prompt, as without
+    env = TextGenerationEnv(**{**kwargs, "max_prompt_tokens": 40, "too_long": "truncate"})
+    assert env.observation_space["input_ids"].shape == (7,)
+    with pytest.raises(ValueError, match=r"max_new_tokens=5 leaves no room .*context_length=5"):
+        TextGenerationEnv(**{**kwargs, "context_length": 5})
+
+
+def test_a_stream_goes_on_behind_what_it_cannot_take():
+    items = [{"question": "w1"}, {"prompt": "w1 w2 w3"}, {"prompt": "w2"}, {"prompt": "w3"}]
+    options = {"max_prompt_tokens": 2, "too_long": "drop", "bad_rows": "skip"}
+    env = TextGenerationEnv(**arguments(prompts=iter(items), **options))
+    with pytest.warns(
+        UserWarning, match="left out, as others will be like it: prompt 0 of the str"
+    ):
+        _, info = env.reset()
+    assert (info["prompt"], info["prompt_index"]) == ("w2", 2)
+    assert env.reset()[1]["prompt_index"] == 3
+    for lacking, message in (
+        ("bad_rows", "prompt 0 .*no .prompt. key"),
+        ("too_long", "prompt 1 .*3"),
+    ):
+        part = {name: value for name, value in options.items() if name != lacking}
+        env = TextGenerationEnv(**arguments(prompts=iter(items), **part))
+        with pytest.raises(ValueError, match=message):
+            env.reset()
 
 
 def test_limit_may_be_longer_than_all_prompts():

@@ -92,7 +92,7 @@ TEXT_TASKS: dict[str, TextTask] = {
         tokens=20_000,
         environment=(
             ("max_prompt_tokens", 48),
-            ("truncate_prompts", True),
+            ("too_long", "truncate"),
             ("max_new_tokens", 40),
         ),
         needs_data=True,

@@ -23,6 +23,7 @@ from llm_gym.feedback.preferences import preferences_from
 from llm_gym.feedback.preferences.files import split_preferences
 from llm_gym.feedback.preferences.records import asked
 from llm_gym.files.atomic import replace_directory, write_json
+from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer
 from llm_gym.language_models.architecture import check_ids, context_length, vocabulary_size
@@ -52,7 +53,7 @@ _NOT_PART_OF_A_RUN = ("device", "checkpoint_every")
 
 
 @dataclass(frozen=True)
-class DPOConfig(TrainingConfig):
+class DPOConfig(LengthConfig, TrainingConfig):
     """Settings of direct preference optimisation."""
 
     model: str = setting(
@@ -76,9 +77,6 @@ class DPOConfig(TrainingConfig):
     learning_rate: float = setting(1e-4, "peak of the cosine schedule")
     warmup_share: float = setting(0.1, "share of the steps that warm up")
     final_share: float = setting(0.1, "last learning rate as a share of the peak")
-    too_long: str = setting(
-        "raise", "what becomes of rows longer than the model's context: raise or drop"
-    )
     held_out_share: float = setting(
         0.1, "share of the prompts that is held out if no held-out rows are given"
     )
@@ -95,8 +93,6 @@ class DPOConfig(TrainingConfig):
         super().__post_init__()
         self._check_at_least_1("epochs", "checkpoint_every")
         check_prompt_template(self.prompt_template)
-        if self.too_long not in ("raise", "drop"):
-            raise ValueError(f"too_long must be 'raise' or 'drop', got {self.too_long!r}")
 
 
 def train_dpo(
@@ -317,9 +313,15 @@ def _train(
 def _encoded(
     shown: PromptFormat, rows: Sequence[Preference], model: PreTrainedModel, config: DPOConfig
 ) -> list[EncodedPreference]:
-    drop = config.too_long == "drop"
     tokenizer = shown.tokenizer
-    encoded = encode_preferences(tokenizer, rows, shown, context_length(model), drop_too_long=drop)
+    encoded = encode_preferences(
+        tokenizer,
+        rows,
+        shown,
+        context_length(model),
+        too_long=config.too_long,
+        bad_rows=config.bad_rows,
+    )
     check_ids([[*pair.chosen.ids, *pair.rejected.ids] for pair in encoded], model, tokenizer)
     return encoded
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llm_gym.feedback.preferences import Preference
 from llm_gym.feedback.preferences.records import MESSAGES
+from llm_gym.files.containers import Row
+from llm_gym.files.rows import Note, parse_rows, short_enough
 from llm_gym.language_models.chat import PromptFormat, as_prompt_format
 from llm_gym.language_models.packing import by_length
-from llm_gym.supervised.pairs import InstructionPair, encode_pair
+from llm_gym.supervised.pairs import InstructionPair, context_of, cut_answer, encode_pair
 from llm_gym.text.answer import Answer, pack_answers
 
 if TYPE_CHECKING:
@@ -42,7 +44,8 @@ def encode_preferences(
     prompt_template: str | PromptFormat | None,
     context: int | None,
     *,
-    drop_too_long: bool = False,
+    too_long: str = "error",
+    bad_rows: str = "error",
 ) -> list[EncodedPreference]:
     """Encodes prompts and answers apart, as at generation time; conversations keep their turns.
 
@@ -54,47 +57,67 @@ def encode_preferences(
         preferences: The rows.
         prompt_template: As for `llm_gym.supervised.pairs.encode_pair`.
         context: Longest sequence the model can read; None if it has no limit.
-        drop_too_long: Leave out rows that are longer, instead of an error.
+        too_long: What becomes of longer ones: "error", "drop", or "truncate": the prompt loses its
+            beginning, before both answers alike; answers that are longer still, their end.
+        bad_rows: What becomes of rows that say nothing once they are encoded: "error" or "skip".
 
     Raises:
         ValueError: No EOS token; a row is too long, or all are; a prompt becomes no token at all;
-            two answers become the same tokens. The message has the row's number.
+            two answers become the same tokens. The message has the row's place.
     """
     prompt_format = as_prompt_format(tokenizer, prompt_template)
-    encoded = []
-    for index, row in enumerate(preferences):
-        messages = row.columns.get(MESSAGES)
-        turns = None if messages is None else tuple(messages)
-        chosen, rejected = (
-            encode_pair(tokenizer, InstructionPair(row.prompt, answer, turns), prompt_format)
-            for answer in (row.chosen, row.rejected)
+    rows = [Row(row.place or f"preferences[{index}]", row) for index, row in enumerate(preferences)]
+    encoded = parse_rows(
+        rows,
+        lambda row, note: _encoded(row, prompt_format),
+        None,
+        "preferences",
+        bad_rows=bad_rows,
+    )
+    kept = short_enough(
+        [(place, Row(place, pair), pair.length) for place, pair in encoded],
+        context,
+        context_of(context),
+        "preferences",
+        too_long=too_long,
+        truncate=lambda row, limit: Row(row.place, _cut(row.value, limit)),
+    )
+    different = parse_rows(kept, _different, None, "preferences", bad_rows=bad_rows)
+    return [pair for _, pair in different]
+
+
+def _encoded(row: Preference, prompt_format: PromptFormat) -> EncodedPreference:
+    messages = row.columns.get(MESSAGES)
+    turns = None if messages is None else tuple(messages)
+    chosen, rejected = (
+        encode_pair(
+            prompt_format.tokenizer, InstructionPair(row.prompt, answer, turns), prompt_format
         )
-        weight = 0.5 if row.columns.get("tie") is True else 1.0
-        pair = EncodedPreference(chosen, rejected, weight)
-        if context is not None and pair.length > context:
-            if drop_too_long:
-                continue
-            raise ValueError(
-                f"preferences[{index}] has {pair.length} tokens, prompt, answer and EOS together, "
-                f"more than the model's context of {context}; shorten it, or leave such rows out "
-                "with too_long='drop'"
-            )
-        if not chosen.prompt_ids:
-            raise ValueError(
-                f"preferences[{index}]: the prompt format {prompt_format} and the prompt "
-                f"{row.prompt!r:.60} become no token, so nothing predicts the answer's first one"
-            )
-        if chosen.ids == rejected.ids:
-            raise ValueError(
-                f"preferences[{index}]: the two answers become the same tokens; they differ only "
-                "in what the tokenizer cannot read. Leave the row out"
-            )
-        encoded.append(pair)
-    if not encoded:
+        for answer in (row.chosen, row.rejected)
+    )
+    if not chosen.prompt_ids:
         raise ValueError(
-            f"all {len(preferences)} preferences are longer than the model's context of {context}"
+            f"the prompt format {prompt_format} and the prompt {row.prompt!r:.60} become no "
+            "token, so nothing predicts the answer's first one"
         )
-    return encoded
+    return EncodedPreference(chosen, rejected, 0.5 if row.columns.get("tie") is True else 1.0)
+
+
+def _different(pair: EncodedPreference, note: Note) -> EncodedPreference:
+    if pair.chosen.ids == pair.rejected.ids:
+        raise ValueError(
+            "the two answers become the same tokens; they differ only in what the tokenizer cannot "
+            "read, or beyond where they are cut. Leave the row out"
+        )
+    return pair
+
+
+def _cut(pair: EncodedPreference, limit: int) -> EncodedPreference:
+    longest = max(len(pair.chosen.completion_ids), len(pair.rejected.completion_ids))
+    return pair._replace(
+        chosen=cut_answer(pair.chosen, limit, longest),
+        rejected=cut_answer(pair.rejected, limit, longest),
+    )
 
 
 def answer_log_probs(model: PreTrainedModel, answers: Sequence[Answer]) -> torch.Tensor:

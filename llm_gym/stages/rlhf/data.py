@@ -52,16 +52,14 @@ def prompts_of(config: RLHFConfig) -> Prompts:
     """
     from llm_gym.polite_email import email_prompts
     from llm_gym.supervised.pairs import read_pairs
-    from llm_gym.text.prompts import PromptRow, read_prompts, storable
+    from llm_gym.text.prompts import PromptRow, storable
 
     if config.prompts is not None:
-        rows = read_prompts(config.prompts)
-        assert isinstance(rows, list)  # a path never gives a stream
-        return _split(config, storable(rows), f"prompts={config.prompts!r}")
+        return _split(config, storable(config.read(config.prompts)), f"prompts={config.prompts!r}")
     if config.pairs is not None:
         rows = [
             PromptRow(SourcedText(pair.prompt, pair.messages) if pair.messages else pair.prompt, {})
-            for pair in read_pairs(config.pairs)
+            for pair in read_pairs(config.pairs, bad_rows=config.bad_rows)
         ]
         return _split(config, rows, f"pairs={config.pairs!r}")
     train = email_prompts("train", config.train_prompts, seed=config.seed)
@@ -92,7 +90,8 @@ def pairs_of(config: RLHFConfig, held_out: Sequence[PromptRow]) -> Pairs:
                 for split, count in sizes
             )
         )
-    pairs, reserved = read_pairs(config.pairs), {row.text for row in held_out}
+    pairs = read_pairs(config.pairs, bad_rows=config.bad_rows)
+    reserved = {row.text for row in held_out}
     train = [pair for pair in pairs if pair.prompt not in reserved]
     if not train:
         raise ValueError(f"pairs={config.pairs!r} has only held-out prompts; add some pairs")

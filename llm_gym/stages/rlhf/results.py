@@ -43,6 +43,7 @@ def held_out_env(run: RLHFDirectory, model: str) -> dict[str, Any]:
         scorer=run.config.true_rater,
         device=run.config.device,
         prompts=str(run.prompts("held-out")),
+        **run.config.prompt_options() | {"prompt_column": None},
         prompt_template=run.config.prompt_template,
         max_new_tokens=run.config.max_new_tokens,
         on_max_length="terminate",  # every answer is judged, also one that is cut off

@@ -12,6 +12,7 @@ from llm_gym.feedback.reward_model.fitting import MINIMUM
 from llm_gym.files.settings import config_from, setting
 from llm_gym.language_models.loading import torch_device
 from llm_gym.runs.directory import RunDirectory, digests_of
+from llm_gym.stages.by_name import PromptsConfig
 from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.pretrain import PretrainConfig
@@ -40,7 +41,7 @@ Stage = TypeVar("Stage", PretrainConfig, SFTConfig, CompareConfig, RewardModelCo
 
 
 @dataclass(frozen=True)
-class RLHFConfig:
+class RLHFConfig(PromptsConfig):
     """Everything that determines a run of `rlhf`.
 
     A setting is that of every stage that has one of the same name; with `pretrain_`, `sft_` or
@@ -112,6 +113,7 @@ class RLHFConfig:
     device: str = setting("cpu", "where the models run: cpu, cuda or auto")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         least_one = ("documents", "generated_pairs", "train_prompts")
         for name in (*least_one, "total_tokens", "num_envs", "checkpoint_every", "look_every"):
             if getattr(self, name) < 1:

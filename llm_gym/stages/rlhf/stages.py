@@ -241,6 +241,7 @@ def _ppo_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
         model=str(run.sft),
         scorer=f"reward:{run.reward_model}",
         prompts=str(run.prompts("train")),
+        prompt_column=None,  # the run's own file has the usual one
     )
     algorithm = build_ppo(config)
     if has_checkpoint(run.ppo):

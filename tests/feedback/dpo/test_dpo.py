@@ -242,8 +242,38 @@ def test_answers_longer_than_the_context_are_an_error_or_left_out(tiny_dir, tmp_
     settings = config(tiny_dir(), too_long="drop")
     metrics = train_dpo(long, tmp_path / "m", settings, held_out=rows(4), quiet=True)
     assert (metrics["preferences"], metrics["too_long"]) == (20, 1)
-    with pytest.raises(ValueError, match="all 1 preferences are longer"):
+    cut = config(tiny_dir(), too_long="truncate")
+    with pytest.warns(UserWarning, match="1 of 21 preferences are too long and are cut"):
+        metrics = train_dpo(long, tmp_path / "c", cut, held_out=rows(4), quiet=True)
+    assert (metrics["preferences"], metrics["too_long"]) == (21, 0)
+    with pytest.raises(ValueError, match="all 1 preferences are too long"):
         train_dpo(long[-1:], tmp_path / "n", settings, held_out=rows(4), quiet=True)
+
+
+def test_a_cut_prompt_is_the_same_before_both_answers():
+    from llm_gym.testing.tiny import tiny_tokenizer
+
+    tokenizer = tiny_tokenizer()
+    prompt = " ".join(f"w{n}" for n in range(10))
+    row = Preference(prompt, "w1 w2", "w3")
+    whole, cut = (
+        encode_preferences(tokenizer, [row], "{prompt}", limit, too_long="truncate")[0]
+        for limit in (None, 8)
+    )
+    assert cut.chosen.prompt_ids == cut.rejected.prompt_ids == whole.chosen.prompt_ids[-5:]
+    assert cut.chosen.completion_ids == whole.chosen.completion_ids
+    assert cut.rejected.completion_ids == whole.rejected.completion_ids
+    (shortest,) = encode_preferences(tokenizer, [row], "{prompt}", 3, too_long="truncate")
+    assert len(shortest.chosen.prompt_ids) == 1
+    assert shortest.chosen.completion_ids == whole.chosen.completion_ids[:2]
+    alike = Preference(prompt, "w1 w2 w3", "w1 w2 w4")
+    with pytest.raises(ValueError, match=r"preferences\[0\]: .*beyond where they are cut"):
+        encode_preferences(tokenizer, [alike], "{prompt}", 3, too_long="truncate")
+    with pytest.warns(UserWarning, match="1 of 2 rows cannot be read"):
+        left = encode_preferences(
+            tokenizer, [alike, row], "{prompt}", 3, too_long="truncate", bad_rows="skip"
+        )
+    assert left == [shortest]
 
 
 def test_tokenizer_without_padding_works_and_without_an_end_is_refused(tiny_dir):
@@ -263,7 +293,7 @@ def test_tokenizer_without_padding_works_and_without_an_end_is_refused(tiny_dir)
         ({"label_smoothing": 0.5}, "label_smoothing=0.5"),
         ({"loss": "hinge"}, "loss='hinge'"),
         ({"prompt_template": "no place"}, "prompt_template must contain"),
-        ({"too_long": "cut"}, "too_long must be 'raise' or 'drop'"),
+        ({"too_long": "cut"}, "too_long must be 'error', 'drop' or 'truncate'"),
         ({"checkpoint_every": 0}, "checkpoint_every must be at least 1"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive"),
