@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from llm_gym.files.encoding import decode, numbered_lines
 
-ENDINGS = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+ENDINGS = (".txt", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+# How files of gzip, zip (and of office programs), bzip2, xz and zstd begin.
+_COMPRESSED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 _LONGEST_CELL = 2**31 - 1  # the module's own limit is 131,072 characters
 
 
@@ -50,30 +51,42 @@ def file_rows(path: str | PathLike[str], name: str, *, whole_text: bool = False)
         ValueError: No file, another ending, compressed, or not readable as a whole.
     """
     path = Path(fspath(path))
-    is_text = path.suffix == ".txt" or (whole_text and path.suffix not in ENDINGS)
-    _check_path(path, name, is_text)
-    data = path.read_bytes()
+    ending = path.suffix.lower()
+    is_text = ending == ".txt" or (whole_text and ending not in ENDINGS)
+    data = _content(path, name, is_read=is_text or ending in ENDINGS)
     try:
         if is_text:
             return [Row(str(path), decode(data))] if whole_text else list(_lines(path, data))
-        return list(_READERS[path.suffix](path, data))
+        return list(_READERS[ending](path, data))
     except ValueError as error:
         raise ValueError(f"{path}, {error}") from error
 
 
-def _check_path(path: Path, name: str, is_text: bool) -> None:
+def _content(path: Path, name: str, *, is_read: bool) -> bytes:
     shown = f"{name}={str(path)!r}"
-    if path.suffix in _COMPRESSED:
-        raise ValueError(f"{shown} is compressed; unpack it first")
-    if path.is_dir():
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError):  # a text that is too long for a path, for example
+        is_file = is_folder = is_read = False
+    if is_folder:
         raise ValueError(f"{shown} is a directory; name a file in it")
-    if not is_text and path.suffix not in ENDINGS:
+    data = b""
+    if is_file:
+        with path.open("rb") as file:
+            data = file.read(-1 if is_read else 8)
+    if data.startswith(_COMPRESSED):
+        raise ValueError(
+            f"{shown} is compressed, or a document of an office program; unpack it, or save it as "
+            "CSV"
+        )
+    if not is_read:
         raise ValueError(
             f"{shown} is taken as a path, which must end in {', '.join(ENDINGS[:-1])} or "
             f"{ENDINGS[-1]}; for a single text pass a list with one string"
         )
-    if not path.is_file():
+    if not is_file:
         raise FileNotFoundError(f"{shown}: there is no such file")
+    return data
 
 
 def _lines(path: Path, data: bytes) -> Iterator[Row]:
@@ -92,7 +105,7 @@ def _json_lines(path: Path, data: bytes) -> Iterator[Row]:
 
 def _json_line(line: str) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         hint = ""
         if line.rstrip().endswith(("},", "],")):
@@ -105,7 +118,7 @@ def _json_line(line: str) -> Any:
 def _json(path: Path, data: bytes) -> Iterator[Row]:
     text = decode(data)
     try:
-        content = json.loads(text) if text.strip() else []
+        content = json.loads(text, object_pairs_hook=_object) if text.strip() else []
     except (ValueError, RecursionError) as error:
         first = next((line for line in text.split("\n") if line.strip()), "")
         if not isinstance(_json_line(first), ValueError):  # many call JSON Lines .json
@@ -121,6 +134,16 @@ def _json(path: Path, data: bytes) -> Iterator[Row]:
         yield Row(f"{path}, row {number}", value)
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, in which no key is there twice: of two, Python would silently take the last."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return made
+
+
 def _problem(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg}, column {error.colno}"
@@ -131,7 +154,7 @@ def columns_as_rows(columns: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Rows of a table that is given by its columns.
 
     Args:
-        columns: Names and lists of values.
+        columns: Names and lists of values, or of objects with the same keys (as pandas writes it).
 
     Returns:
         The rows; None if it is no such table.
@@ -139,6 +162,9 @@ def columns_as_rows(columns: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     Raises:
         ValueError: The columns differ in length.
     """
+    if columns and all(isinstance(values, dict) for values in columns.values()):
+        keys = {tuple(values) for values in columns.values()}
+        columns = {name: list(v.values()) for name, v in columns.items()} if len(keys) == 1 else {}
     if not columns or not all(isinstance(values, (list, tuple)) for values in columns.values()):
         return None
     lengths = {str(name): len(values) for name, values in columns.items()}
@@ -155,7 +181,9 @@ def _csv(path: Path, data: bytes) -> Iterator[Row]:
     text = decode(data)
     header = next((line for line in text.split("\n") if line.strip()), "")
     dividers = [divider for divider in (",", ";", "\t") if divider in header]
-    divider = "\t" if path.suffix == ".tsv" else (dividers or [","])[0]
+    divider = "\t" if path.suffix.lower() == ".tsv" else (dividers or [","])[0]
+    if header.startswith("sep=") and len(header) == 5:  # which Excel writes and reads
+        text, divider = text.replace(header, "", 1), header[4]
     before = csv.field_size_limit(_LONGEST_CELL)
     try:
         yield from _table(path, csv.reader(io.StringIO(text), delimiter=divider, strict=True))
@@ -170,10 +198,10 @@ def _table(path: Path, reader: Any) -> Iterator[Row]:
         for cells in reader:
             place, start = f"{path}, line {start}", reader.line_num + 1
             if names is None and cells:
-                names = cells
-                if len(set(names)) < len(names):
+                names = [cell.strip() for cell in cells]
+                if len(set(filter(None, names))) < len([name for name in names if name]):
                     raise ValueError(f"line 1: two columns have the same name: {names}")
-            elif cells and names is not None:
+            elif names is not None and any(cell.strip() for cell in cells):
                 yield Row(place, _table_row(names, cells))
     except csv.Error as error:
         raise ValueError(f"line {start}: not CSV ({error})") from error
@@ -209,6 +237,7 @@ def import_pyarrow() -> tuple[Any, Any]:
 
 _READERS = {
     ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
     ".json": _json,
     ".csv": _csv,
     ".tsv": _csv,

@@ -57,9 +57,6 @@ def numbered_lines(data: bytes) -> Iterator[tuple[int, str | ValueError]]:
         except UnicodeError as error:
             yield 1, ValueError(f"not {encoding.upper()}, though it begins so ({error})")
             return
-    elif _is_wide_without_mark(data):
-        yield 1, ValueError(f"looks like UTF-16 without a byte order mark; {_HOW_TO_SAVE}")
-        return
     if b"\n" not in data:
         data = data.replace(b"\r", b"\n")
     for number, line in enumerate(data.split(b"\n"), start=1):
@@ -67,24 +64,18 @@ def numbered_lines(data: bytes) -> Iterator[tuple[int, str | ValueError]]:
 
 
 def _decoded(line: bytes) -> str | ValueError:
+    if b"\0" in line:
+        return ValueError(
+            f"a zero byte at column {line.index(0) + 1}, which no text has; it looks like UTF-16 "
+            f"without a byte order mark; {_HOW_TO_SAVE}"
+        )
     try:
-        text = line.decode("utf-8").removeprefix(_MARK)
+        return line.decode("utf-8").removeprefix(_MARK)
     except UnicodeDecodeError as error:
         return ValueError(
             f"not UTF-8 (byte 0x{line[error.start]:02x} at column {error.start + 1}); "
             f"{_HOW_TO_SAVE}"
         )
-    if "\0" in text:
-        return ValueError(
-            f"a zero byte at column {text.index(chr(0)) + 1}, which no text has; {_HOW_TO_SAVE}"
-        )
-    return text
-
-
-def _is_wide_without_mark(data: bytes) -> bool:
-    """Whether it looks like UTF-16: most of either every first or every second byte is zero."""
-    start = data[:1000]
-    return any(2 * start[first::2].count(0) > len(start[first::2]) > 0 for first in (0, 1))
 
 
 def check_text(name: str, text: Any) -> None:

@@ -158,7 +158,8 @@ def pair_fields(row: Any, note: Note) -> PairFields | None:
     Raises:
         TypeError, ValueError: The row has no prompt or no answer.
     """
-    if isinstance(as_list(row), list):
+    listed = as_list(row)
+    if isinstance(listed, list) and any(isinstance(turn, Mapping) for turn in listed):
         return _pair_of_conversation(messages("a conversation", row), note)
     if not isinstance(row, Mapping):
         raise TypeError(f"needs an object with prompt and completion, got {row!r:.80}")
@@ -234,11 +235,12 @@ def _turns(value: Any) -> Any:
 
 
 def _is_transcript(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("\n\nHuman:") and "\n\nAssistant:" in value
+    is_text = isinstance(value, str)
+    return is_text and value.lstrip().startswith("Human:") and "\n\nAssistant:" in value
 
 
 def _transcript(text: str) -> Turns:
-    _, *parts = _SPEAKER.split(text)
+    _, *parts = _SPEAKER.split("\n\n" + text.lstrip())
     turns = [
         {"role": "user" if speaker == "Human" else "assistant", "content": words.strip()}
         for speaker, words in zip(parts[::2], parts[1::2], strict=True)
@@ -352,7 +354,7 @@ def _message(name: str, turn: Any) -> dict[str, Any]:
     check_characters(name, content or "")
     known = ("role", "content", "from", "value")
     further = {key: turn[key] for key in turn if key not in known and turn[key] is not None}
-    return {"role": _ROLES.get(role.lower(), role), "content": content or "", **further}
+    return {"role": _ROLES.get(role.lower(), role.lower()), "content": content or "", **further}
 
 
 def _is_text(block: Any) -> bool:

@@ -149,9 +149,12 @@ def parse_rows(
 
 
 def has(row: Mapping[str, Any], name: str) -> bool:
-    """Whether a row has a value in a column; NaN is how pandas writes one that is missing."""
+    """Whether a row has a value in a column; None, NaN and those of pandas' own are none."""
     value = row.get(name)
-    return value is not None and not (isinstance(value, float) and value != value)
+    kind = type(value).__name__
+    if value is None or kind in ("NAType", "NaTType"):
+        return False
+    return not (kind.startswith("float") and value != value)
 
 
 def json_columns(columns: Mapping[str, Any], note: Note) -> dict[str, Any]:
@@ -164,8 +167,8 @@ def json_columns(columns: Mapping[str, Any], note: Note) -> dict[str, Any]:
     """
     kept = {}
     for name in [name for name in columns if has(columns, name)]:
-        value = columns[name]
-        value = value.isoformat() if hasattr(value, "isoformat") else as_list(value)
+        value = as_list(columns[name])
+        value = value.isoformat() if hasattr(value, "isoformat") else value
         try:
             json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
         except (TypeError, ValueError, RecursionError):

@@ -56,6 +56,7 @@ def share_gpt(turns):
         {"prompt": "id-7", "messages": [user("p"), assistant("a")]},
         {"messages": [{**user("p"), "name": None}, {**assistant("a"), "tool_calls": None}]},
         {"messages": [user([{"type": "text", "text": "p"}]), assistant("a")]},
+        {"messages": [{**user("p"), "role": "User"}, {**assistant("a"), "role": "Assistant"}]},
         {"conversations": share_gpt([user("p"), assistant("a")])},
         {"conversations": [user("p"), assistant("a")]},
         {"instruction": "p", "output": "a"},
@@ -142,6 +143,7 @@ def test_what_is_left_out_of_pairs_is_said_once():
         ({"messages": [user("\ud83d"), assistant("a")]}, "has a lone surrogate"),
         ({"instruction": 7, "output": "a"}, "instruction must be a str"),
         ("p", "needs an object with prompt and completion"),
+        (("p", "a"), "needs an object with prompt and completion"),
     ],
 )
 def test_rows_that_are_no_pairs(row, message):
@@ -232,6 +234,7 @@ def test_an_implicit_prompt_is_what_texts_have_in_common(chosen, rejected, expec
     [
         {"chosen": f"{HH} a", "rejected": f"{HH} b"},
         {"prompt": HH, "chosen": " a", "rejected": " b"},
+        {"chosen": f"{HH} a".strip(), "rejected": f"{HH} b\n".lstrip()},
         {"prompt": HH, "chosen": f"{HH} a", "rejected": f"{HH} b"},
         {"prompt": HH_TALK, "chosen": [assistant("a")], "rejected": [assistant("b")]},
         {"chosen": share_gpt([*HH_TALK, assistant("a")]), "rejected": [*HH_TALK, assistant("b")]},

@@ -69,6 +69,10 @@ def json_lines(rows):
     return "\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n"
 
 
+def json_of_pandas(rows):
+    return json.dumps({name: {n: row[name] for n, row in enumerate(rows)} for name in rows[0]})
+
+
 def json_columns(rows):
     return json.dumps({name: [row[name] for row in rows] for name in rows[0]}, indent=1)
 
@@ -88,9 +92,18 @@ TEXT_CONTAINERS = {
     "json lines": (".jsonl", json_lines),
     "json array": (".json", lambda rows: json.dumps(rows, ensure_ascii=False, indent=1)),
     "json columns": (".json", json_columns),
+    "json as pandas writes it": (".json", json_of_pandas),
+    "json lines called ndjson": (".ndjson", json_lines),
+    "an ending in capitals": (".JSONL", json_lines),
     "json lines called json": (".json", json_lines),
     "csv": (".csv", table),
     "csv with semicolons": (".csv", lambda rows: table(rows, ";")),
+    "csv with a line of Excel's": (".csv", lambda rows: "sep=;\n" + table(rows, ";")),
+    "csv with spaces in the names": (
+        ".csv",
+        lambda rows: table(rows).replace(",", " , ", table(rows).split("\n")[0].count(",")),
+    ),
+    "csv with blank rows": (".csv", lambda rows: table(rows) + "," * (len(rows[0]) - 1) + "\n"),
     "tsv": (".tsv", lambda rows: table(rows, "\t")),
 }
 ENCODINGS = {
@@ -195,7 +208,7 @@ def test_every_reader_names_utf16_without_a_mark(kind, container, tmp_path):
     read, rows, _ = READERS[kind]
     ending, written = TEXT_CONTAINERS[container]
     path = write(tmp_path / f"data{ending}", written(rows).encode("utf-16-le"))
-    with pytest.raises(ValueError, match="line 1: looks like UTF-16 without a byte order mark"):
+    with pytest.raises(ValueError, match=r"line 1: a zero byte .*UTF-16 without a byte order mark"):
         read(path)
 
 
@@ -226,7 +239,13 @@ def test_bad_rows_are_named_or_counted_and_left_out(kind, container, tmp_path):
         ("none.jsonl", None, FileNotFoundError, "there is no such file"),
         ("data", None, ValueError, "is a directory; name a file in it"),
         ("data.jsonl", None, ValueError, "is a directory; name a file in it"),
-        ("data.jsonl.gz", gzip.compress(b"{}"), ValueError, "is compressed; unpack it first"),
+        *(
+            (name, gzip.compress(b"{}"), ValueError, "is compressed, or a document")
+            for name in ("data.jsonl.gz", "data.jsonl", "data.csv", "data")
+        ),
+        ("data.xlsx", b"PK\3\4\0\0", ValueError, "is compressed, or a document .* as CSV"),
+        ("data.jsonl", '{"a": 1, "a": 2}', ValueError, "line 1: .*the key 'a' is there twice"),
+        ("data.json", '[{"a": 1, "a": 2}]', ValueError, "line 1: .*the key 'a' is there twice"),
         ("data.parquet", b"PAR1", ValueError, "not a whole Parquet file"),
         ("data.parquet", b"", ValueError, "not a whole Parquet file"),
         ("data.json", "{", ValueError, "line 1: not JSON"),
@@ -372,6 +391,26 @@ def test_long_cells_of_csv_are_read_whole(tmp_path):
     text = "word " * 100_000
     assert read_documents(write(tmp_path / "data.csv", f"text\n{text}\n")) == [text]
     assert csv.field_size_limit() == limit
+
+
+def test_what_tables_have_where_there_is_no_value():
+    pandas = pytest.importorskip("pandas")
+    columns = {
+        "prompt": ["w1"],
+        "chosen": ["a"],
+        "rejected": ["b"],
+        "none": [None],
+        "nan": np.array([math.nan], dtype=np.float32),
+        "text": pandas.array([None], dtype="string"),
+        "time": [pandas.NaT],
+        "day": [np.datetime64("2026-01-02")],
+        "half": np.array([0.5], dtype=np.float32),
+    }
+    row = {name: values[0] for name, values in columns.items()}
+    for source in (pandas.DataFrame(columns), [row]):
+        (read,) = read_preferences(source)
+        assert read.columns.pop("day").startswith("2026-01-02")
+        assert read.columns == {"half": 0.5}
 
 
 def test_rows_of_nulls_are_named(tmp_path):
