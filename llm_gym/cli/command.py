@@ -30,10 +30,12 @@ class Command(TyperCommand):
 
 
 def _without_negative(parameter: Any) -> Any:
-    if not parameter.secondary_opts or parameter.default is not False:
+    if not parameter.secondary_opts or parameter.default:
         return parameter
     shown = copy.copy(parameter)
     shown.secondary_opts = []
+    if parameter.default is None:  # neither is the default, so people may want to say either
+        shown.help = f"{parameter.help} Or {', '.join(parameter.secondary_opts)}."
     return shown
 
 

@@ -12,29 +12,32 @@ import typer
 from llm_gym.cli.config_file import config_of
 from llm_gym.cli.descriptions import description_of
 from llm_gym.cli.options import Device, Seed, with_options_of
+from llm_gym.cli.panels import panel_of
+from llm_gym.files.settings import config_from
 from llm_gym.files.untrusted import printable, shortened
-from llm_gym.stages.by_name import PromptsConfig
+from llm_gym.stages.environment import AnswerConfig, EpisodeConfig, SamplingConfig
 from llm_gym.stages.train import TrainConfig
 
 if TYPE_CHECKING:
     from llm_gym.runs.evaluation import Evaluation
 
-EnvId = Annotated[str, typer.Option(help="Id of a text environment (see `llm-gym envs`).")]
+EnvId = Annotated[
+    str,
+    typer.Option(
+        help="Id of a text environment (see `llm-gym envs`).", rich_help_panel=panel_of("env")
+    ),
+]
 Scorer = Annotated[
     str | None,
     typer.Option(
         help="What an answer is worth: politeness, length:WORDS, regex:PATTERN, https://..., "
         "path.py:function ...",
+        rich_help_panel=panel_of("scorer"),
     ),
 ]
 Prompts = Annotated[
     str | None, typer.Option(help="File of prompts: .txt, .jsonl, .json, .csv or .parquet.")
 ]
-Template = Annotated[
-    str | None,
-    typer.Option(help='Text around the prompt ("{prompt}": none; default: as the task has it).'),
-]
-Temperature = Annotated[float, typer.Option(help="Temperature of the sampling.")]
 Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Take the most probable token.")
 ]
@@ -43,22 +46,28 @@ MAX_NEW_TOKENS = 96  # of an answer, where nobody says how many
 _NAMESPACE = "llm_gym"  # of our environments, and by convention of plug-ins'
 
 
-@with_options_of(PromptsConfig)
+@with_options_of(EpisodeConfig)
+@with_options_of(SamplingConfig)
 def evaluate(
     context: typer.Context,
     models: Annotated[list[str], typer.Argument(help="Names or directories of language models.")],
     env: EnvId = "llm_gym/PoliteEmail-v0",
     scorer: Scorer = None,
     prompts: Prompts = None,
-    prompt_template: Template = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens of an answer.", show_default="the task's")
-    ] = None,
     max_prompts: Annotated[
-        int | None, typer.Option(help="Only the first so many prompts.", show_default="all")
+        int | None,
+        typer.Option(
+            help="Only the first so many prompts.",
+            show_default="all",
+            rich_help_panel=panel_of("max_prompts"),
+        ),
     ] = None,
-    num_envs: Annotated[int, typer.Option(help="Answers written at the same time.")] = 32,
-    temperature: Temperature = 1.0,
+    num_envs: Annotated[
+        int,
+        typer.Option(
+            help="Answers written at the same time.", rich_help_panel=panel_of("num_envs")
+        ),
+    ] = 32,
     deterministic: Deterministic = False,
     seed: Seed = 0,
     json_path: Annotated[
@@ -72,25 +81,20 @@ def evaluate(
     from llm_gym.runs.evaluation import evaluate
     from llm_gym.stages.by_name import check_task, environment_kwargs
 
+    sampling = config_from(SamplingConfig, values)
+    answers = config_from(EpisodeConfig, values).episode_options()
     quiet_libraries()
     evaluations: dict[str, Evaluation] = {}
     for model in models:
         kwargs = environment_kwargs(
-            env,
-            model,
-            scorer=scorer,
-            device=device,
-            prompts=prompts,
-            prompt_template=prompt_template,
-            max_new_tokens=max_new_tokens,
-            **PromptsConfig(**values).prompt_options(),
+            env, model, scorer=scorer, device=device, prompts=prompts, **answers
         )
         check_task(env, kwargs)
         evaluations[model] = evaluate(
             model,
             env,
             env_kwargs=kwargs,
-            policy_kwargs={"temperature": temperature},
+            policy_kwargs=sampling.policy_options(),
             max_prompts=max_prompts,
             num_envs=num_envs,
             deterministic=deterministic,
@@ -101,12 +105,22 @@ def evaluate(
         settings = {
             "env": env,
             "seed": seed,
-            "temperature": temperature,
+            "temperature": sampling.temperature,
             "deterministic": deterministic,
             "config": config_of(context),
         }
         _write(json_path, settings, evaluations)
+    _say_formats(evaluations)
     _print_table(evaluations)
+
+
+def _say_formats(evaluations: dict[str, Evaluation]) -> None:
+    """How prompts were shown, once for all models that were shown them alike."""
+    formats = dict.fromkeys(evaluation.prompt_format for evaluation in evaluations.values())
+    for shown in formats:
+        models = [name for name, found in evaluations.items() if found.prompt_format == shown]
+        to = "" if len(formats) == 1 else f" to {', '.join(models)}"
+        print(printable(f"prompts are shown{to} as {shown}", multiline=False), file=sys.stderr)
 
 
 def _write(path: Path, settings: dict[str, Any], evaluations: dict[str, Evaluation]) -> None:
@@ -140,7 +154,8 @@ def _print_table(evaluations: dict[str, Evaluation]) -> None:
     Console().print(table)
 
 
-@with_options_of(PromptsConfig)
+@with_options_of(AnswerConfig)
+@with_options_of(SamplingConfig)
 def generate(
     texts: Annotated[
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Prompts to answer.")
@@ -150,13 +165,7 @@ def generate(
     ] = TrainConfig().model,
     prompts: Prompts = None,
     scorer: Scorer = None,
-    prompt_template: Template = None,
-    max_new_tokens: Annotated[
-        int | None,
-        typer.Option(help="Most tokens of an answer.", show_default="96, or what fits"),
-    ] = None,
     samples: Annotated[int, typer.Option(help="Answers to each prompt.")] = 1,
-    temperature: Temperature = 1.0,
     deterministic: Deterministic = False,
     seed: Seed = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
@@ -174,13 +183,13 @@ def generate(
     )
     from llm_gym.text.prompts import read_prompt
 
+    options = config_from(AnswerConfig, values)
     quiet_libraries()
     if samples < 1:
         raise ValueError(f"--samples must be at least 1, got {samples}")
-    config = PromptsConfig(**values)
     rows = [read_prompt(text, f"prompt {n}") for n, text in enumerate(texts or [], start=1)]
     if prompts is not None:
-        rows += config.read(prompts)
+        rows += options.read(prompts)
     if not rows:
         raise ValueError('there is nothing to answer: give prompts, e.g. llm-gym generate "Write"')
     kwargs = environment_kwargs(
@@ -188,22 +197,23 @@ def generate(
         model,
         scorer=scorer,
         device=device,
-        prompt_template=prompt_template,
-        **config.fitted_options(),
+        **options.fitted_options(),
+        **options.ending_options(),
     )
     rows, kwargs["max_new_tokens"] = fitting_prompts(
-        model, rows, config, max_new_tokens, MAX_NEW_TOKENS, prompt_template
+        model, rows, options, options.max_new_tokens, MAX_NEW_TOKENS, options.prompt_template
     )
     if scorer is None:
         kwargs["scorer"] = no_score
     answers = evaluate(
         model,
         {**kwargs, "prompts": [row for row in rows for _ in range(samples)]},
-        policy_kwargs={"temperature": temperature},
+        policy_kwargs=config_from(SamplingConfig, values).policy_options(),
         deterministic=deterministic,
         seed=seed,
         device=device,
     )
+    _say_formats({model: answers})
     for row in answers.rows:
         if as_json:
             score = {} if scorer is None else {"score": row.score}

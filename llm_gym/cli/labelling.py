@@ -201,7 +201,7 @@ def _generate(
     device: str,
 ) -> None:
     from llm_gym.language_models.loading import quiet_libraries
-    from llm_gym.stages.by_name import fitting_prompts
+    from llm_gym.stages.by_name import fitting_prompts, say_prompt_format
     from llm_gym.stages.compare import comparison_prompts, sample_comparisons
 
     quiet_libraries()
@@ -213,6 +213,7 @@ def _generate(
         MAX_NEW_TOKENS,
         prompt_template,
     )
+    say_prompt_format(model, prompt_template)
     print(f"{model} answers {len(rows):,} prompts twice ...", flush=True)
     comparisons = sample_comparisons(
         model,

@@ -78,7 +78,7 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this directory.")] = None,
     **values: Any,
 ) -> None:
-    """Train a language model by PPO on your prompts and your scorer.
+    """Train a language model on your prompts and your scorer, by PPO or another algorithm.
 
     Ctrl-C stops after the iteration with a checkpoint and says how to resume.
 
@@ -94,6 +94,7 @@ def train(
     else:
         output, config = resume, _resumed(invocation, resume)
     quiet_libraries()
+    config = config.resolved()
     command = f"llm-gym train --resume {shlex.quote(str(output))}"
     interrupted = f"interrupted; resume from the last checkpoint, if there is one: {command}"
     settings = {**vars(config), "output": output, "resume": None}

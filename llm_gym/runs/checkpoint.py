@@ -200,6 +200,21 @@ def _write_model(algorithm: OnPolicyAlgorithm, directory: Path) -> None:
     prompt_format = training_state.environment_attribute(algorithm, "prompt_format")
     if prompt_format is not None:
         _tokenizer_to_save(prompt_format).save_pretrained(directory)
+    ends = training_state.environment_attribute(algorithm, "eos_token_ids")
+    if ends:
+        _write_ends(directory, [int(token) for token in ends])
+
+
+def _write_ends(directory: Path, ends: list[int]) -> None:
+    """Has everybody who generates with the saved model end where the environment did."""
+    from transformers import GenerationConfig
+
+    try:
+        config = GenerationConfig.from_pretrained(directory)
+    except OSError:  # a model that was made without one
+        config = GenerationConfig()
+    config.eos_token_id = ends[0] if len(ends) == 1 else ends
+    config.save_pretrained(directory)
 
 
 def _tokenizer_to_save(prompt_format: PromptFormat) -> PreTrainedTokenizerBase:

@@ -7,7 +7,7 @@ model (perplexity, KL), which tells improvement from exploitation of the scorer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ class Evaluation:
         mean_length: Mean number of tokens of an answer.
         share_ended: Share of answers that ended by themselves (EOS or stop string).
         rows: One answer a prompt, in the order of the prompts.
+        prompt_format: How prompts were shown.
     """
 
     mean_score: float
@@ -53,6 +54,7 @@ class Evaluation:
     mean_length: float
     share_ended: float
     rows: tuple[Answer, ...]
+    prompt_format: str = ""
 
     @classmethod
     def of(cls, rows: Sequence[Answer]) -> Evaluation:
@@ -132,7 +134,8 @@ def evaluate(
             answers = list(play_prompts(policy, vector_env, indices, deterministic=deterministic))
     finally:
         vector_env.close()
-    return Evaluation.of(sorted(answers, key=lambda answer: answer.prompt_index))
+    found = Evaluation.of(sorted(answers, key=lambda answer: answer.prompt_index))
+    return replace(found, prompt_format=str(text_env.prompt_format))
 
 
 def perplexity_under(

@@ -207,6 +207,15 @@ def _lengths(
     return prompt_lengths(prompts, shown), context_length(load_config(model))
 
 
+def say_prompt_format(model: str, prompt_template: str | None = None) -> None:
+    """Says on standard error how a model is shown its prompts."""
+    from llm_gym.language_models import load_tokenizer
+    from llm_gym.language_models.chat import PromptFormat
+
+    shown = PromptFormat(load_tokenizer(model), prompt_template)
+    print(f"prompts are shown as {shown}", file=sys.stderr)
+
+
 def make_vector_env(env: str, num_envs: int, kwargs: dict[str, Any]) -> VectorEnv:
     """Makes a vector environment to train on.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.settings import setting
-from llm_gym.stages.by_name import PromptsConfig, fitting_prompts
+from llm_gym.stages.by_name import PromptsConfig, fitting_prompts, say_prompt_format
 from llm_gym.stages.votes import met_biases, vote_figures, warn_of_unmet_biases
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ def sample_into(
         MAX_NEW_TOKENS,
         config.prompt_template,
     )
+    if not quiet:
+        say_prompt_format(config.model, config.prompt_template)
     chunks = [prompts[start : start + _CHUNK] for start in range(0, len(prompts), _CHUNK)]
     with _progress("sampling answers", len(prompts), quiet=quiet) as advance:
         for number, chunk in enumerate(chunks):
@@ -223,6 +225,7 @@ def sample_comparisons(
         again a few times where it gave the same twice, or nothing.
     """
     from llm_gym.feedback.preferences import Comparison
+    from llm_gym.language_models.chat import as_prompt_format
     from llm_gym.runs.evaluation import evaluate
     from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
 
@@ -250,7 +253,8 @@ def sample_comparisons(
         for index, row in zip(twice, sampled.rows, strict=True):
             if row.completion.strip():
                 answers[index][row.completion] = None
-    made_by: dict[str, Any] = {"model": model, "temperature": temperature}
+    shown = as_prompt_format(kwargs["tokenizer"], prompt_template).shown
+    made_by = {"model": model, "temperature": temperature, "prompt_format": shown}
     return [
         Comparison(str(prompt.text), (first, second), {**prompt.columns, **made_by})
         for prompt, (first, second) in (

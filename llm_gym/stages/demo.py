@@ -21,12 +21,12 @@ from llm_gym.stages.pages import (
     examples_of,
     training_charts,
 )
-from llm_gym.stages.train import TrainConfig, build_ppo, run
+from llm_gym.stages.train import TrainConfig, build_algorithm, run
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-    from llm_gym.learning.ppo import PPO
     from llm_gym.runs.callbacks import History
     from llm_gym.runs.evaluation import Evaluation
 
@@ -101,12 +101,12 @@ def demo(
     config, output, console = config or DemoConfig(), Path(output), console or Console()
     started = time.perf_counter()
     resume = _prepare(RunDirectory(output, asdict(config)))
-    algorithm = build_ppo(config.training())
+    algorithm = build_algorithm(config.training())
     if resume:
         load_checkpoint(algorithm, latest_checkpoint(output))
         console.print(f"continuing the interrupted demo at {algorithm.num_timesteps:,} tokens")
 
-    def held_out(model: str | PPO) -> Evaluation:
+    def held_out(model: str | OnPolicyAlgorithm) -> Evaluation:
         return evaluate(
             model,
             config.env,
@@ -156,7 +156,7 @@ def _prepare(directory: RunDirectory) -> bool:
 
 
 def _summary(
-    config: DemoConfig, stages: list[Evaluation], algorithm: PPO, seconds: float
+    config: DemoConfig, stages: list[Evaluation], algorithm: OnPolicyAlgorithm, seconds: float
 ) -> dict[str, Any]:
     from llm_gym.files.provenance import commit, machine, versions
     from llm_gym.language_models import load_causal_lm

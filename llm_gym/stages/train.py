@@ -1,16 +1,19 @@
-"""Training by PPO, from settings to a directory with checkpoints, curves and samples."""
+"""Reinforcement learning, from settings to a directory with checkpoints, curves and samples."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.files import atomic
 from llm_gym.files.settings import setting
+from llm_gym.language_models.loading import torch_device
 from llm_gym.runs.directory import CHECKPOINTS, SETTINGS, RunDirectory
-from llm_gym.stages.by_name import PromptsConfig
+from llm_gym.stages.algorithms import AlgorithmConfig, build, resolved
+from llm_gym.stages.environment import EpisodeConfig, SamplingConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,63 +21,45 @@ if TYPE_CHECKING:
     from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-    from llm_gym.learning.ppo import PPO
     from llm_gym.runs.callbacks import History
+    from llm_gym.runs.evaluation import Evaluation
 
 PROMPT_FORMAT = "prompt_format"
 """What the file of the settings calls the format in which prompts were shown."""
 
 
-PREFIX_CACHE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
-"""Values of the setting, and what the policy calls them."""
-
-
 @dataclass(frozen=True)
-class TrainConfig(PromptsConfig):
+class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig):
     """Everything that determines a training run."""
 
     env: str = setting("llm_gym/TextGeneration-v0", "id of a text environment (see `llm-gym envs`)")
     model: str = setting("llm_gym/email-sft", "name or path of the language model to train")
     scorer: str | None = setting(None, "what an answer is worth: name, or path.py:function")
     prompts: str | None = setting(None, "file of prompts: .txt, .jsonl, .json, .csv or .parquet")
-    max_new_tokens: int | None = setting(None, "most tokens of an answer")
-    prompt_template: str | None = setting(
-        None, "text around {prompt}; default: the task's or the chat's"
-    )
-    on_max_length: str | None = setting(
-        None, "what an answer without an end is: terminate (scored), truncate or penalise"
-    )
-    missing_eos_penalty: float | None = setting(
-        None, 'reward of an unfinished answer under "penalise"'
+    eval_prompts: str | None = setting(
+        None, "prompts to measure on, before and after; default: the task's held-out ones"
     )
     total_tokens: int = setting(200_000, "tokens to generate in all")
     num_envs: int = setting(32, "answers written at the same time")
-    n_steps: int | None = setting(
-        None, "tokens per answer slot and rollout (default: one whole answer)"
-    )
-    batch_size: int = setting(512, "tokens per gradient step")
-    n_epochs: int = setting(4, "passes over each rollout")
-    learning_rate: float = setting(1e-4, "step size of AdamW")
-    anneal_learning_rate: bool = setting(False, "let it fall linearly to 0")
-    clip_range: float = setting(0.2, "PPO's clipping of the probability ratio")
-    gamma: float = setting(1.0, "discount factor")
-    gae_lambda: float = setting(0.95, "bias and variance of the advantages")
-    vf_coef: float = setting(0.5, "weight of the value loss")
-    ent_coef: float = setting(0.0, "weight of the entropy bonus")
-    max_grad_norm: float = setting(1.0, "clipping of the gradient")
-    kl_coef: float = setting(
-        1.0, "penalty per nat of divergence; fits scores of 0 to 100, scale it"
-    )
-    kl_target: float | None = setting(None, "nats per answer that an adaptive penalty steers to")
-    temperature: float = setting(1.0, "temperature of the policy, in training as in sampling")
-    top_k: int = setting(0, "sample among the k most probable tokens (0: all)")
-    top_p: float = setting(1.0, "sample from the nucleus of this probability (1: all)")
+    anneal_learning_rate: bool = setting(False, "let the learning rate fall linearly to 0")
     mixed_precision: str = setting("no", "arithmetic of the model: no (float32) or bf16")
-    prefix_cache: str = setting("auto", "decode from a cache: auto (where it is right), on or off")
     seed: int = setting(0, "seed of everything random")
     device: str = setting("auto", "where the model runs: cpu, cuda or auto")
     checkpoint_every: int = setting(10, "iterations between two checkpoints")
     keep_last: int = setting(2, "checkpoints to keep")
+
+    def __post_init__(self) -> None:
+        AlgorithmConfig.__post_init__(self)
+        EpisodeConfig.__post_init__(self)
+        SamplingConfig.__post_init__(self)
+
+    def resolved(self) -> TrainConfig:
+        """The same with the algorithm's own defaults in the places that were left to it.
+
+        Raises:
+            ValueError: A setting is none of the algorithm's.
+        """
+        return replace(self, **resolved(self))
 
 
 @dataclass(frozen=True)
@@ -86,12 +71,14 @@ class TrainingRun:
         checkpoint: The newest checkpoint.
         history: The logged figures.
         command: A command that tries the final model; empty where there is none.
+        evaluations: Of held-out prompts, "before" and "after"; empty where there are none.
     """
 
     stopped: bool
     checkpoint: Path
     history: History
     command: str = ""
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
 
 
 def load_config(directory: str | Path) -> TrainConfig:
@@ -108,7 +95,7 @@ def load_config(directory: str | Path) -> TrainConfig:
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist, so {directory} holds no run to resume") from error
     except (ValueError, TypeError) as error:
-        known = ", ".join(field.name for field in fields(TrainConfig))
+        known = ", ".join(each.name for each in fields(TrainConfig))
         raise ValueError(f"{path} is corrupt: {error} (known settings: {known})") from error
 
 
@@ -119,7 +106,7 @@ def train(
     resume: bool = False,
     console: Console | None = None,
 ) -> TrainingRun:
-    """Trains a language model by PPO.
+    """Trains a language model against a scorer.
 
     Args:
         output: Directory for `settings.json`, `metrics.jsonl`, `samples.jsonl`, `checkpoints/`,
@@ -141,11 +128,12 @@ def train(
     from llm_gym.runs.training_state import environment_attribute
     from llm_gym.stages.pages import MODEL, command_to_try, training_page
 
+    config = config.resolved()
     directory = RunDirectory(output, asdict(config))
     checkpoint = directory.checkpoint(
         resume=resume, advice=f"continue it with --resume {output}, or choose another --output"
     )
-    algorithm = build_ppo(config)
+    algorithm: Any = build_algorithm(config)
     if checkpoint is not None:
         load_checkpoint(algorithm, checkpoint)
     prompt_format = environment_attribute(algorithm, PROMPT_FORMAT)
@@ -154,6 +142,7 @@ def train(
     (console or Console(stderr=True)).print(
         f"prompts are shown as {prompt_format}", markup=False, highlight=False
     )
+    before = held_out(config, config.model)
     training = run(
         algorithm,
         config.total_tokens,
@@ -164,60 +153,83 @@ def train(
     )
     if training.stopped:
         return training
+    after = held_out(config, algorithm)
+    evaluations = {"before": before, "after": after} if before and after else {}
     model = save_model(algorithm, directory.root / MODEL)
-    training_page(directory.root, directory.settings, training.history, {})
-    assert algorithm.env is not None
+    training_page(directory.root, directory.settings, training.history, evaluations)
+    if evaluations:
+        rows = {when: evaluation.to_dict() for when, evaluation in evaluations.items()}
+        atomic.write_json(directory.root / "evaluation.json", rows)
     prompts = [info["prompt"] for info in algorithm.env.reset_infos if "prompt" in info]
-    return replace(training, command=command_to_try(model, prompts[0] if prompts else ""))
+    command = command_to_try(model, prompts[0] if prompts else "")
+    return replace(training, command=command, evaluations=evaluations)
 
 
-def build_ppo(config: TrainConfig) -> PPO:
+def build_algorithm(config: TrainConfig) -> OnPolicyAlgorithm:
     """Makes environment, policy and algorithm; raises `ValueError` for a setting that is wrong."""
-    from llm_gym.learning.ppo import PPO
     from llm_gym.stages.by_name import environment_kwargs, make_vector_env
 
-    if config.prefix_cache not in PREFIX_CACHE:
-        raise ValueError(
-            f"prefix_cache={config.prefix_cache!r} must be one of {', '.join(PREFIX_CACHE)}"
-        )
+    values = resolved(config)
+    group = {} if values["group_size"] == 1 else {"group_size": values["group_size"]}
     kwargs = environment_kwargs(
         config.env,
         config.model,
         scorer=config.scorer,
         prompts=config.prompts,
-        **config.prompt_options(),
-        max_new_tokens=config.max_new_tokens,
-        prompt_template=config.prompt_template,
-        on_max_length=config.on_max_length,
-        missing_eos_penalty=config.missing_eos_penalty,
         device=config.device,
+        **config.episode_options(),
+        **group,
     )
-    rate = config.learning_rate
-    return PPO(
-        "TransformerPolicy",
+    return build(
         make_vector_env(config.env, config.num_envs, kwargs),
-        learning_rate=(lambda left: rate * left) if config.anneal_learning_rate else rate,
-        n_steps=config.n_steps,
-        batch_size=config.batch_size,
-        n_epochs=config.n_epochs,
-        clip_range=config.clip_range,
-        gamma=config.gamma,
-        gae_lambda=config.gae_lambda,
-        vf_coef=config.vf_coef,
-        ent_coef=config.ent_coef,
-        max_grad_norm=config.max_grad_norm,
-        kl_coef=config.kl_coef,
-        kl_target=config.kl_target,
-        seed=config.seed,
-        device=config.device,
+        values,
+        anneal_learning_rate=config.anneal_learning_rate,
         policy_kwargs={
             "model": config.model,
-            "temperature": config.temperature,
-            "top_k": config.top_k,
-            "top_p": config.top_p,
             "mixed_precision": config.mixed_precision,
-            "prefix_cache": PREFIX_CACHE[config.prefix_cache],
+            **config.policy_options(),
         },
+        seed=config.seed,
+        device=config.device,
+    )
+
+
+def held_out(config: TrainConfig, model: str | OnPolicyAlgorithm) -> Evaluation | None:
+    """Lets a model answer the held-out prompts.
+
+    Args:
+        config: Settings of the run.
+        model: The trained one, or the name of another.
+
+    Returns:
+        What came of it; None if there are no prompts to measure on: none are given, and the task
+        has no split, or not its own prompts.
+    """
+    import gymnasium as gym
+
+    from llm_gym.runs.evaluation import evaluate
+    from llm_gym.stages.by_name import environment_kwargs
+
+    has_split = config.env in gym.registry and gym.spec(config.env).kwargs.get("split") == "train"
+    if config.eval_prompts is None and (config.prompts is not None or not has_split):
+        return None
+    kwargs = environment_kwargs(
+        config.env,
+        config.model,
+        scorer=config.scorer,
+        prompts=config.eval_prompts,
+        device=config.device,
+        **config.episode_options(),
+    )
+    sampling = config.policy_options() if isinstance(model, str) else {}
+    device = torch_device(config.device)
+    return evaluate(
+        model,
+        config.env,
+        env_kwargs=kwargs,
+        policy_kwargs=sampling,
+        seed=config.seed,
+        device=device,
     )
 
 

@@ -321,6 +321,75 @@ def test_train_writes_everything_and_resumes_to_the_same_weights(
     assert len(scores[0]) == 4
 
 
+def test_train_by_another_algorithm(run, tiny_dir, prompts, scorer, tmp_path):
+    import yaml
+
+    output = tmp_path / "r"
+    line = [*train_arguments(tiny_dir, prompts, scorer, output), "--total-tokens", 24]
+    code, _, err = run(*line, "--algorithm", "RLOO", "--group-size", 2, "--stop-strings", "w9")
+    assert code == 0, err
+    assert "prompts are shown as" in err
+    written = yaml.safe_load((output / "config.yaml").read_text())
+    assert written["algorithm"] == "rloo"
+    assert written["kl_coef"] == 1.0  # what was used, though nobody said it
+    assert written["stop_strings"] == ["w9"]
+    again = tmp_path / "again"
+    code, _, err = run("train", "--config", output / "config.yaml", "--output", again)
+    assert code == 0, err
+    for name in ("model.safetensors", "generation_config.json"):
+        assert (again / "model" / name).read_bytes() == (output / "model" / name).read_bytes()
+    code, _, err = run(*line, "--output", tmp_path / "s", "--algorithm", "rloo", "--beta", 0.1)
+    assert code == 2
+    assert "those that have it: dpo, online_dpo" in err
+    code, _, err = run(*line, "--algorithm", "rlo")
+    assert code == 2
+    assert "did you mean 'rloo'" in err
+
+
+def test_answers_end_as_the_command_line_says(run, tiny_dir, prompts):
+    arguments = ["--model", tiny_dir(), "--json", "--prompts", prompts, "--max-new-tokens", 20]
+    stop = ["--stop-strings", "w1", "--stop-strings", "w2", "--eos-token-id", 7]
+    code, out, err = run("generate", *arguments, *stop, "--top-k", 5, "--prefix-cache", "off")
+    assert code == 0, err
+    assert err.count("prompts are shown as") == 1
+    for line in out.splitlines():
+        assert not {"w1", "w2"} & set(json.loads(line)["completion"].split())
+    code, greedy, _ = run("generate", *arguments, "--top-k", 1)
+    code, same, _ = run("generate", *arguments, "--deterministic")
+    assert greedy == same
+    code, _, err = run("generate", *arguments, "--prefix-cache", "maybe")
+    assert code == 2
+    assert "prefix_cache='maybe' must be one of auto, on, off" in err
+
+
+def test_the_format_of_the_prompts_is_said_once_and_written_down(
+    run, tiny_dir, prompts, scorer, tmp_path
+):
+    task = ["--env", "llm_gym/TextGeneration-v0", "--prompts", prompts, "--scorer", f"{scorer}:w1"]
+    path = tmp_path / "scores.json"
+    code, _, err = run(
+        "evaluate", tiny_dir(), tiny_dir(seed=7), *task, "--max-new-tokens", 3,
+        "--prompt-template", "w5 {prompt}", "--json", path,
+    )  # fmt: skip
+    assert code == 0, err
+    assert err.count("prompts are shown as 'w5 {prompt}' (as given by prompt_template)") == 1
+    for model in json.loads(path.read_text())["models"].values():
+        assert model["prompt_format"].startswith("'w5 {prompt}'")
+    store = tmp_path / "votes.db"
+    shown = "prompts are shown as '{prompt}' (the bare prompt"
+    code, _, err = run("compare", store, "--model", tiny_dir(), "--prompts", prompts)
+    assert err.count(shown) == 1
+    code, _, err = run(
+        "label", tmp_path / "more.db", "--generate-from", tiny_dir(), "--prompts", prompts,
+        "--max-new-tokens", 4, "--export", tmp_path / "votes.jsonl",
+    )  # fmt: skip
+    assert err.count(shown) == 1
+    from llm_gym.feedback.preferences import PreferenceStore
+
+    with PreferenceStore(store) as votes:
+        assert {row.columns["prompt_format"] for row in votes.comparisons()} == {"{prompt}"}
+
+
 def test_train_does_not_write_over_another_run(run, tiny_dir, prompts, scorer, tmp_path):
     arguments = [*train_arguments(tiny_dir, prompts, scorer, tmp_path / "r"), "--total-tokens", 24]
     run(*arguments)

@@ -51,7 +51,8 @@ def test_every_help_is_a_sentence(command):
         assert text.endswith("."), text
         first = text.split()[0].strip(",:()")
         # The name of a value would have lost its spelling, and "Of what?" is no description.
-        assert first not in ("Of", "Cpu", "No", "Terminate", "Auto", "None"), text
+        assert first not in ("Of", "Cpu", "No", "Terminate", "Auto", "None", "Ppo", "K1"), text
+        assert "_" not in first, text
 
 
 def test_the_options_of_a_run_are_in_groups(help_of):
@@ -66,5 +67,6 @@ def test_a_switch_is_named_once_and_can_still_be_turned_off(help_of):
     shown = help_of("train")
     assert "--anneal-learning-rate" in shown
     assert "--no-anneal-learning-rate" not in shown
+    assert "Or --no-reward-scaling." in " ".join(shown.replace("\u2502", " ").split())
     [switch] = [p for p in parameters_of("train") if p.name == "anneal_learning_rate"]
     assert switch.secondary_opts == ["--no-anneal-learning-rate"]

@@ -338,3 +338,16 @@ def test_environment_without_a_state_warns_that_prompts_start_anew(tiny_dir, tmp
     again.learn(8, reset_num_timesteps=False)
     assert again.num_timesteps == 16
     assert np.isfinite(again.policy.value_head.weight.detach().numpy()).all()
+
+
+@pytest.mark.parametrize("ends", [[3], [4, 5]])
+def test_a_saved_model_ends_where_the_environment_did(ends, tiny_dir, tmp_path):
+    from transformers import GenerationConfig
+
+    algorithm = tiny_ppo(tiny_dir())
+    own = algorithm.policy.model.generation_config.eos_token_id
+    algorithm.set_env(tiny_env(tiny_dir(), eos_token_id=ends))
+    save_model(algorithm, tmp_path / "model")
+    saved = GenerationConfig.from_pretrained(tmp_path / "model").eos_token_id
+    assert saved == (ends if len(ends) > 1 else ends[0])
+    assert algorithm.policy.model.generation_config.eos_token_id == own  # a policy is not changed

@@ -182,7 +182,9 @@ def test_a_model_answers_every_prompt_twice(tiny_dir):
     made = sample_comparisons(tiny_dir(), prompts, max_new_tokens=6)
     assert [comparison.prompt for comparison in made] == [row.text for row in prompts]
     assert all(comparison.answers[0] != comparison.answers[1] for comparison in made)
-    assert made[3].columns == {"topic": 3, "model": tiny_dir(), "temperature": 1.0}
+    assert made[3].columns == {
+        "topic": 3, "model": tiny_dir(), "temperature": 1.0, "prompt_format": "{prompt}",
+    }  # fmt: skip
     assert sample_comparisons(tiny_dir(), prompts, max_new_tokens=6) == made
     assert sample_comparisons(tiny_dir(), prompts, max_new_tokens=6, seed=1) != made
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.architectures.tiny import tiny_model
-from llm_gym.stages.train import TrainConfig, build_ppo
+from llm_gym.stages.train import TrainConfig, build_algorithm
 from llm_gym.testing.tiny import tiny_tokenizer
 
 
@@ -20,7 +20,7 @@ def hybrid(tmp_path_factory):
 
 def build(model: str, prefix_cache: str):
     settings = {"env": "llm_gym/PoliteEmail-v0", "num_envs": 2, "max_new_tokens": 4}
-    return build_ppo(TrainConfig(model=model, prefix_cache=prefix_cache, **settings))
+    return build_algorithm(TrainConfig(model=model, prefix_cache=prefix_cache, **settings))
 
 
 @pytest.mark.parametrize(("word", "value"), [("auto", "auto"), ("on", True), ("off", False)])

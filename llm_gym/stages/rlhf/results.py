@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
     from llm_gym.feedback.reward_model import RewardModelScorer
-    from llm_gym.learning.ppo import PPO
     from llm_gym.runs.evaluation import Evaluation
     from llm_gym.statistics.resampling import Estimate
 
@@ -51,7 +51,7 @@ def held_out_env(run: RLHFDirectory, model: str) -> dict[str, Any]:
 
 
 def answer_held_out(
-    run: RLHFDirectory, stage: str, model: str | Path | PPO
+    run: RLHFDirectory, stage: str, model: str | Path | OnPolicyAlgorithm
 ) -> tuple[Evaluation, dict[str, float]]:
     """Lets the model of a stage answer the held-out prompts, and keeps what it wrote.
 

@@ -19,7 +19,7 @@ from llm_gym.stages.compare import CompareConfig, compare
 from llm_gym.stages.rlhf.data import pairs_of, prompts_of, write_prompts
 from llm_gym.stages.rlhf.results import answer_held_out, held_out_env, judge_against_gold
 from llm_gym.stages.rlhf.settings import HELD_OUT_VOTES, RLHFConfig, RLHFDirectory
-from llm_gym.stages.train import TrainConfig, build_ppo
+from llm_gym.stages.train import TrainConfig, build_algorithm
 from llm_gym.stages.train import run as run_algorithm
 from llm_gym.supervised.pretrain import PretrainConfig, pretrain
 from llm_gym.supervised.sft import SFTConfig, fine_tune
@@ -243,7 +243,7 @@ def _ppo_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
         prompts=str(run.prompts("train")),
         prompt_column=None,  # the run's own file has the usual one
     )
-    algorithm = build_ppo(config)
+    algorithm = build_algorithm(config)
     if has_checkpoint(run.ppo):
         load_checkpoint(algorithm, latest_checkpoint(run.ppo))
     else:

@@ -94,7 +94,10 @@ def test_a_model_makes_the_comparisons(run, path, tiny_dir, tmp_path):
         path, "--generate-from", tiny_dir(), "--prompts", prompts, "--max-prompts", 2,
         "--max-new-tokens", 5, "--terminal", "--rater", "Ada", typed="q\n",
     )  # fmt: skip
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert err == (
+        "prompts are shown as '{prompt}' (the bare prompt: the tokenizer has no chat template)\n"
+    )
     assert "answers 2 prompts twice" in out
     with PreferenceStore(path) as store:
         assert {comparison.prompt for comparison in store.comparisons()} == {"w1 w2", "w3"}
