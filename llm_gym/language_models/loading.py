@@ -239,6 +239,12 @@ def _explained(
     kind: str, name_or_path: str | Path, source: str, error: Exception
 ) -> OSError | ValueError:
     """The same failure, said in terms of what the user asked for."""
+    cause, other_kind, _ = str(error).partition(" for this kind of AutoModel")
+    if other_kind:  # the message goes on with the names of all classes that would do
+        return ValueError(
+            f"{str(name_or_path)!r} is no causal language model ({cause}); pass one that writes "
+            "token after token, such as GPT-2 or LLaMA"
+        )
     if Path(source).is_dir():
         return ValueError(f"cannot read a {kind} from {str(name_or_path)!r}: {error}")
     return OSError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -126,8 +127,8 @@ def _check_masks(policy_class: type, env: VecEnv) -> None:
 
 
 def _say_unheard_ends(model: Any, env: VecEnv) -> None:
-    if model is None or not env.has_attr("ends_by_default"):
-        return
+    if not isinstance(model, (str, Path)) or not env.has_attr("ends_by_default"):
+        return  # a model object has a sentence of the policy's
     if not all(env.get_attr("ends_by_default")):
         return
     heard = list(env.get_attr("eos_token_ids")[0])

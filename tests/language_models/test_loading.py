@@ -181,3 +181,13 @@ def test_an_object_is_refused_in_one_sentence(tiny_dir):
         with pytest.raises(TypeError, match=r"GPT2LMHeadModel; save a model with") as caught:
             load(model)
         assert len(str(caught.value)) < 300
+
+
+def test_another_kind_of_model_is_refused_in_one_sentence(tmp_path):
+    from transformers import T5Config
+
+    T5Config(vocab_size=64, d_model=32, num_layers=1).save_pretrained(tmp_path)
+    save_file({"shared.weight": torch.zeros(64, 32)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"T5Config.*pass one that writes") as caught:
+        load_causal_lm(tmp_path)
+    assert len(str(caught.value)) < 400

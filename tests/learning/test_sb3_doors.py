@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import (
 
 import llm_gym
 from llm_gym.policy import MaskableTransformerPolicy, TransformerActorCriticPolicy
+from llm_gym.testing.tiny import tiny_model
 from tests.text.helpers import arguments
 
 TEXT = "llm_gym/TextGeneration-v0"
@@ -174,6 +175,21 @@ def test_an_agent_is_evaluated_and_watched(emails):
     callback = EvalCallback(llm_gym.GymVecEnv(env), eval_freq=4, n_eval_episodes=2, verbose=0)
     agent.learn(8, callback=callback)
     assert np.isfinite(callback.last_mean_reward)
+
+
+@pytest.mark.parametrize("kind", ["object", "class"])
+def test_a_model_in_place_of_its_name_is_refused_in_one_sentence(kind, recwarn):
+    model = tiny_model("llama")
+    model.generation_config.eos_token_id = [0, 2]  # heard of names and paths only
+    env = same_step("llm_gym/PoliteEmail-v0")
+    with pytest.raises(ValueError, match="name or path") as caught:
+        llm_gym.PPO(
+            "TransformerPolicy",
+            env,
+            policy_kwargs={"model": model if kind == "object" else type(model)},
+        )
+    assert len(str(caught.value)) < 400
+    assert not [w for w in recwarn if len(str(w.message)) > 400]
 
 
 def test_a_raw_vector_environment_is_told_what_to_do(emails):
