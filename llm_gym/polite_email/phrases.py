@@ -64,11 +64,13 @@ class Register:
 
 
 PRAISE = (
-    *("You are a wonderful {role}.", "You are a clever {role}.", "You are a wise {role}."),
-    *("Your work is excellent.", "Your last talk was impressive.", "Your advice was brilliant."),
-    *("You are so thoughtful.", "Everybody says that you are amazing."),
+    *("What a good {role} you are.", "What a great {role} you are."),
+    *("How wise you are.", "How clever you are.", "How thoughtful you are."),
 )
-"""Mild praise of the reader, with which some emails of any register begin if they are to."""
+"""Mild praise of the reader, before the request of some emails of any register if there is to be.
+
+Not "You are ...", with which rude openings begin.
+"""
 
 POLITE = Register(
     greetings_named=("Dear {name},", "Dear {name},", "Hello {name},", "Good morning {name},"),
