@@ -7,7 +7,7 @@ from llm_gym.stages.rlhf import RLHFConfig
 
 compare._CHUNK = 12  # so that there are several chunks to die between
 
-TINY = RLHFConfig.quick().with_values(
+TINY = RLHFConfig(
     documents=60,
     vocab_size=300,
     context=256,
@@ -20,12 +20,16 @@ TINY = RLHFConfig.quick().with_values(
     sft_batch_size=8,
     train_prompts=24,
     held_out_prompts=8,
+    pairs_per_prompt=1,
     max_new_tokens=8,
     true_rater="length:6",  # a tiny model writes nothing that a judge of politeness tells apart
     rater_noise=0.1,
+    reward_epochs=1,
     total_tokens=3 * 8 * 8,
     num_envs=8,
     batch_size=64,
+    n_epochs=1,
+    checkpoint_every=1,
     look_every=1,
     shown_prompts=2,
 )

@@ -285,7 +285,13 @@ def _login() -> str:
 
 def _in_browser(desk: StoreDesk, rater: str, host: str, port: int, *, browser: bool) -> None:
     from llm_gym.feedback.labelling.guard import is_loopback
-    from llm_gym.feedback.labelling.server import create_app, listen, serve, url_of
+    from llm_gym.feedback.labelling.server import (
+        create_app,
+        listen,
+        serve,
+        url_of,
+        urls_elsewhere,
+    )
 
     app = create_app(desk, rater=rater, host=host)
     if not is_loopback(host):
@@ -297,6 +303,8 @@ def _in_browser(desk: StoreDesk, rater: str, host: str, port: int, *, browser: b
     with listen(host, port) as listener:
         url = url_of(listener)
         print(f"labelling page: {url}  (Ctrl-C stops; every vote is saved at once)", flush=True)
+        for elsewhere in urls_elsewhere(listener):
+            print(f"from other machines: {elsewhere}", flush=True)
         if browser and _has_display():
             import webbrowser
 

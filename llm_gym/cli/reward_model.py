@@ -65,6 +65,7 @@ def _train_on_comparisons(
 ) -> str:
     from llm_gym.feedback.preferences import preferences_from
     from llm_gym.feedback.reward_model import curve, train_reward_model
+    from llm_gym.feedback.reward_model.rival import told_rival
     from llm_gym.files.atomic import write_json
     from llm_gym.stages.pages import MODEL, reward_model_page
 
@@ -84,6 +85,9 @@ def _train_on_comparisons(
         f"{measured['calibration_error']:.3f}"
         + ("" if temperature is None else f", temperature {temperature:.2f}")
     )
+    rival = told_rival(metrics)
+    if rival:
+        print(rival)
     return reward_model_page(output, metrics, points)
 
 

@@ -33,7 +33,8 @@ From the votes of `llm-gym label`, or from a file in TRL's format:
 RLHF_EXAMPLES = """\
 \b
   llm-gym rlhf                       (generated text, simulated raters: minutes)
-  llm-gym rlhf --raters people       (stops for votes; the same command goes on)
+  llm-gym rlhf --quick               (built-in models, a minute)
+  llm-gym rlhf --class --raters people   (stops for 300 votes; the same command goes on)
   llm-gym rlhf --flattery-bias 20    (raters who like to be praised)
   llm-gym rlhf --start-from MODEL --pairs pairs.jsonl --prompts prompts.txt
 
@@ -231,7 +232,11 @@ def rlhf(
     output: Output = Path("runs/rlhf"),
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Tiny sizes for everything not given: to see it run."),
+        typer.Option("--quick", help="Small sizes for everything not given: a gain in a minute."),
+    ] = False,
+    for_class: Annotated[
+        bool,
+        typer.Option("--class", help="Sizes for a class, for everything not given: 300 votes."),
     ] = False,
     **values: Any,
 ) -> None:
@@ -243,14 +248,14 @@ def rlhf(
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.stages.rlhf import rlhf
 
-    if quick:
-        named = {name: values[name] for name in values if is_given(invocation, name)}
-        config = RLHFConfig.quick().with_values(**named)
-    else:
-        config = RLHFConfig(**values)
+    if quick and for_class:
+        raise ValueError("--quick and --class are sizes of everything; give one of them")
+    named = {name: values[name] for name in values if is_given(invocation, name)}
+    sizes = RLHFConfig.quick if quick else RLHFConfig.for_class if for_class else RLHFConfig
+    config = sizes(**named)
     quiet_libraries()
     how_to_go_on = f"stopped; the same command goes on: {_command(config, output)}"
-    settings = {**vars(config), "quick": False}
+    settings = {**vars(config), "quick": False, "for_class": False}
     with interruptible(how_to_go_on), leaving_config(invocation, output, settings):
         run = rlhf(output, config)
     if run.stopped:
@@ -265,20 +270,25 @@ def rlhf(
 
 def _command(config: RLHFConfig, output: Path) -> str:
     """The shortest command line that means these settings."""
-    quick, default = RLHFConfig.quick(), RLHFConfig()
-
-    def other_than(base: RLHFConfig) -> list[str]:
-        return [
-            field.name
+    presets = {
+        "": RLHFConfig(),
+        " --quick": RLHFConfig.quick(),
+        " --class": RLHFConfig.for_class(),
+    }
+    other = {
+        option: {
+            field.name: getattr(config, field.name)
             for field in fields(config)
-            if getattr(config, field.name) != getattr(base, field.name)
-        ]
-
-    is_quick = len(other_than(quick)) < len(other_than(default))
-    parts = ["llm-gym rlhf", *(["--quick"] if is_quick else [])]
-    for name in other_than(quick if is_quick else default):
-        value = shlex.quote(str(getattr(config, name)))
-        parts.append(f"--{name.replace('_', '-')} {value}")
+            if getattr(config, field.name) != getattr(preset, field.name)
+        }
+        for option, preset in presets.items()
+    }
+    # None can only be left out: no option means it.
+    possible = [option for option in other if None not in other[option].values()]
+    shortest = min(possible, key=lambda option: len(other[option]))
+    parts = [f"llm-gym rlhf{shortest}"]
+    for name, value in other[shortest].items():
+        parts.append(f"--{name.replace('_', '-')} {shlex.quote(str(value))}")
     return " ".join([*parts, f"--output {shlex.quote(str(output))}"])
 
 

@@ -57,9 +57,10 @@ def machine() -> dict[str, Any]:
     """What figures were measured on, JSON-able.
 
     Returns:
-        `system`, `processor`, `cores`; where they can be told also `flags` (instructions that
-        decide how fast low precision is), `memory_gb`, `load_average` (what others made the
-        machine do, over 1, 5 and 15 minutes) and `cuda` (the accelerator).
+        `system`, `processor`, `cores`, `threads` (that PyTorch computes with: sums in another order
+        round otherwise, so figures depend on them); where they can be told also `flags`
+        (instructions that decide how fast low precision is), `memory_gb`, `load_average` (what
+        others made the machine do, over 1, 5 and 15 minutes) and `cuda` (the accelerator).
     """
     machine: dict[str, Any] = {
         "system": f"{platform.system()} {platform.release()}",
@@ -81,6 +82,7 @@ def machine() -> dict[str, Any]:
         machine["load_average"] = [round(load, 2) for load in os.getloadavg()]
     import torch
 
+    machine["threads"] = torch.get_num_threads()
     if torch.cuda.is_available():
         machine["cuda"] = torch.cuda.get_device_name()
     return machine

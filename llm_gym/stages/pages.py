@@ -184,6 +184,15 @@ def reward_model_page(
     examples = metrics.get("examples", ())
     if examples:
         figures, charts = evaluation_parts(held_out, points)
+        words = metrics["bag_of_words"]
+        figures.append(
+            Figure(
+                "a bag of words",
+                f"{100 * words['value']:.1f} %",
+                f"95 %: {100 * words['low']:.1f} to {100 * words['high']:.1f} %, the same "
+                "comparisons by a logistic regression on the words of both answers",
+            )
+        )
         learnt = f"{metrics['comparisons']:,} comparisons, to say which answer people prefer"
     else:
         spearman = held_out["spearman"]

@@ -198,7 +198,9 @@ def test_rlhf_writes_what_quick_meant(tmp_path):
     from llm_gym.stages.rlhf import RLHFConfig
 
     quick = RLHFConfig.quick()
-    with leaving_config(parsed("rlhf", "--quick"), tmp_path, {**vars(quick), "quick": False}):
+    with leaving_config(
+        parsed("rlhf", "--quick"), tmp_path, {**vars(quick), "quick": False, "for_class": False}
+    ):
         pass
     values = parsed("rlhf", "--config", tmp_path / "config.yaml").params
     assert values["quick"] is False

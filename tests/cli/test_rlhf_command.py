@@ -41,10 +41,13 @@ def line_of(settings, output):
         RLHFConfig(),
         RLHFConfig(seed=3, raters="people", enough_votes=40, text="my text.txt"),
         RLHFConfig.quick(),
+        RLHFConfig.quick(text="my text.txt", seed=2),
+        RLHFConfig.for_class(raters="people"),
+        RLHFConfig.for_class(pairs="my pairs.jsonl"),
         TINY,
         TINY.with_values(flattery_bias=-2.5, kl_target=4.0),
     ],
-    ids=["default", "people", "quick", "tiny", "biased"],
+    ids=["default", "people", "quick", "text", "class", "pairs", "tiny", "biased"],
 )
 def test_the_command_that_is_shown_means_the_same_settings(settings, monkeypatch, tmp_path):
     import llm_gym.stages.rlhf

@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 
+import torch
+
 from llm_gym.files import commit, machine, provenance, versions
 
 
@@ -35,3 +37,13 @@ def test_a_machine_says_what_it_computes_with():
     assert described["system"]
     assert described["processor"]
     assert json.loads(json.dumps(described, allow_nan=False)) == described
+
+
+def test_the_number_of_threads_is_named():
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            assert machine()["threads"] == threads
+    finally:
+        torch.set_num_threads(before)

@@ -12,6 +12,8 @@ A GET changes nothing. Even to ask for a question is a POST: the store then keep
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import socket
 from pathlib import Path
 from threading import Thread
@@ -186,6 +188,26 @@ def url_of(listener: socket.socket) -> str:
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         host = "127.0.0.1"
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def urls_elsewhere(listener: socket.socket) -> list[str]:
+    """Where browsers on other machines may find a server that listens on all addresses."""
+    host, port = listener.getsockname()[:2]
+    if host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return []
+    found = set()
+    with contextlib.suppress(OSError):
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), port)}
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing; asks which address would be used
+        found.add(probe.getsockname()[0])
+    addresses = [ipaddress.ip_address(address) for address in found if "%" not in address]
+    return [
+        f"http://[{address}]:{port}/" if address.version == 6 else f"http://{address}:{port}/"
+        for address in sorted(addresses, key=lambda address: (address.version, int(address)))
+        if not (address.is_loopback or address.is_link_local or address.is_unspecified)
+        and (address.version == 4 or host == "::")
+    ]
 
 
 def serve(app: Guard, listener: socket.socket) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from llm_gym.feedback.preferences import Preference, preferences_from
 from llm_gym.feedback.preferences.files import split_preferences
 from llm_gym.feedback.preferences.records import asked
-from llm_gym.feedback.reward_model.evaluation import evaluate_differences
+from llm_gym.feedback.reward_model.evaluation import accuracy, evaluate_differences
 from llm_gym.feedback.reward_model.fitting import (
     MINIMUM,
     FittingConfig,
@@ -36,6 +36,7 @@ from llm_gym.feedback.reward_model.rewards import (
     rewards,
     rewards_of,
 )
+from llm_gym.feedback.reward_model.rival import word_margins
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import rounded, spread_out
 
@@ -118,8 +119,9 @@ def train_reward_model(
         quiet: No progress bar.
 
     Returns:
-        The metrics: `held_out` and `train` (see `evaluation.evaluate_differences`), `mean_reward`
-        of the training answers, whether they are `centred` exactly, counts, the loss curve, the
+        The metrics: `held_out` and `train` (see `evaluation.evaluate_differences`), the accuracy of
+        a `bag_of_words` on the same held-out comparisons (see `rival`), `mean_reward` of the
+        training answers, whether they are `centred` exactly, counts, the loss curve, the
         configuration, seconds.
 
     Raises:
@@ -166,6 +168,7 @@ def fit_reward_model(
     rounded(model, config.weights)
     metrics = {
         "held_out": evaluate_differences(differences_of(scorer, held_out), held_out),
+        "bag_of_words": accuracy(word_margins(rows, held_out)).to_dict(),
         "train": evaluate_differences(differences_of(scorer, rows), rows),
         "mean_reward": float(rewards_of(model, answers).mean()),
         "centred": centred,

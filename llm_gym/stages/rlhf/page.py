@@ -217,6 +217,7 @@ def _reward_model(results: Results) -> Chapter:
             "votes to learn from": f"{figures['votes']:,}",
             "accuracy": f"{100 * figures['accuracy']:.1f} % of {figures['held_out']:,} held-out "
             f"votes ({low:.1f} to {high:.1f} %)",
+            "accuracy of a bag of words on the same votes": _percent(figures["bag_of_words"]),
             "calibration error": f"{figures['calibration_error']:.3f}",
             "prefers the answer with the higher gold score": _percent(figures["gold_accuracy"]),
             "the votes themselves do so": _percent(figures["votes_by_gold"]),

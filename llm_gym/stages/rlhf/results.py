@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from llm_gym.files import atomic
+from llm_gym.files import atomic, machine
 from llm_gym.runs.directory import Record
 from llm_gym.stages.rlhf.bought import Bought, bought, figures_of
 from llm_gym.stages.rlhf.settings import STAGES, RLHFDirectory
@@ -266,6 +266,7 @@ def summarise(results: Results) -> dict[str, Any]:
         "length_sft": sft["length"],
         "length_rlhf": ppo["length"],
         **figures_of(results.bought),
+        "threads": machine()["threads"],
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from llm_gym.feedback.preferences.files import held_out_prompts
@@ -36,6 +38,37 @@ _PRAISED = 0.2  # of the generated answers, so that raters who like flattery are
 
 HELD_OUT_VOTES = 0.2
 """Share of the prompts whose votes the reward model is measured on."""
+
+_CLASS: Mapping[str, Any] = MappingProxyType(
+    {
+        "start_from": "llm_gym/email-base",
+        "praise_share": 0.2,  # so that a class may see whether it likes to be flattered
+        "train_prompts": 150,
+        "pairs_per_prompt": 2,
+        "votes_per_comparison": 1,
+        "reward_learning_rate": 1e-3,  # of a few hundred votes there are few steps
+        "reward_batch_size": 8,
+        "total_tokens": 40_000,
+    }
+)
+_QUICK: Mapping[str, Any] = MappingProxyType(
+    {
+        "start_from": "llm_gym/email-sft",
+        "generated_pairs": 160,
+        "sft_learning_rate": 5e-4,
+        "train_prompts": 64,
+        "held_out_prompts": 32,
+        "pairs_per_prompt": 2,
+        "votes_per_comparison": 1,
+        "reward_learning_rate": 1e-3,
+        "reward_batch_size": 8,
+        "total_tokens": 7_680,
+        "num_envs": 32,
+        "batch_size": 512,
+        "learning_rate": 2e-4,
+        "shown_prompts": 3,
+    }
+)
 
 Stage = TypeVar("Stage", PretrainConfig, SFTConfig, CompareConfig, RewardModelConfig, TrainConfig)
 
@@ -144,29 +177,33 @@ class RLHFConfig(PromptsConfig):
         self.config_of(CompareConfig), self.config_of(RewardModelConfig)
 
     @classmethod
-    def quick(cls) -> RLHFConfig:
-        """Sizes that show the whole road in half a minute, and nothing of what it can reach."""
-        return cls(
-            documents=300,
-            vocab_size=512,
-            context=192,
-            width=32,
-            layers=2,
-            pretrain_steps=30,
-            pretrain_batch_size=8,
-            generated_pairs=400,
-            train_prompts=32,
-            held_out_prompts=12,
-            max_new_tokens=16,
-            pairs_per_prompt=1,
-            reward_epochs=1,
-            total_tokens=1_536,
-            num_envs=16,
-            batch_size=128,
-            n_epochs=1,
-            checkpoint_every=1,
-            shown_prompts=3,
-        )
+    def quick(cls, **named: Any) -> RLHFConfig:
+        """Sizes that show the road and a gain at its end in about half a minute.
+
+        From the embedded fine-tuned model; what it can reach takes more of everything.
+
+        Args:
+            **named: Settings that are to differ from these.
+        """
+        return cls._sized(_QUICK, named)
+
+    @classmethod
+    def for_class(cls, **named: Any) -> RLHFConfig:
+        """Sizes for a class: 300 comparisons with one vote each, and four minutes of computing.
+
+        Args:
+            **named: Settings that are to differ, `raters="people"` above all.
+        """
+        return cls._sized(_CLASS, named)
+
+    @classmethod
+    def _sized(cls, sizes: Mapping[str, Any], named: Mapping[str, Any]) -> RLHFConfig:
+        values = {**sizes, **named}
+        if named.get("text") is not None and "start_from" not in named:
+            values["start_from"] = None  # whoever brings text wants it read
+        if named.get("pairs") is not None and "praise_share" not in named:
+            values["praise_share"] = None
+        return cls(**values)
 
     def config_of(self, stage: type[Stage], **more: Any) -> Stage:
         """The settings of a stage: by name, those of its own (`sft_epochs`) before those of all.

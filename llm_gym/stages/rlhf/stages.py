@@ -139,10 +139,10 @@ def _reward_model_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
 
     Returns:
         On votes about held-out prompts: `accuracy` with `accuracy_low` and `accuracy_high`,
-        `log_loss`, `calibration_error`, `temperature`, the `calibration` curve; `gold_accuracy`,
-        how often it prefers the answer with the higher gold score, and `votes_by_gold`, how often
-        the votes themselves do. `votes` it learnt from and `held_out` ones, together those that
-        stage 3 counted, and `loss`.
+        that of a `bag_of_words`, `log_loss`, `calibration_error`, `temperature`, the `calibration`
+        curve; `gold_accuracy`, how often it prefers the answer with the higher gold score, and
+        `votes_by_gold`, how often the votes themselves do. `votes` it learnt from and `held_out`
+        ones, together those that stage 3 counted, and `loss`.
 
     Raises:
         ValueError: Too few or one-sided votes, or votes of stage 3 were taken back.
@@ -168,6 +168,7 @@ def _reward_model_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
         "accuracy": measured["accuracy"]["value"],
         "accuracy_low": measured["accuracy"]["low"],
         "accuracy_high": measured["accuracy"]["high"],
+        "bag_of_words": metrics["bag_of_words"]["value"],
         "log_loss": measured["log_loss"],
         "calibration_error": measured["calibration_error"],
         "temperature": measured["temperature"],

@@ -57,6 +57,26 @@ def test_buttons_and_hints(store, serve, visit):
     assert choices[0] in ("first", "second")
 
 
+def test_a_card_is_a_button_unless_text_is_being_marked(store, serve, visit):
+    fill(store)
+    watched = visit(serve(StoreDesk(store), rater="Ada")).open()
+    for side in ("left", "right"):
+        watched.page.wait_for_selector(READY)
+        shown = watched.text(f"#answer-{side}")
+        with watched.page.expect_response("**/api/vote"):
+            watched.page.click(f"#card-{side} .text")
+        vote = list(store.votes())[-1]
+        chosen = store.comparison(vote.comparison_id).answers[vote.choice.value == "second"]
+        assert chosen == shown
+    watched.page.wait_for_selector(READY)
+    watched.page.evaluate(
+        "getSelection().selectAllChildren(document.querySelector('#answer-left'))"
+    )
+    watched.page.evaluate("document.querySelector('#answer-left').click()")
+    assert len(list(store.votes())) == 2
+    watched.assert_clean()
+
+
 def test_undo_shows_the_question_again_and_takes_the_vote_back(store, serve, visit):
     fill(store)
     watched = visit(serve(StoreDesk(store), rater="Ada")).open()

@@ -1,16 +1,25 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 from starlette.testclient import TestClient
 
 from llm_gym.feedback.labelling.guard import TOKEN_HEADER, is_loopback
-from llm_gym.feedback.labelling.server import ASSETS, PAGES, create_app, listen, url_of
+from llm_gym.feedback.labelling.server import (
+    ASSETS,
+    PAGES,
+    create_app,
+    listen,
+    url_of,
+    urls_elsewhere,
+)
 from llm_gym.feedback.labelling.store_desk import StoreDesk
 from llm_gym.feedback.preferences.records import Comparison
 from llm_gym.feedback.preferences.store import PreferenceStore
@@ -334,6 +343,22 @@ def test_a_free_port_is_found_and_a_taken_one_named():
             listen("127.0.0.1", port)
     with pytest.raises(OSError, match=r"cannot listen on no\.such\.host\.invalid"):
         listen("no.such.host.invalid")
+
+
+def test_the_addresses_for_other_machines_reach_the_server(monkeypatch):
+    found = [(2, 1, 6, "", (address, 0)) for address in ("127.0.1.1", "192.0.2.7", "169.254.1.1")]
+    found += [(10, 1, 6, "", ("2001:db8::1", 0, 0, 0)), (10, 1, 6, "", ("fe80::1%eth0", 0, 0, 2))]
+    with listen() as here, listen("0.0.0.0") as everywhere:
+        assert urls_elsewhere(here) == []
+        port = everywhere.getsockname()[1]
+        for url in urls_elsewhere(everywhere):  # of this machine, if it has a network
+            address = urlsplit(url)
+            with socket.create_connection((address.hostname, address.port), timeout=5):
+                assert address.port == port
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+        urls = urls_elsewhere(everywhere)
+        assert f"http://192.0.2.7:{port}/" in urls
+        assert not any(part in url for url in urls for part in ("127.", "169.254", "db8", "fe80"))
 
 
 def test_without_the_extra_the_message_says_what_to_install():

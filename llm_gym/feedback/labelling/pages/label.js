@@ -248,6 +248,11 @@ byId("bar").addEventListener("click", (event) => {
   const verdict = event.target.closest("button")?.dataset.verdict;
   if (verdict) vote(verdict);
 });
+byId("answers").addEventListener("click", (event) => {
+  const side = event.target.closest("article")?.id.replace("card-", "");
+  const marksText = getSelection().toString() !== "";
+  if (side && !marksText && question.kind === "comparison") vote(side);
+});
 byId("undo").addEventListener("click", undo);
 byId("change").addEventListener("click", askName);
 
