@@ -12,15 +12,8 @@ from llm_gym.files import atomic
 from llm_gym.files.page import duration, interval, spread_evenly
 from llm_gym.files.settings import config_from, setting
 from llm_gym.runs.directory import RunDirectory
-from llm_gym.stages.pages import (
-    MODEL,
-    PAGE,
-    circumstances,
-    closing,
-    command_to_try,
-    examples_of,
-    training_charts,
-)
+from llm_gym.stages.examples import MODEL, examples_of, training_charts
+from llm_gym.stages.pages import PAGE, circumstances, closing, command_to_try
 from llm_gym.stages.train import TrainConfig, build_algorithm, run
 
 if TYPE_CHECKING:

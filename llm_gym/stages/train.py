@@ -18,7 +18,7 @@ from llm_gym.stages.environment import EpisodeConfig, SamplingConfig
 if TYPE_CHECKING:
     from rich.console import Console
     from stable_baselines3.common.callbacks import BaseCallback
-    from stable_baselines3.common.logger import Logger
+    from stable_baselines3.common.logger import KVWriter, Logger
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
     from llm_gym.runs.callbacks import History
@@ -47,6 +47,8 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig):
     device: str = setting("auto", "where the model runs: cpu, cuda or auto")
     checkpoint_every: int = setting(10, "iterations between two checkpoints")
     keep_last: int = setting(2, "checkpoints to keep")
+    wandb: str | None = setting(None, "project of Weights & Biases to log to (extra wandb)")
+    mlflow: str | None = setting(None, "experiment of MLflow to log to (extra mlflow)")
 
     def __post_init__(self) -> None:
         AlgorithmConfig.__post_init__(self)
@@ -142,6 +144,7 @@ def train(
     (console or Console(stderr=True)).print(
         f"prompts are shown as {prompt_format}", markup=False, highlight=False
     )
+    trackers = _trackers(config, directory, resume=resume)
     before = held_out(config, config.model)
     training = run(
         algorithm,
@@ -150,6 +153,7 @@ def train(
         checkpoint_every=config.checkpoint_every,
         keep_last=config.keep_last,
         console=console,
+        trackers=trackers,
     )
     if training.stopped:
         return training
@@ -163,6 +167,17 @@ def train(
     prompts = [info["prompt"] for info in algorithm.env.reset_infos if "prompt" in info]
     command = command_to_try(model, prompts[0] if prompts else "")
     return replace(training, command=command, evaluations=evaluations)
+
+
+def _trackers(config: TrainConfig, directory: RunDirectory, *, resume: bool) -> list[KVWriter]:
+    from llm_gym.runs.callbacks.trackers import MLflowWriter, WandbWriter
+
+    kinds = ((WandbWriter, config.wandb), (MLflowWriter, config.mlflow))
+    return [
+        kind(name, directory.settings, directory.root, resume=resume)
+        for kind, name in kinds
+        if name is not None
+    ]
 
 
 def build_algorithm(config: TrainConfig) -> OnPolicyAlgorithm:
@@ -242,6 +257,7 @@ def run(
     keep_last: int,
     console: Console | None = None,
     callbacks: Sequence[BaseCallback] = (),
+    trackers: Sequence[KVWriter] = (),
 ) -> TrainingRun:
     """Runs an algorithm to `total_tokens`, from wherever it stands, with everything a person needs.
 
@@ -257,6 +273,7 @@ def run(
         console: Where the live display goes; None is standard error.
         callbacks: Further ones; what they write at the start of a rollout is on the disk before the
             checkpoint of that moment.
+        trackers: Where figures go besides; closed at the end.
 
     Returns:
         How it ended.
@@ -273,7 +290,7 @@ def run(
     start = algorithm.num_timesteps
     output.mkdir(parents=True, exist_ok=True)
     history = History(output / "metrics.jsonl", resume_at=start or None)
-    algorithm.set_logger(_logger(output, history))
+    algorithm.set_logger(_logger(output, history, trackers))
     samples = SampleCallback(path=output / "samples.jsonl")
     checkpoints = CheckpointCallback(
         output / CHECKPOINTS, every=checkpoint_every, keep_last=keep_last
@@ -293,11 +310,11 @@ def run(
     return TrainingRun(checkpoints.stopped, checkpoints.saved, history)
 
 
-def _logger(output: Path, history: History) -> Logger:
+def _logger(output: Path, history: History, trackers: Sequence[KVWriter]) -> Logger:
     """Figures to memory and `metrics.jsonl`, and to TensorBoard where that is installed."""
     from stable_baselines3.common import logger
 
-    formats: list[Any] = [history]
+    formats: list[Any] = [history, *trackers]
     if logger.SummaryWriter is not None:
         formats.append(logger.TensorBoardOutputFormat(str(output / "tensorboard")))
     return logger.Logger(folder=str(output), output_formats=formats)

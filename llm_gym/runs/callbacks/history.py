@@ -6,7 +6,7 @@ import json
 import math
 import numbers
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -51,11 +51,7 @@ class History(KVWriter):
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
         """Keeps the finite numbers among `key_values`; called by `Logger.dump`."""
-        row: Row = {"step": step}
-        for key, value in sorted(key_values.items()):
-            # numpy and torch scalars are numbers too; texts and figures are not for this file.
-            if isinstance(value, numbers.Real) and math.isfinite(value):
-                row[key] = float(value)
+        row: Row = {"step": step, **finite_numbers(key_values)}
         self.rows.append(row)
         if self._file is not None:
             self._file.write(json.dumps(row) + "\n")
@@ -79,6 +75,15 @@ class History(KVWriter):
             if points:
                 return list(points.keys()), list(points.values())
         return [], []
+
+
+def finite_numbers(key_values: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers of a dump, numpy's and torch's too; texts and pictures are left out."""
+    return {
+        key: float(value)
+        for key, value in sorted(key_values.items())
+        if isinstance(value, numbers.Real) and math.isfinite(value)
+    }
 
 
 def read_rows(path: str | Path) -> list[Row]:
