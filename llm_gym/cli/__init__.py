@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 __all__ = ["main"]
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from llm_gym.cli.app import app
 
+    usual, warnings.formatwarning = warnings.formatwarning, _warning
     try:
         app(args=arguments, prog_name="llm-gym")
     except (ValueError, TypeError, OSError, ImportError, GymnasiumError) as error:
@@ -38,6 +40,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"llm-gym: error: {_visible(message)}", file=sys.stderr)
         raise SystemExit(2) from None
+    finally:
+        warnings.formatwarning = usual
+
+
+def _warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """The library's own warnings on one line; those of others as Python shows them."""
+    if category.__module__.startswith("llm_gym."):
+        return f"llm-gym: warning: {_visible(str(message))}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _visible(message: str) -> str:

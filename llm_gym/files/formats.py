@@ -87,7 +87,10 @@ def prompt_fields(
     if prompt_column and not has(row, prompt_column):
         raise ValueError(f"has no column prompt_column={prompt_column!r}, only {_names(row)}")
     if name in _CONVERSATIONS:
-        turns, _ = _split_off_answer(messages(name, columns.pop(name)), note)
+        turns = messages(name, columns.pop(name))
+        if len(turns) > 1 and turns[-1]["role"] == "assistant":
+            note("the answer that a conversation ends in is left out of the prompt")
+            turns = turns[:-1]
         return turns, columns
     if name:
         return _prompt(name, columns.pop(name)), columns

@@ -22,6 +22,10 @@ Note = Callable[[str], None]
 """Takes a sentence on what was changed or left out in a row; each is said once, with its count."""
 
 
+class DataWarning(UserWarning):
+    """What was changed in, or left out of, what was read."""
+
+
 class TooLongError(ValueError):
     """A row has more tokens than may be."""
 
@@ -179,7 +183,7 @@ def json_columns(columns: Mapping[str, Any], note: Note) -> dict[str, Any]:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=4)
+    warnings.warn(message, DataWarning, stacklevel=4)
 
 
 def short_enough(

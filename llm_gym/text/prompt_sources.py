@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from llm_gym.files.rows import TooLongError
+from llm_gym.files.rows import DataWarning, TooLongError
 from llm_gym.language_models.chat import plain_text
 from llm_gym.text.prompts import (
     Prompt,
@@ -217,7 +217,8 @@ class PromptStream:
                 if not (self._drops if is_long else self._options.bad_rows == "skip"):
                     raise
                 if not self._left_out:
-                    warnings.warn(f"left out, as others will be like it: {error}", stacklevel=2)
+                    message = f"left out, as others will be like it: {error}"
+                    warnings.warn(message, DataWarning, stacklevel=2)
                 self._left_out += 1
                 continue
             return Prompt(self._pulled - 1, row, ids)

@@ -219,7 +219,7 @@ def test_answers_fit_the_context_of_the_model_where_nobody_says_how_long(run, ti
 def test_prompts_that_are_too_long_or_cannot_be_read_are_named_or_left_out(run, tiny_dir, tmp_path):
     tiny = tiny_dir()  # context 64
     path = tmp_path / "prompts.csv"
-    path.write_text(f'question\nw1 w2\n{"w1 " * 60}w9\n""\nw3\n')
+    path.write_text(f"question\nw1 w2\n{'w1 ' * 60}w9\nw1,w2\nw3\n")
     for command in (
         ["generate", "--model", tiny, "--max-new-tokens", 8],
         ["evaluate", tiny, "--env", "llm_gym/TextGeneration-v0", "--scorer", "length:3",
@@ -231,7 +231,7 @@ def test_prompts_that_are_too_long_or_cannot_be_read_are_named_or_left_out(run, 
          tmp_path / "votes.jsonl"],
     ):  # fmt: skip
         arguments = [*command, "--prompts", path, "--prompt-column", "question"]
-        assert "prompts.csv, line 4: the prompt is empty" in run(*arguments)[2]
+        assert "prompts.csv, line 4: has 2 cells" in run(*arguments)[2]
         arguments += ["--bad-rows", "skip"]
         with pytest.warns(UserWarning, match="1 of 4 rows cannot be read .*line 4"):
             _, _, err = run(*arguments)
@@ -243,6 +243,18 @@ def test_prompts_that_are_too_long_or_cannot_be_read_are_named_or_left_out(run, 
         (tmp_path / "votes.db").unlink(missing_ok=True)  # else there is nothing more to ask
         with pytest.warns(UserWarning, match="prompts are too long and are cut .*line 3 has 61"):
             run(*arguments, "--too-long", "truncate")
+
+
+def test_warnings_about_data_are_one_line(tiny_dir, tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "w1"}\n{"prompt": "w2", "completion": "w3"}\n{}\n')
+    command = ["-m", "llm_gym", "generate", "--prompts", path, "--model", tiny_dir()]
+    command += ["--max-new-tokens", "2", "--bad-rows", "skip"]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
+    start = "llm-gym: warning: prompts="
+    first, second = (line for line in done.stderr.splitlines() if line.startswith(start))
+    assert "1 of 3 rows cannot be read" in first
+    assert second.endswith("own arguments use its name (1 of 3 rows)")
 
 
 def test_a_bad_byte_in_an_argument_is_named(run, tiny_dir):

@@ -9,6 +9,7 @@ import pytest
 
 from llm_gym.feedback.preferences import Preference, read_preferences
 from llm_gym.feedback.preferences.files import read_comparisons
+from llm_gym.files.rows import DataWarning
 from llm_gym.language_models.chat import PromptFormat
 from llm_gym.scorers.texts import messages_of
 from llm_gym.supervised.pairs import InstructionPair, encode_pair, read_pairs
@@ -163,6 +164,7 @@ def test_rows_that_are_no_pairs(row, message):
         ({"conversations": share_gpt([user("p"), assistant("a")])}, {}),
         ({"instruction": "p", "input": "", "output": "a"}, {"output": "a"}),
         ({"prompt": "p", "messages": [user("q")]}, {"messages": [user("q")]}),
+        ({"messages": [user("q"), assistant("a"), user("p")]}, {}),
         (
             {"chosen": [user("p"), assistant("a")], "rejected": [user("p"), assistant("b")]},
             {"chosen": [user("p"), assistant("a")], "rejected": [user("p"), assistant("b")]},
@@ -172,6 +174,12 @@ def test_rows_that_are_no_pairs(row, message):
 def test_prompts_of_rows_that_were_made_for_something_else(row, columns):
     (read,) = read_prompts([row])
     assert (read.text, dict(read.columns)) == ("p", columns)
+
+
+def test_an_answer_that_is_no_part_of_the_prompt_is_said_to_be_left_out():
+    rows = [{"messages": [user("p"), assistant("a")]}, {"messages": [user("q")]}]
+    with pytest.warns(DataWarning, match=r"answer .* is left out of the prompt \(1 of 2 rows\)"):
+        assert [row.text for row in read_prompts(rows)] == ["p", "q"]
 
 
 def test_a_conversation_keeps_its_turns():
