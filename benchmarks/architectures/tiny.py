@@ -59,6 +59,8 @@ _OVERRIDES: dict[str, dict[str, Any]] = {
     "longcat_flash": {"num_key_value_heads": 4, "head_dim": 4, "ffn_hidden_size": 64},
     "mamba2": {"num_heads": 4, "head_dim": 16},
     "reformer": {"axial_pos_embds_dim": [16, 16], "axial_pos_shape": [8, 8]},
+    "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
+    "zamba": {"num_hidden_layers": 12},
     "zamba2": {"num_hidden_layers": 54},
     "zaya": {"num_experts_per_tok": 1},
 }
