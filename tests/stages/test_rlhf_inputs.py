@@ -16,15 +16,18 @@ from llm_gym.feedback.preferences import Choice, Preference, PreferenceStore
 from llm_gym.feedback.preferences.files import split_preferences
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.files import render
+from llm_gym.language_models.chat import plain_text
+from llm_gym.scorers.texts import messages_of
 from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.rlhf import RLHFConfig, rlhf, run_stage
-from llm_gym.stages.rlhf.data import pairs_of, prompts_of
+from llm_gym.stages.rlhf.data import pairs_of, prompts_of, write_prompts
 from llm_gym.stages.rlhf.page import report_of
 from llm_gym.stages.rlhf.results import gather, summarise
 from llm_gym.stages.rlhf.settings import RLHFDirectory, begin
 from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.pretrain import PretrainConfig
 from llm_gym.supervised.sft import SFTConfig
+from llm_gym.text.prompts import read_prompts
 from tests.tiny_rlhf import TINY
 
 PEOPLE = TINY.with_values(raters="people", votes_per_comparison=1, train_prompts=15)
@@ -311,6 +314,40 @@ def test_own_prompts_keep_pairs_on_them_out_of_fine_tuning(own_data):
     assert len(prompts.train) + len(prompts.held_out) == 22 + 8
     pairs = pairs_of(config, prompts.held_out)
     assert not {pair.prompt for pair in pairs.train} & {row.text for row in prompts.held_out}
+
+
+def conversation(n):
+    turns = [{"role": "system", "content": "Count."}, {"role": "user", "content": f"{n} and {n}?"}]
+    return [
+        *turns,
+        {"role": "assistant", "content": str(2 * n)},
+        {"role": "user", "content": "Ok?"},
+    ]
+
+
+def test_conversations_and_named_columns_are_prompts_of_the_whole_road(own_data, tmp_path):
+    config, _ = own_data
+    answer = {"role": "assistant", "content": "Yes."}
+    rows = [{"messages": [*conversation(n), answer]} for n in range(30)]
+    pairs = tmp_path / "talks.json"
+    pairs.write_text(json.dumps([*rows, {"messages": []}]))
+    config = config.with_values(pairs=str(pairs), bad_rows="skip")
+    with pytest.warns(UserWarning, match="1 of 31 rows cannot be read"):
+        prompts = prompts_of(config)  # which all end in the same words of the user
+    assert len(prompts.train) + len(prompts.held_out) == 30
+    with pytest.warns(UserWarning, match="1 of 31 rows cannot be read"):
+        assert len(pairs_of(config, prompts.held_out).held_out) == len(prompts.held_out)
+    table = tmp_path / "talks.jsonl"
+    rows = [{"talk": conversation(n), "prompt": f"id-{n}", "n": n} for n in range(30)]
+    table.write_text("\n".join(map(json.dumps, rows)))
+    config = config.with_values(prompts=str(table), prompt_column="talk")
+    own = prompts_of(config)
+    assert {row.text for row in own.held_out} <= {plain_text(conversation(n)) for n in range(30)}
+    run = RLHFDirectory(config, tmp_path / "run")
+    write_prompts(own, run)
+    again = read_prompts(run.prompts("train"))
+    assert [messages_of(row.text) for row in again] == [messages_of(row.text) for row in own.train]
+    assert [row.columns for row in again] == [{"n": row.columns["n"]} for row in own.train]
 
 
 def test_too_few_prompts_are_refused(own_data, tmp_path):
