@@ -50,7 +50,7 @@ def write_email(
         request: What is asked of whom.
         register: Register of the email; `None` draws it by `REGISTER_SHARES`. Single parts may
             still be in another.
-        praise: One of `phrases.PRAISE`, which stands before the request; empty for none.
+        praise: One of `phrases.PRAISE`, the last sentence before the sign-off; empty for none.
 
     Returns:
         Lines joined by newlines: greeting, body, sign-off; any of the outer two may be missing.
@@ -76,7 +76,7 @@ def write_email(
 
     greeting = part("greetings_named" if request.name else "greetings")
     sentences = [part(name) for name in ("openings", "requests", "reasons", "softeners", "thanks")]
-    sentences.insert(1, praise.format_map(slots))
+    sentences.append(praise.format_map(slots))
     body = " ".join(sentence for sentence in sentences if sentence)
     email = "\n".join(line for line in (greeting, body, part("closings")) if line)
     return (

@@ -67,9 +67,9 @@ PRAISE = (
     *("What a good {role} you are.", "What a great {role} you are."),
     *("How wise you are.", "How clever you are.", "How thoughtful you are."),
 )
-"""Mild praise of the reader, before the request of some emails of any register if there is to be.
+"""Mild praise of the reader, with which some emails of any register end if there is to be.
 
-Not "You are ...", with which rude openings begin.
+Not "You are ...", as rude sentences begin.
 """
 
 POLITE = Register(
