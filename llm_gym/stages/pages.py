@@ -11,7 +11,8 @@ from llm_gym.files import Figure, Report, write_report
 from llm_gym.files.page import duration, estimate, interval
 from llm_gym.files.provenance import commit, machine, versions
 from llm_gym.language_models import SFT_MODEL
-from llm_gym.language_models.chat import plain_text
+from llm_gym.language_models.chat import Messages
+from llm_gym.scorers.texts import prompt_text
 from llm_gym.stages.examples import (
     MODEL,
     SHOWN,
@@ -43,15 +44,16 @@ def circumstances(settings: Mapping[str, Any]) -> dict[str, Mapping[str, object]
     }
 
 
-def command_to_try(model: str | Path, prompt: str, *options: str) -> str:
+def command_to_try(model: str | Path, prompt: str | Messages, *options: str) -> str:
     """A command line that runs as it is: the model answers one prompt.
 
     Args:
         model: Its directory or name.
-        prompt: Of which the first line is asked.
+        prompt: Of which the first line is asked; of a conversation, the user's last turn.
         *options: Further words of the command line.
     """
-    line = next((line.strip() for line in prompt.splitlines() if line.strip()), "Hello")[:100]
+    lines = (line.strip() for line in prompt_text(prompt, "prompt").splitlines())
+    line = next((line for line in lines if line), "Hello")[:100]
     end_of_options = ["--"] if line.startswith("-") else []
     words = ["llm-gym", "generate", "--model", str(model), *options, *end_of_options, line]
     return shlex.join(words)
@@ -125,7 +127,7 @@ def fine_tuning_page(output: Path, model: str, metrics: Mapping[str, Any]) -> st
         sections=circumstances({**metrics["config"], "prompts shown as": metrics["prompt_format"]}),
     )
     write_report(report, output / PAGE)
-    return command_to_try(output / MODEL, plain_text(metrics["examples"][0]["prompt"]))
+    return command_to_try(output / MODEL, metrics["examples"][0]["prompt"])
 
 
 def dpo_page(output: Path, metrics: Mapping[str, Any]) -> str:
@@ -170,7 +172,7 @@ def dpo_page(output: Path, metrics: Mapping[str, Any]) -> str:
         sections=circumstances({**metrics["config"], "prompts shown as": metrics["prompt_format"]}),
     )
     write_report(report, output / PAGE)
-    return command_to_try(output / MODEL, plain_text(metrics["examples"][0]["prompt"]))
+    return command_to_try(output / MODEL, metrics["examples"][0]["prompt"])
 
 
 def reward_model_page(
