@@ -5,7 +5,8 @@ from __future__ import annotations
 _NAMES = {
     "The task": "env scorer prompts eval_prompts prompt_column text pairs bad_rows too_long raters "
     "start_from",
-    "The model": "model vocab_size context width layers heads weights dropout template max_length",
+    "The model": "model dtype attn_implementation mixed_precision vocab_size "
+    "context width layers heads weights dropout template max_length",
     "Prompts and answers": "prompt_template add_special_tokens max_prompt_tokens "
     "max_new_tokens min_new_tokens eos_token_id stop_strings on_max_length missing_eos_penalty "
     "scorer_time_limit num_envs max_prompts train_prompts held_out_prompts documents "
@@ -16,7 +17,7 @@ _NAMES = {
     "weight_column",
     "Learning": "algorithm group_size total_tokens n_steps steps epochs n_epochs batch_size "
     "learning_rate anneal_learning_rate warmup_share final_share weight_decay max_grad_norm "
-    "adam_epsilon mixed_precision held_out_share",
+    "adam_epsilon held_out_share",
     "The objective": "gamma gae_lambda vf_coef ent_coef clip_range clip_range_high beta loss "
     "label_smoothing margin center_rewards_coefficient advantage ratio aggregation "
     "aggregation_constant critic normalize_advantage reward_scaling recompute_log_probs",

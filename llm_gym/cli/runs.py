@@ -86,6 +86,7 @@ def train(
     With --resume the settings are those of the run; only --total-tokens
     may be given too, to train longer.
     """
+    from llm_gym.files.page import interval
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.stages.pages import closing
     from llm_gym.stages.train import train
@@ -103,6 +104,8 @@ def train(
         run = train(output, config, resume=resume is not None)
     if run.stopped:
         _end(f"stopped with checkpoint {run.checkpoint}; resume with: {command}")
+    for when, found in run.evaluations.items():
+        print(f"{when:<7}{found.mean_score:8.2f}   {interval(found.low, found.high, '.2f')}")
     print(f"curves: {output / 'metrics.jsonl'}\nsamples: {output / 'samples.jsonl'}")
     print(closing(output, run.command))
 

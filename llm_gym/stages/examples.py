@@ -39,8 +39,9 @@ def training_charts(
         (f"Length of the {answers}", "tokens", ["rollout/ep_len_mean"], length),
         ("How sure the model is", "entropy (nats a token)", ["train/entropy"], None),
         ("How well the critic predicts", "explained variance", ["train/explained_variance"], None),
-        ("Loss", "loss", ["train/loss", "train/policy_loss"], None),
     ]
+    if not history.curve("train/entropy")[0]:  # of imitation and DPO; elsewhere it means nothing
+        charts.append(("Loss", "loss", ["train/loss"], None))
     drawn = []
     for title, label, keys, reference in charts:
         steps, values = history.curve(*keys)

@@ -42,7 +42,13 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig):
     total_tokens: int = setting(200_000, "tokens to generate in all")
     num_envs: int = setting(32, "answers written at the same time")
     anneal_learning_rate: bool = setting(False, "let the learning rate fall linearly to 0")
-    mixed_precision: str = setting("no", "arithmetic of the model: no (float32) or bf16")
+    mixed_precision: str = setting("no", "arithmetic of the model: no (as the weights) or bf16")
+    dtype: str = setting(
+        "float32", "type of the weights: float32, bfloat16, ... or auto (the file's)"
+    )
+    attn_implementation: str | None = setting(
+        None, "attention as in transformers: eager, sdpa, ...; default: transformers' choice"
+    )
     seed: int = setting(0, "seed of everything random")
     device: str = setting("auto", "where the model runs: cpu, cuda or auto")
     checkpoint_every: int = setting(10, "iterations between two checkpoints")
@@ -54,6 +60,11 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig):
         AlgorithmConfig.__post_init__(self)
         EpisodeConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
+
+    def policy_options(self) -> dict[str, Any]:
+        """As the parent's, and how the model is loaded."""
+        loading = {"dtype": self.dtype, "attn_implementation": self.attn_implementation}
+        return super().policy_options() | loading
 
     def resolved(self) -> TrainConfig:
         """The same with the algorithm's own defaults in the places that were left to it.

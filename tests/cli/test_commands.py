@@ -338,9 +338,11 @@ def test_train_by_another_algorithm(run, tiny_dir, prompts, scorer, tmp_path):
 
     output = tmp_path / "r"
     line = [*train_arguments(tiny_dir, prompts, scorer, output), "--total-tokens", 24]
-    code, _, err = run(*line, "--algorithm", "RLOO", "--group-size", 2, "--stop-strings", "w9")
+    line += ["--eval-prompts", prompts]
+    code, out, err = run(*line, "--algorithm", "RLOO", "--group-size", 2, "--stop-strings", "w9")
     assert code == 0, err
     assert "prompts are shown as" in err
+    assert [line.split()[0] for line in out.splitlines()[:2]] == ["before", "after"]
     written = yaml.safe_load((output / "config.yaml").read_text())
     assert written["algorithm"] == "rloo"
     assert written["kl_coef"] == 1.0  # what was used, though nobody said it

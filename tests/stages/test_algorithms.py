@@ -143,6 +143,17 @@ def test_the_environment_is_told_how_answers_end(config):
     assert options.too_long == "truncate"
 
 
+def test_the_model_is_loaded_as_the_settings_say(config):
+    import torch
+
+    algorithm = build_algorithm(
+        replace(config, dtype="bfloat16", attn_implementation="eager", prefix_cache="off")
+    )
+    assert {p.dtype for p in algorithm.policy.model.parameters()} == {torch.bfloat16}
+    assert algorithm.policy.model.config._attn_implementation == "eager"
+    assert algorithm.policy.prefix_cache is False
+
+
 def test_fewest_tokens_need_an_algorithm_that_heeds_masks(config):
     algorithm = build_algorithm(replace(config, algorithm="maskable_ppo", min_new_tokens=2))
     assert algorithm.env.get_attr("masks_actions")[0]
