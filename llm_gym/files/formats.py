@@ -171,7 +171,7 @@ def pair_fields(row: Any, note: Note) -> PairFields | None:
             note("rows whose label is false (KTO) are left out: they are not to be imitated")
             return None
         prompt = _prompt("prompt", row["prompt"])
-        return PairFields(prompt, _answer("completion", row["completion"], prompt))
+        return PairFields(prompt, answer_text("completion", row["completion"], prompt))
     for name in _CONVERSATIONS:
         if has(row, name):
             return _pair_of_conversation(messages(name, row[name]), note)
@@ -284,7 +284,7 @@ def _of_messages(prompt: Any, chosen: Any, rejected: Any) -> tuple[Turns, str, s
         prompt = messages("prompt", prompt)
     if not prompt:
         raise ValueError("there is no prompt, and chosen and rejected do not begin alike")
-    return prompt, _answer("chosen", chosen, prompt), _answer("rejected", rejected, prompt)
+    return prompt, answer_text("chosen", chosen, prompt), answer_text("rejected", rejected, prompt)
 
 
 def _common_turns(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> Turns:
@@ -295,8 +295,12 @@ def _common_turns(first: Sequence[dict[str, Any]], second: Sequence[dict[str, An
     return list(first[:same])
 
 
-def _answer(name: str, value: Any, prompt: str | Turns) -> str:
-    """The text of an answer, which may be messages that repeat the prompt."""
+def answer_text(name: str, value: Any, prompt: str | Turns) -> Any:
+    """The text of an answer, which may be messages that repeat the prompt; else what it is.
+
+    Raises:
+        ValueError: Messages that are not one of the assistant after the prompt.
+    """
     if not isinstance(as_list(value), list):
         return value
     turns = messages(name, value)

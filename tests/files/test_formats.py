@@ -277,6 +277,14 @@ def test_rows_that_are_no_preferences(row, message):
         read_preferences([row])
 
 
+def test_answers_to_compare_may_be_messages():
+    for prompt in ("p", [user("p")]):
+        (read,) = read_comparisons([{"prompt": prompt, "answers": [[assistant("a")], "b"]}])
+        assert (read.prompt, read.answers) == ("p", ("a", "b"))
+    with pytest.raises(ValueError, match=r"answers must be one message of the assistant"):
+        read_comparisons([{"prompt": "p", "answers": [[user("a")], "b"]}])
+
+
 def test_a_comparison_may_be_about_a_conversation():
     (read,) = read_comparisons([{"prompt": TALK, "answers": ["a", "b"], "n": 1}])
     assert read.prompt == TALK_TEXT

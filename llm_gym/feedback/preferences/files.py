@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 from llm_gym.feedback.preferences.records import MESSAGES, Comparison, Preference, rater_of
 from llm_gym.files.atomic import write_bytes, write_text
 from llm_gym.files.containers import import_pyarrow
-from llm_gym.files.formats import Turns, preference_fields, prompt_fields
+from llm_gym.files.formats import Turns, answer_text, preference_fields, prompt_fields
 from llm_gym.files.rows import Note, as_list, check_choice, has, json_columns, parse_rows, read_rows
 from llm_gym.language_models.chat import is_question, plain_text
 
@@ -66,7 +66,10 @@ def read_preferences(
             "rows in all); pass contradictions='drop' to leave them out or 'keep' to keep them, or "
             "name their raters in a column 'rater'"
         )
-    return [row for index, row in enumerate(preferences) if index not in partner]
+    kept = [row for index, row in enumerate(preferences) if index not in partner]
+    if not kept:
+        raise ValueError(f"all {len(preferences)} preferences contradict each other")
+    return kept
 
 
 def write_preferences(path: str | Path, preferences: Iterable[Preference]) -> Path:
@@ -173,7 +176,8 @@ def _comparison(row: Any, note: Note) -> Comparison:
     further = {name: value for name, value in row.items() if name != "answers"}
     prompt, columns = prompt_fields(further, note)
     columns = _storable(columns | _turns_of(prompt), note)
-    return Comparison(plain_text(prompt), (answers[0], answers[1]), columns)
+    first, second = (answer_text("answers", answer, prompt) for answer in answers)
+    return Comparison(plain_text(prompt), (first, second), columns)
 
 
 def _turns_of(prompt: str | Turns) -> dict[str, Any]:

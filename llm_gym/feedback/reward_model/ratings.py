@@ -319,4 +319,8 @@ def _rated(row: Any, note: Note) -> tuple[str, list[float]]:
             raise ValueError(
                 f'"ratings" must be a number or a list of numbers, got {row.get("ratings")!r:.80}'
             )
+    if not all(np.isnan(rating) or np.isfinite(rating) for rating in listed):
+        raise ValueError(f'"ratings" must be finite, got {row.get("ratings")!r:.80}')
+    if all(np.isnan(rating) for rating in listed):
+        raise ValueError('"ratings" has no number: the text is not rated')
     return row["text"], listed

@@ -108,6 +108,15 @@ def test_contradictions_are_those_of_one_person(tmp_path):
         read_preferences(rows)
 
 
+def test_contradictions_that_leave_nothing_are_an_error():
+    rows = [
+        {"prompt": "p", "chosen": "a", "rejected": "b"},
+        {"prompt": "p", "chosen": "b", "rejected": "a"},
+    ]
+    with pytest.raises(ValueError, match="all 2 preferences contradict each other"):
+        read_preferences(rows, contradictions="drop")
+
+
 def test_names_survive_a_table(tmp_path):
     rows = read_preferences(write_votes(tmp_path / "votes.jsonl", [0, None, 2]))
     pandas = pytest.importorskip("pandas")

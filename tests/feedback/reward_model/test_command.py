@@ -97,6 +97,16 @@ def test_ratings_that_are_none_are_named(ratings, tmp_path):
         read_ratings(path)
 
 
+def test_a_text_without_a_rating_is_named_or_left_out(tmp_path):
+    rows = [{"text": "a", "ratings": 3}]
+    for value in (float("nan"), [], [None], float("inf"), [1, float("-inf")]):
+        with pytest.raises(ValueError, match=r"ratings\[1\]: .*(is not rated|must be finite)"):
+            read_ratings([*rows, {"text": "b", "ratings": value}])
+        with pytest.warns(UserWarning, match="1 of 2 rows cannot be read"):
+            texts, table = read_ratings([*rows, {"text": "b", "ratings": value}], bad_rows="skip")
+        assert (texts, table.tolist()) == (["a"], [[3.0]])
+
+
 def test_a_missing_store_is_not_made(run, tmp_path):
     done = run(tmp_path / "none.db")
     assert "there is no preference store" in str(done.exception)
