@@ -162,9 +162,8 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
     source = resolve(name_or_path)
     directory = Path(source)
     if directory.is_dir():
-        if needs == "config.json" and not (directory / needs).is_file():
-            _refuse_adapter(directory)
         if not (directory / needs).is_file():
+            _refuse_adapter(directory)
             inside = directory / "model"  # of a run of ours
             hint = f"; did you mean {str(inside)!r}?" if (inside / needs).is_file() else ""
             raise FileNotFoundError(
@@ -181,7 +180,7 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
 def _refuse_adapter(directory: Path) -> None:
     """Raises `ValueError` if the directory holds a PEFT adapter, which is no model by itself."""
     path = directory / "adapter_config.json"
-    if not path.is_file():
+    if not path.is_file() or (directory / "config.json").is_file():
         return
     try:
         base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]

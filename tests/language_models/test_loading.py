@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from llm_gym.language_models import embedded_names, load_causal_lm, load_tokenizer, resolve
-from llm_gym.language_models.loading import model_source
+from llm_gym.language_models.loading import load_config, model_source
+from llm_gym.stages.by_name import environment_kwargs
 
 
 @pytest.fixture
@@ -166,13 +168,19 @@ def test_weights_that_are_no_numbers_are_called_so(copy):
             load_causal_lm(copy)
 
 
+@pytest.mark.parametrize("with_tokenizer", [False, True])
 @pytest.mark.parametrize("base", ["meta/base-model", None])
-def test_an_adapter_is_told_to_be_merged(tmp_path, base):
+def test_an_adapter_is_told_to_be_merged(tmp_path, tiny_dir, base, with_tokenizer):
+    """At every door, whichever of its files is asked for first."""
     settings = {"peft_type": "LORA"} | ({"base_model_name_or_path": base} if base else {})
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
     save_file({"a": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(ValueError, match=f"adapter of .*{base or 'does not name'}.*merge"):
-        load_causal_lm(tmp_path)
+    if with_tokenizer:
+        load_tokenizer(tiny_dir()).save_pretrained(tmp_path)
+    doors = [load_causal_lm, load_config, partial(environment_kwargs, "llm_gym/TextGeneration-v0")]
+    for load in doors if with_tokenizer else [*doors, load_tokenizer]:
+        with pytest.raises(ValueError, match=f"adapter of .*{base or 'does not name'}.*merge"):
+            load(tmp_path)
 
 
 def test_an_object_is_refused_in_one_sentence(tiny_dir):
