@@ -17,30 +17,15 @@ its messages.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-from llm_gym.files.encoding import check_characters, check_text
+from llm_gym.files.encoding import check_text
+from llm_gym.files.messages import Turns, is_transcript, messages, transcript
 from llm_gym.files.rows import Note, as_list, has
-
-Turns: TypeAlias = list[dict[str, Any]]
 
 _CONVERSATIONS = ("messages", "conversations")
 _CONTEXT, _OUTPUT = ("input", "context"), ("output", "response")
-_ROLES = {
-    "human": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "model": "assistant",
-    "function_call": "assistant",
-    "observation": "tool",
-    "function_response": "tool",
-}
-_SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 
 
 class PairFields(NamedTuple):
@@ -221,7 +206,7 @@ def preference_fields(row: Any, note: Note) -> PreferenceFields:
     prompt, chosen, rejected = (_turns(row.get(name)) for name in ("prompt", "chosen", "rejected"))
     columns = {str(n): v for n, v in row.items() if n not in ("prompt", "chosen", "rejected")}
     if any(isinstance(field, list) for field in (prompt, chosen, rejected)):
-        if isinstance(prompt, list) and _is_transcript(row.get("prompt")):
+        if isinstance(prompt, list) and is_transcript(row.get("prompt")):
             chosen, rejected = (_as_turn(text) for text in (chosen, rejected))
         return PreferenceFields(*_of_messages(prompt, chosen, rejected), columns)
     if has(row, "prompt"):
@@ -234,22 +219,7 @@ def preference_fields(row: Any, note: Note) -> PreferenceFields:
 def _turns(value: Any) -> Any:
     """Lists as such, and transcripts as messages; anything else as it is."""
     listed = as_list(value)
-    return _transcript(listed) if _is_transcript(listed) else listed
-
-
-def _is_transcript(value: Any) -> bool:
-    is_text = isinstance(value, str)
-    return is_text and value.lstrip().startswith("Human:") and "\n\nAssistant:" in value
-
-
-def _transcript(text: str) -> Turns:
-    _, *parts = _SPEAKER.split("\n\n" + text.lstrip())
-    turns = [
-        {"role": "user" if speaker == "Human" else "assistant", "content": words.strip()}
-        for speaker, words in zip(parts[::2], parts[1::2], strict=True)
-    ]
-    # "\n\nAssistant:" at the end asks for the answer.
-    return turns if turns[-1]["content"] or turns[-1]["role"] == "user" else turns[:-1]
+    return transcript(listed) if is_transcript(listed) else listed
 
 
 def _as_turn(answer: Any) -> Any:
@@ -312,61 +282,6 @@ def answer_text(name: str, value: Any, prompt: str | Turns) -> Any:
             f"{[turn['role'] for turn in turns]}"
         )
     return turns[0]["content"]
-
-
-# ------------------------------------------------------------------ messages
-
-
-def messages(name: str, value: Any) -> Turns:
-    """A conversation in OpenAI's form.
-
-    Args:
-        name: The column's, for messages.
-        value: Messages with `role` and `content`, or `from` and `value`; as a list, an array, or
-            (in a cell of CSV) as JSON. A content may be a list of blocks of text.
-
-    Returns:
-        The messages, with their further keys (such as `tool_calls`) unless they are null.
-
-    Raises:
-        ValueError: Malformed, or content that is no text.
-    """
-    listed = as_list(value)
-    if isinstance(listed, str) and listed.lstrip().startswith("["):
-        try:
-            listed = json.loads(listed)
-        except ValueError:
-            raise ValueError(f"{name} is a text that is no JSON: {listed!r:.80}") from None
-    if not isinstance(listed, list) or not listed:
-        raise ValueError(
-            f"{name} must be a list of messages, since another field is one, got {value!r:.80}"
-            if name in ("prompt", "chosen", "rejected")
-            else f"{name} must be a list of messages, got {value!r:.80}"
-        )
-    return [_message(name, turn) for turn in listed]
-
-
-def _message(name: str, turn: Any) -> dict[str, Any]:
-    is_message = isinstance(turn, Mapping)
-    role = turn.get("role", turn.get("from")) if is_message else None
-    content = turn.get("content", turn.get("value")) if is_message else None
-    blocks = as_list(content)
-    if isinstance(blocks, list) and all(_is_text(block) for block in blocks):
-        content = "\n".join(block["text"] for block in blocks)
-    calls = is_message and content is None and has(turn, "tool_calls")
-    if not isinstance(role, str) or not (isinstance(content, str) or calls):
-        raise ValueError(
-            f'{name} has a message that is not {{"role": text, "content": text}}: {turn!r:.80}'
-        )
-    check_characters(name, content or "")
-    known = ("role", "content", "from", "value")
-    further = {key: turn[key] for key in turn if key not in known and turn[key] is not None}
-    return {"role": _ROLES.get(role.lower(), role.lower()), "content": content or "", **further}
-
-
-def _is_text(block: Any) -> bool:
-    is_block = isinstance(block, Mapping) and block.get("type", "text") == "text"
-    return is_block and isinstance(block.get("text"), str)
 
 
 def _names(row: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,8 @@ from typing import Any, Literal, get_args
 from llm_gym.feedback.preferences.records import MESSAGES, Comparison, Preference, rater_of
 from llm_gym.files.atomic import write_bytes, write_text
 from llm_gym.files.containers import import_pyarrow
-from llm_gym.files.formats import Turns, answer_text, preference_fields, prompt_fields
+from llm_gym.files.formats import answer_text, preference_fields, prompt_fields
+from llm_gym.files.messages import Turns
 from llm_gym.files.rows import Note, as_list, check_choice, has, json_columns, parse_rows, read_rows
 from llm_gym.language_models.chat import is_question, plain_text
 
