@@ -126,7 +126,7 @@ def train_by_ppo(
     import gymnasium as gym
 
     import llm_gym
-    from llm_gym.stages.train import run
+    from llm_gym.stages.training_run import run
 
     environment = gym.make_vec(
         "llm_gym/TextGeneration-v0",

@@ -14,7 +14,8 @@ from llm_gym.files.settings import config_from, setting
 from llm_gym.runs.directory import RunDirectory
 from llm_gym.stages.examples import MODEL, examples_of, training_charts
 from llm_gym.stages.pages import PAGE, circumstances, closing, command_to_try
-from llm_gym.stages.train import TrainConfig, build_algorithm, run
+from llm_gym.stages.train import TrainConfig, build_algorithm
+from llm_gym.stages.training_run import run
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.files import atomic
 from llm_gym.files.settings import argument_parser, config_from, setting
 from llm_gym.stages.by_name import PromptsConfig
 
@@ -130,7 +129,8 @@ def run_text_agent(
     from llm_gym.runs.checkpoint import load_checkpoint
     from llm_gym.runs.directory import RunDirectory
     from llm_gym.stages.by_name import environment_kwargs, make_vector_env
-    from llm_gym.stages.train import run
+    from llm_gym.stages.pages import closing
+    from llm_gym.stages.training_run import learn
 
     quiet_libraries()
     directory = RunDirectory(options.output, vars(options), settings_name="config.json")
@@ -153,25 +153,20 @@ def run_text_agent(
         load_checkpoint(algorithm, checkpoint)
     directory.write_settings()
     evaluates = options.prompts is None or options.eval_prompts is not None
-    before = _evaluate(options, options.model) if evaluates else None
-    training = run(
+    training = learn(
         algorithm,
+        directory,
         options.total_tokens,
-        directory.root,
         checkpoint_every=options.checkpoint_every,
         keep_last=2,
+        measure=lambda model: _evaluate(options, model) if evaluates else None,
     )
     if training.stopped:
         print(f"stopped with {training.checkpoint}; add --resume to the command to go on")
         return 130
-    if before is not None:
-        after = _evaluate(options, algorithm)
-        for name, evaluation in (("before", before), ("after", after)):
-            low_to_high = interval(evaluation.low, evaluation.high, ".2f")
-            print(f"{name:<7}{evaluation.mean_score:8.2f}   {low_to_high}")
-        evaluations = {"before": before.to_dict(), "after": after.to_dict()}
-        atomic.write_json(directory.root / "evaluation.json", evaluations)
-    print(f"model: {training.checkpoint}/model")
+    for name, found in training.evaluations.items():
+        print(f"{name:<7}{found.mean_score:8.2f}   {interval(found.low, found.high, '.2f')}")
+    print(closing(directory.root, training.command))
     return 0
 
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.files import atomic
 from llm_gym.files.settings import setting
 from llm_gym.language_models.loading import torch_device
-from llm_gym.runs.directory import CHECKPOINTS, SETTINGS, RunDirectory
+from llm_gym.runs.directory import SETTINGS, RunDirectory
 from llm_gym.stages.algorithms import AlgorithmConfig, build, resolved
 from llm_gym.stages.environment import EpisodeConfig, SamplingConfig
+from llm_gym.stages.training_run import TrainingRun, learn
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from stable_baselines3.common.callbacks import BaseCallback
-    from stable_baselines3.common.logger import KVWriter, Logger
+    from stable_baselines3.common.logger import KVWriter
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-    from llm_gym.runs.callbacks import History
     from llm_gym.runs.evaluation import Evaluation
 
 PROMPT_FORMAT = "prompt_format"
@@ -75,25 +72,6 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig):
         return replace(self, **resolved(self))
 
 
-@dataclass(frozen=True)
-class TrainingRun:
-    """What `run` leaves behind.
-
-    Attributes:
-        stopped: Whether it was interrupted before its end.
-        checkpoint: The newest checkpoint.
-        history: The logged figures.
-        command: A command that tries the final model; empty where there is none.
-        evaluations: Of held-out prompts, "before" and "after"; empty where there are none.
-    """
-
-    stopped: bool
-    checkpoint: Path
-    history: History
-    command: str = ""
-    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
-
-
 def load_config(directory: str | Path) -> TrainConfig:
     """Reads the settings that `train` wrote into its output directory.
 
@@ -137,9 +115,8 @@ def train(
     """
     from rich.console import Console
 
-    from llm_gym.runs.checkpoint import load_checkpoint, save_model
+    from llm_gym.runs.checkpoint import load_checkpoint
     from llm_gym.runs.training_state import environment_attribute
-    from llm_gym.stages.pages import MODEL, command_to_try, training_page
 
     config = config.resolved()
     directory = RunDirectory(output, asdict(config))
@@ -155,29 +132,16 @@ def train(
     (console or Console(stderr=True)).print(
         f"prompts are shown as {prompt_format}", markup=False, highlight=False
     )
-    trackers = _trackers(config, directory, resume=resume)
-    before = held_out(config, config.model)
-    training = run(
+    return learn(
         algorithm,
+        directory,
         config.total_tokens,
-        directory.root,
         checkpoint_every=config.checkpoint_every,
         keep_last=config.keep_last,
+        measure=lambda model: held_out(config, model),
         console=console,
-        trackers=trackers,
+        trackers=_trackers(config, directory, resume=resume),
     )
-    if training.stopped:
-        return training
-    after = held_out(config, algorithm)
-    evaluations = {"before": before, "after": after} if before and after else {}
-    model = save_model(algorithm, directory.root / MODEL)
-    training_page(directory.root, directory.settings, training.history, evaluations)
-    if evaluations:
-        rows = {when: evaluation.to_dict() for when, evaluation in evaluations.items()}
-        atomic.write_json(directory.root / "evaluation.json", rows)
-    prompts = [info["prompt"] for info in algorithm.env.reset_infos if "prompt" in info]
-    command = command_to_try(model, prompts[0] if prompts else "")
-    return replace(training, command=command, evaluations=evaluations)
 
 
 def _trackers(config: TrainConfig, directory: RunDirectory, *, resume: bool) -> list[KVWriter]:
@@ -257,75 +221,3 @@ def held_out(config: TrainConfig, model: str | OnPolicyAlgorithm) -> Evaluation 
         seed=config.seed,
         device=device,
     )
-
-
-def run(
-    algorithm: OnPolicyAlgorithm,
-    total_tokens: int,
-    output: Path,
-    *,
-    checkpoint_every: int,
-    keep_last: int,
-    console: Console | None = None,
-    callbacks: Sequence[BaseCallback] = (),
-    trackers: Sequence[KVWriter] = (),
-) -> TrainingRun:
-    """Runs an algorithm to `total_tokens`, from wherever it stands, with everything a person needs.
-
-    Live display, `metrics.jsonl`, `samples.jsonl`, TensorBoard if it is installed, checkpoints, and
-    a first Ctrl-C that stops after the iteration with a checkpoint.
-
-    Args:
-        algorithm: New, or restored from a checkpoint; its policy a `TransformerActorCriticPolicy`.
-        total_tokens: Where to stop, counted from the very beginning of the run.
-        output: Directory for all of that.
-        checkpoint_every: Iterations between checkpoints.
-        keep_last: Checkpoints to keep.
-        console: Where the live display goes; None is standard error.
-        callbacks: Further ones; what they write at the start of a rollout is on the disk before the
-            checkpoint of that moment.
-        trackers: Where figures go besides; closed at the end.
-
-    Returns:
-        How it ended.
-    """
-    from llm_gym.runs.callbacks import (
-        CheckpointCallback,
-        History,
-        ProgressCallback,
-        SampleCallback,
-        ThroughputCallback,
-        stop_on_signals,
-    )
-
-    start = algorithm.num_timesteps
-    output.mkdir(parents=True, exist_ok=True)
-    history = History(output / "metrics.jsonl", resume_at=start or None)
-    algorithm.set_logger(_logger(output, history, trackers))
-    samples = SampleCallback(path=output / "samples.jsonl")
-    checkpoints = CheckpointCallback(
-        output / CHECKPOINTS, every=checkpoint_every, keep_last=keep_last
-    )
-    with (
-        ProgressCallback(samples, console) as progress,
-        stop_on_signals(checkpoints, progress.note),
-    ):
-        algorithm.learn(
-            max(total_tokens - start, 0),
-            callback=[ThroughputCallback(), samples, progress, *callbacks, checkpoints],
-            reset_num_timesteps=start == 0,
-        )
-    algorithm.logger.dump(algorithm.num_timesteps)  # the last update's figures
-    algorithm.logger.close()
-    assert checkpoints.saved is not None
-    return TrainingRun(checkpoints.stopped, checkpoints.saved, history)
-
-
-def _logger(output: Path, history: History, trackers: Sequence[KVWriter]) -> Logger:
-    """Figures to memory and `metrics.jsonl`, and to TensorBoard where that is installed."""
-    from stable_baselines3.common import logger
-
-    formats: list[Any] = [history, *trackers]
-    if logger.SummaryWriter is not None:
-        formats.append(logger.TensorBoardOutputFormat(str(output / "tensorboard")))
-    return logger.Logger(folder=str(output), output_formats=formats)

@@ -20,7 +20,7 @@ from llm_gym.stages.rlhf.data import pairs_of, prompts_of, write_prompts
 from llm_gym.stages.rlhf.results import answer_held_out, held_out_env, judge_against_gold
 from llm_gym.stages.rlhf.settings import HELD_OUT_VOTES, RLHFConfig, RLHFDirectory
 from llm_gym.stages.train import TrainConfig, build_algorithm
-from llm_gym.stages.train import run as run_algorithm
+from llm_gym.stages.training_run import run as run_algorithm
 from llm_gym.supervised.pretrain import PretrainConfig, pretrain
 from llm_gym.supervised.sft import SFTConfig, fine_tune
 

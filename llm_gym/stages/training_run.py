@@ -1,0 +1,167 @@
+"""A run of an algorithm with everything a person needs, and what a finished one leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_gym.files import atomic
+from llm_gym.runs.directory import CHECKPOINTS, RunDirectory
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.logger import KVWriter, Logger
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+    from llm_gym.runs.callbacks import History
+    from llm_gym.runs.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What `run` leaves behind.
+
+    Attributes:
+        stopped: Whether it was interrupted before its end.
+        checkpoint: The newest checkpoint.
+        history: The logged figures.
+        command: A command that tries the final model; empty where there is none.
+        evaluations: Of held-out prompts, "before" and "after"; empty where there are none.
+    """
+
+    stopped: bool
+    checkpoint: Path
+    history: History
+    command: str = ""
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+
+
+def learn(
+    algorithm: Any,
+    directory: RunDirectory,
+    total_tokens: int,
+    *,
+    checkpoint_every: int,
+    keep_last: int,
+    measure: Callable[[Any], Evaluation | None],
+    console: Console | None = None,
+    trackers: Sequence[KVWriter] = (),
+) -> TrainingRun:
+    """`run`, held-out prompts before and after, and what a finished run leaves for people.
+
+    Args:
+        algorithm: See `run`.
+        directory: Of the run; its settings have `env`, `model` and `total_tokens`.
+        total_tokens: See `run`.
+        checkpoint_every: See `run`.
+        keep_last: See `run`.
+        measure: Evaluates the model of a name, or the algorithm; None where there is nothing to
+            measure on.
+        console: See `run`.
+        trackers: See `run`.
+
+    Returns:
+        How it ended. Unless it was stopped there are `model/`, `report.html` and, if something was
+        measured, `evaluation.json`.
+    """
+    from llm_gym.runs.checkpoint import save_model
+    from llm_gym.stages.pages import MODEL, command_to_try, training_page
+
+    before = measure(directory.settings["model"])
+    training = run(
+        algorithm,
+        total_tokens,
+        directory.root,
+        checkpoint_every=checkpoint_every,
+        keep_last=keep_last,
+        console=console,
+        trackers=trackers,
+    )
+    if training.stopped:
+        return training
+    after = measure(algorithm)
+    evaluations = {"before": before, "after": after} if before and after else {}
+    model = save_model(algorithm, directory.root / MODEL)
+    settings = {"algorithm": type(algorithm).__name__, **directory.settings}
+    training_page(directory.root, settings, training.history, evaluations)
+    if evaluations:
+        rows = {when: evaluation.to_dict() for when, evaluation in evaluations.items()}
+        atomic.write_json(directory.root / "evaluation.json", rows)
+    prompts = [info["prompt"] for info in algorithm.env.reset_infos if "prompt" in info]
+    command = command_to_try(model, prompts[0] if prompts else "")
+    return replace(training, command=command, evaluations=evaluations)
+
+
+def run(
+    algorithm: OnPolicyAlgorithm,
+    total_tokens: int,
+    output: Path,
+    *,
+    checkpoint_every: int,
+    keep_last: int,
+    console: Console | None = None,
+    callbacks: Sequence[BaseCallback] = (),
+    trackers: Sequence[KVWriter] = (),
+) -> TrainingRun:
+    """Runs an algorithm to `total_tokens`, from wherever it stands, with everything a person needs.
+
+    Live display, `metrics.jsonl`, `samples.jsonl`, TensorBoard if it is installed, checkpoints, and
+    a first Ctrl-C that stops after the iteration with a checkpoint.
+
+    Args:
+        algorithm: New, or restored from a checkpoint; its policy a `TransformerActorCriticPolicy`.
+        total_tokens: Where to stop, counted from the very beginning of the run.
+        output: Directory for all of that.
+        checkpoint_every: Iterations between checkpoints.
+        keep_last: Checkpoints to keep.
+        console: Where the live display goes; None is standard error.
+        callbacks: Further ones; what they write at the start of a rollout is on the disk before the
+            checkpoint of that moment.
+        trackers: Where figures go besides; closed at the end.
+
+    Returns:
+        How it ended.
+    """
+    from llm_gym.runs.callbacks import (
+        CheckpointCallback,
+        History,
+        ProgressCallback,
+        SampleCallback,
+        ThroughputCallback,
+        stop_on_signals,
+    )
+
+    start = algorithm.num_timesteps
+    output.mkdir(parents=True, exist_ok=True)
+    history = History(output / "metrics.jsonl", resume_at=start or None)
+    algorithm.set_logger(_logger(output, history, trackers))
+    samples = SampleCallback(path=output / "samples.jsonl")
+    checkpoints = CheckpointCallback(
+        output / CHECKPOINTS, every=checkpoint_every, keep_last=keep_last
+    )
+    with (
+        ProgressCallback(samples, console) as progress,
+        stop_on_signals(checkpoints, progress.note),
+    ):
+        algorithm.learn(
+            max(total_tokens - start, 0),
+            callback=[ThroughputCallback(), samples, progress, *callbacks, checkpoints],
+            reset_num_timesteps=start == 0,
+        )
+    algorithm.logger.dump(algorithm.num_timesteps)  # the last update's figures
+    algorithm.logger.close()
+    assert checkpoints.saved is not None
+    return TrainingRun(checkpoints.stopped, checkpoints.saved, history)
+
+
+def _logger(output: Path, history: History, trackers: Sequence[KVWriter]) -> Logger:
+    """Figures to memory and `metrics.jsonl`, and to TensorBoard where that is installed."""
+    from stable_baselines3.common import logger
+
+    formats: list[Any] = [history, *trackers]
+    if logger.SummaryWriter is not None:
+        formats.append(logger.TensorBoardOutputFormat(str(output / "tensorboard")))
+    return logger.Logger(folder=str(output), output_formats=formats)
