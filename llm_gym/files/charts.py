@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from llm_gym.files.untrusted import as_html
 
 _WIDTH, _HEIGHT = 560, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 14, 12, 40
 
 
 @dataclass(frozen=True)
