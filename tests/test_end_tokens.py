@@ -18,7 +18,13 @@ from llm_gym.language_models.chat import PromptFormat
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
 from llm_gym.text import TextGenerationEnv, TextGenerationVectorEnv
-from tests.chat_tokenizers import TOKENIZERS, byte_tokenizer, metaspace_tokenizer, save_model
+from tests.chat_tokenizers import (
+    TOKENIZERS,
+    byte_tokenizer,
+    metaspace_tokenizer,
+    observed,
+    save_model,
+)
 
 
 @pytest.fixture
@@ -136,6 +142,33 @@ def always_says(token, directory):
         model.lm_head.weight[token] = 10.0
     model.save_pretrained(directory)
     return directory
+
+
+@pytest.mark.parametrize("kind", ["chatml", "llama", "sentencepiece", "bytes without a template"])
+@pytest.mark.parametrize("template", [None, "Q: {prompt} A:"])
+def test_a_model_saved_after_reinforcement_learning_is_asked_and_ends_as_it_learnt(
+    kind, template, saved, tmp_path
+):
+    directory = saved(kind)
+    env = TextGenerationVectorEnv(
+        **{**environment_kwargs(TEXT_GENERATION, directory), "prompts": ["hi"]},
+        scorer=no_score,
+        prompt_template=template,
+        num_envs=2,
+        max_new_tokens=2,
+        autoreset_mode="SameStep",
+    )
+    agent = llm_gym.PPO("TransformerPolicy", env, policy_kwargs={"model": directory})
+    llm_gym.save_model(agent, tmp_path / "trained")
+    llm_gym.runs.checkpoint.save_checkpoint(agent, tmp_path / "checkpoint")
+    for place in (tmp_path / "trained", tmp_path / "checkpoint" / "model"):
+        ends = load_causal_lm(place).generation_config.eos_token_id
+        assert set(env.eos_token_ids) <= set(np.ravel(ends).tolist())
+        again = TextGenerationEnv(str(place), ["hi"], no_score, max_new_tokens=2)
+        assert set(again.eos_token_ids) >= set(env.eos_token_ids)
+        assert observed(again) == env.reset()[0]["input_ids"][0][: len(observed(again))].tolist()
+        if template is None:
+            assert load_tokenizer(place).chat_template == load_tokenizer(directory).chat_template
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,20 @@ def unheard_end_ids(
     else:
         ids = _as_ids(model.generation_config.eos_token_id, type(model).__name__)
     return [token for token in ids if token < vocab_size and token not in heard]
+
+
+def end_with(model: PreTrainedModel, end_token_ids: Iterable[int | None]) -> None:
+    """Has the generation config that is saved with a model end answers where the model learnt to.
+
+    Args:
+        model: Its generation config is changed, if it does not say so already.
+        end_token_ids: What ended the answers it learnt from; None ends nothing.
+    """
+    known = _as_ids(model.generation_config.eos_token_id, type(model).__name__)
+    told = (token for token in end_token_ids if token is not None)
+    ends = list(dict.fromkeys([*known, *told]))
+    if len(ends) > len(known):
+        model.generation_config.eos_token_id = ends
 
 
 def _from_directory(directory: Path) -> tuple[int, ...]:

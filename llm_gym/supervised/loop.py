@@ -303,14 +303,6 @@ def save_model(
     tokenizer.save_pretrained(directory)
 
 
-def end_with(model: PreTrainedModel, end_token_id: int | None) -> None:
-    """Has the saved generation config stop at the token with which the model learnt to end."""
-    known = model.generation_config.eos_token_id
-    ends = list(known) if isinstance(known, (list, tuple)) else [] if known is None else [known]
-    if end_token_id is not None and end_token_id not in ends:
-        model.generation_config.eos_token_id = [*ends, end_token_id]
-
-
 def spread_out(examples: Sequence[Example], number: int = 6) -> list[Example]:
     """A few examples to show, from all over the list."""
     return [examples[index] for index in spread_evenly(number, len(examples))]

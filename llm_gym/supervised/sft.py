@@ -18,10 +18,10 @@ from llm_gym.files.settings import setting
 from llm_gym.language_models import load_causal_lm, load_tokenizer
 from llm_gym.language_models.architecture import check_ids, context_length
 from llm_gym.language_models.chat import PromptFormat, check_prompt_template
+from llm_gym.language_models.generation import end_with
 from llm_gym.supervised.loop import (
     TrainingConfig,
     descend,
-    end_with,
     next_token_loss,
     save_model,
     shuffled_batches,
@@ -139,7 +139,7 @@ def fine_tune(
         "config": asdict(config),
     }
     with replace_directory(output) as directory:
-        end_with(language_model, prompt_format.end_token_id)
+        end_with(language_model, [prompt_format.end_token_id])
         save_model(language_model, saved_tokenizer, directory, config.weights)
         write_json(directory / "metrics.json", metrics)
     return metrics

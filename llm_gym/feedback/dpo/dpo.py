@@ -28,12 +28,12 @@ from llm_gym.files.settings import setting
 from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer
 from llm_gym.language_models.architecture import check_ids, context_length, vocabulary_size
 from llm_gym.language_models.chat import PromptFormat, check_prompt_template
+from llm_gym.language_models.generation import end_with
 from llm_gym.language_models.packing import by_length
 from llm_gym.supervised.loop import (
     TrainingConfig,
     adamw,
     descend,
-    end_with,
     rounded,
     save_model,
     shuffled_batches,
@@ -169,7 +169,7 @@ def train_dpo(
         "seconds": time.perf_counter() - started,
     }
     with replace_directory(output) as directory:
-        end_with(model, prompt_format.end_token_id)
+        end_with(model, [prompt_format.end_token_id])
         save_model(model, saved_tokenizer, directory, config.weights)
         write_json(directory / "metrics.json", metrics)
     state.remove()
