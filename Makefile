@@ -8,7 +8,13 @@ RUNS ?= runs
 # gigabytes of CUDA libraries. Use your own torch by making $(VENV) with it yourself.
 TORCH := torch==2.13.0
 
-.PHONY: demo fly test bench bench-algorithms lint format type docs check clean
+# The parts of the tests that meet other libraries most.
+DOORS := tests/text tests/policy tests/scorers tests/runs tests/files tests/cli tests/learning/test_buffer.py \
+	tests/learning/test_ppo.py tests/learning/test_sb3_doors.py tests/test_import.py tests/test_prompt_format.py tests/test_end_tokens.py
+WITH_TESTS := --editable ".[baselines,contrib,label,parquet,plots,render,tensorboard]" --editable envs/autopilot \
+	--editable envs/known_optimum --editable envs/sycophancy "hypothesis>=6.100" "httpx2>=2" "pandas<3" "pytest>=8" "pytest-xdist>=3.6"
+
+.PHONY: demo fly test test-oldest test-newest bench bench-algorithms lint format type docs check clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt envs/autopilot/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,6 +39,20 @@ fly: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The lower bounds of pyproject.toml.
+test-oldest: pyproject.toml constraints-oldest.txt
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet $(TORCH)
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt $(WITH_TESTS)
+	OMP_WAIT_POLICY=passive .venv-oldest/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(DOORS)
+
+# What the ranges of pyproject.toml allow today: `make test-newest PYTHON=python3.13 TORCH=torch`.
+test-newest: pyproject.toml
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade $(TORCH)
+	.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager $(TORCH) $(WITH_TESTS)
+	OMP_WAIT_POLICY=passive .venv-newest/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(DOORS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/throughput/run.py --quick --output $(RUNS)/throughput
@@ -59,4 +79,4 @@ docs: $(VENV)/.docs
 check: lint type test docs
 
 clean:
-	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-newest build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

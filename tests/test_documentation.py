@@ -30,7 +30,7 @@ PAGES = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "envs/*/README.md", "**/assets/**/*.md")
     for path in ROOT.glob(pattern)
-    if not {".venv", "site"} & {*path.relative_to(ROOT).parts}
+    if not path.relative_to(ROOT).parts[0].startswith((".venv", "site"))
 )
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 
