@@ -27,7 +27,6 @@ from safetensors.torch import load_file, save_file
 
 from llm_gym import __version__
 from llm_gym.files import atomic
-from llm_gym.language_models.generation import end_with
 from llm_gym.runs import training_state
 
 if TYPE_CHECKING:
@@ -197,7 +196,6 @@ def read_metadata(directory: str | Path) -> dict[str, Any]:
 
 def _write_model(algorithm: OnPolicyAlgorithm, directory: Path) -> None:
     policy: Any = algorithm.policy
-    end_with(policy.model, training_state.environment_attribute(algorithm, "eos_token_ids") or ())
     policy.save_pretrained(directory)
     prompt_format = training_state.environment_attribute(algorithm, "prompt_format")
     if prompt_format is not None:
