@@ -35,7 +35,7 @@ RLHF_EXAMPLES = """\
   llm-gym rlhf                       (generated text, simulated raters: minutes)
   llm-gym rlhf --quick               (built-in models, a minute)
   llm-gym rlhf --class --raters people   (stops for 300 votes; the same command goes on)
-  llm-gym rlhf --flattery-bias 20    (raters who like to be praised)
+  llm-gym rlhf --flattery-bias 50    (raters who like to be praised)
   llm-gym rlhf --start-from MODEL --pairs pairs.jsonl --prompts prompts.txt
 
 Stopped with Ctrl-C, or killed: the same command goes on."""
