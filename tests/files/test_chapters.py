@@ -20,8 +20,8 @@ def test_points_stand_where_their_values_are():
     chart = scatter_chart(
         [Series("a", [10, 0, 5], [1, 0, 0.5])], title="t", x_label="x", y_label="y"
     )
-    # The frame is 560 x 260 with margins of 52, 14, 12 and 40; x runs from 0 to 10, y from 0 to 1.
-    assert points(chart) == [(546, 12), (52, 220), (299, 116)]
+    # The frame is 560 x 260 with margins of 62, 14, 12 and 40; x runs from 0 to 10, y from 0 to 1.
+    assert points(chart) == [(546, 12), (62, 220), (304, 116)]
     assert "<title>a: 0.5 at 5</title>" in chart
 
 
@@ -45,7 +45,7 @@ def test_diagonal_joins_equal_values_inside_the_frame():
         r'class="diagonal" x1="([\d.]+)" x2="([\d.]+)" y1="([\d.]+)" y2="([\d.]+)"', chart
     )
     x1, x2, y1, y2 = map(float, match.groups())
-    assert (x1, x2) == (52, 546)  # 0.5 and 1 on the x axis
+    assert (x1, x2) == (62, 546)  # 0.5 and 1 on the x axis
     # The y axis runs from 0.2 to 1, so 0.5 is 0.3 of 0.8 up.
     assert (y1, y2) == (pytest.approx(220 - 208 * 0.3 / 0.8), 12)
     apart = scatter_chart(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -297,10 +298,8 @@ def read_ratings(source: Any, *, bad_rows: str = "error") -> tuple[list[str], ND
     """
     rows = read_rows(source, "ratings")
     found = [row for _, row in parse_rows(rows, _rated, source, "ratings", bad_rows=bad_rows)]
-    table = np.full((len(found), max(len(ratings) for _, ratings in found)), np.nan)
-    for number, (_, ratings) in enumerate(found):
-        table[number, : len(ratings)] = ratings
-    return [text for text, _ in found], table
+    by_rater = list(zip_longest(*(ratings for _, ratings in found), fillvalue=np.nan))
+    return [text for text, _ in found], np.array(by_rater, dtype=np.float64).T
 
 
 def _rated(row: Any, note: Note) -> tuple[str, list[float]]:
