@@ -34,7 +34,7 @@ class WandbWriter(KVWriter):
         self, project: str, settings: Mapping[str, Any], directory: Path, *, resume: bool = False
     ) -> None:
         wandb = _imported("wandb")
-        known = _known_run(directory, "wandb") if resume else None
+        known = _known_runs(directory).get("wandb") if resume else None
         self._run = wandb.init(
             project=project,
             config=dict(settings),
@@ -73,7 +73,7 @@ class MLflowWriter(KVWriter):
         self, experiment: str, settings: Mapping[str, Any], directory: Path, *, resume: bool = False
     ) -> None:
         self._mlflow = _imported("mlflow")
-        known = _known_run(directory, "mlflow") if resume else None
+        known = _known_runs(directory).get("mlflow") if resume else None
         self._mlflow.set_experiment(experiment)
         run = self._mlflow.start_run(run_id=known, run_name=directory.name)
         if known is None:
@@ -98,10 +98,6 @@ def _imported(library: str) -> Any:
         raise ImportError(
             f'--{library} needs {library}: pip install "llm-gym[{library}]" ({error})'
         ) from error
-
-
-def _known_run(directory: Path, tracker: str) -> str | None:
-    return _known_runs(directory).get(tracker)
 
 
 def _known_runs(directory: Path) -> dict[str, str]:
