@@ -10,26 +10,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers.activations import NewGELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llm_gym.language_models.architecture import text_config
 from llm_gym.policy.prefix_cache import PrefixCache, WritePlan
-
-
-class _OptimizerSteps:
-    """Counts the steps of every optimizer: fused ones change weights without raising versions."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        register_optimizer_step_post_hook(self._step)
-
-    def _step(self, *_: Any) -> None:
-        self.count += 1
-
-
-_OPTIMIZER_STEPS = _OptimizerSteps()
+from llm_gym.policy.watching import Watch
 
 
 class Lock:
@@ -57,8 +43,9 @@ class Trunk:
 
     The cache is transparent. `last_hidden` compares what it is given with what it has read,
     row by row, and computes one token for rows that grew by one, nothing for rows that are as they
-    were, and the whole row otherwise. A change of the weights forgets everything. Whether an
-    architecture decodes rightly from this cache is asked in `llm_gym.policy.checks`.
+    were, and the whole row otherwise. A change of the weights, of adapters put in later or of hooks
+    forgets everything (`llm_gym.policy.watching`). Whether an architecture decodes rightly from
+    this cache is asked in `llm_gym.policy.checks`.
 
     A pass always runs in evaluation mode, whatever mode somebody put a module into: dropout makes
     the ratio of new to old probabilities noise before anything was learnt. Passes of several
@@ -73,9 +60,8 @@ class Trunk:
         self.decoder: nn.Module = decoder
         self.config: Any = text_config(decoder)
         self.use_cache = use_cache
-        self._parameters = list(decoder.parameters())
         fuse_gelu(decoder)
-        self._modules = list(decoder.modules())
+        self._watch = Watch(decoder)
         self._lock = Lock()
         self.takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
         self.forget()
@@ -84,7 +70,7 @@ class Trunk:
         """Empties the cache."""
         with self._lock:
             self._cache: PrefixCache | None = None
-            self._weights_seen: tuple[Any, ...] = ()
+            self._seen: tuple[Any, ...] = ()
             self._bits_seen: list[int] = []
             self._in_doubt = False
             self._ids = torch.empty(0, 0, dtype=torch.int64)
@@ -118,9 +104,9 @@ class Trunk:
         A layer checkpoints only in training mode. It is put there alone, without what is inside
         it, and its own dropout is set to zero. Yields whether there are such layers.
         """
-        if input_ids.shape[1] > 1:  # not for every token: modules are seldom added
-            self._modules = list(self.decoder.modules())
-        for module in self._modules:
+        if input_ids.shape[1] > 1:  # for a single token, `_check_weights` has looked
+            self._watch.look()
+        for module in self._watch.modules:
             if module.training:
                 module.training = False
         layers = self._checkpointed_layers() if torch.is_grad_enabled() else []
@@ -136,7 +122,7 @@ class Trunk:
                 layer.training = False
 
     def _checkpointed_layers(self) -> list[nn.Module]:
-        asked = [m for m in self._modules if getattr(m, "gradient_checkpointing", False)]
+        asked = [m for m in self._watch.modules if getattr(m, "gradient_checkpointing", False)]
         layers = [m for m in asked if isinstance(m, GradientCheckpointingLayer)]
         if asked and not layers:
             raise ValueError(
@@ -187,22 +173,11 @@ class Trunk:
         return self._hidden.clone()
 
     def _check_weights(self) -> None:
-        # In-place updates raise the version, replaced storage has another address.
-        weights = (
-            _OPTIMIZER_STEPS.count,
-            *((p.data_ptr(), p._version) for p in self._parameters),
-        )
-        if weights != self._weights_seen or (self._in_doubt and self._bits() != self._bits_seen):
+        seen = self._watch.look()
+        if seen != self._seen or (self._in_doubt and self._watch.bits() != self._bits_seen):
             self.forget()
-            self._weights_seen, self._bits_seen = weights, self._bits()
+            self._seen, self._bits_seen = seen, self._watch.bits()
         self._in_doubt = False
-
-    def _bits(self) -> list[int]:
-        """The sum of each parameter's bits, read as whole numbers; what overflows is dropped."""
-        whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-        # Summed in their own type, which is 17 times as fast as in int64.
-        bits = [p.detach().view(whole[p.element_size()]) for p in self._parameters]
-        return torch.stack([b.sum(dtype=b.dtype).long() for b in bits]).tolist() if bits else []
 
     def _allocate(self, input_ids: torch.Tensor) -> None:
         n_rows, capacity = input_ids.shape
@@ -282,7 +257,7 @@ class Trunk:
         mask = allowed[:, None, None, :]
         if self.config._attn_implementation != "eager":
             return mask
-        dtype = self._parameters[0].dtype
+        dtype = next(self.decoder.parameters()).dtype
         zero = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
         return zero.masked_fill(~mask, torch.finfo(dtype).min)
 
