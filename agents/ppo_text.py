@@ -51,6 +51,7 @@ from llm_gym.files.settings import argument_parser, setting
 from llm_gym.language_models.loading import quiet_libraries
 from llm_gym.runs.callbacks import (
     CheckpointCallback,
+    DivergenceCallback,
     History,
     ProgressCallback,
     SampleCallback,
@@ -213,7 +214,7 @@ def train(config: Config, algorithm: OnPolicyAlgorithm, output: Path) -> Checkpo
     with ProgressCallback(samples) as progress, stop_on_signals(checkpoints, progress.note):
         algorithm.learn(
             max(config.total_tokens - start, 0),
-            callback=[ThroughputCallback(), samples, progress, checkpoints],
+            callback=[DivergenceCallback(), ThroughputCallback(), samples, progress, checkpoints],
             reset_num_timesteps=start == 0,
         )
     algorithm.logger.dump(algorithm.num_timesteps)  # figures of the last update

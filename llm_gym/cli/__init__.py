@@ -14,8 +14,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line and exits.
 
     What a user can cause (a wrong value, a missing file) is one line on standard error and exit
-    code 2; `--debug` shows the traceback. Interrupted: 130. A defect of the program is shown with
-    its traceback, as Python does.
+    code 2, a run that diverged one line and 1; `--debug` shows the traceback. Interrupted: 130. A
+    defect of the program is shown with its traceback, as Python does.
 
     Args:
         argv: Arguments without the program's name; None takes the process's.
@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from gymnasium.error import Error as GymnasiumError
 
     from llm_gym.cli.app import app
+    from llm_gym.language_models.divergence import DivergenceError
 
     usual, warnings.formatwarning = warnings.formatwarning, _warning
     try:
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"llm-gym: error: {_visible(message)}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(1 if isinstance(error, DivergenceError) else 2) from None
     finally:
         warnings.formatwarning = usual
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
+_LARGEST = 1e19  # its square is the largest float32
+
 #: Names of types that weights may have in memory; "auto" is the file's own.
 DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
 
@@ -81,15 +83,33 @@ def load_causal_lm(
             f"missing, the first is {absent[0]!r}; they would be random. Is it a causal language "
             f"model ({type(model).__name__})?"
         )
-    for name, parameter in model.named_parameters():
-        # The sum is quick, and no number where an entry is none; it may overflow, too.
-        if not parameter.sum().isfinite() and not parameter.isfinite().all():
-            raise ValueError(
-                f"the weights of {str(name_or_path)!r} are not numbers any more (NaN or infinity): "
-                f"{name!r} is the first such tensor. The run that wrote them diverged; go back to "
-                "an earlier checkpoint, with a lower learning rate"
-            )
+    refuse_diverged(model, name_or_path)
     return model.eval()
+
+
+def refuse_diverged(model: PreTrainedModel, name_or_path: str | Path) -> None:
+    """Refuses a model whose weights are not finite.
+
+    Args:
+        model: As it was loaded.
+        name_or_path: From where, for the message.
+
+    Raises:
+        ValueError: A weight is NaN, infinite or so large that its square is, by name.
+    """
+    from torch.nn.utils import get_total_norm
+
+    parameters = dict(model.named_parameters())
+    if get_total_norm(list(parameters.values())).isfinite():
+        return
+    for name, parameter in parameters.items():
+        largest = float(parameter.detach().abs().max()) if parameter.numel() else 0.0
+        if not largest < _LARGEST:
+            raise ValueError(
+                f"the weights of {str(name_or_path)!r} are not numbers any more (NaN or infinity, "
+                f"or close to it): {name!r} has {largest:g} among them. The run that wrote them "
+                "diverged; go back to an earlier checkpoint, with a lower learning rate"
+            )
 
 
 def load_config(name_or_path: str | Path) -> PreTrainedConfig:

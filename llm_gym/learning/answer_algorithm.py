@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
+from llm_gym.language_models.divergence import check_step
 from llm_gym.learning.answers import GroupedAnswers
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.learning.buffer import token_batches
@@ -212,7 +213,8 @@ class AnswerAlgorithm(AnswerLearner):
                 loss, statistics = loss_of(members)
                 self.policy.optimizer.zero_grad()
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                check_step(loss.item(), float(norm))
                 self.policy.optimizer.step()
                 step += 1
                 for name, value in {"loss": loss.item(), **statistics}.items():

@@ -18,6 +18,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.learning.buffer import EpisodeBuffer
+from llm_gym.learning.divergence import explained
 from llm_gym.learning.kl import ReferenceModel
 from llm_gym.learning.shaping import RewardShaping
 from llm_gym.learning.vec_env import GymVecEnv
@@ -26,6 +27,8 @@ from llm_gym.policy.sampling import widened
 from llm_gym.policy.setup import check_setup, class_named
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from llm_gym.learning.rounds import Rounds
 
 
@@ -171,6 +174,16 @@ class AnswerLearner(OnPolicyAlgorithm):
         return self.rollout_buffer
 
     # ------------------------------------------------------------------ rollouts
+
+    def learn(self, total_timesteps: int, *args: Any, **kwargs: Any) -> Self:
+        """As in Stable-Baselines3.
+
+        Raises:
+            DivergenceError: A loss, a gradient or a probability is no number any more. The weights
+                are those before that gradient step.
+        """
+        with explained(self):
+            return super().learn(total_timesteps, *args, **kwargs)
 
     def collect_rollouts(
         self,

@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
+from llm_gym.language_models.divergence import check_step
 from llm_gym.learning import losses
 from llm_gym.learning.advantages import ESTIMATORS, NEED_GROUPS, Rollout, assert_same_prompts
 from llm_gym.learning.base import AnswerLearner, episode_length
@@ -199,9 +200,12 @@ class PolicyGradient(AnswerLearner):
                 loss, step_figures = self._loss(policy, buffer, members)
                 policy.optimizer.zero_grad()
                 loss.backward()
-                norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), self.max_grad_norm)
+                norm = float(
+                    torch.nn.utils.clip_grad_norm_(policy.parameters(), self.max_grad_norm)
+                )
+                check_step(loss.item(), norm)
                 policy.optimizer.step()
-                for name, value in {**step_figures, "grad_norm": float(norm)}.items():
+                for name, value in {**step_figures, "grad_norm": norm}.items():
                     figures.setdefault(name, []).append(value)
             self._n_updates += 1
         first = figures.pop("ratio_deviation")[0]

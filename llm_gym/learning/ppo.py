@@ -12,6 +12,7 @@ import torch
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from llm_gym.learning.base import AnswerLearner
+from llm_gym.learning.divergence import check_losses
 from llm_gym.learning.objective import KLPenalty
 from llm_gym.learning.shaping import RewardShaping
 from llm_gym.policy import TransformerActorCriticPolicy
@@ -104,6 +105,7 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         """As in Stable-Baselines3; also logs how far the very first ratio was from 1."""
         first = self._first_ratio_deviation()
         super().train()
+        check_losses(self.logger.name_to_value)
         self.logger.record("train/first_ratio_deviation", first)
         self.logger.record("train/entropy", -self.logger.name_to_value["train/entropy_loss"])
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from llm_gym.language_models.divergence import DivergenceError
 from llm_gym.learning.buffer import EpisodeBuffer, Segment
 from llm_gym.learning.kl import ReferenceModel, kl_estimate
 from llm_gym.policy import TransformerActorCriticPolicy
@@ -110,6 +111,7 @@ class RewardShaping:
             coef = self.controller.coef
             self._penalise(buffer, log_ratio, coef)
         ended = self.unfinished.end(buffer, log_ratio)
+        _check_finite(buffer.rewards, log_ratio, ended)
         if len(ended.returns):
             if reference is not None:
                 kl_per_sequence = float(ended.log_ratios.mean())
@@ -245,12 +247,24 @@ class RunningMoments:
 
     def update(self, values: np.ndarray) -> None:
         """Takes in a batch of values."""
+        with np.errstate(over="ignore"):
+            if not np.isfinite(values.var()):  # squares of large float32 are beyond float32
+                values = values.astype(np.float64)
         mean, var, n = float(values.mean()), float(values.var()), len(values)
         delta, total = mean - self.mean, self.count + n
         squares = (self.var * self.count if self.count else 0.0) + var * n
         squares += delta**2 * self.count * n / total
         self.mean += delta * n / total
         self.var, self.count = squares / total, total
+
+
+def _check_finite(
+    rewards: NDArray[np.float32], log_ratio: NDArray[np.float32], ended: EpisodeSums
+) -> None:
+    if not np.isfinite(log_ratio).all():
+        raise DivergenceError("a log-probability under policy or reference is NaN or infinite")
+    if not (np.isfinite(rewards).all() and np.isfinite(ended.returns).all()):
+        raise DivergenceError("the rewards of an answer, with the KL penalty, are beyond float32")
 
 
 def _chunks(segments: list[Segment]) -> list[list[Segment]]:

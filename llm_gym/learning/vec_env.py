@@ -105,8 +105,12 @@ class GymVecEnv(VecEnv):
 
         Returns:
             Observations, rewards float32 `(N,)`, dones bool `(N,)` and N infos.
+
+        Raises:
+            ValueError: A reward is no finite float32.
         """
         observations, rewards, terminated, truncated, infos = self.env.step(self._actions)
+        paid = _as_float32(rewards)
         dones = terminated | truncated
         self._returns += rewards
         self._lengths += 1
@@ -117,7 +121,7 @@ class GymVecEnv(VecEnv):
                 row_infos[row]["episode"] = self._episode(row)
             self._returns[dones] = 0.0
             self._lengths[dones] = 0
-        return observations, rewards.astype(np.float32), dones, row_infos
+        return observations, paid, dones, row_infos
 
     def _row_infos(self, infos: Mapping[str, Any], dones: np.ndarray) -> list[dict[str, Any]]:
         """Infos by row; those of a new episode go to `reset_infos`, as in `DummyVecEnv`."""
@@ -264,6 +268,18 @@ class GymVecEnv(VecEnv):
         self._returns[:] = state["returns"]
         self._lengths[:] = state["lengths"]
         return observations
+
+
+def _as_float32(rewards: Any) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        paid = np.asarray(rewards).astype(np.float32)
+    if not np.isfinite(paid).all():
+        row = int((~np.isfinite(paid)).argmax())
+        raise ValueError(
+            f"env pays the reward {rewards[row]:g} in row {row}, but rewards must be finite "
+            "float32: scale them, or mend the environment"
+        )
+    return paid
 
 
 def row_info(infos: Mapping[str, Any], row: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from llm_gym.language_models.architecture import decoder_of, text_config, vocabulary_size
+from llm_gym.language_models.divergence import DivergenceError
 from llm_gym.language_models.packing import TokenBatch
 
 
@@ -85,6 +86,7 @@ class LanguageModelHead:
         self.scale /= getattr(config, "logits_scaling", None) or 1.0
         self._whole: Any = None
         hidden, expected = _hidden_and_logits(model)
+        _check_logits(model, expected)
         self.width = hidden.shape[-1]
         if not self._gives(expected, hidden):
             self._whole = _without_decoder(model)
@@ -156,6 +158,21 @@ def _hidden_and_logits(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return outputs[0].last_hidden_state, widened(logits)
 
 
+def _check_logits(model: Any, logits: torch.Tensor) -> None:
+    """Refuses a model whose weights are so large that its logits are no numbers.
+
+    Raises:
+        ValueError: Naming the largest weight. Logits of -infinity are an architecture's choice.
+    """
+    if logits.isnan().any() or logits.isposinf().any():
+        sizes = {name: float(p.abs().max()) for name, p in model.named_parameters() if p.numel()}
+        name = max(sizes, key=lambda key: sizes[key])
+        raise ValueError(
+            f"the logits of {type(model).__name__} are NaN or infinite: its weights are too large "
+            f"(the largest, of {name!r}, is {sizes[name]:g}); go back to an earlier checkpoint"
+        )
+
+
 class _HiddenStates(nn.Module):
     """Stands where a decoder stood, and gives what it is handed as if it had computed it."""
 
@@ -214,14 +231,35 @@ def inverse_cdf_sample(probs: torch.Tensor, generator: torch.Generator | None) -
     Returns:
         int64 `(N,)`. A token of probability zero is never drawn: the first entry whose cumulative
         probability *exceeds* the uniform number cannot be one that adds nothing.
+
+    Raises:
+        DivergenceError: A row is not finite.
     """
     cumulative = probs.cumsum(-1)  # (N, V)
     total = cumulative[:, -1:]
+    _check_numbers(total)
     uniform = torch.rand(total.shape, dtype=probs.dtype, device=probs.device, generator=generator)
     # Rounding may lift the product to the total itself, which no cumulative value exceeds.
     below_total = torch.nextafter(total, torch.zeros_like(total))
     threshold = torch.minimum(uniform * total, below_total)
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+
+
+def most_probable(probs: torch.Tensor) -> torch.Tensor:
+    """The most probable token of each row: float `(N, V)` to int64 `(N,)`.
+
+    Raises:
+        DivergenceError: A row is not finite.
+    """
+    largest, tokens = probs.max(-1)
+    _check_numbers(largest)
+    return tokens
+
+
+def _check_numbers(of_rows: torch.Tensor) -> None:
+    # A softmax makes NaN of every probability of a row with a NaN or an infinity among its logits.
+    if not of_rows.isfinite().all():
+        raise DivergenceError("the model's logits are NaN or infinite, so there is no next token")
 
 
 def truncated_support(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor | None:

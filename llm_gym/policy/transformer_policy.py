@@ -24,6 +24,7 @@ from llm_gym.language_models.architecture import (
     text_config,
     vocabulary_size,
 )
+from llm_gym.language_models.divergence import check_gradients, check_tensors
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.loading import DTYPES, load_causal_lm
 from llm_gym.policy.checks import CacheCheck
@@ -32,6 +33,7 @@ from llm_gym.policy.sampling import (
     LanguageModelHead,
     inverse_cdf_sample,
     log_prob_and_entropy,
+    most_probable,
     pack_support,
     truncated_support,
     unpack_support,
@@ -166,6 +168,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             lr=lr_schedule(1),  # type: ignore[call-arg]
             **self.optimizer_kwargs,
         )
+        # Whatever algorithm takes the step: the weights stay numbers.
+        self.optimizer.register_step_pre_hook(check_gradients)
 
     def _load(self) -> PreTrainedModel:
         return load_causal_lm(
@@ -266,7 +270,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         actor, critic = self._hidden(obs)
         logits, support = self._logits(obs, actor)
         probs = logits.softmax(-1)  # (N, V)
-        actions = probs.argmax(-1) if deterministic else self._sample(probs)
+        actions = most_probable(probs) if deterministic else self._sample(probs)
         if torch.is_grad_enabled():
             log_prob, _ = log_prob_and_entropy(logits, actions)
         else:
@@ -363,7 +367,11 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
 
         The value head lies beside the model in `value_head.safetensors`; with a separate critic
         only its head is kept there, since the actor is what a language model is.
+
+        Raises:
+            DivergenceError: A parameter is not finite, by name; nothing is written.
         """
+        check_tensors(dict(self.named_parameters()), "the parameter")
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(directory)
@@ -380,6 +388,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             return
         try:
             head = {name: p / self.value_scale for name, p in load_file(path).items()}
+            check_tensors(head, f"{path}:")
             self.value_head.load_state_dict(head)
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(

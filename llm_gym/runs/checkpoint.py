@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from llm_gym import __version__
 from llm_gym.files import atomic
 from llm_gym.runs import training_state
+from llm_gym.runs.divergence import check_state
 
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -57,10 +58,12 @@ def save_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path
         The directory.
 
     Raises:
+        DivergenceError: Something of the state is not finite, by name; nothing is written.
         ValueError: The destination exists and is not a checkpoint.
     """
     directory = Path(directory)
     values, tensors = training_state.collect(algorithm)
+    check_state(values, tensors)
     tensors, aliases = _without_aliases(tensors)
     metadata = {
         "format": FORMAT,

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+_LARGEST = float(np.finfo(np.float32).max)  # rewards are float32
+
 
 class RealVector(NamedTuple):
     """Outcome of `as_real_vector`.
@@ -25,7 +27,7 @@ class RealVector(NamedTuple):
 
 
 def as_real_vector(raw: Any, size: int, *, allow_none: bool = False) -> RealVector:
-    """Checks that `raw` is `size` finite real numbers.
+    """Checks that `raw` is `size` finite real numbers which float32 can hold, as rewards must.
 
     Lists, tuples, NumPy arrays, torch tensors (any device, any dtype) and other sized iterables
     pass; booleans count as 0 and 1. Text, mappings, sets, None, complex numbers, NaN, infinities, a
@@ -74,6 +76,10 @@ def as_real_vector(raw: Any, size: int, *, allow_none: bool = False) -> RealVect
     if bad.any():
         row = int(bad.argmax())
         return RealVector(nothing, f"the score {values[row]}, which is not finite", row)
+    if (np.abs(values) > _LARGEST).any():
+        row = int((np.abs(values) > _LARGEST).argmax())
+        problem = f"the score {values[row]:g}, which is beyond float32 ({_LARGEST:.1e} at most)"
+        return RealVector(nothing, problem, row)
     return RealVector(values, None)
 
 

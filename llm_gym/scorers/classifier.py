@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llm_gym.language_models.chat import plain_text
-from llm_gym.language_models.loading import model_source
+from llm_gym.language_models.loading import model_source, refuse_diverged
 from llm_gym.language_models.packing import by_length, pad_inputs
 from llm_gym.scorers.protocol import Columns, Scorer
 from llm_gym.scorers.texts import conversation
@@ -189,6 +189,7 @@ def _load(
             f"model={str(name_or_path)!r} is not a complete sequence classifier: its checkpoint "
             f"lacks {sorted(info['missing_keys'])}, so the scores would be random"
         )
+    refuse_diverged(model, name_or_path)
     return model, tokenizer
 
 

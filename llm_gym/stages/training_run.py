@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,9 +126,13 @@ def run(
 
     Returns:
         How it ended.
+
+    Raises:
+        DivergenceError: Training has left the numbers. The checkpoints are from before.
     """
     from llm_gym.runs.callbacks import (
         CheckpointCallback,
+        DivergenceCallback,
         History,
         ProgressCallback,
         SampleCallback,
@@ -145,16 +151,38 @@ def run(
     with (
         ProgressCallback(samples, console) as progress,
         stop_on_signals(checkpoints, progress.note),
+        _saying_what_is_kept(algorithm, checkpoints.directory),
     ):
+        watching = [DivergenceCallback(), ThroughputCallback(), samples, progress]
         algorithm.learn(
             max(total_tokens - start, 0),
-            callback=[ThroughputCallback(), samples, progress, *callbacks, checkpoints],
+            callback=[*watching, *callbacks, checkpoints],
             reset_num_timesteps=start == 0,
         )
     algorithm.logger.dump(algorithm.num_timesteps)  # the last update's figures
     algorithm.logger.close()
     assert checkpoints.saved is not None
     return TrainingRun(checkpoints.stopped, checkpoints.saved, history)
+
+
+@contextmanager
+def _saying_what_is_kept(algorithm: OnPolicyAlgorithm, checkpoints: Path) -> Iterator[None]:
+    """Has a run that diverges leave a gap in its curves, and say where to go on from."""
+    from llm_gym.learning.divergence import explained
+    from llm_gym.runs.checkpoint import has_checkpoint, latest_checkpoint
+    from llm_gym.runs.divergence import DivergenceError
+
+    try:
+        with explained(algorithm):
+            yield
+    except DivergenceError as error:
+        algorithm.logger.record("train/loss", math.nan)
+        algorithm.logger.dump(algorithm.num_timesteps)
+        algorithm.logger.close()
+        kept = "no checkpoint had been saved yet"
+        if has_checkpoint(checkpoints):
+            kept = f"the last checkpoint, {latest_checkpoint(checkpoints)}, is from before"
+        raise DivergenceError(error.what, error.advice, kept) from None
 
 
 def _logger(output: Path, history: History, trackers: Sequence[KVWriter]) -> Logger:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_gym.files.page import spread_evenly
 from llm_gym.files.rows import RowConfig
 from llm_gym.files.settings import setting
+from llm_gym.language_models.divergence import (
+    DivergenceError,
+    check_figures,
+    check_step,
+    check_tensors,
+)
 from llm_gym.language_models.packing import IGNORED
 
 if TYPE_CHECKING:
@@ -166,6 +172,14 @@ def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     )
 
 
+def perplexity_of(loss: float) -> float:
+    """`exp` of a mean negative log-likelihood in nats; infinite where that is beyond a float."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
 def shuffled_batches(
     lengths: Sequence[int], batch_size: int, *, epochs: int = 1, seed: int = 0, window: int = 16
 ) -> list[list[int]]:
@@ -246,14 +260,42 @@ def descend(
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-            optimizer.step()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
             losses.append(loss.item())
+            with _explained(config, f"at step {step + 1:,} of {len(batches):,}"):
+                check_step(losses[-1], float(norm))
+            optimizer.step()
             show(losses[-1])
             if after_step is not None:
                 after_step()
+    with torch.no_grad(), _explained(config, "after the last step"):
+        check_step(loss_of(batches[-1]).item(), 0.0)  # nobody else has measured that step
     model.eval()
     return thinned(losses)
+
+
+@contextmanager
+def _explained(config: TrainingConfig, when: str) -> Iterator[None]:
+    """Has a `DivergenceError` say when it came, and what to lower."""
+    try:
+        yield
+    except DivergenceError as error:
+        advice = f"lower learning_rate ({config.learning_rate:g})"
+        raise DivergenceError(f"{error.what} {when}", advice, "nothing was written") from None
+
+
+def check_trained(metrics: Mapping[str, Any], config: TrainingConfig) -> None:
+    """Refuses to keep a model that its training has led out of the numbers.
+
+    Args:
+        metrics: What was measured on the trained model, JSON-able.
+        config: Of the training.
+
+    Raises:
+        DivergenceError: A metric is not finite, by name.
+    """
+    with _explained(config, "after the last step"):
+        check_figures(metrics, "the metric")
 
 
 @contextmanager
@@ -297,9 +339,8 @@ def save_model(
         directory: Where to.
         weights: `"float32"`, `"float16"` or `"bfloat16"`.
     """
-    import torch
-
-    model.to(getattr(torch, weights)).save_pretrained(directory)
+    _convert(model, weights)
+    model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 
@@ -319,4 +360,19 @@ def rounded(model: PreTrainedModel, weights: str) -> None:
     """Rounds the weights to the type they will be stored in, so that figures hold for the file."""
     import torch
 
-    model.to(getattr(torch, weights)).to(torch.float32)
+    _convert(model, weights)
+    model.to(torch.float32)
+
+
+def _convert(model: PreTrainedModel, weights: str) -> None:
+    """Converts the weights in place.
+
+    Raises:
+        DivergenceError: One is not finite, or the type cannot hold it.
+    """
+    import torch
+
+    check_tensors(dict(model.named_parameters()), "the parameter")
+    model.to(getattr(torch, weights))
+    advice = "store weights as bfloat16 or float32, or lower the learning rate"
+    check_tensors(dict(model.named_parameters()), f"as {weights}, the parameter", advice)

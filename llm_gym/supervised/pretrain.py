@@ -19,9 +19,11 @@ from llm_gym.files.settings import setting
 from llm_gym.supervised.documents import read_documents, split_held_out, train_tokenizer
 from llm_gym.supervised.loop import (
     TrainingConfig,
+    check_trained,
     descend,
     new_gpt2,
     next_token_loss,
+    perplexity_of,
     save_model,
     spread_out,
 )
@@ -128,6 +130,7 @@ def pretrain(
         "examples": [{"prompt": _beginning(document)} for document in spread_out(held_out)],
         "config": asdict(config),
     }
+    check_trained(metrics, config)
     with replace_directory(output) as directory:
         save_model(model, tokenizer, directory, config.weights)
         write_json(directory / "metrics.json", metrics)
@@ -158,7 +161,7 @@ def stream_perplexity(model: PreTrainedModel, blocks: torch.Tensor, batch_size: 
         for batch in blocks.split(batch_size):
             batch = batch.to(model.device)
             total += next_token_loss(model(batch).logits, batch).item() * len(batch)
-    return math.exp(total / len(blocks))
+    return perplexity_of(total / len(blocks))
 
 
 def _blocks(

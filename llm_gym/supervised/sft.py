@@ -5,7 +5,6 @@ The loss is on the answers and their EOS only (`pairs.encode_pair`).
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,8 +20,10 @@ from llm_gym.language_models.chat import PromptFormat, check_prompt_template
 from llm_gym.language_models.generation import end_with
 from llm_gym.supervised.loop import (
     TrainingConfig,
+    check_trained,
     descend,
     next_token_loss,
+    perplexity_of,
     save_model,
     shuffled_batches,
     spread_out,
@@ -138,6 +139,7 @@ def fine_tune(
         "prompt_format": prompt_format.shown,
         "config": asdict(config),
     }
+    check_trained(metrics, config)
     with replace_directory(output) as directory:
         end_with(language_model, [prompt_format.end_token_id])
         save_model(language_model, saved_tokenizer, directory, config.weights)
@@ -163,7 +165,7 @@ def answer_perplexity(
         for start in range(0, len(pairs), batch_size):
             rows = pairs[start : start + batch_size]
             total += _loss(model, rows).item() * sum(len(pair.completion_ids) for pair in rows)
-    return math.exp(total / sum(len(pair.completion_ids) for pair in pairs))
+    return perplexity_of(total / sum(len(pair.completion_ids) for pair in pairs))
 
 
 def _loss(model: PreTrainedModel, pairs: Sequence[Answer]) -> torch.Tensor:

@@ -161,7 +161,7 @@ def test_code_in_a_checkpoint_is_never_run(copy):
 def test_weights_that_are_no_numbers_are_called_so(copy):
     """Whatever is wrong with them later, the diagnosis is that the run diverged."""
     weights = load_file(copy / "model.safetensors")
-    for value in (float("nan"), float("inf"), -float("inf")):
+    for value in (float("nan"), float("inf"), -float("inf"), -1e38):
         weights["transformer.h.1.mlp.c_fc.weight"][3, 4] = value
         save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
         with pytest.raises(ValueError, match=r"NaN or infinity.*h\.1\.mlp\.c_fc\.weight.*diverged"):

@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from llm_gym.language_models.divergence import DivergenceError
 from llm_gym.policy.sampling import (
     inverse_cdf_sample,
     log_prob_and_entropy,
+    most_probable,
     pack_support,
     truncated_support,
     unpack_support,
@@ -34,6 +36,19 @@ def test_inverse_cdf_never_leaves_the_vocabulary_nor_draws_a_zero(monkeypatch):
         monkeypatch.setattr(torch, "rand", lambda shape, u=u, **_: torch.full(shape, u))
         tokens = inverse_cdf_sample(probs, None)
         assert (probs.gather(1, tokens[:, None]) > 0).all(), u
+
+
+@pytest.mark.parametrize("logit", [float("nan"), float("inf")])
+@pytest.mark.parametrize("choose", [lambda probs: inverse_cdf_sample(probs, None), most_probable])
+def test_logits_that_are_no_numbers_are_called_so(choose, logit):
+    """Instead of a token beyond the vocabulary, whichever row and column they are in."""
+    logits = torch.randn(3, 7, generator=generator())
+    for row, column in ((0, 0), (2, 6), (1, 3)):
+        broken = logits.clone()
+        broken[row, column] = logit
+        with pytest.raises(DivergenceError, match="logits are NaN or infinite"):
+            choose(broken.softmax(-1))
+    choose(logits.index_fill(1, torch.tensor([0, 6]), -torch.inf).softmax(-1))  # cut, as by top-k
 
 
 def test_inverse_cdf_over_a_large_vocabulary():

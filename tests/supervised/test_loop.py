@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from llm_gym.language_models import load_causal_lm
+from llm_gym.language_models.divergence import DivergenceError
 from llm_gym.supervised.loop import (
     TrainingConfig,
     adamw,
+    check_trained,
     cosine_learning_rate,
     descend,
+    perplexity_of,
+    rounded,
+    save_model,
     shuffled_batches,
     thinned,
 )
@@ -105,13 +113,13 @@ def test_dropout_is_on_only_where_it_is_wished():
     for dropout in (False, True):
         model = new_model()
 
-        def loss_of(batch, model=model):
-            seen.append(model.training)
+        def loss_of(batch, model=model, dropout=dropout):
+            seen.append((dropout, model.training))
             return loss_with(model)(batch)
 
         descend(model, BATCHES[:1], loss_of, CONFIG, title="", quiet=True, dropout=dropout)
         assert not model.training
-    assert seen == [False, True]
+    assert set(seen) == {(False, False), (True, True)}
 
 
 def test_every_row_comes_once_an_epoch_in_another_order_beside_rows_of_its_length():
@@ -131,3 +139,36 @@ def test_settings_out_of_range_are_named():
         TrainingConfig(max_grad_norm=0.0)
     with pytest.raises(ValueError, match="final_share must be from 0 to 1"):
         TrainingConfig(final_share=1.5)
+
+
+@pytest.mark.parametrize(("rate", "steps"), [(1e30, 3), (1e30, 1), (1e25, 2)])
+def test_a_loss_that_is_no_number_is_said_with_the_step_and_what_to_lower(rate, steps):
+    """Also where it is the last step that led there; the weights stay numbers."""
+    model = new_model()
+    config = replace(CONFIG, learning_rate=rate, warmup_share=0.0)
+    with pytest.raises(DivergenceError) as caught:
+        descend(model, BATCHES[:steps], loss_with(model), config, title="", quiet=True)
+    assert "the loss is inf" in str(caught.value)
+    where = "after the last step" if steps == 1 else f"at step 2 of {steps}"
+    assert f"{where}; lower learning_rate ({rate:g}); nothing was written" in str(caught.value)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_perplexity_beyond_a_float_is_infinite_and_no_metric():
+    assert perplexity_of(1.0) == pytest.approx(2.71828, abs=1e-5)
+    assert perplexity_of(1e4) == float("inf")
+    with pytest.raises(
+        DivergenceError, match=r"metric 'perplexity' is inf .*learning_rate \(0\.1\)"
+    ):
+        check_trained({"perplexity": perplexity_of(1e4)}, CONFIG)
+
+
+@pytest.mark.parametrize("convert", [rounded, lambda *a: save_model(a[0], None, None, a[1])])
+def test_weights_that_their_type_cannot_hold_are_not_stored(tiny_dir, convert):
+    model = load_causal_lm(tiny_dir())
+    with torch.no_grad():
+        model.transformer.ln_f.weight[3] = 1e5  # beyond float16
+    with pytest.raises(
+        DivergenceError, match=r"as float16, .*'transformer\.ln_f\.weight'.*bfloat16"
+    ):
+        convert(model, "float16")

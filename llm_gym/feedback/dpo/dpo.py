@@ -28,11 +28,13 @@ from llm_gym.files.settings import setting
 from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer
 from llm_gym.language_models.architecture import check_ids, context_length, vocabulary_size
 from llm_gym.language_models.chat import PromptFormat, check_prompt_template
+from llm_gym.language_models.divergence import DivergenceError
 from llm_gym.language_models.generation import end_with
 from llm_gym.language_models.packing import by_length
 from llm_gym.supervised.loop import (
     TrainingConfig,
     adamw,
+    check_trained,
     descend,
     rounded,
     save_model,
@@ -152,7 +154,11 @@ def train_dpo(
         state.save()
     reference = state.tensors["reference"].split([len(encoded), len(held_out_encoded)])
     before = evaluate_dpo(model, held_out_encoded, reference[1], config)
-    _train(model, encoded, reference[0], state, config, quiet=quiet)
+    try:
+        _train(model, encoded, reference[0], state, config, quiet=quiet)
+    except DivergenceError:
+        state.remove()  # to go on from it would end in the same place
+        raise
     rounded(model, config.weights)
     metrics = {
         "held_out_before": before,
@@ -168,6 +174,7 @@ def train_dpo(
         "config": asdict(config),
         "seconds": time.perf_counter() - started,
     }
+    check_trained(metrics, config)
     with replace_directory(output) as directory:
         end_with(model, [prompt_format.end_token_id])
         save_model(model, saved_tokenizer, directory, config.weights)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_gym.language_models import embedded_names, load_tokenizer, resolve
+from llm_gym.language_models.loading import refuse_diverged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,6 +83,7 @@ def load_backbone(
                 torch.nn.init.zeros_(head.bias)
         if len(tokenizer) > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    refuse_diverged(model, name_or_path)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.config.pad_token_id = tokenizer.pad_token_id
     return model.eval(), tokenizer

@@ -38,7 +38,7 @@ from llm_gym.feedback.reward_model.rewards import (
 )
 from llm_gym.feedback.reward_model.rival import word_margins
 from llm_gym.files.settings import setting
-from llm_gym.supervised.loop import rounded, spread_out
+from llm_gym.supervised.loop import check_trained, rounded, spread_out
 
 if TYPE_CHECKING:
     import torch
@@ -166,11 +166,13 @@ def fit_reward_model(
     answers = _distinct(examples)
     centred = shift(scorer, answers, -float(rewards_of(model, answers).mean()))
     rounded(model, config.weights)
+    mean_reward = float(rewards_of(model, answers).mean())
+    check_trained({"mean_reward": mean_reward}, config)
     metrics = {
         "held_out": evaluate_differences(differences_of(scorer, held_out), held_out),
         "bag_of_words": accuracy(word_margins(rows, held_out)).to_dict(),
         "train": evaluate_differences(differences_of(scorer, rows), rows),
-        "mean_reward": float(rewards_of(model, answers).mean()),
+        "mean_reward": mean_reward,
         "centred": centred,
         "comparisons": len(rows),
         "prompts": len({row.prompt for row in rows}),
@@ -185,6 +187,7 @@ def fit_reward_model(
         "config": asdict(config),
         "seconds": time.perf_counter() - started,
     }
+    check_trained(metrics, config)
     return scorer, metrics
 
 

@@ -37,7 +37,7 @@ from llm_gym.feedback.reward_model.rewards import (
 from llm_gym.files.encoding import check_text
 from llm_gym.files.rows import Note, as_list, parse_rows, read_rows
 from llm_gym.files.settings import setting
-from llm_gym.supervised.loop import rounded
+from llm_gym.supervised.loop import check_trained, rounded
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -146,6 +146,7 @@ def fit_rating_model(
     train = [rows[index] for index in kept]
     losses, offset = _train(scorer, train, table[kept], config, goes_on=goes_on, quiet=quiet)
     rounded(model, config.weights)
+    check_trained({"mean_reward": float(rewards_of(model, train[:64]).mean())}, config)
     if held_out is None:
         tested, truth = [rows[index] for index in measured], table[measured]
     else:
@@ -161,6 +162,7 @@ def fit_rating_model(
         "config": asdict(config),
         "seconds": time.perf_counter() - started,
     }
+    check_trained(metrics, config)
     return scorer, metrics
 
 

@@ -10,10 +10,12 @@ from llm_gym.runs.callbacks.critic_start import CriticStart
 from llm_gym.runs.callbacks.history import History, ThroughputCallback
 from llm_gym.runs.callbacks.progress import ProgressCallback
 from llm_gym.runs.callbacks.samples import SampleCallback
+from llm_gym.runs.divergence import DivergenceCallback
 
 __all__ = [
     "CheckpointCallback",
     "CriticStart",
+    "DivergenceCallback",
     "History",
     "ProgressCallback",
     "SampleCallback",

@@ -14,6 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.runs.checkpoint import save_numbered_checkpoint
+from llm_gym.runs.divergence import check_distribution
 
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -27,6 +28,8 @@ class CheckpointCallback(BaseCallback):
     there too. An algorithm that samples everything before it learns (`sample_once`) is saved at the
     turn from one to the other as well: its answers and scores may have been dear, and learning is
     long.
+
+    Nothing is saved of a run that has diverged: training ends with a `DivergenceError` instead.
 
     Args:
         directory: Folder for the checkpoints, one `step-NNN` directory each.
@@ -83,6 +86,7 @@ class CheckpointCallback(BaseCallback):
             self._save()
 
     def _save(self) -> None:
+        check_distribution(self.model)
         self.saved = save_numbered_checkpoint(self.model, self.directory, keep_last=self.keep_last)
 
 

@@ -15,7 +15,7 @@ from stable_baselines3.common.logger import KVWriter
 
 from llm_gym.files import atomic
 
-Row = dict[str, float]
+Row = dict[str, Any]  # a number, or None where it was not finite
 
 
 class History(KVWriter):
@@ -50,8 +50,8 @@ class History(KVWriter):
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
-        """Keeps the finite numbers among `key_values`; called by `Logger.dump`."""
-        row: Row = {"step": step, **finite_numbers(key_values)}
+        """Keeps the numbers among `key_values`, None for what is not finite; see `Logger.dump`."""
+        row: Row = {"step": step, **numbers_or_gaps(key_values)}
         self.rows.append(row)
         if self._file is not None:
             self._file.write(json.dumps(row) + "\n")
@@ -68,10 +68,14 @@ class History(KVWriter):
         """Steps and values of the first of `keys` that any row has; rows without it are left out.
 
         Several keys are given where algorithms log the same thing under different names. Of several
-        rows of one step, the last counts.
+        rows of one step, the last counts. Where it was not finite it is NaN.
         """
         for key in keys:
-            points = {row["step"]: row[key] for row in self.rows if key in row}
+            points = {
+                row["step"]: math.nan if row[key] is None else row[key]
+                for row in self.rows
+                if key in row
+            }
             if points:
                 return list(points.keys()), list(points.values())
         return [], []
@@ -79,10 +83,15 @@ class History(KVWriter):
 
 def finite_numbers(key_values: Mapping[str, Any]) -> dict[str, float]:
     """The finite numbers of a dump, numpy's and torch's too; texts and pictures are left out."""
+    return {k: value for k, value in numbers_or_gaps(key_values).items() if value is not None}
+
+
+def numbers_or_gaps(key_values: Mapping[str, Any]) -> dict[str, float | None]:
+    """The numbers of a dump, None for what is not finite, which JSON cannot hold."""
     return {
-        key: float(value)
+        key: float(value) if math.isfinite(value) else None
         for key, value in sorted(key_values.items())
-        if isinstance(value, numbers.Real) and math.isfinite(value)
+        if isinstance(value, numbers.Real)
     }
 
 

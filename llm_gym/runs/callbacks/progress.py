@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -137,7 +138,7 @@ class ProgressCallback(BaseCallback):
         figures.add_column(justify="right", style="dim")
         figures.add_column(style="cyan")
         for label, keys, style in METRICS:
-            _, values = self._history.curve(*keys)
+            values = [value for value in self._history.curve(*keys)[1] if math.isfinite(value)]
             if values:
                 first = f"from {values[0]:{style}}" if len(values) > 1 else ""
                 figures.add_row(label, f"{values[-1]:{style}}", first, sparkline(values))

@@ -325,7 +325,7 @@ def _loss_chart(title: str, loss: Sequence[float], unit: str = "nats per token")
 
 
 def _curve(rows: list[dict[str, float]], key: str) -> tuple[list[float], list[float]]:
-    points = {row["step"]: row[key] for row in rows if key in row}
+    points = {row["step"]: row[key] for row in rows if row.get(key) is not None}
     return list(points), list(points.values())
 
 

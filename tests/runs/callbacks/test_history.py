@@ -17,10 +17,10 @@ def write(history, step, **values):
     logger.dump(step)
 
 
-def test_keeps_finite_numbers_of_any_kind_and_nothing_else():
+def test_keeps_numbers_of_any_kind_and_shows_a_gap_where_they_are_not_finite():
     history = History()
     write(history, 7, a=1, b=np.float32(2.5), c="text", d=float("nan"), e=np.arange(3))
-    assert history.rows == [{"step": 7, "a": 1.0, "b": 2.5}]
+    assert history.rows == [{"step": 7, "a": 1.0, "b": 2.5, "d": None}]
 
 
 def test_curve_takes_the_first_key_that_was_logged():
