@@ -1,0 +1,52 @@
+"""How the library fares when it is killed, when the disk fails, and when it is lied to: one table.
+
+    python benchmarks/faults/run.py --output runs/faults             # everything
+    python benchmarks/faults/run.py --quick --output runs/faults     # a sample of everything
+    python benchmarks/faults/run.py --only kills --output runs/faults
+
+The table has a row for each thing that was tried; `results.json` has every failure, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PARTS = {
+    "kills": "benchmarks.faults.kills",
+    "disks": "benchmarks.faults.disks",
+}
+"""Modules by name; each has `measure(output, quick)`, which gives rows."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="directory for runs and results")
+    parser.add_argument("--quick", action="store_true", help="a sample of everything")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts")
+    options = parser.parse_args()
+
+    from benchmarks.common import columns, record
+    from llm_gym.files.atomic import write_json
+
+    results = record({"quick": options.quick, "parts": options.only})
+    table = [("what was tried", "as it should", "tried")]
+    for name in options.only:
+        part = importlib.import_module(PARTS[name])
+        rows = part.measure(options.output / name, options.quick)
+        table += [(row.what, f"{row.good:,}", f"{row.tried:,}") for row in rows]
+        results[name] = [row._asdict() for row in rows]
+        write_json(options.output / "results.json", results)
+    print(columns(table))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main())
