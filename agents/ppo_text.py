@@ -226,8 +226,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     config = parse_config(argv)
     quiet_libraries()
-    directory = RunDirectory(config.output, asdict(config), settings_name="config.json")
-    output = directory.root
+    directory = RunDirectory(
+        config.output, asdict(config), settings_name="config.json", command="agent"
+    )
+    with directory.opened():
+        return train_and_evaluate(config, directory)
+
+
+def train_and_evaluate(config: Config, directory: RunDirectory) -> int:
+    """Begins the run or goes on with it; returns the exit code."""
     checkpoint = directory.checkpoint(
         resume=config.resume, advice="add --resume, or choose another --output"
     )
@@ -237,10 +244,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     directory.write_settings()
     print(f"{config.algorithm} on {config.env}: {config.model}, {config.total_tokens:,} tokens")
 
+    output = directory.root
     can_evaluate = config.prompts is None or config.eval_prompts is not None
     before = evaluate_held_out(config, config.model) if can_evaluate else None
     checkpoints = train(config, algorithm, output)
     if checkpoints.stopped:
+        directory.state = "stopped"
         print(f"stopped with {checkpoints.saved}; add --resume to the command to go on")
         return 130
     if before is not None:

@@ -13,6 +13,7 @@ import typer
 import yaml
 
 from llm_gym.files import atomic
+from llm_gym.runs.directory import RunDirectory
 
 NAME = "config.yaml"
 """What a run calls the file with which it can be done again."""
@@ -99,6 +100,23 @@ def leaving_config(
     header = f"{_HEADER}{context.command.name} --config {shlex.quote(str(path))}\n"
     values = config_of(context, settings)
     atomic.write_text(path, header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+@contextmanager
+def command_directory(context: typer.Context, directory: str | Path) -> Iterator[None]:
+    """Keeps a directory for one command while it runs; it leaves its options there at the end.
+
+    Args:
+        context: The invocation.
+        directory: Where to.
+
+    Raises:
+        ValueError: See `RunDirectory.opened` and `leaving_config`.
+    """
+    run = RunDirectory(directory, {}, command=str(context.command.name))
+    with run.opened(), leaving_config(context, directory):
+        run.state = "running"
+        yield
 
 
 def config_of(context: typer.Context, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llm_gym.cli.config_file import leaving_config
+from llm_gym.cli.config_file import command_directory
 from llm_gym.cli.options import Output, with_options_of
 from llm_gym.cli.runs import interruptible
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
@@ -52,7 +52,7 @@ def reward_model(
         raise ValueError("--learning-curve needs comparisons; leave out --ratings")
     quiet_libraries()
     interrupted = f"interrupted; nothing was written to {output}"
-    with interruptible(interrupted), leaving_config(context, output):
+    with interruptible(interrupted), command_directory(context, output):
         if ratings:
             command = _train_on_ratings(data, output, config)
         else:

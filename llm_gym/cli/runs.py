@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from llm_gym.cli.command import is_given
-from llm_gym.cli.config_file import leaving_config
+from llm_gym.cli.config_file import command_directory, leaving_config
 from llm_gym.cli.options import Output, Seed, with_options_of
 from llm_gym.feedback.dpo.dpo import DPOConfig
 from llm_gym.stages.compare import CompareConfig
@@ -149,7 +149,7 @@ def pretrain(
     config = PretrainConfig(**values)
     quiet_libraries()
     interrupted = f"interrupted; nothing was written to {output}"
-    with interruptible(interrupted), leaving_config(invocation, output):
+    with interruptible(interrupted), command_directory(invocation, output):
         metrics = pretrain(text, output / MODEL, config)
         command = pretraining_page(output, metrics)
     print(
@@ -180,7 +180,7 @@ def sft(
     config = SFTConfig(**values)
     quiet_libraries()
     interrupted = f"interrupted; nothing was written to {output}"
-    with interruptible(interrupted), leaving_config(invocation, output):
+    with interruptible(interrupted), command_directory(invocation, output):
         metrics = fine_tune(model, pairs, output / MODEL, config)
         command = fine_tuning_page(output, model, metrics)
     print(
@@ -212,7 +212,7 @@ def dpo(
     config = DPOConfig(**values)
     quiet_libraries()
     interrupted = "interrupted; the same command goes on where the run was last saved"
-    with interruptible(interrupted), leaving_config(invocation, output):
+    with interruptible(interrupted), command_directory(invocation, output):
         metrics = train_dpo(preferences, output / MODEL, config)
         command = dpo_page(output, metrics)
     before, after = metrics["held_out_before"], metrics["held_out"]

@@ -1,12 +1,16 @@
-"""Files and directories that appear whole or not at all.
+"""Files that appear whole or not at all.
 
 A run may be stopped at any moment. Whatever this package writes for people to keep (reports,
 checkpoints, figures) is written beside its destination first and renamed into place, because a
-rename within one file system is atomic.
+rename within one file system is atomic. `llm_gym.files.owned` does the same for directories.
+
+What is beside a destination is called `.NAME.llm_gym-XXXXXXXX.tmp` and locked while its writer
+lives: what a killed process leaves can be told from what another one is writing, and removed.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -16,6 +20,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows, where what a killed process leaves stays
+    fcntl = None  # type: ignore[assignment]
+
+TEMPORARY = ".llm_gym-*.tmp"
+"""How the name of every temporary file and directory of ours ends."""
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -27,115 +39,124 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
     """Writes a file atomically, making its parent directories.
 
     Args:
-        path: The file to write; an old one is replaced.
+        path: The file to write; an old one is replaced. A symbolic link stays, and what it leads to
+            is written.
         content: All of it.
 
     Returns:
         The path written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _sibling(path, "tmp")
-    try:
+    destination = Path(os.path.realpath(path))
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(destination.parent, destination.name)
+    with temporary_beside(destination) as temporary:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+        os.replace(temporary, destination)
+    return Path(path)
 
 
 def write_json(path: str | Path, value: Any) -> Path:
     """Writes `value` as indented JSON, atomically; NaN and infinity are refused (ValueError)."""
-    return write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    return write_text(path, as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """Indented JSON with a line end; NaN and infinity are refused (ValueError)."""
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 @contextmanager
-def replace_directory(directory: str | Path, *, marker: str = "config.json") -> Iterator[Path]:
-    """Yields an empty temporary directory that becomes `directory` when the block succeeds.
-
-    If the block raises, the temporary directory is removed and an old `directory` stays as it was.
-    A directory cannot be exchanged for another in one portable step, so an old one is first moved
-    aside under a fixed name; `recover_directory` finds it there if the process died in between.
+def temporary_beside(destination: Path, *, directory: bool = False) -> Iterator[Path]:
+    """Yields an empty file or directory to be renamed to `destination`, and locked until then.
 
     Args:
-        directory: The destination; its content, if any, is replaced as a whole.
-        marker: A file by which an old directory shows that it is of the same kind; by default that
-            of a saved model. Anything else, such as a home directory, is never replaced.
+        destination: Where it will go; its parent exists.
+        directory: Whether to make a directory.
 
     Yields:
-        The temporary directory to write into.
-
-    Raises:
-        ValueError: The destination exists, is not empty and has no such file.
+        The path. Whatever is there when the block ends is removed.
     """
-    directory = Path(directory).absolute()
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    recover_directory(directory)
-    if directory.is_file() or (
-        directory.exists() and any(directory.iterdir()) and not (directory / marker).is_file()
-    ):
-        raise ValueError(
-            f"{directory} exists and will not be replaced, because it has no {marker}; "
-            "choose another directory"
-        )
-    temporary = _sibling(directory, "tmp")
-    temporary.mkdir()
+    temporary, descriptor = _claimed(destination, directory)
     try:
         yield temporary
-        follow_umask(temporary)
-        for path in temporary.rglob("*"):
-            _sync(path)
-        _sync(temporary)
-        previous = _previous(directory)
-        if directory.exists():
-            os.rename(directory, previous)
-        os.rename(temporary, directory)
-        _sync(directory.parent)
-        shutil.rmtree(previous, ignore_errors=True)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def follow_umask(directory: str | Path) -> None:
-    """Gives the weights below a directory the permissions that every other new file has.
+def _claimed(destination: Path, directory: bool) -> tuple[Path, int | None]:
+    """A new temporary path and the descriptor that locks it."""
+    while True:
+        temporary = temporary_name(destination)
+        if directory:
+            temporary.mkdir()
+        else:
+            temporary.touch(exist_ok=False)
+        if fcntl is None:
+            return temporary, None
+        descriptor = os.open(temporary, os.O_RDONLY)
+        # Another process may have taken it for a leftover before it was locked.
+        if _lock(descriptor) is not False and temporary.exists():
+            return temporary, descriptor
+        os.close(descriptor)
 
-    safetensors writes files that their owner alone can read, whatever the umask says.
+
+def temporary_name(path: Path) -> Path:
+    """A new name beside a path, by which `clear_leftovers` will know it."""
+    return path.with_name(f".{path.name}.llm_gym-{uuid.uuid4().hex[:8]}.tmp")
+
+
+def clear_leftovers(folder: Path, name: str | None = None) -> list[Path]:
+    """Removes what processes that died while they wrote have left in a folder.
 
     Args:
-        directory: Written by this process.
+        folder: It need not exist.
+        name: What they were writing; by default anything.
+
+    Returns:
+        What was removed. Whatever a living process is writing stays, and so does everything where
+        the file system has no locks to tell.
     """
-    directory = Path(directory)
-    probe = _sibling(directory / "umask", "tmp")
-    probe.touch()  # asking for the umask itself would change it for all threads
-    mode = probe.stat().st_mode & 0o777
-    probe.unlink()
-    for path in directory.rglob("*.safetensors"):
-        path.chmod(mode)
+    removed = []
+    pattern = "*" if name is None else glob.escape(name)
+    for path in sorted(folder.glob(f".{pattern}{TEMPORARY}")) if fcntl is not None else ():
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError:  # another process was quicker, or it is not ours to read
+            continue
+        try:
+            if _lock(descriptor):
+                remove(path)
+                removed.append(path)
+        finally:
+            os.close(descriptor)
+    return removed
 
 
-def recover_directory(directory: str | Path) -> None:
-    """Undoes a `replace_directory` that died after moving the old one aside."""
-    directory = Path(directory)
-    previous = _previous(directory)
-    if previous.exists():
-        if directory.exists():
-            shutil.rmtree(previous)
-        else:
-            os.rename(previous, directory)
+def remove(path: Path) -> None:
+    """Removes a file, or a directory with all it holds, if it is there; links are not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def _previous(path: Path) -> Path:
-    return path.with_name(f".{path.name}.previous")
+def _lock(descriptor: int) -> bool | None:
+    """Whether this process has the lock now; None where the file system has none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
-def _sibling(path: Path, suffix: str) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{suffix}")
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Forces a file, or a directory's entries, to the disk, so a rename cannot outrun its data."""
     if path.is_dir() and os.name == "nt":  # Windows cannot open a directory
         return

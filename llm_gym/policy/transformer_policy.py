@@ -17,7 +17,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
-from llm_gym.files.atomic import follow_umask
+from llm_gym.files.owned import follow_umask
 from llm_gym.language_models.architecture import (
     context_length,
     decoder_of,

@@ -2,8 +2,8 @@
 
 A checkpoint is a directory:
 
-    checkpoint.json            counters, optimizer settings, random states, the environment's state,
-                               and size and SHA-256 of every other file
+    llm_gym.json               size and SHA-256 of every other file
+    checkpoint.json            counters, optimizer settings, random states, the environment's state
     training.safetensors       parameters, optimizer moments, random states, last observations
     model/                     the language model as `transformers` saves it, tokenizer included:
                                AutoModelForCausalLM.from_pretrained("CHECKPOINT/model") loads it
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from llm_gym import __version__
-from llm_gym.files import atomic
+from llm_gym.files import atomic, owned
 from llm_gym.runs import training_state
 from llm_gym.runs.divergence import check_state
 
@@ -36,12 +35,17 @@ if TYPE_CHECKING:
 
     from llm_gym.language_models.chat import PromptFormat
 
-FORMAT = 1
+FORMAT = 2
+KIND = "checkpoint"
 METADATA = "checkpoint.json"
 TENSORS = "training.safetensors"
 MODEL = "model"
 
 _NUMBERED = re.compile(r"step-(\d+)")
+
+
+class DamagedCheckpointWarning(UserWarning):
+    """A run goes on from an older checkpoint than the newest."""
 
 
 def save_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path:
@@ -59,7 +63,8 @@ def save_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path
 
     Raises:
         DivergenceError: Something of the state is not finite, by name; nothing is written.
-        ValueError: The destination exists and is not a checkpoint.
+        ValueError: The destination exists and is not a checkpoint, or holds something that is not
+            part of it.
     """
     directory = Path(directory)
     values, tensors = training_state.collect(algorithm)
@@ -71,11 +76,10 @@ def save_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path
         **values,
         "shared_tensors": aliases,
     }
-    with atomic.replace_directory(directory, marker=METADATA) as temporary:
+    with owned.replace_directory(directory, KIND) as temporary:
         on_cpu = {name: tensor.to("cpu").contiguous() for name, tensor in tensors.items()}
         save_file(on_cpu, temporary / TENSORS)
         _write_model(algorithm, temporary / MODEL)
-        metadata["files"] = _manifest(temporary)
         atomic.write_json(temporary / METADATA, metadata)
     return directory
 
@@ -85,12 +89,16 @@ def save_model(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path:
 
     Args:
         algorithm: Its policy must be a `TransformerActorCriticPolicy`.
-        directory: Destination, for `AutoModelForCausalLM.from_pretrained`; replaced if it exists.
+        directory: Destination, for `AutoModelForCausalLM.from_pretrained`; a model that was saved
+            there is replaced.
 
     Returns:
         The directory.
+
+    Raises:
+        ValueError: The destination holds something else (see `owned.check_replaceable`).
     """
-    with atomic.replace_directory(directory) as temporary:
+    with owned.replace_directory(directory) as temporary:
         _write_model(algorithm, temporary)
     return Path(directory)
 
@@ -115,7 +123,9 @@ def load_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> dict
     """
     directory = Path(directory)
     metadata = read_metadata(directory)
-    _verify_files(directory, metadata)
+    problem = owned.damage(directory, KIND)
+    if problem is not None:
+        raise ValueError(problem)
     try:
         tensors = load_file(directory / TENSORS)
     except (SafetensorError, OSError) as error:
@@ -147,8 +157,8 @@ def save_numbered_checkpoint(
     folder = Path(folder)
     saved = save_checkpoint(algorithm, folder / f"step-{algorithm.num_timesteps:012d}")
     if keep_last is not None:
-        for old in _numbered(folder)[:-keep_last]:
-            shutil.rmtree(old)
+        for old in [*filter(_is_finished, numbered_checkpoints(folder))][:-keep_last]:
+            owned.remove_directory(old, KIND)
     return saved
 
 
@@ -171,6 +181,68 @@ def has_checkpoint(folder: str | Path) -> bool:
     return _newest(Path(folder)) is not None
 
 
+def numbered_checkpoints(folder: str | Path) -> list[Path]:
+    """What is called a checkpoint of one run, oldest first, whole or not.
+
+    Args:
+        folder: Where `save_numbered_checkpoint` put them; it need not exist.
+    """
+    folder = Path(folder)
+    steps = [
+        (int(match[1]), path)
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if (match := _NUMBERED.fullmatch(path.name))
+    ]
+    return [path for _, path in sorted(steps)]
+
+
+def resume_point(folder: str | Path) -> Path | None:
+    """The newest checkpoint in which every file is as it was written.
+
+    Newer ones that are damaged are set aside under another name, `damaged-step-NNN`, with a
+    warning: nothing of them is lost, and the run can write theirs anew.
+
+    Args:
+        folder: Holds the checkpoints of one run. No other process may be writing there.
+
+    Returns:
+        The checkpoint; None if the run never completed one.
+
+    Raises:
+        ValueError: There are checkpoints, and none is whole.
+    """
+    folder = Path(folder)
+    atomic.clear_leftovers(folder)
+    for previous in sorted(folder.glob(".step-*.llm_gym-previous")):
+        owned.recover_directory(folder / previous.name[1:].removesuffix(".llm_gym-previous"))
+    damaged: dict[Path, str] = {}
+    for path in reversed(numbered_checkpoints(folder)):
+        problem = owned.damage(path, KIND)
+        if problem is None:
+            if damaged:
+                _set_aside(damaged, path)
+            return path
+        damaged[path] = problem
+    if damaged:
+        raise ValueError(f"no checkpoint in {folder} is whole: {'; '.join(damaged.values())}")
+    return None
+
+
+def _set_aside(damaged: dict[Path, str], good: Path) -> None:
+    for path in damaged:
+        aside, number = path.with_name(f"damaged-{path.name}"), 1
+        while aside.exists():
+            number += 1
+            aside = path.with_name(f"damaged-{number}-{path.name}")
+        path.rename(aside)
+    warnings.warn(
+        f"going on from {good}, because what is newer is damaged: {'; '.join(damaged.values())}. "
+        "It was renamed to damaged-...",
+        DamagedCheckpointWarning,
+        stacklevel=4,
+    )
+
+
 def read_metadata(directory: str | Path) -> dict[str, Any]:
     """Reads and checks `checkpoint.json`.
 
@@ -178,7 +250,7 @@ def read_metadata(directory: str | Path) -> dict[str, Any]:
         ValueError: Missing, unreadable, or written in another format.
     """
     path = Path(directory) / METADATA
-    atomic.recover_directory(directory)
+    owned.recover_directory(directory)
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
         written_as = metadata["format"]
@@ -232,45 +304,15 @@ def _tokenizer_to_save(prompt_format: PromptFormat) -> PreTrainedTokenizerBase:
         return prompt_format.tokenizer
 
 
-def _manifest(directory: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file below `directory`, by relative path."""
-    return {
-        path.relative_to(directory).as_posix(): {
-            "bytes": path.stat().st_size,
-            "sha256": atomic.sha256_of(path),
-        }
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    }
-
-
-def _verify_files(directory: Path, metadata: dict[str, Any]) -> None:
-    for name, expected in metadata["files"].items():
-        path = directory / name
-        if not path.is_file():
-            raise ValueError(f"{path} is missing, so {directory} is not a whole checkpoint")
-        if path.stat().st_size != expected["bytes"] or atomic.sha256_of(path) != expected["sha256"]:
-            raise ValueError(f"{path} is corrupt: its content is not what was saved")
-
-
 def _newest(folder: Path) -> Path | None:
-    if (folder / METADATA).is_file():
-        return folder
-    for candidate in (folder, folder / "checkpoints"):
-        checkpoints = _numbered(candidate)
-        if checkpoints:
-            return checkpoints[-1]
-    return None
+    candidates = [folder, *numbered_checkpoints(folder / "checkpoints")]
+    candidates += numbered_checkpoints(folder)
+    return next(filter(_is_finished, reversed(candidates)), None)
 
 
-def _numbered(folder: Path) -> list[Path]:
-    """The whole checkpoints in `folder`, oldest first."""
-    steps = [
-        (int(match[1]), path)
-        for path in (folder.iterdir() if folder.is_dir() else ())
-        if (match := _NUMBERED.fullmatch(path.name)) and (path / METADATA).is_file()
-    ]
-    return [path for _, path in sorted(steps)]
+def _is_finished(directory: Path) -> bool:
+    """Whether a checkpoint was written to its end there; not whether it still is as it was."""
+    return (directory / METADATA).is_file() and (directory / owned.MARKER).is_file()
 
 
 def _without_aliases(

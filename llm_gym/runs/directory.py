@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_gym.files import atomic
+from llm_gym.runs.opening import OpenedDirectory
 
 SETTINGS = "settings.json"  # not config.json: in a directory of a model that is the model's own
 CHECKPOINTS = "checkpoints"
+
+
+class RestartWarning(UserWarning):
+    """A run begins anew, because there is nothing from which it could go on."""
 
 
 class Record(NamedTuple):
@@ -37,8 +43,13 @@ class Record(NamedTuple):
     seconds: float
 
 
-class RunDirectory:
+class RunDirectory(OpenedDirectory):
     """Where one run keeps what it makes. Nothing is written before a method that says so.
+
+        with directory.opened():
+            checkpoint = directory.checkpoint(resume=resume, advice="...")
+            directory.write_settings()
+            ...
 
     Args:
         root: The directory.
@@ -48,6 +59,7 @@ class RunDirectory:
         free: Settings that may change from call to call, because nothing is done again for them.
         steps: Names of the steps that are recorded, in their order.
         settings_name: Name of the file of the settings.
+        command: What kind of run it is; the directory of another kind is refused.
     """
 
     def __init__(
@@ -59,8 +71,9 @@ class RunDirectory:
         free: Collection[str] = (),
         steps: Sequence[str] = (),
         settings_name: str = SETTINGS,
+        command: str = "train",
     ) -> None:
-        self.root = Path(root)
+        super().__init__(root, command)
         self.settings = settings
         self.files = files
         self.free = free
@@ -74,22 +87,43 @@ class RunDirectory:
     def checkpoint(self, *, resume: bool, advice: str) -> Path | None:
         """Finds the checkpoint to go on from, for a run that is told whether to.
 
+        A run that was killed before its first checkpoint has nothing to lose and nothing to go on
+        from: it begins anew, whatever it is told.
+
         Args:
             resume: Whether it shall go on.
             advice: What to do if the directory holds a run already.
 
         Returns:
-            The newest checkpoint; None for a new run.
+            The newest checkpoint that is whole, with a warning if there are newer ones; None for a
+            run that begins.
 
         Raises:
-            ValueError: A new run, and the directory already holds one; or there is no checkpoint.
+            ValueError: A new run, and the directory already holds one; or it holds no run to go on
+                with, or one whose checkpoints are all damaged.
         """
-        from llm_gym.runs.checkpoint import latest_checkpoint
+        from llm_gym.runs.checkpoint import has_checkpoint, resume_point
 
         if resume:
-            return latest_checkpoint(self.root)
-        refuse_existing_run(self.root, advice)
+            if self._state == "new":
+                raise ValueError(
+                    f"{self.root} holds no run to resume; leave out --resume to begin one"
+                )
+            checkpoint = resume_point(self.checkpoints)
+            if checkpoint is None:
+                warnings.warn(
+                    f"the run in {self.root} ended before its first checkpoint, so it begins anew",
+                    RestartWarning,
+                    stacklevel=2,
+                )
+            return checkpoint
+        if has_checkpoint(self.root):
+            raise ValueError(f"{self.root} already holds a run ({self._told}): {advice}")
         return None
+
+    @property
+    def _told(self) -> str:
+        return {"running": "which was killed"}.get(self._state, self._state)
 
     def go_on(self, advice: str) -> None:
         """Holds the settings against those of the run that is there.
@@ -110,23 +144,22 @@ class RunDirectory:
             advice: What to do if there is another.
 
         Raises:
-            ValueError: See `go_on`; or the directory holds something that is no such run.
+            ValueError: See `go_on`.
         """
         if self.settings_path.exists():
             saved = read_object(self.settings_path)
             self._refuse_another(saved, advice)
             if saved == self._content:
+                self.state = "running"
                 return
-        elif self.root.exists() and any(not p.name.startswith(".") for p in self.root.iterdir()):
-            # A hidden file is what a kill left of the settings while they were written.
-            raise ValueError(
-                f"{self.root} is not empty and holds no run (it has no {self.settings_path.name}); "
-                "choose another output"
-            )
         self.write_settings()
 
     def write_settings(self) -> None:
-        """Writes the settings, and with them the digests of the files if they are watched."""
+        """Writes the settings, and with them the digests of the files if they are watched.
+
+        The run is at work from here on.
+        """
+        self.state = "running"
         atomic.write_json(self.settings_path, self._content)
 
     @property

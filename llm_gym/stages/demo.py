@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,16 +87,22 @@ def demo(
     """
     from rich.console import Console
 
-    from llm_gym.runs.checkpoint import latest_checkpoint, load_checkpoint, save_model
+    config, console = config or DemoConfig(), console or Console()
+    directory = RunDirectory(output, asdict(config), command="demo")
+    with directory.opened():
+        return _demo(directory, config, console)
+
+
+def _demo(directory: RunDirectory, config: DemoConfig, console: Console) -> DemoRun:
+    from llm_gym.runs.checkpoint import load_checkpoint, save_model
     from llm_gym.runs.evaluation import evaluate
     from llm_gym.stages.by_name import environment_kwargs
 
-    config, output, console = config or DemoConfig(), Path(output), console or Console()
-    started = time.perf_counter()
-    resume = _prepare(RunDirectory(output, asdict(config)))
+    started, output = time.perf_counter(), directory.root
+    checkpoint = _prepare(directory)
     algorithm = build_algorithm(config.training())
-    if resume:
-        load_checkpoint(algorithm, latest_checkpoint(output))
+    if checkpoint is not None:
+        load_checkpoint(algorithm, checkpoint)
         console.print(f"continuing the interrupted demo at {algorithm.num_timesteps:,} tokens")
 
     def held_out(model: str | OnPolicyAlgorithm) -> Evaluation:
@@ -120,6 +125,7 @@ def demo(
         keep_last=1,
     )
     if training.stopped:
+        directory.state = "stopped"
         return DemoRun(stopped=True)
     stages = [*before, held_out(algorithm)]
     save_model(algorithm, output / MODEL)
@@ -129,24 +135,25 @@ def demo(
     return DemoRun(summary=summary)
 
 
-def _prepare(directory: RunDirectory) -> bool:
-    """Clears the way, and says whether there is an unfinished demo to go on with."""
-    from llm_gym.runs.checkpoint import has_checkpoint
+def _prepare(directory: RunDirectory) -> Path | None:
+    """Clears the way; the checkpoint of an unfinished demo to go on with, or None."""
+    from llm_gym.files import owned
+    from llm_gym.runs.checkpoint import KIND, numbered_checkpoints, resume_point
 
     summary = directory.root / SUMMARY
-    if has_checkpoint(directory.root) and not summary.exists():
+    if not summary.exists() and numbered_checkpoints(directory.checkpoints):
         directory.go_on(
             f"finish that one, choose another --output, or delete {directory.checkpoints}"
         )
-        return True
+        return resume_point(directory.checkpoints)
     # Results of a finished demo: the summary goes first, so that a half-cleared directory is not
     # taken for a finished one.
     summary.unlink(missing_ok=True)
-    if directory.checkpoints.exists():
-        shutil.rmtree(directory.checkpoints)
+    for checkpoint in numbered_checkpoints(directory.checkpoints):
+        owned.remove_directory(checkpoint, KIND)
     (directory.root / "samples.jsonl").unlink(missing_ok=True)
     directory.write_settings()
-    return False
+    return None
 
 
 def _summary(

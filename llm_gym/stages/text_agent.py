@@ -133,34 +133,38 @@ def run_text_agent(
     from llm_gym.stages.training_run import learn
 
     quiet_libraries()
-    directory = RunDirectory(options.output, vars(options), settings_name="config.json")
-    checkpoint = directory.checkpoint(
-        resume=options.resume, advice="add --resume, or choose another --output"
+    directory = RunDirectory(
+        options.output, vars(options), settings_name="config.json", command="agent"
     )
-    kwargs = environment_kwargs(
-        options.env,
-        options.model,
-        scorer=options.scorer,
-        device=options.device,
-        prompts=options.prompts,
-        **config_from(PromptsConfig, vars(options)).prompt_options(),
-        max_new_tokens=options.max_new_tokens,
-        group_size=options.group_size,
-        **{name: getattr(options, name) for name in environment_options},
-    )
-    algorithm: Any = make_algorithm(options, make_vector_env(options.env, options.num_envs, kwargs))
-    if checkpoint is not None:
-        load_checkpoint(algorithm, checkpoint)
-    directory.write_settings()
-    evaluates = options.prompts is None or options.eval_prompts is not None
-    training = learn(
-        algorithm,
-        directory,
-        options.total_tokens,
-        checkpoint_every=options.checkpoint_every,
-        keep_last=2,
-        measure=lambda model: _evaluate(options, model) if evaluates else None,
-    )
+    with directory.opened():
+        checkpoint = directory.checkpoint(
+            resume=options.resume, advice="add --resume, or choose another --output"
+        )
+        kwargs = environment_kwargs(
+            options.env,
+            options.model,
+            scorer=options.scorer,
+            device=options.device,
+            prompts=options.prompts,
+            **config_from(PromptsConfig, vars(options)).prompt_options(),
+            max_new_tokens=options.max_new_tokens,
+            group_size=options.group_size,
+            **{name: getattr(options, name) for name in environment_options},
+        )
+        environment = make_vector_env(options.env, options.num_envs, kwargs)
+        algorithm: Any = make_algorithm(options, environment)
+        if checkpoint is not None:
+            load_checkpoint(algorithm, checkpoint)
+        directory.write_settings()
+        evaluates = options.prompts is None or options.eval_prompts is not None
+        training = learn(
+            algorithm,
+            directory,
+            options.total_tokens,
+            checkpoint_every=options.checkpoint_every,
+            keep_last=2,
+            measure=lambda model: _evaluate(options, model) if evaluates else None,
+        )
     if training.stopped:
         print(f"stopped with {training.checkpoint}; add --resume to the command to go on")
         return 130

@@ -120,28 +120,29 @@ def train(
 
     config = config.resolved()
     directory = RunDirectory(output, asdict(config))
-    checkpoint = directory.checkpoint(
-        resume=resume, advice=f"continue it with --resume {output}, or choose another --output"
-    )
-    algorithm: Any = build_algorithm(config)
-    if checkpoint is not None:
-        load_checkpoint(algorithm, checkpoint)
-    prompt_format = environment_attribute(algorithm, PROMPT_FORMAT)
-    directory.settings = {**asdict(config), PROMPT_FORMAT: prompt_format.shown}
-    directory.write_settings()
-    (console or Console(stderr=True)).print(
-        f"prompts are shown as {prompt_format}", markup=False, highlight=False
-    )
-    return learn(
-        algorithm,
-        directory,
-        config.total_tokens,
-        checkpoint_every=config.checkpoint_every,
-        keep_last=config.keep_last,
-        measure=lambda model: held_out(config, model),
-        console=console,
-        trackers=_trackers(config, directory, resume=resume),
-    )
+    with directory.opened():
+        checkpoint = directory.checkpoint(
+            resume=resume, advice=f"continue it with --resume {output}, or choose another --output"
+        )
+        algorithm: Any = build_algorithm(config)
+        if checkpoint is not None:
+            load_checkpoint(algorithm, checkpoint)
+        prompt_format = environment_attribute(algorithm, PROMPT_FORMAT)
+        directory.settings = {**asdict(config), PROMPT_FORMAT: prompt_format.shown}
+        directory.write_settings()
+        (console or Console(stderr=True)).print(
+            f"prompts are shown as {prompt_format}", markup=False, highlight=False
+        )
+        return learn(
+            algorithm,
+            directory,
+            config.total_tokens,
+            checkpoint_every=config.checkpoint_every,
+            keep_last=config.keep_last,
+            measure=lambda model: held_out(config, model),
+            console=console,
+            trackers=_trackers(config, directory, resume=checkpoint is not None),
+        )
 
 
 def _trackers(config: TrainConfig, directory: RunDirectory, *, resume: bool) -> list[KVWriter]:

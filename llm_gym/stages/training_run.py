@@ -56,7 +56,7 @@ def learn(
 
     Args:
         algorithm: See `run`.
-        directory: Of the run; its settings have `env`, `model` and `total_tokens`.
+        directory: Of the run, opened; its settings have `env`, `model` and `total_tokens`.
         total_tokens: See `run`.
         checkpoint_every: See `run`.
         keep_last: See `run`.
@@ -83,6 +83,7 @@ def learn(
         trackers=trackers,
     )
     if training.stopped:
+        directory.state = "stopped"
         return training
     after = measure(algorithm)
     evaluations = {"before": before, "after": after} if before and after else {}

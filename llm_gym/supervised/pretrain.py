@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.files.atomic import replace_directory, write_json
+from llm_gym.files.atomic import write_json
+from llm_gym.files.owned import check_replaceable, replace_directory
 from llm_gym.files.settings import setting
 from llm_gym.supervised.documents import read_documents, split_held_out, train_tokenizer
 from llm_gym.supervised.loop import (
@@ -94,6 +95,7 @@ def pretrain(
         ValueError: If the text is too short for one block.
     """
     config = config or PretrainConfig()
+    check_replaceable(output)
     started = time.perf_counter()
     documents = read_documents(text, bad_rows=config.bad_rows)
     if held_out is None:

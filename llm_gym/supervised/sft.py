@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.files.atomic import replace_directory, write_json
+from llm_gym.files.atomic import write_json
+from llm_gym.files.owned import check_replaceable, replace_directory
 from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models import load_causal_lm, load_tokenizer
@@ -93,6 +94,7 @@ def fine_tune(
             tokenizer has no EOS token.
     """
     config = config or SFTConfig()
+    check_replaceable(output)
     started = time.perf_counter()
     pairs = read_pairs(pairs, bad_rows=config.bad_rows)
     if held_out is None:

@@ -67,7 +67,7 @@ def test_maskable_script_obeys_its_masks(arguments, tmp_path, capsys):
     ]
     assert means
     assert set(means) == {0.0}
-    with pytest.raises(ValueError, match="already holds a run: add --resume"):
+    with pytest.raises(ValueError, match=r"already holds a run \(finished\): add --resume"):
         script.main([*arguments, *forbidden, "--total-tokens", "256"])
 
 

@@ -88,8 +88,8 @@ def test_resumes_where_it_stopped(script, arguments, tmp_path):
 def test_mistakes_are_named(script, arguments):
     with pytest.raises(ValueError, match="must be one of ppo, sb3-ppo, sb3-a2c"):
         script.main([*arguments, "--algorithm", "dqn"])
-    with pytest.raises(ValueError, match="there is no checkpoint"):
+    with pytest.raises(ValueError, match="holds no run to resume"):
         script.main([*arguments, "--resume"])
     script.main([*arguments, "--total-tokens", "24"])
-    with pytest.raises(ValueError, match="already holds a run: add --resume"):
+    with pytest.raises(ValueError, match=r"already holds a run \(finished\): add --resume"):
         script.main([*arguments, "--total-tokens", "24"])

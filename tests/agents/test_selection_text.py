@@ -67,7 +67,7 @@ def test_script_trains_resumes_and_evaluates(name, training, tmp_path):
 
     [model] = (tmp_path / "run" / "checkpoints").glob("step-000000000144/model")
     AutoModelForCausalLM.from_pretrained(model)
-    with pytest.raises(ValueError, match="already holds a run: add --resume"):
+    with pytest.raises(ValueError, match=r"already holds a run \(finished\): add --resume"):
         script.main([*training, *options, "--total-tokens", "192"])
     assert script.main([*training, *options, "--total-tokens", "240", "--resume"]) == 0
     assert list((tmp_path / "run" / "checkpoints").glob("step-000000000240/model"))
@@ -79,7 +79,7 @@ def test_mistakes_are_named(training, task):
         raft.main([*training, "--top-share", "2"])
     with pytest.raises(ValueError, match="labels='hard'"):
         dpo.main([*training, "--labels", "hard"])
-    with pytest.raises(ValueError, match="there is no checkpoint"):
+    with pytest.raises(ValueError, match="holds no run to resume"):
         raft.main([*training, "--resume"])
     with pytest.raises(ValueError, match="n=0 must be at least 1"):
         best.main([*task, "--n", "0"])

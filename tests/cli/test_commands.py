@@ -409,7 +409,7 @@ def test_train_does_not_write_over_another_run(run, tiny_dir, prompts, scorer, t
     run(*arguments)
     code, _, err = run(*arguments)
     assert code == 2
-    assert "already holds a run: continue it with --resume" in err
+    assert "already holds a run (finished): continue it with --resume" in err
 
 
 def test_resuming_names_a_damaged_file(run, tiny_dir, prompts, scorer, tmp_path):
@@ -530,12 +530,13 @@ def test_the_road_by_single_commands(last_line_runs, tmp_path):
 def test_an_output_that_holds_another_model_is_left_alone(run, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("some text\n" * 400)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "notes.txt").write_text("mine")
+    output = tmp_path / "run"
+    (output / "model").mkdir(parents=True)
+    (output / "model" / "notes.txt").write_text("mine")
     code, _, err = run(
-        "pretrain", text, "--output", tmp_path, "--vocab-size", 260, "--context", 32,
+        "pretrain", text, "--output", output, "--vocab-size", 260, "--context", 32,
         "--width", 16, "--layers", 1, "--heads", 2, "--steps", 1, "--batch-size", 2,
     )  # fmt: skip
     assert code == 2
-    assert "will not be replaced" in err
-    assert (tmp_path / "model" / "notes.txt").exists()
+    assert "is not empty and holds no run of llm_gym" in err
+    assert [path.name for path in output.iterdir()] == ["model"]

@@ -30,33 +30,6 @@ def test_failure_keeps_the_old_file(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_directory_is_replaced_as_a_whole(tmp_path):
-    target = tmp_path / "model"
-    for name in ("old", "new"):
-        with atomic.replace_directory(target) as temporary:
-            (temporary / "config.json").write_text(name)
-            (temporary / name).mkdir()
-            assert not (target / name).exists()
-    assert sorted(entry.name for entry in target.iterdir()) == ["config.json", "new"]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
-
-
-def test_failure_keeps_the_old_directory(tmp_path):
-    target = tmp_path / "model"
-    with atomic.replace_directory(target) as temporary:
-        (temporary / "config.json").write_text("old")
-
-    def interrupted():
-        with atomic.replace_directory(target) as temporary:
-            (temporary / "config.json").write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert (target / "config.json").read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
-
-
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask for reading")
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_weights_have_the_permissions_of_every_other_file(umask, mode, tmp_path, algorithm):
@@ -72,22 +45,3 @@ def test_weights_have_the_permissions_of_every_other_file(umask, mode, tmp_path,
     modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
     assert {path.name for path in modes} >= {"training.safetensors", "value_head.safetensors"}
     assert set(modes.values()) == {mode}
-
-
-def test_a_directory_of_another_kind_is_never_replaced(tmp_path):
-    (tmp_path / "letters.txt").write_text("dear")
-    with (
-        pytest.raises(ValueError, match=r"has no config\.json"),
-        atomic.replace_directory(tmp_path),
-    ):
-        pass
-    assert (tmp_path / "letters.txt").read_text() == "dear"
-
-
-def test_recovers_what_a_crash_between_two_renames_left(tmp_path):
-    previous = tmp_path / ".model.previous"
-    previous.mkdir()
-    (previous / "config.json").write_text("old")
-    atomic.recover_directory(tmp_path / "model")
-    assert (tmp_path / "model" / "config.json").read_text() == "old"
-    assert not previous.exists()

@@ -177,7 +177,7 @@ def test_interrupted_saving_leaves_the_old_checkpoint_and_no_half_one(saved, mon
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_manifest", interrupted)
+    monkeypatch.setattr(module.owned, "manifest", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(algorithm, directory)
     with pytest.raises(KeyboardInterrupt):

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from contextlib import nullcontext, suppress
 
 import pytest
 
+from llm_gym.files import owned
 from llm_gym.runs import directory as module
-from llm_gym.runs.directory import RunDirectory, digests_of, refuse_another_run, refuse_existing_run
+from llm_gym.runs.checkpoint import DamagedCheckpointWarning
+from llm_gym.runs.directory import (
+    RestartWarning,
+    RunDirectory,
+    digests_of,
+    refuse_another_run,
+)
+from llm_gym.runs.opening import LOCK
 
 SETTINGS = {"seed": 0, "rate": 0.5, "shown": 3}
 
@@ -18,30 +29,194 @@ def directory(root, files=None, **changes):
     )
 
 
-def test_nothing_is_written_until_it_is_said_so(tmp_path):
-    run = directory(tmp_path / "run")
-    assert run.checkpoint(resume=False, advice="go away") is None
-    assert run.record("first") is None
-    assert not (tmp_path / "run").exists()
-    run.write_settings()
-    assert json.loads((tmp_path / "run" / "settings.json").read_text()) == SETTINGS
+def names(root):
+    return sorted(path.name for path in root.iterdir() if path.name != LOCK)
 
 
-def test_a_new_run_is_kept_out_of_the_directory_of_another(tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(ValueError, match="already holds a run: go away"):
-        directory(tmp_path).checkpoint(resume=False, advice="go away")
-    refuse_existing_run(tmp_path, "go away", shown_by="model.zip")
-
-
-def test_there_must_be_a_checkpoint_to_resume(tmp_path):
-    with pytest.raises(ValueError, match="there is no checkpoint"):
-        directory(tmp_path).checkpoint(resume=True, advice="go away")
-    for step in (3, 20):
-        path = tmp_path / "checkpoints" / f"step-{step}"
-        path.mkdir(parents=True)
+def checkpoint_in(root, step, content="weights"):
+    folder = root / "checkpoints"
+    with owned.replace_directory(folder / f"step-{step:012d}", "checkpoint") as path:
         (path / "checkpoint.json").write_text("{}")
-    assert directory(tmp_path).checkpoint(resume=True, advice="go away") == path
+        (path / "weights").write_text(content)
+    return folder / f"step-{step:012d}"
+
+
+# ------------------------------------------------------------------ new, resumed or refused
+
+
+def test_nothing_is_left_of_a_run_that_was_refused_before_it_began(tmp_path):
+    run = directory(tmp_path / "run")
+
+    def refused():
+        with run.opened():
+            assert run.checkpoint(resume=False, advice="go away") is None
+            assert run.record("first") is None
+            raise TypeError
+
+    with pytest.raises(TypeError):
+        refused()
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    with pytest.raises(TypeError):
+        refused()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ["finished", "stopped", "diverged", "killed"])
+def test_a_run_says_how_it_ended(ending, tmp_path):
+    class Diverged(Exception):
+        run_state = "diverged"
+
+    errors = {"stopped": KeyboardInterrupt, "diverged": Diverged}
+    run = directory(tmp_path / "run")
+    with suppress(KeyboardInterrupt, Diverged), run.opened():
+        run.write_settings()
+        assert run.state == "running"
+        if ending in errors:
+            raise errors[ending]
+    if ending == "killed":
+        owned.write_marker(run.root, "run", command="train", state="running")
+    checkpoint_in(run.root, 3)
+    told = "which was killed" if ending == "killed" else ending
+    with (
+        pytest.raises(ValueError, match=rf"already holds a run \({told}\): go away"),
+        run.opened(),
+    ):
+        run.checkpoint(resume=False, advice="go away")
+
+
+def test_there_must_be_a_run_to_resume(tmp_path):
+    run = directory(tmp_path / "run")
+    with (
+        pytest.raises(ValueError, match="holds no run to resume; leave out"),
+        run.opened(),
+    ):
+        run.checkpoint(resume=True, advice="go away")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_run_that_died_before_its_first_checkpoint_begins_anew(resume, tmp_path):
+    run = directory(tmp_path / "run")
+    with run.opened():
+        run.write_settings()
+        (run.checkpoints / ".step-000000000003.llm_gym-0a1b2c3d.tmp").mkdir(parents=True)
+    told = pytest.warns(RestartWarning, match="before its first checkpoint, so it begins anew")
+    with told if resume else nullcontext(), run.opened():
+        assert run.checkpoint(resume=resume, advice="go away") is None
+    assert list(run.checkpoints.iterdir()) == []
+
+
+def test_the_newest_checkpoint_is_found_wherever_a_kill_left_it(tmp_path):
+    run = directory(tmp_path / "run")
+    with run.opened():
+        run.write_settings()
+        checkpoint_in(run.root, 3)
+        newest = checkpoint_in(run.root, 20)
+        newest.rename(newest.with_name(f".{newest.name}.llm_gym-previous"))
+    with run.opened():
+        assert run.checkpoint(resume=True, advice="go away") == newest
+
+
+def test_damaged_checkpoints_are_set_aside_and_an_older_one_is_taken(tmp_path):
+    run = directory(tmp_path / "run")
+    with run.opened():
+        run.write_settings()
+        good, *bad = (checkpoint_in(run.root, step) for step in (3, 20, 30, 40))
+        (bad[0] / "weights").write_text("weighty")
+        (bad[1] / "llm_gym.json").write_text("{")
+        (bad[2] / "checkpoint.json").unlink()
+    told = pytest.warns(DamagedCheckpointWarning, match=r"going on from .*step-0*3, because .*")
+    with run.opened(), told as warned:
+        assert run.checkpoint(resume=True, advice="go away") == good
+    message = str(warned[0].message)
+    for reason in ("weights is corrupt", "llm_gym.json is corrupt", "checkpoint.json is missing"):
+        assert reason in message
+    assert names(run.checkpoints) == sorted([good.name, *(f"damaged-{path.name}" for path in bad)])
+    checkpoint_in(run.root, 20)  # the run gets there again
+    (run.checkpoints / bad[0].name / "weights").unlink()
+    with run.opened(), pytest.warns(DamagedCheckpointWarning):
+        run.checkpoint(resume=True, advice="go away")
+    assert (run.checkpoints / f"damaged-2-{bad[0].name}").exists()
+    (good / "weights").unlink()
+    with pytest.raises(ValueError, match=r"no checkpoint in .* is whole"), run.opened():
+        run.checkpoint(resume=True, advice="go away")
+    assert good.exists()
+
+
+# ------------------------------------------------------------------ one run, one process
+
+WORKING = """
+import sys, time
+from llm_gym.runs.directory import RunDirectory
+with RunDirectory(sys.argv[1], {}).opened():
+    print("at work", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
+    root = tmp_path / "run"
+    first = subprocess.Popen(
+        [sys.executable, "-c", WORKING, str(root)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert first.stdout.readline() == "at work\n"
+        with pytest.raises(ValueError, match="another process is at work in"):
+            directory(root).opened().__enter__()
+    finally:
+        first.kill()  # the system gives the lock back, whatever the process could still say
+        first.wait()
+        first.stdout.close()
+    with directory(root).opened():
+        pass
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "run")
+    run = directory(tmp_path / "link")
+    with run.opened():
+        run.write_settings()
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path / "disk" / "run") == ["llm_gym.json", "settings.json"]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda root: (root / "thesis.tex").write_text(""), "is not empty and holds no run"),
+        (lambda root: (root / ".git").mkdir(), "is not empty and holds no run"),
+        (lambda root: owned.write_marker(root, "model", files={}), "holds a model, not a run"),
+        (lambda root: owned.write_marker(root, "run", command="sft"), "holds a run of 'sft'"),
+        (lambda root: (root / "llm_gym.json").write_text("[]"), "llm_gym.json is corrupt"),
+    ],
+)
+def test_a_directory_of_something_else_is_left_alone(make, reason, tmp_path):
+    make(tmp_path)
+    before = names(tmp_path)
+    with pytest.raises(ValueError, match=reason), directory(tmp_path).opened():
+        pass
+    assert names(tmp_path) == before
+
+
+def test_a_file_is_no_directory(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ValueError, match="is a file"), directory(tmp_path / "run").opened():
+        pass
+
+
+def test_only_leftovers_of_ours_are_removed(tmp_path):
+    run = directory(tmp_path / "run")
+    with run.opened():
+        run.write_settings()
+        for name in (".metrics.jsonl.tmp", "notes.tmp", ".report.html.llm_gym-0a1b2c3d.tmp"):
+            (run.root / name).write_text("")
+    with run.opened():
+        pass
+    assert names(run.root) == [".metrics.jsonl.tmp", "llm_gym.json", "notes.tmp", "settings.json"]
+
+
+# ------------------------------------------------------------------ settings and steps
 
 
 def test_the_same_call_goes_on_and_others_are_refused_by_name_and_value(tmp_path):
@@ -64,14 +239,6 @@ def test_what_is_free_may_change_and_is_written_down(tmp_path):
 
 def test_settings_are_compared_as_json_gives_them_back(tmp_path):
     refuse_another_run(tmp_path, {"sizes": [1, 2]}, {"sizes": (1, 2)}, "go away")
-
-
-def test_a_directory_of_something_else_is_left_alone(tmp_path):
-    (tmp_path / ".settings.json.tmp").write_text("what a kill left")
-    directory(tmp_path).begin("go away")
-    (tmp_path / "settings.json").rename(tmp_path / "thesis.tex")
-    with pytest.raises(ValueError, match=r"is not empty and holds no run \(it has no settings"):
-        directory(tmp_path).begin("go away")
 
 
 def test_a_file_that_changes_under_the_run_is_noticed(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from llm_gym.runs.directory import RunDirectory
 from llm_gym.stages import demo as module
 from llm_gym.stages.demo import DemoConfig, demo
 from llm_gym.testing.tiny import tiny_model
@@ -109,5 +110,6 @@ def test_interrupted_demo_goes_on_to_the_same_result(config, tmp_path, monkeypat
 
 
 def test_a_demo_that_died_before_its_first_checkpoint_begins_again(config, tmp_path):
-    (tmp_path / "checkpoints" / ".step-000000000024.0a1b2c3d.tmp").mkdir(parents=True)
+    with RunDirectory(tmp_path, {}, command="demo").opened():
+        (tmp_path / "checkpoints" / ".step-000000000024.llm_gym-0a1b2c3d.tmp").mkdir(parents=True)
     assert demo(tmp_path, config, console=Console(file=io.StringIO())).summary is not None

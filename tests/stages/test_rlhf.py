@@ -20,7 +20,7 @@ from llm_gym.stages import compare as comparing
 from llm_gym.stages.rlhf import STAGES, RLHFConfig, rlhf, run_stage, settings, stages
 from llm_gym.stages.rlhf import run as road
 from llm_gym.stages.rlhf.results import read_looks
-from llm_gym.stages.rlhf.settings import RLHFDirectory, begin
+from llm_gym.stages.rlhf.settings import RLHFDirectory, begun
 from tests.tiny_rlhf import TINY
 
 ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
@@ -164,9 +164,9 @@ def test_settings_files_and_records_are_read_once_a_call(whole, tmp_path, monkey
     text = tmp_path / "prompts.txt"
     text.write_text("\n".join(f"prompt {n}" for n in range(20)))
     config = TINY.with_values(prompts=str(text))
-    begin(tmp_path / "run", config)
-    for stage in STAGES:
-        RLHFDirectory(config, tmp_path / "run").finish(stage, {}, 0.0)
+    with begun(tmp_path / "run", config) as begun_run:
+        for stage in STAGES:
+            begun_run.finish(stage, {}, 0.0)
     read, hashed = [], []
     real, digests = module.read_object, settings.digests_of
     monkeypatch.setattr(module, "read_object", lambda path: read.append(path) or real(path))

@@ -23,7 +23,7 @@ from llm_gym.stages.rlhf import RLHFConfig, rlhf, run_stage
 from llm_gym.stages.rlhf.data import pairs_of, prompts_of, write_prompts
 from llm_gym.stages.rlhf.page import report_of
 from llm_gym.stages.rlhf.results import gather, summarise
-from llm_gym.stages.rlhf.settings import RLHFDirectory, begin
+from llm_gym.stages.rlhf.settings import RLHFDirectory, begun
 from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.pretrain import PretrainConfig
 from llm_gym.supervised.sft import SFTConfig
@@ -201,11 +201,15 @@ def test_a_file_that_changes_under_the_run_is_noticed(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("once upon a time\n" * 50)
     config = TINY.with_values(text=str(text))
-    begin(tmp_path / "run", config)
-    begin(tmp_path / "run", config)
+    for _ in range(2):
+        with begun(tmp_path / "run", config):
+            pass
     text.write_text("another text\n" * 50)
-    with pytest.raises(ValueError, match=r"the file of text=.* has changed since"):
-        begin(tmp_path / "run", config)
+    with (
+        pytest.raises(ValueError, match=r"the file of text=.* has changed since"),
+        begun(tmp_path / "run", config),
+    ):
+        pass
 
 
 def test_a_record_of_other_settings_is_refused(people):

@@ -22,7 +22,8 @@ from llm_gym.feedback.dpo.preference_pairs import (
 from llm_gym.feedback.preferences import preferences_from
 from llm_gym.feedback.preferences.files import split_preferences
 from llm_gym.feedback.preferences.records import asked
-from llm_gym.files.atomic import replace_directory, write_json
+from llm_gym.files.atomic import write_json
+from llm_gym.files.owned import check_replaceable, replace_directory
 from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer
@@ -132,6 +133,7 @@ def train_dpo(
     from llm_gym.runs.training_state import weights_digest
 
     config = config or DPOConfig()
+    check_replaceable(output)
     started = time.perf_counter()
     rows = preferences_from(preferences, config.contradictions, bad_rows=config.bad_rows)
     if held_out is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from llm_gym.files import atomic
+from llm_gym.files import atomic, owned
 from llm_gym.runs.directory import read_object, refuse_another_run
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 RECORD = "progress.json"
 TENSORS = "progress.safetensors"
+KIND = "unfinished run of DPO"
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Progress:
         """
         output = Path(output)
         progress = cls(output.with_name(f"{output.name}-unfinished"), dict(settings))
-        atomic.recover_directory(progress.directory)
+        owned.recover_directory(progress.directory)
         if (progress.directory / RECORD).is_file():
             progress._load()
         return progress
@@ -86,7 +86,7 @@ class Progress:
             name: value.detach().cpu().contiguous().clone() for name, value in self.tensors.items()
         }
         record = {"settings": self.settings, "step": self.step, "statistics": self.statistics}
-        with atomic.replace_directory(self.directory, marker=RECORD) as temporary:
+        with owned.replace_directory(self.directory, KIND) as temporary:
             save_file(tensors, temporary / TENSORS)
             atomic.write_json(temporary / RECORD, record)
 
@@ -114,7 +114,8 @@ class Progress:
 
     def remove(self) -> None:
         """Deletes the directory, once its run is finished."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if self.directory.exists():
+            owned.remove_directory(self.directory, KIND)
 
 
 def data_digest(preferences: Sequence[EncodedPreference]) -> str:

@@ -22,6 +22,7 @@ from llm_gym.feedback.preferences.files import split_preferences
 from llm_gym.feedback.preferences.records import asked
 from llm_gym.feedback.reward_model.evaluation import accuracy, evaluate_differences
 from llm_gym.feedback.reward_model.fitting import (
+    KIND,
     MINIMUM,
     FittingConfig,
     fit,
@@ -37,6 +38,7 @@ from llm_gym.feedback.reward_model.rewards import (
     rewards_of,
 )
 from llm_gym.feedback.reward_model.rival import word_margins
+from llm_gym.files.owned import check_replaceable
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import check_trained, rounded, spread_out
 
@@ -130,6 +132,7 @@ def train_reward_model(
             model cannot be a reward model, or a setting does not fit the data.
     """
     config = config or RewardModelConfig()
+    check_replaceable(output, KIND)
     scorer, metrics = fit_reward_model(preferences, config, held_out=held_out, quiet=quiet)
     save(scorer, output, config.weights, metrics)
     return metrics

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.feedback.reward_model.backbone import load_backbone, shift_rewards
 from llm_gym.feedback.reward_model.rewards import rewards_of
 from llm_gym.feedback.reward_model.scorer import RECORD, RewardModelScorer, record_of
-from llm_gym.files.atomic import replace_directory, write_json
+from llm_gym.files.atomic import write_json
+from llm_gym.files.owned import replace_directory
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import TrainingConfig, adamw, descend, save_model, shuffled_batches
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from llm_gym.scorers.classifier import Row
+
+KIND = "reward model"
+"""What `llm_gym.json` calls it."""
 
 MINIMUM = 10
 """Fewest comparisons or ratings to train on. Hundreds are few, too."""
@@ -168,7 +172,7 @@ def save(
         weights: Type of the stored weights.
         metrics: JSON-able.
     """
-    with replace_directory(directory) as temporary:
+    with replace_directory(directory, KIND) as temporary:
         save_model(scorer.model, scorer.tokenizer, temporary, weights)
         write_json(temporary / "metrics.json", metrics)
 

@@ -20,6 +20,7 @@ import numpy as np
 from llm_gym.feedback.reward_model.backbone import scale_rewards
 from llm_gym.feedback.reward_model.evaluation import evaluate_ratings
 from llm_gym.feedback.reward_model.fitting import (
+    KIND,
     MINIMUM,
     FittingConfig,
     fit,
@@ -35,6 +36,7 @@ from llm_gym.feedback.reward_model.rewards import (
     rewards_of,
 )
 from llm_gym.files.encoding import check_text
+from llm_gym.files.owned import check_replaceable
 from llm_gym.files.rows import Note, as_list, parse_rows, read_rows
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import check_trained, rounded
@@ -109,6 +111,7 @@ def train_rating_model(
         ValueError: Ratings that cannot be learnt from, or a model that cannot be a reward model.
     """
     config = config or RatingModelConfig()
+    check_replaceable(output, KIND)
     scorer, metrics = fit_rating_model(
         texts, ratings, config, prompts=prompts, held_out=held_out, quiet=quiet
     )

@@ -11,7 +11,7 @@ from llm_gym.files import atomic
 from llm_gym.runs.directory import Record
 from llm_gym.stages.compare import how_to_label
 from llm_gym.stages.pages import closing, command_to_try
-from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig, RLHFDirectory, begin
+from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig, RLHFDirectory, begun
 from llm_gym.stages.rlhf.stages import WORK, votes_wanted
 from llm_gym.stages.votes import told_biases, vote_figures
 from llm_gym.text.prompts import read_prompts
@@ -75,13 +75,14 @@ def rlhf(
     from rich.console import Console
 
     console = console or Console()
-    run = begin(output, config or RLHFConfig())
-    for stage in STAGES:
-        if _announced(stage, run, console, quiet) is None:
-            return _waiting(run) if stage == "compare" else RLHFRun(stopped=True)
-    summary = _finish(run)
-    _print_results(console, run, summary)
-    return RLHFRun(summary=summary)
+    with begun(output, config or RLHFConfig()) as run:
+        for stage in STAGES:
+            if _announced(stage, run, console, quiet) is None:
+                run.state = "stopped"
+                return _waiting(run) if stage == "compare" else RLHFRun(stopped=True)
+        summary = _finish(run)
+        _print_results(console, run, summary)
+        return RLHFRun(summary=summary)
 
 
 def run_stage(
@@ -105,7 +106,10 @@ def run_stage(
     """
     if stage not in STAGES:
         raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
-    return _once(stage, begin(output, config), quiet)
+    with begun(output, config) as run:
+        record = _once(stage, run, quiet)
+        run.state = "stopped"  # before its end, as far as this call can know
+        return record
 
 
 def _once(stage: str, run: RLHFDirectory, quiet: bool) -> Record | None:

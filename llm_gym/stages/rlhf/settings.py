@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -289,7 +290,8 @@ class RLHFDirectory(RunDirectory):
 
     def __init__(self, config: RLHFConfig, output: str | Path) -> None:
         files = digests_of({name: getattr(config, name) for name in _INPUTS})
-        super().__init__(output, asdict(config), files=files, free=_FREE, steps=STAGES)
+        settings = asdict(config)
+        super().__init__(output, settings, files=files, free=_FREE, steps=STAGES, command="rlhf")
         self.config = config
         self.base = self.root / "base"  # the pre-trained model
         self.sft = self.root / "sft"  # the fine-tuned model
@@ -315,18 +317,23 @@ class RLHFDirectory(RunDirectory):
         return self.root / "evaluations" / f"{stage}.json"
 
 
-def begin(output: str | Path, config: RLHFConfig) -> RLHFDirectory:
+@contextmanager
+def begun(output: str | Path, config: RLHFConfig) -> Iterator[RLHFDirectory]:
     """Opens the directory of a run: of a new one, or of one that goes on.
 
     Args:
         output: Its directory.
         config: Settings of the run.
 
+    Yields:
+        The directory, which no other process touches while the block runs.
+
     Raises:
         ValueError: It holds a run with other settings, one whose files have changed since, or
-            something else.
+            something else; or another process is at work there.
         FileNotFoundError: A file that the settings name is not there.
     """
     run = RLHFDirectory(config, output)
-    run.begin(f"take those of {output} or choose another output")
-    return run
+    with run.opened():
+        run.begin(f"take those of {output} or choose another output")
+        yield run

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
-from llm_gym.files.atomic import recover_directory
 from llm_gym.stages.compare import CompareConfig, compare
 from llm_gym.stages.rlhf.data import pairs_of, prompts_of, write_prompts
 from llm_gym.stages.rlhf.results import answer_held_out, held_out_env, judge_against_gold
@@ -61,7 +60,6 @@ def _pretrained(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
     from llm_gym.polite_email import documents
 
     config, seed = run.config.config_of(PretrainConfig), run.config.seed
-    recover_directory(run.base)
     if run.config.text is not None:
         return pretrain(run.config.text, run.base, config, quiet=quiet)
     number = run.config.documents
@@ -85,7 +83,6 @@ def _fine_tune_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
     from llm_gym.runs.evaluation import perplexity_under
 
     pairs = pairs_of(run.config, prompts_of(run.config).held_out)
-    recover_directory(run.sft)
     metrics = fine_tune(
         run.first_model,
         pairs.train,
@@ -158,7 +155,6 @@ def _reward_model_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
         contradictions="keep",
     )
     kept, held_out = split_preferences(_counted_votes(run), config.held_out_share, config.seed)
-    recover_directory(run.reward_model)
     metrics = train_reward_model(kept, run.reward_model, config, held_out=held_out, quiet=quiet)
     measured = metrics["held_out"]
     scorer = RewardModelScorer(run.reward_model, device=run.config.torch_device)
@@ -229,12 +225,8 @@ def _ppo_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
     from rich.console import Console
 
     from llm_gym.language_models import load_causal_lm
-    from llm_gym.runs.checkpoint import (
-        has_checkpoint,
-        latest_checkpoint,
-        load_checkpoint,
-        save_model,
-    )
+    from llm_gym.runs.checkpoint import load_checkpoint, resume_point, save_model
+    from llm_gym.runs.directory import CHECKPOINTS
     from llm_gym.runs.evaluation import perplexity_under, sequence_kl
 
     config = run.config.config_of(
@@ -245,8 +237,9 @@ def _ppo_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
         prompt_column=None,  # the run's own file has the usual one
     )
     algorithm = build_algorithm(config)
-    if has_checkpoint(run.ppo):
-        load_checkpoint(algorithm, latest_checkpoint(run.ppo))
+    checkpoint = resume_point(run.ppo / CHECKPOINTS)
+    if checkpoint is not None:
+        load_checkpoint(algorithm, checkpoint)
     else:
         (run.ppo / "samples.jsonl").unlink(missing_ok=True)
     training = run_algorithm(
