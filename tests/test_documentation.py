@@ -231,7 +231,7 @@ def test_scripts_take_the_arguments_that_pages_give_them(path, arguments, monkey
         runpy.run_path(str(ROOT / path), run_name="__main__")
 
 
-DOTTED = re.compile(r"(?<![\w/.-])(llm_gym(?:_\w+)?(?:\.[A-Za-z]\w*)+)")
+DOTTED = re.compile(r"(?<![\w/.-])(llm_gym(?:_\w+)?(?:\.(?!json\b)[A-Za-z]\w*)+)")  # llm_gym.json is a file
 PATH = re.compile(
     r"(?<![\w/.-])((?:llm_gym|agents|benchmarks|tests|envs|docs)/[\w/.-]*(?:/|\.\w+))(?=`)"
 )
