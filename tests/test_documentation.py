@@ -231,7 +231,8 @@ def test_scripts_take_the_arguments_that_pages_give_them(path, arguments, monkey
         runpy.run_path(str(ROOT / path), run_name="__main__")
 
 
-DOTTED = re.compile(r"(?<![\w/.-])(llm_gym(?:_\w+)?(?:\.(?!json\b)[A-Za-z]\w*)+)")  # llm_gym.json is a file
+# llm_gym.json is a file.
+DOTTED = re.compile(r"(?<![\w/.-])(llm_gym(?:_\w+)?(?:\.(?!json\b)[A-Za-z]\w*)+)")
 PATH = re.compile(
     r"(?<![\w/.-])((?:llm_gym|agents|benchmarks|tests|envs|docs)/[\w/.-]*(?:/|\.\w+))(?=`)"
 )
