@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from llm_gym.files.owned import replace_directory
 from llm_gym.polite_email import documents
 from llm_gym.supervised.loop import cosine_learning_rate, next_token_loss
 from llm_gym.supervised.pretrain import PretrainConfig, pretrain, stream_perplexity
@@ -70,8 +71,8 @@ def test_weights_can_be_stored_in_half_precision(tmp_path):
 
 def test_a_failed_run_leaves_nothing_behind_and_an_old_model_as_it_was(tmp_path, monkeypatch):
     output = tmp_path / "model"
-    output.mkdir()
-    (output / "config.json").write_text("old")
+    with replace_directory(output) as temporary:
+        (temporary / "config.json").write_text("old")
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
