@@ -118,5 +118,5 @@ def test_a_directory_that_is_no_model_is_left_alone(run, tmp_path):
     (tmp_path / "out" / "model").mkdir(parents=True)
     (tmp_path / "out" / "model" / "thesis.txt").write_text("mine")
     done = run(data)
-    assert "will not be replaced" in str(done.exception)
+    assert "holds no run of llm_gym" in str(done.exception)
     assert (tmp_path / "out" / "model" / "thesis.txt").read_text() == "mine"
