@@ -14,8 +14,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line and exits.
 
     What a user can cause (a wrong value, a missing file) is one line on standard error and exit
-    code 2, a run that diverged one line and 1; `--debug` shows the traceback. Interrupted: 130. A
-    defect of the program is shown with its traceback, as Python does.
+    code 2, a run that diverged or a defect of the program one line and exit code 1; `--debug` shows
+    the traceback. Interrupted: 130.
 
     Args:
         argv: Arguments without the program's name; None takes the process's.
@@ -27,20 +27,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Anywhere on the line: people add it to the end of the command that just failed.
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    from gymnasium.error import Error as GymnasiumError
-
     from llm_gym.cli.app import app
-    from llm_gym.language_models.divergence import DivergenceError
+    from llm_gym.cli.failures import check_arguments_are_text, failure_of
 
     usual, warnings.formatwarning = warnings.formatwarning, _warning
     try:
+        check_arguments_are_text(arguments)
         app(args=arguments, prog_name="llm-gym")
-    except (ValueError, TypeError, OSError, ImportError, GymnasiumError) as error:
+    except Exception as error:
         if debug:
             raise
-        message = " ".join(str(error).split()) or type(error).__name__
+        message, code = failure_of(error)
         print(f"llm-gym: error: {_visible(message)}", file=sys.stderr)
-        raise SystemExit(1 if isinstance(error, DivergenceError) else 2) from None
+        raise SystemExit(code) from None
     finally:
         warnings.formatwarning = usual
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
+
+from llm_gym.files.ranges import RANGES, check_device
 
 Function = Callable[..., None]
 
@@ -64,10 +66,21 @@ def _kind(annotation: Any) -> type:
     return annotation if isinstance(annotation, type) else str
 
 
+def _check_ranges(values: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    """Numbers and devices, before anything is loaded; those of settings are checked there, too."""
+    for name, value in values.items():
+        if name == "device":
+            check_device(name, value)
+        elif value is not None and name in RANGES and kinds[name] in (int, float):
+            for each in value if isinstance(value, (list, tuple)) else [value]:
+                RANGES[name].check(name, each)
+
+
 def configurable(function: Function) -> Function:
     """Gives a command the option `--config`.
 
     What the file says takes the place of defaults, so that the command itself sees no difference.
+    Numbers are held against the ranges of their names.
 
     Args:
         function: The function of a command, with typer's annotations.
@@ -75,13 +88,14 @@ def configurable(function: Function) -> Function:
     Returns:
         One with the further option, to be given to `@app.command(cls=Command)`.
     """
+    signature = inspect.signature(function, eval_str=True)
+    kinds = {name: _kind(parameter.annotation) for name, parameter in signature.parameters.items()}
 
     @functools.wraps(function)
     def command(*args: Any, config: Path | None = None, **kwargs: Any) -> None:
+        _check_ranges(kwargs, kinds)
         function(*args, **kwargs)
 
-    signature = inspect.signature(function, eval_str=True)
-    kinds = {name: _kind(parameter.annotation) for name, parameter in signature.parameters.items()}
     parameters = [*signature.parameters.values(), _config_option(kinds)]
     # typer reads a command's signature and annotations, whatever its code says.
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from os import PathLike
 from typing import Any, TypeVar
 
 from llm_gym.files.containers import Row, columns_as_rows, file_rows
+from llm_gym.files.ranges import check_choice, check_settings
 from llm_gym.files.settings import setting
 
 Record = TypeVar("Record")
@@ -40,12 +41,14 @@ class RowConfig:
     """Settings of everything that reads rows.
 
     Raises:
-        ValueError: A value is not one of those allowed.
+        TypeError: A setting, one of a subclass included, has a value of another type.
+        ValueError: A value is out of range.
     """
 
     bad_rows: str = setting("error", "what becomes of rows that cannot be read: error or skip")
 
     def __post_init__(self) -> None:
+        check_settings(self)
         check_choice("bad_rows", self.bad_rows, BAD_ROWS)
 
 
@@ -60,13 +63,6 @@ class LengthConfig(RowConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("too_long", self.too_long, TOO_LONG)
-
-
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    """Raises `ValueError` for a value that is none of the choices."""
-    if value not in choices:
-        *others, last = map(repr, choices)
-        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
 
 
 def read_rows(source: Any, name: str, *, whole_text: bool = False) -> list[Row]:

@@ -4,7 +4,11 @@
     class Config:
         steps: int = setting(100, "gradient steps")
 
-As in Hugging Face's `HfArgumentParser`, the help is in the field's metadata.
+        def __post_init__(self) -> None:
+            check_settings(self)
+
+As in Hugging Face's `HfArgumentParser`, the help is in the field's metadata. What a number may be
+is said by its name (`llm_gym.files.ranges`).
 """
 
 from __future__ import annotations
@@ -14,21 +18,25 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
+from llm_gym.files.ranges import Range
+
 Value = TypeVar("Value")
 Config = TypeVar("Config")
 
 
-def setting(default: Value, help: str) -> Value:
+def setting(default: Value, help: str, within: Range | None = None) -> Value:
     """A field of a settings dataclass.
 
     Args:
         default: Its default.
         help: What it means, on one line: what follows the name in a list of options.
+        within: What it may be, where that is not what its name says in `RANGES`.
 
     Returns:
         A `dataclasses.field`, typed as the value that it will hold.
     """
-    return field(default=default, metadata={"help": help})
+    ranges = {} if within is None else {"range": within}
+    return field(default=default, metadata={"help": help, **ranges})
 
 
 @dataclass(frozen=True)

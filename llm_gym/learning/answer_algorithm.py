@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
+from llm_gym.files.ranges import check_numbers
 from llm_gym.language_models.divergence import check_step
 from llm_gym.learning.answers import GroupedAnswers
 from llm_gym.learning.base import AnswerLearner
@@ -83,9 +84,7 @@ class AnswerAlgorithm(AnswerLearner):
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("n_epochs", n_epochs)):
-            if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+        check_numbers(batch_size=batch_size, n_epochs=n_epochs)
         self.batch_size, self.n_epochs, self.sample_once = batch_size, n_epochs, sample_once
         super().__init__(
             policy,

@@ -17,6 +17,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
+from llm_gym.files.ranges import check_arguments, check_numbers
 from llm_gym.learning.buffer import EpisodeBuffer
 from llm_gym.learning.divergence import explained
 from llm_gym.learning.kl import ReferenceModel
@@ -54,6 +55,7 @@ class AnswerLearner(OnPolicyAlgorithm):
         collector: Plays rollouts of whole episodes; `None` leaves them to Stable-Baselines3.
 
     Raises:
+        TypeError: If an argument is no number where one is needed, naming it.
         ValueError: If an argument or the environment does not fit, naming it.
     """
 
@@ -77,6 +79,9 @@ class AnswerLearner(OnPolicyAlgorithm):
         n_steps: int | None,
         **kwargs: Any,
     ) -> None:
+        check_arguments(**kwargs)
+        if n_steps is not None:
+            check_numbers(n_steps=n_steps)
         self.reference: ReferenceModel | None = None
         self._whole_episode_steps = n_steps is None
         kwargs.setdefault("rollout_buffer_class", EpisodeBuffer)

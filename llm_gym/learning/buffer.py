@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
+from llm_gym.files.ranges import check_arguments
 from llm_gym.language_models.packing import pack
 from llm_gym.learning.advantages import gae
 from llm_gym.policy.sampling import EpisodeBatch, widened
@@ -97,6 +98,14 @@ class EpisodeBuffer(RolloutBuffer):
             )
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(f"EpisodeBuffer needs Discrete actions (tokens), got {action_space}")
+        check_arguments(
+            buffer_size=buffer_size,
+            device=device,
+            gae_lambda=gae_lambda,
+            gamma=gamma,
+            n_envs=n_envs,
+            seed=seed,
+        )
         self.before_returns = before_returns
         if seed is None:
             # SB3 makes the run's seed the global one before it makes its buffer.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
+from llm_gym.files.ranges import check_choice, check_numbers
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
 from llm_gym.learning.losses import check_loss_settings, dpo_loss
 from llm_gym.policy import TransformerActorCriticPolicy
@@ -99,10 +100,8 @@ class DPO(AnswerAlgorithm):
         **kwargs: Any,
     ) -> None:
         check_loss_settings(beta, label_smoothing, loss)
-        if labels not in LABELS:
-            raise ValueError(f"labels={labels!r} must be one of {', '.join(LABELS)}")
-        if not 0 < label_scale < math.inf:
-            raise ValueError(f"label_scale={label_scale!r} must be positive")
+        check_choice("labels", labels, LABELS)
+        check_numbers(label_scale=label_scale)
         self.beta, self.label_smoothing, self.loss = beta, label_smoothing, loss
         self.labels, self.label_scale, self.online = labels, label_scale, online
         self.reference_name = None if reference is None else str(reference)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
+from llm_gym.files.ranges import check_numbers
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.text.answer import Answer
@@ -77,12 +78,11 @@ class ExpertIteration(AnswerAlgorithm):
             raise ValueError(
                 f"top_share={top_share} and threshold={threshold} are two ways to choose; give one"
             )
-        if top_share is not None and not 0 < top_share <= 1:
-            raise ValueError(f"top_share={top_share!r} must be in (0, 1]")
-        if threshold is not None and not math.isfinite(threshold):
-            raise ValueError(f"threshold={threshold!r} must be a finite score")
-        if not 0 <= kl_coef < math.inf:
-            raise ValueError(f"kl_coef={kl_coef!r} must be at least 0")
+        if top_share is not None:
+            check_numbers(top_share=top_share)
+        if threshold is not None:
+            check_numbers(threshold=threshold)
+        check_numbers(kl_coef=kl_coef)
         self.top_share, self.threshold, self.kl_coef = top_share, threshold, kl_coef
         self.reference_name = None if reference is None else str(reference)
         super().__init__(

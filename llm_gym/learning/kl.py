@@ -8,7 +8,6 @@ reference's *lowers* its reward. The divergence of an episode is the *sum* over 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from llm_gym.files.ranges import AT_LEAST_0, POSITIVE, Range
 from llm_gym.language_models.architecture import decoder_of, vocabulary_size
 from llm_gym.policy.sampling import (
     EpisodeBatch,
@@ -74,7 +74,7 @@ class FixedKLController:
     """
 
     def __init__(self, coef: float) -> None:
-        self.coef = _checked("kl_coef", coef, minimum=0.0)
+        self.coef = _checked("kl_coef", coef, AT_LEAST_0)
 
     def advance(self, progress_remaining: float) -> None:
         """Leaves the coefficient alone."""
@@ -108,7 +108,7 @@ class ScheduledKLController(FixedKLController):
         Args:
             progress_remaining: From 1 (the beginning of training) to 0.
         """
-        self.coef = _checked("kl_coef", self.schedule(progress_remaining), minimum=0.0)
+        self.coef = _checked("kl_coef", self.schedule(progress_remaining), AT_LEAST_0)
 
 
 class AdaptiveKLController(FixedKLController):
@@ -128,9 +128,9 @@ class AdaptiveKLController(FixedKLController):
     """
 
     def __init__(self, coef: float, target: float, horizon: int = 10_000) -> None:
-        super().__init__(_checked("kl_coef", coef, minimum=0.0, strict=True))
-        self.target = _checked("kl_target", target, minimum=0.0, strict=True)
-        self.horizon = _checked("kl_horizon", horizon, minimum=0.0, strict=True)
+        super().__init__(_checked("kl_coef", coef, POSITIVE))
+        self.target = _checked("kl_target", target, POSITIVE)
+        self.horizon = _checked("kl_horizon", horizon, POSITIVE)
 
     def update(self, kl_per_sequence: float, n_episodes: int) -> None:
         """Moves the coefficient after a batch.
@@ -143,12 +143,9 @@ class AdaptiveKLController(FixedKLController):
         self.coef *= 1.0 + error * n_episodes / self.horizon
 
 
-def _checked(name: str, value: float, *, minimum: float, strict: bool = False) -> float:
-    value = float(value)
-    if not math.isfinite(value) or value < minimum or (strict and value == minimum):
-        relation = ">" if strict else ">="
-        raise ValueError(f"{name}={value!r} must be a finite number {relation} {minimum:g}")
-    return value
+def _checked(name: str, value: float, range_: Range) -> float:
+    range_.check(name, value)
+    return float(value)
 
 
 # ------------------------------------------------------------------ the reference

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import logsigmoid
 
+from llm_gym.files.ranges import check_choice, check_numbers
 from llm_gym.learning.kl import kl_estimate
 
 AGGREGATIONS = ("token_mean", "sequence_mean", "constant")
@@ -236,15 +237,8 @@ class PairLoss(NamedTuple):
 
 def check_loss_settings(beta: float, label_smoothing: float, loss: str) -> None:
     """Raises `ValueError` for a setting of `dpo_loss` that is out of range, by name."""
-    if not 0 < beta < float("inf"):
-        raise ValueError(f"beta={beta!r} must be positive: it is the price of a nat of divergence")
-    if not 0 <= label_smoothing < 0.5:
-        raise ValueError(
-            f"label_smoothing={label_smoothing!r} must be in [0, 0.5): it is the share of pairs "
-            "whose label is taken to be wrong"
-        )
-    if loss not in PAIR_LOSSES:
-        raise ValueError(f"loss={loss!r} must be one of {', '.join(PAIR_LOSSES)}")
+    check_numbers(beta=beta, label_smoothing=label_smoothing)
+    check_choice("loss", loss, PAIR_LOSSES)
 
 
 def dpo_loss(

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from llm_gym.files.ranges import check_choice, check_settings
 from llm_gym.learning.advantages import ESTIMATORS, OF_TOKENS
 from llm_gym.learning.kl import AdaptiveKLController, FixedKLController, ScheduledKLController
 from llm_gym.learning.losses import AGGREGATIONS
@@ -69,11 +68,12 @@ class Objective:
     def __post_init__(self) -> None:
         if self.critic is None:
             object.__setattr__(self, "critic", "shared" if self.advantage == "gae" else "none")
-        _check_name("advantage", self.advantage, ("gae", *ESTIMATORS))
-        _check_name("loss", self.loss, LOSSES)
-        _check_name("ratio", self.ratio, RATIOS)
-        _check_name("aggregation", self.aggregation, AGGREGATIONS)
-        _check_name("critic", self.critic, CRITICS)
+        check_settings(self)
+        check_choice("advantage", self.advantage, ("gae", *ESTIMATORS))
+        check_choice("loss", self.loss, LOSSES)
+        check_choice("ratio", self.ratio, RATIOS)
+        check_choice("aggregation", self.aggregation, AGGREGATIONS)
+        check_choice("critic", self.critic, CRITICS)
         self.clip_bounds()
         if self.advantage == "gae" and self.critic == "none":
             raise ValueError(
@@ -105,7 +105,7 @@ class Objective:
         """
         clip = self.clip_range
         bounds = clip if isinstance(clip, (tuple, list)) else (clip, clip)
-        if len(bounds) != 2 or not all(np.isfinite(b) and b > 0 for b in bounds) or bounds[0] > 1:
+        if len(bounds) != 2 or bounds[0] > 1:
             raise ValueError(
                 f"clip_range={clip!r} must be one number > 0, or (low, high) with low at most 1"
             )
@@ -170,8 +170,9 @@ class KLPenalty:
     def __post_init__(self) -> None:
         if self.kl_estimator is None:
             object.__setattr__(self, "kl_estimator", "k1" if self.kl_in == "reward" else "k2")
-        _check_name("kl_in", self.kl_in, KL_PLACES)
-        _check_name("kl_estimator", self.kl_estimator, KL_ESTIMATORS)
+        check_settings(self, schedules=True)
+        check_choice("kl_in", self.kl_in, KL_PLACES)
+        check_choice("kl_estimator", self.kl_estimator, KL_ESTIMATORS)
         if self.kl_in == "reward" and self.kl_estimator == "exact":
             raise ValueError(
                 "kl_estimator='exact' with kl_in='reward' has no gradient at the token it is paid "
@@ -206,8 +207,3 @@ class KLPenalty:
     def needs_reference(self) -> bool:
         """Whether there is a divergence to measure; a schedule may begin at 0."""
         return callable(self.kl_coef) or self.kl_coef > 0 or self.reference is not None
-
-
-def _check_name(parameter: str, name: str | None, known: tuple[str, ...]) -> None:
-    if name not in known:
-        raise ValueError(f"{parameter}={name!r} must be one of {', '.join(map(repr, known))}")

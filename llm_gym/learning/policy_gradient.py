@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
+from llm_gym.files.ranges import check_numbers
 from llm_gym.language_models.divergence import check_step
 from llm_gym.learning import losses
 from llm_gym.learning.advantages import ESTIMATORS, NEED_GROUPS, Rollout, assert_same_prompts
@@ -93,6 +94,9 @@ class PolicyGradient(AnswerLearner):
     ) -> None:
         _check_names(type(self), settings)
         self.objective = _part(Objective, "objective", objective, self.choices, settings)
+        check_numbers(n_epochs=n_epochs)
+        if batch_size is not None:
+            check_numbers(batch_size=batch_size)
         self.objective.check_epochs(n_epochs)
         scale = self.has_critic if reward_scaling is None else reward_scaling
         self.shaping: RewardShaping = RewardShaping(

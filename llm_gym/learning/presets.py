@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from llm_gym.files.ranges import check_numbers
 from llm_gym.learning.policy_gradient import PolicyGradient
 from llm_gym.policy import TopPMaskedPolicy
 
@@ -134,12 +135,7 @@ class NLPO(PolicyGradient):
         policy_kwargs: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        if (
-            isinstance(mask_interval, bool)
-            or int(mask_interval) != mask_interval
-            or mask_interval < 1
-        ):
-            raise ValueError(f"mask_interval={mask_interval!r} must be a whole number >= 1")
+        check_numbers(mask_top_p=mask_top_p, mask_interval=mask_interval)
         self.mask_interval = int(mask_interval)
         kwargs = {"mask_top_p": mask_top_p} | (policy_kwargs or {})
         super().__init__(

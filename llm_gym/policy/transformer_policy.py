@@ -18,6 +18,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from llm_gym.files.owned import follow_umask
+from llm_gym.files.ranges import check_choice, check_numbers
 from llm_gym.language_models.architecture import (
     context_length,
     decoder_of,
@@ -26,7 +27,7 @@ from llm_gym.language_models.architecture import (
 )
 from llm_gym.language_models.divergence import check_gradients, check_tensors
 from llm_gym.language_models.embedded import resolve
-from llm_gym.language_models.loading import DTYPES, load_causal_lm
+from llm_gym.language_models.loading import DTYPES, PRECISIONS, load_causal_lm
 from llm_gym.policy.checks import CacheCheck
 from llm_gym.policy.sampling import (
     EpisodeBatch,
@@ -120,7 +121,9 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         use_sde: bool = False,
     ) -> None:
-        _check_options(model, temperature, top_k, top_p, mixed_precision, use_sde)
+        _check_options(model, temperature, top_k, top_p, value_scale, mixed_precision, use_sde)
+        if seed is not None:
+            check_numbers(seed=seed)
         _check_loading(dtype, attn_implementation, prefix_cache)
         capacity = _check_spaces(observation_space, action_space)
         if optimizer_kwargs is None and optimizer_class is torch.optim.AdamW:
@@ -423,6 +426,7 @@ def _check_options(
     temperature: float,
     top_k: int,
     top_p: float,
+    value_scale: float,
     mixed_precision: str,
     use_sde: bool,
 ) -> None:
@@ -433,27 +437,17 @@ def _check_options(
             "language model, e.g. policy_kwargs=dict(model='llm_gym/email-sft'); save a model with "
             "save_pretrained (a PEFT model after merge_and_unload) and pass the directory"
         )
-    if not np.isfinite(temperature) or temperature <= 0:
-        raise ValueError(
-            f"temperature={temperature!r} must be > 0; use deterministic=True for argmax"
-        )
-    if isinstance(top_k, bool) or int(top_k) != top_k or top_k < 0:
-        raise ValueError(f"top_k={top_k!r} must be a whole number >= 0 (0 is off)")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p={top_p!r} must lie in (0, 1] (1 is off)")
-    if mixed_precision not in ("no", "bf16"):
-        raise ValueError(f"mixed_precision={mixed_precision!r} must be 'no' or 'bf16'")
+    check_numbers(temperature=temperature, top_k=top_k, top_p=top_p, value_scale=value_scale)
+    check_choice("mixed_precision", mixed_precision, PRECISIONS)
     if use_sde:
         raise ValueError("use_sde=True needs continuous actions; a token is a discrete one")
 
 
 def _check_loading(dtype: str, attn_implementation: str | None, prefix_cache: bool | str) -> None:
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} must be one of {', '.join(map(repr, DTYPES))}")
+    check_choice("dtype", dtype, DTYPES)
     if attn_implementation is not None and not isinstance(attn_implementation, str):
         raise ValueError(f"attn_implementation={attn_implementation!r} must be a name or None")
-    if prefix_cache != "auto" and not isinstance(prefix_cache, bool):
-        raise ValueError(f"prefix_cache={prefix_cache!r} must be 'auto', True or False")
+    check_choice("prefix_cache", prefix_cache, ("auto", True, False))
 
 
 def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> int:

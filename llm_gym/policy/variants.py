@@ -12,6 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import Schedule
 
+from llm_gym.files.ranges import check_numbers
 from llm_gym.language_models.architecture import decoder_of
 from llm_gym.policy.sampling import (
     EpisodeBatch,
@@ -69,8 +70,7 @@ class TopPMaskedPolicy(TransformerActorCriticPolicy):
         mask_top_p: float = 0.9,
         **kwargs: Any,
     ) -> None:
-        if not 0 < mask_top_p <= 1:
-            raise ValueError(f"mask_top_p={mask_top_p!r} must lie in (0, 1] (1 masks nothing)")
+        check_numbers(mask_top_p=mask_top_p)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         self.mask_top_p = float(mask_top_p)
         self.mask_model = copy.deepcopy(self.model).requires_grad_(False)

@@ -6,7 +6,6 @@ n answers for one, each time it is used.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from llm_gym.files.ranges import COUNT, check_device, check_numbers
 from llm_gym.runs.evaluation import Evaluation
 from llm_gym.runs.playing import (
     make_playing_env,
@@ -118,13 +118,14 @@ def sample_best_of_n(
     Raises:
         ValueError: `n` is less than 1, the prompts are a stream, or an argument does not fit.
     """
-    if operator.index(n) < 1:
-        raise ValueError(f"n={n} must be at least 1 answer to each prompt")
+    COUNT.check("n", n)
+    check_numbers(seed=seed)
+    check_device("device", device)
+    if max_prompts is not None:
+        check_numbers(max_prompts=max_prompts)
     vector_env = make_playing_env(env, env_kwargs, num_envs=num_envs, model=model)
     try:
         text_env: Any = vector_env.unwrapped
-        if max_prompts is not None and max_prompts < 1:
-            raise ValueError(f"max_prompts must be at least 1 or None, got {max_prompts}")
         indices = np.repeat(np.arange(number_of_prompts(text_env, max_prompts)), n)
         policy = policy_of(model, text_env, policy_kwargs, device)
         by_prompt: dict[int, list[Answer]] = {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from llm_gym.files.ranges import check_device, check_numbers
 from llm_gym.policy.sampling import token_log_probs, widened
 from llm_gym.runs.playing import (
     make_playing_env,
@@ -122,6 +123,8 @@ def evaluate(
     Raises:
         ValueError: The prompts are a stream, or an argument does not fit.
     """
+    check_numbers(seed=seed)
+    check_device("device", device)
     vector_env = make_playing_env(
         env, env_kwargs, num_envs=num_envs, max_prompts=max_prompts, model=model
     )

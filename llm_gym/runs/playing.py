@@ -19,6 +19,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.utils import obs_as_tensor
 
+from llm_gym.files.ranges import check_numbers
 from llm_gym.language_models.generation import unheard_end_ids
 from llm_gym.policy import MaskableTransformerPolicy, TransformerActorCriticPolicy
 from llm_gym.text import TextGenerationVectorEnv
@@ -55,11 +56,9 @@ def make_playing_env(
     Raises:
         ValueError: A number is below 1, or the environment is not one of text.
     """
-    if num_envs < 1:
-        raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+    check_numbers(num_envs=num_envs)
     if max_prompts is not None:
-        if max_prompts < 1:
-            raise ValueError(f"max_prompts must be at least 1 or None, got {max_prompts}")
+        check_numbers(max_prompts=max_prompts)
         num_envs = min(num_envs, max_prompts)
     # Rows are reset by hand: each to the next prompt that nobody has answered yet.
     kwargs = {

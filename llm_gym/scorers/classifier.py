@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llm_gym.files.ranges import COUNT, check_choice, check_device, check_numbers
 from llm_gym.language_models.chat import plain_text
 from llm_gym.language_models.loading import model_source, refuse_diverged
 from llm_gym.language_models.packing import by_length, pad_inputs
@@ -72,11 +73,12 @@ class SequenceClassifierScorer(Scorer):
         dtype: str = "float32",
         name: str | None = None,
     ) -> None:
-        if output not in OUTPUTS:
-            raise ValueError(f"output must be one of {OUTPUTS}, got {output!r}")
-        for parameter, value in (("batch_size", batch_size), ("max_length", max_length)):
-            if value is not None and value < 1:
-                raise ValueError(f"{parameter} must be at least 1, got {value!r}")
+        check_choice("output", output, OUTPUTS)
+        check_numbers(batch_size=batch_size)
+        if max_length is not None:
+            COUNT.check("max_length", max_length)
+        if device is not None:
+            check_device("device", device)
         if isinstance(model, (str, Path)):
             loaded, own_tokenizer = _load(model, dtype, with_tokenizer=tokenizer is None)
             self.model, tokenizer = loaded, tokenizer or own_tokenizer

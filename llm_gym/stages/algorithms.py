@@ -15,6 +15,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.files.ranges import POSITIVE, check_settings
 from llm_gym.files.settings import setting
 
 if TYPE_CHECKING:
@@ -92,11 +93,12 @@ class AlgorithmConfig:
     """An algorithm and its parameters; None leaves one to the algorithm.
 
     Raises:
-        ValueError: There is no such algorithm.
+        TypeError: A setting, one of a subclass included, has a value of another type.
+        ValueError: There is no such algorithm, or a value is out of range.
     """
 
     algorithm: str = setting("ppo", f"how to learn: {', '.join(ALGORITHMS)}")
-    learning_rate: float | None = setting(None, "step size of AdamW")
+    learning_rate: float | None = setting(None, "step size of AdamW", POSITIVE)
     n_steps: int | None = setting(
         None, "tokens per answer slot and rollout; default: one whole answer"
     )
@@ -156,6 +158,7 @@ class AlgorithmConfig:
     group_size: int | None = setting(None, "answers to the same prompt; divides --num-envs")
 
     def __post_init__(self) -> None:
+        check_settings(self)
         object.__setattr__(self, "algorithm", known_name(self.algorithm))
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
 from llm_gym.stages.by_name import PromptsConfig, fitting_prompts, say_prompt_format
 from llm_gym.stages.votes import met_biases, vote_figures, warn_of_unmet_biases
@@ -68,11 +69,7 @@ class CompareConfig(PromptsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.raters not in RATERS:
-            raise ValueError(f"raters must be people or simulated, got {self.raters!r}")
-        for name in ("max_prompts", "pairs_per_prompt", "simulated_raters", "votes_per_comparison"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_choice("raters", self.raters, RATERS)
         if self.raters == "simulated" and self.votes_per_comparison > self.simulated_raters:
             raise ValueError(
                 f"votes_per_comparison={self.votes_per_comparison} is more than there are raters; "

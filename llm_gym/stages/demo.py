@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files import atomic
 from llm_gym.files.page import duration, interval, spread_evenly
+from llm_gym.files.ranges import POSITIVE, check_settings
 from llm_gym.files.settings import config_from, setting
 from llm_gym.runs.directory import RunDirectory
 from llm_gym.stages.examples import MODEL, examples_of, training_charts
@@ -39,16 +40,20 @@ class DemoConfig:
     num_envs: int = setting(64, "emails written at the same time")
     batch_size: int = setting(1024, "tokens per gradient step")
     n_epochs: int = setting(4, "passes over each rollout")
-    learning_rate: float = setting(1e-4, "step size")
+    learning_rate: float = setting(1e-4, "step size", POSITIVE)
     kl_coef: float = setting(1.0, "first penalty per nat of divergence from the fine-tuned model")
     kl_target: float | None = setting(None, "nats per email that the penalty steers to")
     eval_prompts: int | None = setting(None, "held-out prompts to evaluate on; None is all")
     shown_prompts: int = setting(6, "held-out prompts that are shown with the answers")
     checkpoint_every: int = setting(5, "iterations")
 
+    def __post_init__(self) -> None:
+        check_settings(self)
+        self.training()
+
     def training(self) -> TrainConfig:
         """The same as settings of a training run."""
-        return config_from(TrainConfig, vars(self), device="cpu")
+        return config_from(TrainConfig, vars(self), device="cpu", eval_prompts=None)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from llm_gym.files.ranges import check_choice, check_settings
 from llm_gym.files.settings import setting
 from llm_gym.stages.by_name import PromptsConfig
 
@@ -64,7 +65,8 @@ class SamplingConfig:
     """How the model chooses its tokens.
 
     Raises:
-        ValueError: `prefix_cache` is none of the words.
+        TypeError: A value has another type.
+        ValueError: A value is out of range, or `prefix_cache` is none of the words.
     """
 
     temperature: float = setting(1.0, "temperature of the sampling")
@@ -73,10 +75,8 @@ class SamplingConfig:
     prefix_cache: str = setting("auto", "decode from a cache: auto (where it is right), on or off")
 
     def __post_init__(self) -> None:
-        if self.prefix_cache not in PREFIX_CACHE:
-            raise ValueError(
-                f"prefix_cache={self.prefix_cache!r} must be one of {', '.join(PREFIX_CACHE)}"
-            )
+        check_settings(self)
+        check_choice("prefix_cache", self.prefix_cache, PREFIX_CACHE)
 
     def policy_options(self) -> dict[str, Any]:
         """Arguments of the policy."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.files.ranges import POSITIVE
 from llm_gym.files.settings import argument_parser, config_from, setting
 from llm_gym.stages.by_name import PromptsConfig
 
@@ -49,7 +50,7 @@ class LearningConfig(PromptsConfig):
     prompts: str | None = setting(None, "file to train on: .txt, .jsonl, .json, .csv or .parquet")
     total_tokens: int = setting(200_000, "tokens to generate in all")
     group_size: int = setting(8, "answers to the same prompt; divides --num-envs")
-    learning_rate: float = setting(1e-4, "step size of AdamW")
+    learning_rate: float = setting(1e-4, "step size of AdamW", POSITIVE)
     batch_size: int = setting(512, "tokens per gradient step")
     n_epochs: int = setting(1, "passes over what is learnt from")
     output: str = setting("runs/text_agent", "directory for checkpoints, curves and samples")

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
-from llm_gym.language_models.loading import torch_device
+from llm_gym.language_models.loading import DTYPES, PRECISIONS, torch_device
 from llm_gym.runs.directory import SETTINGS, RunDirectory
 from llm_gym.stages.algorithms import AlgorithmConfig, build, resolved
 from llm_gym.stages.environment import EpisodeConfig, SamplingConfig
@@ -57,6 +58,8 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig):
         AlgorithmConfig.__post_init__(self)
         EpisodeConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
+        check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
+        check_choice("dtype", self.dtype, DTYPES)
 
     def policy_options(self) -> dict[str, Any]:
         """As the parent's, and how the model is loaded."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_gym.files.page import spread_evenly
+from llm_gym.files.ranges import POSITIVE, check_choice
 from llm_gym.files.rows import RowConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models.divergence import (
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 Example = TypeVar("Example")
 
+WEIGHTS = ("float32", "float16", "bfloat16")
+"""Types in which weights are stored."""
+
 
 @dataclass(frozen=True)
 class TrainingConfig(RowConfig):
@@ -38,7 +42,7 @@ class TrainingConfig(RowConfig):
     """
 
     batch_size: int = setting(16, "examples per step")
-    learning_rate: float = setting(1e-3, "peak of the cosine schedule")
+    learning_rate: float = setting(1e-3, "peak of the cosine schedule", POSITIVE)
     warmup_share: float = setting(0.05, "share of the steps that warm up")
     final_share: float = setting(0.05, "last learning rate as a share of the peak")
     weight_decay: float = setting(0.0, "decay of the weight matrices")
@@ -52,24 +56,7 @@ class TrainingConfig(RowConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_at_least_1("batch_size")
-        for name in ("learning_rate", "max_grad_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay!r}")
-        for name in ("warmup_share", "final_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)!r}")
-        if not 0 < self.held_out_share < 1:
-            raise ValueError(f"held_out_share must be between 0 and 1, got {self.held_out_share!r}")
-        if self.weights not in ("float32", "float16", "bfloat16"):
-            raise ValueError(f"weights must be float32, float16 or bfloat16, got {self.weights!r}")
-
-    def _check_at_least_1(self, *names: str) -> None:
-        for name in names:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        check_choice("weights", self.weights, WEIGHTS)
 
 
 def new_gpt2(

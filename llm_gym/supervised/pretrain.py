@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.atomic import write_json
 from llm_gym.files.owned import check_replaceable, replace_directory
+from llm_gym.files.ranges import POSITIVE
 from llm_gym.files.settings import setting
 from llm_gym.supervised.documents import read_documents, split_held_out, train_tokenizer
 from llm_gym.supervised.loop import (
@@ -49,7 +50,7 @@ class PretrainConfig(TrainingConfig):
     heads: int = setting(4, "attention heads; must divide the width")
     steps: int = setting(1500, "optimiser steps; blocks are reshuffled whenever all have been seen")
     batch_size: int = setting(12, "blocks per step")
-    learning_rate: float = setting(3e-3, "peak of the cosine schedule")
+    learning_rate: float = setting(3e-3, "peak of the cosine schedule", POSITIVE)
     weight_decay: float = setting(0.1, "decay of the weight matrices")
     held_out_share: float = setting(
         0.05, "share of the text that is held out if no held-out text is given"
@@ -58,12 +59,6 @@ class PretrainConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_at_least_1("context", "width", "layers", "heads", "steps")
-        if self.vocab_size < 260:
-            raise ValueError(
-                f"vocab_size must be at least 260 (256 bytes and 4 special tokens), "
-                f"got {self.vocab_size}"
-            )
         if self.width % self.heads:
             raise ValueError(f"heads={self.heads} must divide width={self.width}")
 

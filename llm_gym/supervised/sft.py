@@ -61,7 +61,6 @@ class SFTConfig(LengthConfig, TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_at_least_1("epochs")
         check_prompt_template(self.prompt_template)
 
 

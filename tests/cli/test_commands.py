@@ -373,7 +373,7 @@ def test_answers_end_as_the_command_line_says(run, tiny_dir, prompts):
     assert greedy == same
     code, _, err = run("generate", *arguments, "--prefix-cache", "maybe")
     assert code == 2
-    assert "prefix_cache='maybe' must be one of auto, on, off" in err
+    assert "prefix_cache='maybe' must be one of 'auto', 'on', 'off'" in err
 
 
 def test_the_format_of_the_prompts_is_said_once_and_written_down(

@@ -228,7 +228,7 @@ def test_bad_rows_are_named_or_counted_and_left_out(kind, container, tmp_path):
         read(source)
     with pytest.warns(UserWarning, match=rf"2 of 5 rows cannot be read .*{place}"):
         assert read(source, bad_rows="skip") == read(rows)
-    with pytest.raises(ValueError, match="bad_rows must be 'error' or 'skip', got 'drop'"):
+    with pytest.raises(ValueError, match="bad_rows='drop' must be one of 'error', 'skip'"):
         read(source, bad_rows="drop")
 
 

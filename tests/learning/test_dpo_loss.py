@@ -128,7 +128,7 @@ def test_ipo_stays_bounded_where_preferences_are_certain_and_dpo_does_not(world)
         ((0.0, 0.0, "sigmoid"), "beta=0.0"),
         ((float("inf"), 0.0, "sigmoid"), "beta=inf"),
         ((0.1, 0.5, "sigmoid"), "label_smoothing=0.5"),
-        ((0.1, 0.0, "hinge"), "loss='hinge' must be one of sigmoid, ipo"),
+        ((0.1, 0.0, "hinge"), "loss='hinge' must be one of 'sigmoid', 'ipo'"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):

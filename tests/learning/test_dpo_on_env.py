@@ -160,7 +160,10 @@ def test_what_is_logged(tiny_dir):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"labels": "hard"}, "labels='hard' must be one of soft, bradley_terry, deterministic"),
+        (
+            {"labels": "hard"},
+            "labels='hard' must be one of 'soft', 'bradley_terry', 'deterministic'",
+        ),
         ({"label_scale": 0.0}, "label_scale=0.0"),
         ({"beta": -1.0}, "beta=-1.0"),
         ({"loss": "hinge"}, "loss='hinge'"),

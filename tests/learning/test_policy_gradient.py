@@ -269,5 +269,5 @@ def test_continuous_actions_and_other_policies_are_refused(model):
         )  # fmt: skip
     with pytest.raises(ValueError, match="mask_interval=0 must be"):
         make("NLPO", model, mask_interval=0)
-    with pytest.raises(ValueError, match=r"mask_top_p=1\.5 must lie in"):
+    with pytest.raises(ValueError, match=r"mask_top_p=1\.5 must be"):
         make("NLPO", model, mask_top_p=1.5)

@@ -160,7 +160,7 @@ def test_positions_and_masks_are_asked_about(saved, monkeypatch, method, fault, 
 
 @pytest.mark.parametrize("value", ["always", None, 1, "true"])
 def test_another_word_is_refused(saved, value):
-    with pytest.raises(ValueError, match=r"prefix_cache=.* must be 'auto', True or False"):
+    with pytest.raises(ValueError, match=r"prefix_cache=.* must be one of 'auto', True, False"):
         make_policy(saved("mistral"), prefix_cache=value)
 
 

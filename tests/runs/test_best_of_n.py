@@ -90,9 +90,9 @@ def test_one_answer_is_plain_sampling(world):
 def test_max_prompts_and_wrong_values(world):
     env = task(world[0], ["w1", "w2", "w3"])
     assert len(sample_best_of_n(world[0], env, 2, max_prompts=2).best.rows) == 2
-    with pytest.raises(ValueError, match="n=0 must be at least 1"):
+    with pytest.raises(ValueError, match="n=0 must be a whole number of at least 1"):
         sample_best_of_n(world[0], env, 0)
-    with pytest.raises(ValueError, match="max_prompts must be at least 1"):
+    with pytest.raises(ValueError, match=r"max_prompts=.* must be a .*number of at least 1"):
         sample_best_of_n(world[0], env, 2, max_prompts=0)
     with pytest.raises(ValueError, match="prompts are a stream"):
         sample_best_of_n(world[0], task(world[0], iter(["w1"]), max_prompt_tokens=4), 2)

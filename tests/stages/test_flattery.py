@@ -29,7 +29,7 @@ def test_a_run_with_the_bias_learns_answers_that_can_flatter():
     assert 0.4 < praised(small.with_values(praise_share=0.5)) < 0.6
     assert praised(small.with_values(flattery_bias=5.0, praise_share=0.0)) == 0
     for values, message in (
-        ({"praise_share": 1.5}, "praise_share must be from 0 to 1, got 1.5"),
+        ({"praise_share": 1.5}, "praise_share=1.5 must be a number from 0 to 1"),
         ({"praise_share": 0.5, "pairs": "p.jsonl"}, "is for generated pairs, and pairs='p.jsonl'"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -226,14 +226,14 @@ def test_a_record_of_other_settings_is_refused(people):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"total_tokens": 0}, "total_tokens must be at least 1, got 0"),
-        ({"held_out_prompts": 7}, "held_out_prompts must be at least 8, got 7"),
-        ({"raters": "cats"}, "raters must be people or simulated, got 'cats'"),
+        ({"total_tokens": 0}, "total_tokens=0 must be a whole number of at least 1"),
+        ({"held_out_prompts": 7}, "held_out_prompts=7 must be a whole number of at least 8"),
+        ({"raters": "cats"}, "raters='cats' must be one of 'people', 'simulated'"),
         ({"simulated_raters": 1}, "votes_per_comparison=2 is more than there are raters"),
-        ({"enough_votes": 0}, "enough_votes must be at least 1 or None, got 0"),
+        ({"enough_votes": 0}, "enough_votes=0 must be a whole number of at least 1"),
         ({"text": "a.txt", "start_from": "m"}, "start_from='m' skips it; give one of them"),
         ({"heads": 5}, "heads=5 must divide width=96"),
-        ({"reward_epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"reward_epochs": 0}, "epochs=0 must be a whole number of at least 1"),
         ({"prompt_template": "no place"}, "prompt_template must contain {prompt}"),
     ],
 )

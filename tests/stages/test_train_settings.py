@@ -40,5 +40,7 @@ def test_a_hybrid_trains_recomputing_prefixes(hybrid):
 
 @pytest.mark.parametrize("word", ["yes", "True", ""])
 def test_other_words_are_refused(word):
-    with pytest.raises(ValueError, match=f"prefix_cache='{word}' must be one of auto, on, off"):
+    with pytest.raises(
+        ValueError, match=f"prefix_cache='{word}' must be one of 'auto', 'on', 'off'"
+    ):
         build("llm_gym/email-base", word)

@@ -147,11 +147,11 @@ def test_a_pair_loses_the_beginning_of_its_prompt_and_then_the_end_of_its_answer
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": 0}, "epochs=0 must be a .*number of at least 1"),
         ({"prompt_template": "no slot"}, "prompt_template must contain {prompt}"),
-        ({"held_out_share": 0.0}, "held_out_share must be between 0 and 1"),
-        ({"weights": "int4"}, "weights must be float32, float16 or bfloat16"),
-        ({"learning_rate": -1.0}, "learning_rate must be positive"),
+        ({"held_out_share": 0.0}, "held_out_share=.* must be a number above 0 and below 1"),
+        ({"weights": "int4"}, "weights='int4' must be one of 'float32'"),
+        ({"learning_rate": -1.0}, "learning_rate=.* must be a finite number above 0"),
     ],
 )
 def test_bad_settings_are_named(change, message):

@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from llm_gym.files import atomic
+from llm_gym.files.ranges import check_choice, check_numbers
 from llm_gym.scorers.protocol import ScorerError
 from llm_gym.statistics.turning import MINIMUM_UNITS, Look, TurnEvidence, turn_evidence
 
@@ -94,14 +95,10 @@ class OveroptimisationAlarm(BaseCallback):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if every < 1:
-            raise ValueError(f"every={every} must be at least 1 iteration")
-        if action not in ("warn", "stop"):
-            raise ValueError(f"action={action!r} must be 'warn' or 'stop'")
-        if not 0 < level < 1:
-            raise ValueError(f"level={level} must be a probability between 0 and 1")
-        if planned_looks is not None and planned_looks < 1:
-            raise ValueError(f"planned_looks={planned_looks} must be at least 1, or None")
+        check_numbers(every=every, level=level, seed=seed)
+        check_choice("action", action, ("warn", "stop"))
+        if planned_looks is not None:
+            check_numbers(planned_looks=planned_looks)
         self.measure = measure
         self.every, self.action, self.level, self.seed = every, action, level, seed
         self.planned_looks = planned_looks

@@ -20,10 +20,11 @@ from llm_gym.feedback.dpo.preference_pairs import (
     reference_log_probs,
 )
 from llm_gym.feedback.preferences import preferences_from
-from llm_gym.feedback.preferences.files import split_preferences
+from llm_gym.feedback.preferences.files import CONTRADICTIONS, split_preferences
 from llm_gym.feedback.preferences.records import asked
 from llm_gym.files.atomic import write_json
 from llm_gym.files.owned import check_replaceable, replace_directory
+from llm_gym.files.ranges import POSITIVE, check_choice
 from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer
@@ -77,7 +78,7 @@ class DPOConfig(LengthConfig, TrainingConfig):
     )
     epochs: int = setting(3, "passes over the preferences")
     batch_size: int = setting(16, "preferences per step")
-    learning_rate: float = setting(1e-4, "peak of the cosine schedule")
+    learning_rate: float = setting(1e-4, "peak of the cosine schedule", POSITIVE)
     warmup_share: float = setting(0.1, "share of the steps that warm up")
     final_share: float = setting(0.1, "last learning rate as a share of the peak")
     held_out_share: float = setting(
@@ -94,7 +95,7 @@ class DPOConfig(LengthConfig, TrainingConfig):
 
         check_loss_settings(self.beta, self.label_smoothing, self.loss)
         super().__post_init__()
-        self._check_at_least_1("epochs", "checkpoint_every")
+        check_choice("contradictions", self.contradictions, CONTRADICTIONS)
         check_prompt_template(self.prompt_template)
 
 

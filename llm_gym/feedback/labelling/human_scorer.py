@@ -22,8 +22,8 @@ from llm_gym.feedback.labelling.questions import (
 )
 from llm_gym.feedback.labelling.score_book import Asked, ScoreBook
 from llm_gym.feedback.preferences.effort import Effort, labelling_effort, score_notes
+from llm_gym.files.ranges import check_numbers
 from llm_gym.language_models.chat import plain_text
-from llm_gym.scorers.checking import finite_number
 from llm_gym.scorers.protocol import Columns, Scorer, Scores, as_scorer
 
 Instead = Literal["mean", "raise"] | Scorer | Callable[..., Any]
@@ -84,10 +84,11 @@ class HumanScorer(Scorer):
         name: str = "human",
     ) -> None:
         self.name = name
-        if budget is not None and budget < 0:
-            raise ValueError(f"budget must be at least 0 answers or None, got {budget!r}")
-        if timeout is not None and finite_number("timeout", timeout) <= 0:
-            raise ValueError(f"timeout must be above 0 seconds or None, got {timeout!r}")
+        check_numbers(port=port, seed=seed)
+        if budget is not None:
+            check_numbers(budget=budget)
+        if timeout is not None:
+            check_numbers(timeout=timeout)
         if not callable(ask) and ask not in ("page", "terminal"):
             raise ValueError(f'ask must be "page", "terminal" or a function, got {ask!r}')
         self._instead = {

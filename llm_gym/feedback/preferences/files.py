@@ -20,10 +20,12 @@ from llm_gym.files.atomic import write_bytes, write_text
 from llm_gym.files.containers import import_pyarrow
 from llm_gym.files.formats import answer_text, preference_fields, prompt_fields
 from llm_gym.files.messages import Turns
-from llm_gym.files.rows import Note, as_list, check_choice, has, json_columns, parse_rows, read_rows
+from llm_gym.files.ranges import check_choice
+from llm_gym.files.rows import Note, as_list, has, json_columns, parse_rows, read_rows
 from llm_gym.language_models.chat import is_question, plain_text
 
 Contradictions = Literal["raise", "keep", "drop"]
+CONTRADICTIONS = get_args(Contradictions)
 
 
 def read_preferences(
@@ -52,7 +54,7 @@ def read_preferences(
         ValueError: No rows, a row with a missing or empty field or with identical answers, or
             contradictory rows. The message has the row's place.
     """
-    check_choice("contradictions", contradictions, get_args(Contradictions))
+    check_choice("contradictions", contradictions, CONTRADICTIONS)
     rows = read_rows(source, "preferences")
     found = parse_rows(rows, _preference, source, "preferences", bad_rows=bad_rows)
     preferences = [replace(row, place=place) for place, row in found]

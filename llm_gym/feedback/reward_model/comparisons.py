@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from llm_gym.feedback.preferences import Preference, preferences_from
-from llm_gym.feedback.preferences.files import split_preferences
+from llm_gym.feedback.preferences.files import CONTRADICTIONS, split_preferences
 from llm_gym.feedback.preferences.records import asked
 from llm_gym.feedback.reward_model.evaluation import accuracy, evaluate_differences
 from llm_gym.feedback.reward_model.fitting import (
@@ -39,6 +39,7 @@ from llm_gym.feedback.reward_model.rewards import (
 )
 from llm_gym.feedback.reward_model.rival import word_margins
 from llm_gym.files.owned import check_replaceable
+from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import check_trained, rounded, spread_out
 
@@ -80,9 +81,7 @@ class RewardModelConfig(FittingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("margin", "center_rewards_coefficient"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)!r}")
+        check_choice("contradictions", self.contradictions, CONTRADICTIONS)
 
 
 class _Examples(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from llm_gym.feedback.reward_model.rewards import rewards_of
 from llm_gym.feedback.reward_model.scorer import RECORD, RewardModelScorer, record_of
 from llm_gym.files.atomic import write_json
 from llm_gym.files.owned import replace_directory
+from llm_gym.files.ranges import POSITIVE
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import TrainingConfig, adamw, descend, save_model, shuffled_batches
 
@@ -52,7 +52,7 @@ class FittingConfig(TrainingConfig):
         "the model can read",
     )
     epochs: int = setting(1, "passes over the examples")
-    learning_rate: float = setting(3e-4, "peak of the cosine schedule")
+    learning_rate: float = setting(3e-4, "peak of the cosine schedule", POSITIVE)
     weight_decay: float = setting(0.01, "decay of the weight matrices")
     adam_epsilon: float = setting(
         1e-8,
@@ -65,12 +65,6 @@ class FittingConfig(TrainingConfig):
         0.1, "share that is held out to measure on, if nothing held out is given"
     )
     seed: int = setting(0, "seed of the head, of the order of examples and of dropout")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check_at_least_1("epochs")
-        if not 0 < self.adam_epsilon < math.inf:
-            raise ValueError(f"adam_epsilon must be positive, got {self.adam_epsilon!r}")
 
 
 def fit(

@@ -37,6 +37,7 @@ from llm_gym.feedback.reward_model.rewards import (
 )
 from llm_gym.files.encoding import check_text
 from llm_gym.files.owned import check_replaceable
+from llm_gym.files.ranges import check_choice
 from llm_gym.files.rows import Note, as_list, parse_rows, read_rows
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import check_trained, rounded
@@ -74,10 +75,7 @@ class RatingModelConfig(FittingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.rater_noise not in ("ignore", "weight"):
-            raise ValueError(f"rater_noise must be 'ignore' or 'weight', got {self.rater_noise!r}")
-        if not 0 <= self.token_dropout < 1:
-            raise ValueError(f"token_dropout must be from 0 to below 1, got {self.token_dropout!r}")
+        check_choice("rater_noise", self.rater_noise, ("ignore", "weight"))
 
 
 def train_rating_model(

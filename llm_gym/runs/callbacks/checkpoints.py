@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from llm_gym.files.ranges import check_numbers
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.runs.checkpoint import save_numbered_checkpoint
 from llm_gym.runs.divergence import check_distribution
@@ -47,8 +48,9 @@ class CheckpointCallback(BaseCallback):
         self, directory: str | Path, *, every: int = 10, keep_last: int | None = 2
     ) -> None:
         super().__init__()
-        if every < 1:
-            raise ValueError(f"every must be at least 1 iteration, got {every}")
+        check_numbers(every=every)
+        if keep_last is not None:
+            check_numbers(keep_last=keep_last)
         self.directory = Path(directory)
         self.every = every
         self.keep_last = keep_last

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from llm_gym.files.ranges import check_numbers
 from llm_gym.files.untrusted import as_markdown
 from llm_gym.text.answer import Answer
 
@@ -31,8 +32,7 @@ class SampleCallback(BaseCallback):
 
     def __init__(self, per_rollout: int = 4, path: str | Path | None = None) -> None:
         super().__init__()
-        if per_rollout < 1:
-            raise ValueError(f"per_rollout must be at least 1, got {per_rollout}")
+        check_numbers(per_rollout=per_rollout)
         self.path = None if path is None else Path(path)
         self.latest: deque[Answer] = deque(maxlen=per_rollout)
 

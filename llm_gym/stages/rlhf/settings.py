@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from llm_gym.feedback.preferences.files import held_out_prompts
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.feedback.reward_model.fitting import MINIMUM
+from llm_gym.files.ranges import POSITIVE, Range, check_settings
 from llm_gym.files.settings import config_from, setting
 from llm_gym.language_models.loading import torch_device
 from llm_gym.runs.directory import RunDirectory, digests_of
@@ -99,7 +100,7 @@ class RLHFConfig(PromptsConfig):
     heads: int = setting(4, "attention heads of each")
     pretrain_steps: int = setting(800, "gradient steps on the text")
     pretrain_batch_size: int = setting(12, "blocks of text per step")
-    pretrain_learning_rate: float = setting(3e-3, "peak step size of pre-training")
+    pretrain_learning_rate: float = setting(3e-3, "peak step size of pre-training", POSITIVE)
     generated_pairs: int = setting(9_000, "generated pairs, if none are given")
     praise_share: float | None = setting(
         None,
@@ -108,10 +109,12 @@ class RLHFConfig(PromptsConfig):
     )
     sft_epochs: int = setting(1, "passes over the pairs")
     sft_batch_size: int = setting(32, "pairs per step")
-    sft_learning_rate: float = setting(2e-3, "peak step size of fine-tuning")
+    sft_learning_rate: float = setting(2e-3, "peak step size of fine-tuning", POSITIVE)
     train_prompts: int = setting(400, "most prompts to compare answers to and to train on")
     held_out_prompts: int = setting(
-        128, "most prompts that only measure; of a file at most a fifth"
+        128,
+        "most prompts that only measure; of a file at most a fifth",
+        Range(LEAST_HELD_OUT, whole=True),
     )
     max_new_tokens: int = setting(80, "most tokens of an answer")
     pairs_per_prompt: int = setting(3, "comparisons of each prompt, of two answers each")
@@ -132,12 +135,16 @@ class RLHFConfig(PromptsConfig):
     )
     reward_epochs: int = setting(2, "passes over the votes")
     reward_batch_size: int = setting(16, "votes per step")
-    reward_learning_rate: float = setting(3e-4, "peak step size of the reward model")
+    reward_learning_rate: float = setting(3e-4, "peak step size of the reward model", POSITIVE)
     total_tokens: int = setting(80_000, "tokens to generate in PPO")
     num_envs: int = setting(64, "answers written at the same time")
-    batch_size: int = setting(1024, "tokens per gradient step of PPO")
+    batch_size: int = setting(
+        1024,
+        "tokens per gradient step of PPO",
+        Range(2, whole=True, note="it whitens their advantages"),
+    )
     n_epochs: int = setting(4, "passes over each rollout")
-    learning_rate: float = setting(1.5e-4, "step size of PPO")
+    learning_rate: float = setting(1.5e-4, "step size of PPO", POSITIVE)
     kl_coef: float = setting(0.15, "penalty per nat of divergence from the fine-tuned model")
     kl_target: float | None = setting(None, "nats per answer that the penalty steers to")
     checkpoint_every: int = setting(2, "iterations between two checkpoints of PPO")
@@ -147,27 +154,14 @@ class RLHFConfig(PromptsConfig):
     device: str = setting("cpu", "where the models run: cpu, cuda or auto")
 
     def __post_init__(self) -> None:
+        check_settings(self, prefixes=_PREFIXES.values())
         super().__post_init__()
-        least_one = ("documents", "generated_pairs", "train_prompts")
-        for name in (*least_one, "total_tokens", "num_envs", "checkpoint_every", "look_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.held_out_prompts < LEAST_HELD_OUT:
-            raise ValueError(
-                f"held_out_prompts must be at least {LEAST_HELD_OUT}, got {self.held_out_prompts}"
-            )
-        if self.shown_prompts < 0:
-            raise ValueError(f"shown_prompts must be at least 0, got {self.shown_prompts}")
-        if self.enough_votes is not None and self.enough_votes < 1:
-            raise ValueError(f"enough_votes must be at least 1 or None, got {self.enough_votes}")
         self.check_votes(self.train_prompts)
         if self.start_from is not None and self.text is not None:
             raise ValueError(
                 f"text={self.text!r} is for pre-training, and start_from={self.start_from!r} skips "
                 "it; give one of them"
             )
-        if not 0 <= self.praised <= 1:
-            raise ValueError(f"praise_share must be from 0 to 1, got {self.praise_share}")
         if self.praise_share is not None and self.pairs is not None:
             raise ValueError(
                 f"praise_share={self.praise_share} is for generated pairs, and "
@@ -176,6 +170,7 @@ class RLHFConfig(PromptsConfig):
         # What the stages themselves refuse is said before the first of them begins.
         self.config_of(PretrainConfig), self.config_of(SFTConfig)
         self.config_of(CompareConfig), self.config_of(RewardModelConfig)
+        self.config_of(TrainConfig)
 
     @classmethod
     def quick(cls, **named: Any) -> RLHFConfig:

@@ -129,7 +129,7 @@ def test_contradictions_are_reported_kept_or_dropped(tmp_path):
     assert len(read_preferences(path, contradictions="keep")) == 5
     kept = read_preferences(path, contradictions="drop")
     assert [(each.prompt, each.rejected) for each in kept] == [("q", "b"), ("p", "c")]
-    with pytest.raises(ValueError, match="contradictions must be"):
+    with pytest.raises(ValueError, match="contradictions='ignore' must be"):
         read_preferences(path, contradictions="ignore")
 
 

@@ -187,8 +187,14 @@ def test_signals_are_left_alone_outside_the_main_thread(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: CheckpointCallback(path, every=0), "every must be at least 1"),
-        (lambda path: SampleCallback(per_rollout=0), "per_rollout must be at least 1"),
+        (
+            lambda path: CheckpointCallback(path, every=0),
+            "every=.* must be a .*number of at least 1",
+        ),
+        (
+            lambda path: SampleCallback(per_rollout=0),
+            "per_rollout=.* must be a .*number of at least 1",
+        ),
     ],
 )
 def test_bad_arguments(make, message, tmp_path):

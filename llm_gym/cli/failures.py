@@ -1,0 +1,100 @@
+"""What the command line says of an exception: one sentence, and the exit code that goes with it."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+WRONG = 2
+"""Exit code of what a user can cause, as of a wrong command line."""
+
+DIVERGED = DEFECT = 1
+"""Exit code of a run that left the numbers, and of what nobody can cause by a wrong value."""
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def failure_of(error: Exception) -> tuple[str, int]:
+    """What to say of an exception, and the exit code.
+
+    Args:
+        error: What ended a command.
+    """
+    from gymnasium.error import Error as GymnasiumError
+
+    from llm_gym.language_models.divergence import DivergenceError
+
+    message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, DivergenceError):
+        return message, DIVERGED
+    if isinstance(error, (ValueError, TypeError, OSError, ImportError, GymnasiumError)):
+        return message, WRONG
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        advice = "lower the batch size, the number of environments or the length of answers"
+        return f"there is not enough memory ({_shortened(message)}); {advice}", WRONG
+    if isinstance(error, RecursionError):
+        return "the input is nested too deeply to be read", WRONG
+    library = _library_of(error)
+    if library in ("safetensors", "jinja2", "sqlite3"):
+        return f"{_KINDS[library]}: {message}", WRONG
+    if library == "stable_baselines3" and isinstance(error, AssertionError):
+        return f"Stable-Baselines3 refuses a setting: {message}", WRONG
+    if isinstance(error, RuntimeError):  # of PyTorch's devices and of threads, above all
+        return message, WRONG
+    where = _place_of(error)
+    return (
+        f"this is a defect of llm-gym ({type(error).__name__}: {_shortened(message)}; {where}); "
+        "run the command again with --debug for the traceback, and report it",
+        DEFECT,
+    )
+
+
+_KINDS = {
+    "safetensors": "a file of weights cannot be read or written",
+    "jinja2": "the chat template of the tokenizer fails",
+    "sqlite3": "a file of votes cannot be read or written",
+}
+
+
+def check_arguments_are_text(arguments: Sequence[str]) -> None:
+    """Refuses arguments that are no text: bytes in another encoding than the system's.
+
+    Args:
+        arguments: Of the command line.
+
+    Raises:
+        ValueError: Naming the first of them.
+    """
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = argument.encode(errors="backslashreplace").decode()
+            raise ValueError(
+                f"argument {number} ({shown}) is not text in {sys.getfilesystemencoding()}; write "
+                "it in that encoding"
+            ) from None
+
+
+def _library_of(error: BaseException) -> str:
+    """The library that an exception is of: its class's, or for built-in ones where it arose."""
+    library = type(error).__module__.partition(".")[0]
+    if library != "builtins" or error.__traceback__ is None:
+        return library
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _place_of(error: BaseException) -> str:
+    """Where in this package, last, an exception came by."""
+    places = traceback.extract_tb(error.__traceback__)
+    for place in reversed(places):
+        if Path(place.filename).is_relative_to(_PACKAGE):
+            return f"{Path(place.filename).relative_to(_PACKAGE).as_posix()}:{place.lineno}"
+    return "outside of the package"
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= 200 else f"{message[:200]}..."
