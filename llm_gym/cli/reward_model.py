@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from llm_gym.cli.options import Output, with_options_of
 from llm_gym.cli.runs import interruptible
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.files.page import estimate
+from llm_gym.files.rows import DataWarning
 
 EXAMPLES = """\
 From the votes of `llm-gym label`, from a file in TRL's format, from ratings:
@@ -71,7 +73,10 @@ def _train_on_comparisons(
 
     preferences = preferences_from(data, config.contradictions, bad_rows=config.bad_rows)
     points = curve.learning_curve(preferences, config) if learning_curve else []
-    metrics = train_reward_model(preferences, output / MODEL, config)
+    with warnings.catch_warnings():
+        if points:  # the curve has said which comparisons are too long
+            warnings.simplefilter("ignore", DataWarning)
+        metrics = train_reward_model(preferences, output / MODEL, config)
     measured = metrics["held_out"]
     accuracy = measured["accuracy"]
     if points:
@@ -93,10 +98,10 @@ def _train_on_comparisons(
 
 def _train_on_ratings(data: Path, output: Path, config: RewardModelConfig) -> str:
     from llm_gym.feedback.reward_model import RatingModelConfig, train_rating_model
-    from llm_gym.feedback.reward_model.ratings import read_ratings
+    from llm_gym.feedback.reward_model.rated_texts import read_rated_texts
     from llm_gym.stages.pages import MODEL, reward_model_page
 
-    texts, table = read_ratings(data, bad_rows=config.bad_rows)
+    rated = read_rated_texts(data, bad_rows=config.bad_rows)
     default = type(config)()
     shared = {field.name for field in fields(RatingModelConfig)}
     misplaced = [
@@ -111,7 +116,13 @@ def _train_on_ratings(data: Path, output: Path, config: RewardModelConfig) -> st
     values = {name: getattr(config, name) for name in shared if hasattr(config, name)}
     if config.template == "auto":  # ratings come without prompts
         del values["template"]
-    metrics = train_rating_model(texts, table, output / MODEL, RatingModelConfig(**values))
+    metrics = train_rating_model(
+        rated.texts,
+        rated.ratings,
+        output / MODEL,
+        RatingModelConfig(**values),
+        places=rated.places,
+    )
     held_out = metrics["held_out"]
     spearman = held_out["spearman"]
     found = estimate(spearman["value"], spearman["low"], spearman["high"], ".3f")

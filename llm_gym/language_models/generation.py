@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 FILES = ("generation_config.json", "config.json")
 """Where end tokens are written: the second counts where there is no first, as in transformers."""
+
+# Where configurations of models that also see or hear keep what concerns text.
+_TEXT_PARTS = ("text_config", "decoder", "generator", "thinker_config")
 
 
 def generation_end_ids(
@@ -27,10 +31,12 @@ def generation_end_ids(
         name_or_path: The model's name, if it is known; a hub is asked for the file.
 
     Returns:
-        The ids; none where the file is missing or says none.
+        The ids; none where the file is missing or says none. An empty list, with which
+        transformers would never end an answer, is none, too, with a warning: other end tokens, such
+        as the tokenizer's, count all the same.
 
     Raises:
-        ValueError: The file holds no ids.
+        ValueError: The file holds something else than ids.
     """
     download = name_or_path is not None
     name = getattr(tokenizer, "name_or_path", "")
@@ -59,7 +65,7 @@ def unheard_end_ids(
     if isinstance(model, (str, Path)):
         ids = generation_end_ids(name_or_path=model)
     else:
-        ids = _as_ids(model.generation_config.eos_token_id, type(model).__name__)
+        ids = _declared(model.generation_config.eos_token_id, "the model's generation config")
     return [token for token in ids if token < vocab_size and token not in heard]
 
 
@@ -103,10 +109,32 @@ def _from_hub(name: str, *, download: bool) -> tuple[int, ...]:
 
 def _ids_in(file: Path) -> tuple[int, ...]:
     try:
-        ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
-    except (ValueError, AttributeError) as error:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ValueError(f"{file} is no JSON object ({error})") from error
-    return _as_ids(ids, str(file))
+    if not isinstance(config, Mapping):
+        raise ValueError(f"{file} is no JSON object, but {config!r:.80}")
+    return _declared(_written(config), str(file))
+
+
+def _written(config: Mapping[str, Any]) -> Any:
+    """The `eos_token_id` of a configuration, or of its part that is about text."""
+    own = config.get("eos_token_id")
+    if own is not None:
+        return own
+    parts = [config[name] for name in _TEXT_PARTS if isinstance(config.get(name), Mapping)]
+    return next((ids for ids in map(_written, parts) if ids is not None), None)
+
+
+def _declared(ids: Any, where: str) -> tuple[int, ...]:
+    declared = _as_ids(ids, where)
+    if ids is not None and not declared:
+        warnings.warn(
+            f"{where} has an empty list of end tokens (eos_token_id=[]), so answers end where the "
+            "tokenizer says; pass eos_token_id=, or write ids into that list, if that is not meant",
+            stacklevel=2,
+        )
+    return declared
 
 
 def _as_ids(ids: Any, where: str) -> tuple[int, ...]:

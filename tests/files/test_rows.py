@@ -17,7 +17,7 @@ import pytest
 
 from llm_gym.feedback.preferences import read_preferences
 from llm_gym.feedback.preferences.files import read_comparisons
-from llm_gym.feedback.reward_model.ratings import read_ratings
+from llm_gym.feedback.reward_model.rated_texts import read_ratings
 from llm_gym.supervised.documents import read_documents
 from llm_gym.supervised.pairs import read_pairs
 from llm_gym.text.prompts import read_prompts

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from llm_gym.feedback.preferences import Preference, preferences_from
-from llm_gym.feedback.preferences.files import CONTRADICTIONS, split_preferences
+from llm_gym.feedback.preferences.files import CONTRADICTIONS
 from llm_gym.feedback.preferences.records import asked
 from llm_gym.feedback.reward_model.evaluation import accuracy, evaluate_differences
 from llm_gym.feedback.reward_model.fitting import (
@@ -30,6 +30,7 @@ from llm_gym.feedback.reward_model.fitting import (
     scorer_to_train,
     shift,
 )
+from llm_gym.feedback.reward_model.lengths import number_cut, short_comparisons
 from llm_gym.feedback.reward_model.rewards import (
     bradley_terry_loss,
     centring_penalty,
@@ -122,11 +123,13 @@ def train_reward_model(
     Returns:
         The metrics: `held_out` and `train` (see `evaluation.evaluate_differences`), the accuracy of
         a `bag_of_words` on the same held-out comparisons (see `rival`), `mean_reward` of the
-        training answers, whether they are `centred` exactly, counts, the loss curve, the
-        configuration, seconds.
+        training answers, whether they are `centred` exactly, counts (of comparisons that are `cut`
+        and of those left out as `too_long`, too), the loss curve, the configuration, seconds.
 
     Raises:
         FileNotFoundError: The file or the model does not exist.
+        TooLongError: A comparison is longer than the model can read, or than `max_length`, and
+            `too_long` is "error".
         ValueError: The comparisons cannot be learnt from (see `check_preferences`), the
             model cannot be a reward model, or a setting does not fit the data.
     """
@@ -151,10 +154,25 @@ def fit_reward_model(
     """
     started = time.perf_counter()
     rows = preferences_from(preferences, config.contradictions, bad_rows=config.bad_rows)
-    if held_out is None:
-        rows, held_out = split_preferences(rows, config.held_out_share, config.seed)
     check_preferences(rows)
     scorer, _ = scorer_to_train(config)
+    kept, measured = short_comparisons(scorer, rows, config, held_out)
+    left_out = len(rows) + len(held_out or ()) - len(kept) - len(measured)
+    scorer, metrics = fit_short_comparisons(scorer, kept, measured, config, quiet=quiet)
+    return scorer, metrics | {"too_long": left_out, "seconds": time.perf_counter() - started}
+
+
+def fit_short_comparisons(
+    scorer: RewardModelScorer,
+    rows: Sequence[Preference],
+    held_out: Sequence[Preference],
+    config: RewardModelConfig,
+    *,
+    quiet: bool = False,
+) -> tuple[RewardModelScorer, dict[str, Any]]:
+    """`fit_reward_model` of a model that is loaded, on what `short_comparisons` returned."""
+    started = time.perf_counter()
+    check_preferences(rows)
     model = scorer.model
     examples = _encoded(rows, scorer, config)
     losses = fit(
@@ -178,7 +196,7 @@ def fit_reward_model(
         "centred": centred,
         "comparisons": len(rows),
         "prompts": len({row.prompt for row in rows}),
-        "cut": _cut(scorer, answers),
+        "cut": number_cut(scorer, rows),
         "template": scorer.template,
         "parameters": model.num_parameters(),
         "loss": losses,
@@ -310,14 +328,6 @@ def _distinct(examples: _Examples) -> list[Row]:
     """Every training answer once, however often it was compared."""
     rows = {tuple(row["input_ids"]): row for row in (*examples.chosen, *examples.rejected)}
     return list(rows.values())
-
-
-def _cut(scorer: RewardModelScorer, answers: list[Row]) -> int:
-    """How many training texts are as long as they may be, and so were probably cut."""
-    if scorer.max_length is None:
-        return 0
-    longest = scorer.max_length
-    return sum(len(row["input_ids"]) >= longest for row in answers)
 
 
 def _numbers_of(preferences: Sequence[Preference], column: str, what: str) -> list[float]:

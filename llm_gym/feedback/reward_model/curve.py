@@ -8,9 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from llm_gym.feedback.preferences import Preference
-from llm_gym.feedback.preferences.files import split_preferences
-from llm_gym.feedback.reward_model.comparisons import RewardModelConfig, fit_reward_model
-from llm_gym.feedback.reward_model.fitting import MINIMUM
+from llm_gym.feedback.reward_model.comparisons import (
+    RewardModelConfig,
+    fit_short_comparisons,
+    short_comparisons,
+)
+from llm_gym.feedback.reward_model.fitting import MINIMUM, scorer_to_train
 
 
 def learning_curve(
@@ -43,9 +46,8 @@ def learning_curve(
         ValueError: Sizes out of range, or what `train_reward_model` raises.
     """
     config = config or RewardModelConfig()
-    rows = list(preferences)
-    if held_out is None:
-        rows, held_out = split_preferences(rows, config.held_out_share, config.seed)
+    scorer, _ = scorer_to_train(config)
+    rows, held_out = short_comparisons(scorer, list(preferences), config, held_out)
     sizes = doublings(len(rows)) if sizes is None else list(sizes)
     if not sizes or min(sizes) < MINIMUM or max(sizes) > len(rows):
         raise ValueError(
@@ -56,8 +58,10 @@ def learning_curve(
     for seed in seeds:
         shuffled = random.Random(seed).sample(rows, len(rows))  # noqa: S311 - no secret
         for size in sizes:
-            _, metrics = fit_reward_model(
-                shuffled[:size], replace(config, seed=seed), held_out=held_out, quiet=quiet
+            seeded = replace(config, seed=seed)
+            scorer, _ = scorer_to_train(seeded)
+            _, metrics = fit_short_comparisons(
+                scorer, shuffled[:size], held_out, seeded, quiet=quiet
             )
             measured = metrics["held_out"]
             points.append(

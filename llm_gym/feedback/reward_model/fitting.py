@@ -14,6 +14,7 @@ from llm_gym.feedback.reward_model.scorer import RECORD, RewardModelScorer, reco
 from llm_gym.files.atomic import write_json
 from llm_gym.files.owned import replace_directory
 from llm_gym.files.ranges import POSITIVE
+from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import TrainingConfig, adamw, descend, save_model, shuffled_batches
 
@@ -31,7 +32,7 @@ MINIMUM = 10
 
 
 @dataclass(frozen=True)
-class FittingConfig(TrainingConfig):
+class FittingConfig(LengthConfig, TrainingConfig):
     """Settings that training on comparisons and training on ratings share.
 
     Raises:
@@ -48,8 +49,8 @@ class FittingConfig(TrainingConfig):
     )
     max_length: int = setting(
         0,
-        "tokens of a text, its prompt included; what is longer is cut from the left; 0 for what "
-        "the model can read",
+        "most tokens of a text, its prompt included; what is truncated loses its beginning; 0 for "
+        "what the model can read",
     )
     epochs: int = setting(1, "passes over the examples")
     learning_rate: float = setting(3e-4, "peak of the cosine schedule", POSITIVE)

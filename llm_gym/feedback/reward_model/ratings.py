@@ -6,12 +6,9 @@ and scale are folded into its head afterwards, so that it speaks in the raters' 
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +26,7 @@ from llm_gym.feedback.reward_model.fitting import (
     shift,
     with_dropped_tokens,
 )
+from llm_gym.feedback.reward_model.lengths import short_examples
 from llm_gym.feedback.reward_model.rewards import (
     check_last_tokens,
     rating_loss,
@@ -38,7 +36,6 @@ from llm_gym.feedback.reward_model.rewards import (
 from llm_gym.files.encoding import check_text
 from llm_gym.files.owned import check_replaceable
 from llm_gym.files.ranges import check_choice
-from llm_gym.files.rows import Note, as_list, parse_rows, read_rows
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import check_trained, rounded
 
@@ -86,6 +83,7 @@ def train_rating_model(
     *,
     prompts: Sequence[str] | None = None,
     held_out: tuple[Sequence[str], ArrayLike] | None = None,
+    places: Sequence[str] | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Trains a reward model to predict ratings, and saves it.
@@ -97,6 +95,7 @@ def train_rating_model(
         config: Settings; None means the defaults.
         prompts: What the texts answer; None if nothing (their template needs no `{prompt}` then).
         held_out: Texts and ratings to measure on, without prompts; None holds out a share.
+        places: Where the texts were read, for messages.
         quiet: No progress bar.
 
     Returns:
@@ -106,12 +105,14 @@ def train_rating_model(
 
     Raises:
         FileNotFoundError: The model does not exist.
+        TooLongError: A text is longer than the model can read, or than `max_length`, and `too_long`
+            is "error".
         ValueError: Ratings that cannot be learnt from, or a model that cannot be a reward model.
     """
     config = config or RatingModelConfig()
     check_replaceable(output, KIND)
     scorer, metrics = fit_rating_model(
-        texts, ratings, config, prompts=prompts, held_out=held_out, quiet=quiet
+        texts, ratings, config, prompts=prompts, held_out=held_out, places=places, quiet=quiet
     )
     save(scorer, output, config.weights, metrics)
     return metrics
@@ -124,6 +125,7 @@ def fit_rating_model(
     *,
     prompts: Sequence[str] | None = None,
     held_out: tuple[Sequence[str], ArrayLike] | None = None,
+    places: Sequence[str] | None = None,
     quiet: bool = False,
 ) -> tuple[RewardModelScorer, dict[str, Any]]:
     """`train_rating_model` without writing anything.
@@ -136,12 +138,17 @@ def fit_rating_model(
     prompts = [""] * len(texts) if prompts is None else prompts
     if len(prompts) != len(texts):
         raise ValueError(f"there are {len(prompts)} prompts for {len(texts)} texts")
+    scorer, goes_on = scorer_to_train(config)
+    model = scorer.model
+    places = places or [f"texts[{index}]" for index in range(len(texts))]
+    short = _short(scorer, places, prompts, texts, config, "texts")
+    left_out = len(texts) - len(short)
+    prompts, texts = [prompts[index] for index in short], [texts[index] for index in short]
+    table = _checked(texts, table[short])
     if held_out is None:
         kept, measured = _split(len(texts), config.held_out_share, config.seed)
     else:
         kept, measured = np.arange(len(texts)), np.zeros(0, dtype=np.int64)
-    scorer, goes_on = scorer_to_train(config)
-    model = scorer.model
     rows = scorer.encode(prompts, texts)
     check_last_tokens(rows, model.config.pad_token_id)
     train = [rows[index] for index in kept]
@@ -151,12 +158,14 @@ def fit_rating_model(
     if held_out is None:
         tested, truth = [rows[index] for index in measured], table[measured]
     else:
-        tested, truth = scorer.encode([""] * len(held_out[0]), held_out[0]), _checked(*held_out)
+        tested, truth, unread = _held_out(scorer, *held_out, config)
+        left_out += unread
     metrics = {
         "held_out": evaluate_ratings(rewards_of(model, tested) + offset, truth),
         "train": evaluate_ratings(rewards_of(model, train) + offset, table[kept]),
         "offset": offset,
         "texts": len(train),
+        "too_long": left_out,
         "template": scorer.template,
         "parameters": model.num_parameters(),
         "loss": losses,
@@ -165,6 +174,32 @@ def fit_rating_model(
     }
     check_trained(metrics, config)
     return scorer, metrics
+
+
+def _short(
+    scorer: RewardModelScorer,
+    places: Sequence[str],
+    prompts: Sequence[str],
+    texts: Sequence[str],
+    config: RatingModelConfig,
+    name: str,
+) -> list[int]:
+    """The numbers of the texts that are not left out as too long."""
+    numbered = [(place, index) for index, place in enumerate(places)]
+    return short_examples(
+        scorer, numbered, lambda index: [(prompts[index], texts[index])], config, name
+    )
+
+
+def _held_out(
+    scorer: RewardModelScorer, texts: Sequence[str], ratings: ArrayLike, config: RatingModelConfig
+) -> tuple[list[Row], NDArray[np.float64], int]:
+    """Encoded texts to measure on, their ratings, and how many are left out as too long."""
+    table, prompts = _checked(texts, ratings), [""] * len(texts)
+    places = [f"held_out[{index}]" for index in range(len(texts))]
+    short = _short(scorer, places, prompts, texts, config, "held-out texts")
+    rows = scorer.encode([""] * len(short), [texts[index] for index in short])
+    return rows, table[short], len(texts) - len(short)
 
 
 def rating_weights(ratings: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -281,48 +316,3 @@ def _checked(texts: Sequence[str], ratings: ArrayLike) -> NDArray[np.float64]:
             "to learn"
         )
     return table
-
-
-def read_ratings(source: Any, *, bad_rows: str = "error") -> tuple[list[str], NDArray[np.float64]]:
-    """Reads texts with ratings.
-
-    Args:
-        source: What `llm_gym.files.rows.read_rows` reads; every row has "text" and "ratings", a
-            number or a list of numbers (null where a rater gave none).
-        bad_rows: "error", or "skip" to leave out rows that cannot be read, with a warning.
-
-    Returns:
-        N texts, and their ratings, float64 `(N, R)` with NaN where there are fewer than R.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        TypeError: Not something ratings can be read from.
-        ValueError: A row lacks one of them; the message has its place.
-    """
-    rows = read_rows(source, "ratings")
-    found = [row for _, row in parse_rows(rows, _rated, source, "ratings", bad_rows=bad_rows)]
-    by_rater = list(zip_longest(*(ratings for _, ratings in found), fillvalue=np.nan))
-    return [text for text, _ in found], np.array(by_rater, dtype=np.float64).T
-
-
-def _rated(row: Any, note: Note) -> tuple[str, list[float]]:
-    if not isinstance(row, Mapping):
-        raise TypeError(f'needs an object with "text" and "ratings", got {row!r:.80}')
-    check_text("text", row.get("text"))
-    ratings = as_list(row.get("ratings"))
-    if isinstance(ratings, str):  # a cell of CSV
-        with suppress(ValueError):
-            ratings = json.loads(ratings)
-    if isinstance(ratings, list):
-        ratings = [np.nan if rating is None else rating for rating in ratings]
-    listed = ratings if isinstance(ratings, list) else [ratings]
-    for rating in listed:
-        if isinstance(rating, bool) or not isinstance(rating, (int, float)):
-            raise ValueError(
-                f'"ratings" must be a number or a list of numbers, got {row.get("ratings")!r:.80}'
-            )
-    if not all(np.isnan(rating) or np.isfinite(rating) for rating in listed):
-        raise ValueError(f'"ratings" must be finite, got {row.get("ratings")!r:.80}')
-    if all(np.isnan(rating) for rating in listed):
-        raise ValueError('"ratings" has no number: the text is not rated')
-    return row["text"], listed

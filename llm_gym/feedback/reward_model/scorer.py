@@ -6,6 +6,7 @@ How prompt and answer become the model's input, and which tokenizer that was, st
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -73,6 +74,12 @@ class RewardModelScorer(SequenceClassifierScorer):
             )
         if recorded:
             self.template = record["template"]
+
+    def lengths(self, prompts: Sequence[str], completions: Sequence[str]) -> list[int]:
+        """Tokens of each of B texts before anything is cut off; the arguments are `encode`'s."""
+        whole = copy.copy(self)
+        whole.max_length = None
+        return [len(row["input_ids"]) for row in whole.encode(prompts, completions)]
 
     def encode(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Row]:
         """Makes the model's input: ids without padding, cut to `max_length` from the left.

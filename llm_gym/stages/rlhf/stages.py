@@ -153,6 +153,7 @@ def _reward_model_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
         model=str(run.sft),
         held_out_share=HELD_OUT_VOTES,
         contradictions="keep",
+        too_long="truncate",  # answers of the policy, for which it is too late to be an error
     )
     kept, held_out = split_preferences(_counted_votes(run), config.held_out_share, config.seed)
     metrics = train_reward_model(kept, run.reward_model, config, held_out=held_out, quiet=quiet)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from llm_gym.cli.reward_model import EXAMPLES, reward_model
 from llm_gym.feedback.preferences import Choice, Comparison, PreferenceStore, write_preferences
 from llm_gym.feedback.reward_model import RewardModelScorer
-from llm_gym.feedback.reward_model.ratings import read_ratings
+from llm_gym.feedback.reward_model.rated_texts import read_ratings
 from tests.feedback.reward_model.worlds import preferences, texts_and_ratings
 
 QUICK = ["--epochs", "1", "--learning-rate", "2e-3", "--batch-size", "8"]
