@@ -16,6 +16,7 @@ import llm_gym
 from llm_gym.language_models import load_causal_lm, load_tokenizer
 from llm_gym.language_models.chat import PromptFormat
 from llm_gym.policy import TransformerActorCriticPolicy
+from llm_gym.runs import playing
 from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
 from llm_gym.text import TextGenerationEnv, TextGenerationVectorEnv
 from tests.chat_tokenizers import (
@@ -191,3 +192,23 @@ def test_training_says_which_end_tokens_the_environment_does_not_hear(algorithm,
         warnings.filterwarnings("error", ".*ends answers at.*")
         train_on(tokenizer, eos_token_id=[2])
         train_on(directory)
+
+
+def test_an_environment_is_made_once_whatever_its_model_ends_with(hub_model, monkeypatch):
+    """Further ends count as if they had been given: they are masked as long as none may come."""
+    directory, tokenizer, heard = hub_model
+    task = {"tokenizer": tokenizer, "prompts": ["hi", "the"], "scorer": no_score}
+    task |= {"vocab_size": len(tokenizer) + 3, "min_new_tokens": 1}
+    made = []
+    original = playing._make
+    monkeypatch.setattr(playing, "_make", lambda *args: made.append(args) or original(*args))
+    env = playing.make_playing_env(task, num_envs=2, model=directory)
+    assert len(made) == 1
+    assert env.eos_token_ids == (*heard, 9)
+    given = playing.make_playing_env(task, {"eos_token_id": [*heard, 9]}, num_envs=2)
+    for each in (env, given):
+        each.reset(options={"prompt_index": np.arange(2)})
+    assert np.array_equal(env.action_masks(), given.action_masks())
+    assert not env.action_masks()[:, 9].any()
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        env.also_end_with([9999])

@@ -180,6 +180,8 @@ def generate(
         environment_kwargs,
         fitting_prompts,
         no_score,
+        prompt_format_of,
+        said_already,
     )
     from llm_gym.text.prompts import read_prompt
 
@@ -192,27 +194,29 @@ def generate(
         rows += options.read(prompts)
     if not rows:
         raise ValueError('there is nothing to answer: give prompts, e.g. llm-gym generate "Write"')
+    shown = prompt_format_of(model, options.prompt_template, options.add_special_tokens)
     kwargs = environment_kwargs(
         TEXT_GENERATION,
         model,
         scorer=scorer,
         device=device,
         **options.fitted_options(),
-        **options.ending_options(),
+        **{**options.ending_options(), "prompt_template": shown},
     )
     rows, kwargs["max_new_tokens"] = fitting_prompts(
-        model, rows, options, options.max_new_tokens, MAX_NEW_TOKENS, options.prompt_template
+        model, rows, options, options.max_new_tokens, MAX_NEW_TOKENS, shown
     )
     if scorer is None:
         kwargs["scorer"] = no_score
-    answers = evaluate(
-        model,
-        {**kwargs, "prompts": [row for row in rows for _ in range(samples)]},
-        policy_kwargs=config_from(SamplingConfig, values).policy_options(),
-        deterministic=deterministic,
-        seed=seed,
-        device=device,
-    )
+    with said_already():
+        answers = evaluate(
+            model,
+            {**kwargs, "prompts": [row for row in rows for _ in range(samples)]},
+            policy_kwargs=config_from(SamplingConfig, values).policy_options(),
+            deterministic=deterministic,
+            seed=seed,
+            device=device,
+        )
     _say_formats({model: answers})
     for row in answers.rows:
         if as_json:

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ import typer
 
 from llm_gym.cli.inspection import MAX_NEW_TOKENS
 from llm_gym.cli.options import with_options_of
-from llm_gym.stages.by_name import PromptsConfig
+from llm_gym.stages.environment import AnswerConfig
 
 if TYPE_CHECKING:
     from llm_gym.feedback.labelling.store_desk import StoreDesk
@@ -67,22 +68,6 @@ MaxPrompts = Annotated[
         rich_help_panel=_GENERATION,
     ),
 ]
-PromptTemplate = Annotated[
-    str | None,
-    typer.Option(
-        help='Text around the prompt ("{prompt}": none).',
-        show_default="the tokenizer's",
-        rich_help_panel=_GENERATION,
-    ),
-]
-MaxNewTokens = Annotated[
-    int | None,
-    typer.Option(
-        help="Most tokens of an answer.",
-        show_default="96, or what fits",
-        rich_help_panel=_GENERATION,
-    ),
-]
 Temperature = Annotated[
     float,
     typer.Option(help="Temperature at which answers are sampled.", rich_help_panel=_GENERATION),
@@ -92,7 +77,7 @@ SamplingDevice = Annotated[
 ]
 
 
-@with_options_of(PromptsConfig)
+@with_options_of(AnswerConfig)
 def label(
     store: Annotated[Path, typer.Argument(help="File of the votes (SQLite); made if missing.")],
     import_file: Annotated[
@@ -125,8 +110,6 @@ def label(
     generate_from: GenerateFrom = None,
     prompts: Prompts = None,
     max_prompts: MaxPrompts = None,
-    prompt_template: PromptTemplate = None,
-    max_new_tokens: MaxNewTokens = None,
     temperature: Temperature = 1.0,
     device: SamplingDevice = "cpu",
     seed: Annotated[
@@ -141,9 +124,9 @@ def label(
     """
     from llm_gym.feedback.preferences.store import PreferenceStore
 
-    config = PromptsConfig(**values)
-    if generate_from is None and (prompts is not None or max_prompts is not None):
-        raise ValueError("--prompts and --max-prompts need --generate-from MODEL")
+    config = AnswerConfig(**values)
+    if generate_from is None:
+        _check_needless(config, {"prompts": prompts, "max_prompts": max_prompts}, import_file)
     if import_file is None and generate_from is None and not store.exists():
         raise FileNotFoundError(
             f"there is no store {str(store)!r}; make one with --import FILE or --generate-from "
@@ -151,7 +134,7 @@ def label(
         )
     with PreferenceStore(store) as votes:
         if import_file is not None:
-            _import(votes, import_file, config.bad_rows)
+            _import(votes, import_file, config)
         if generate_from is not None:
             _generate(
                 votes,
@@ -159,8 +142,6 @@ def label(
                 prompts,
                 max_prompts,
                 config,
-                prompt_template=prompt_template,
-                max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 seed=seed,
                 device=device,
@@ -175,12 +156,33 @@ def label(
                 _in_browser(desk, rater, host, port, browser=not no_browser)
 
 
-def _import(votes: PreferenceStore, path: Path, bad_rows: str) -> None:
+def _check_needless(config: AnswerConfig, values: dict[str, Any], import_file: Path | None) -> None:
+    """Refuses options that say how a model answers where none is asked."""
+    used = () if import_file is None else ("bad_rows", "prompt_column")
+    values = values | {
+        each.name: getattr(config, each.name)
+        for each in fields(config)
+        if each.name not in used and getattr(config, each.name) not in (each.default, [])
+    }
+    given = ["--" + name.replace("_", "-") for name, value in values.items() if value is not None]
+    if given:
+        needs = "needs" if len(given) == 1 else "need"
+        raise ValueError(f"{' and '.join(given)} {needs} --generate-from MODEL")
+
+
+def _import(votes: PreferenceStore, path: Path, config: AnswerConfig) -> None:
     from llm_gym.feedback.preferences.files import read_comparisons
 
-    comparisons = read_comparisons(path, bad_rows=bad_rows)
+    comparisons = read_comparisons(
+        path, prompt_column=config.prompt_column, bad_rows=config.bad_rows
+    )
     if comparisons is None:
-        print(f"new votes from {path}: {votes.import_file(path, bad_rows=bad_rows):,}")
+        if config.prompt_column is not None:
+            raise ValueError(
+                f"--prompt-column {config.prompt_column} is for rows with answers to be compared; "
+                f"{path} holds preferences, whose prompt is in a column called prompt"
+            )
+        print(f"new votes from {path}: {votes.import_file(path, bad_rows=config.bad_rows):,}")
         return
     before = votes.progress().comparisons
     votes.add(comparisons)
@@ -192,39 +194,27 @@ def _generate(
     model: str,
     path: str | None,
     max_prompts: int | None,
-    config: PromptsConfig,
+    config: AnswerConfig,
     *,
-    prompt_template: str | None,
-    max_new_tokens: int | None,
     temperature: float,
     seed: int,
     device: str,
 ) -> None:
     from llm_gym.language_models.loading import quiet_libraries
-    from llm_gym.stages.by_name import fitting_prompts, say_prompt_format
-    from llm_gym.stages.compare import comparison_prompts, sample_comparisons
+    from llm_gym.stages.by_name import prompt_format_of, said_already, say_prompt_format
+    from llm_gym.stages.compare import comparison_prompts, fitting_options, sample_comparisons
 
     quiet_libraries()
-    rows, max_new_tokens = fitting_prompts(
-        model,
-        comparison_prompts(path, max_prompts, config),
-        config,
-        max_new_tokens,
-        MAX_NEW_TOKENS,
-        prompt_template,
+    shown = prompt_format_of(model, config.prompt_template, config.add_special_tokens)
+    rows, options = fitting_options(
+        model, comparison_prompts(path, max_prompts, config), config, MAX_NEW_TOKENS, shown
     )
-    say_prompt_format(model, prompt_template)
+    say_prompt_format(shown)
     print(f"{model} answers {len(rows):,} prompts twice ...", flush=True)
-    comparisons = sample_comparisons(
-        model,
-        rows,
-        prompt_template=prompt_template,
-        max_new_tokens=max_new_tokens,
-        options=config.fitted_options(),
-        temperature=temperature,
-        seed=seed,
-        device=device,
-    )
+    with said_already():
+        comparisons = sample_comparisons(
+            model, rows, temperature=temperature, seed=seed, device=device, **options
+        )
     votes.add(comparisons)
     if len(comparisons) < len(rows):
         print(

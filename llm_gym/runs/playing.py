@@ -67,11 +67,10 @@ def make_playing_env(
         "autoreset_mode": AutoresetMode.DISABLED,
     }
     made = _make(env, kwargs)
-    unheard = _unheard_ends(made.unwrapped, model)
+    text_env: Any = made.unwrapped
+    unheard = _unheard_ends(text_env, model)
     if unheard:
-        ends = [*made.unwrapped.eos_token_ids, *unheard]  # type: ignore[attr-defined]
-        made.close()
-        made = _make(env, {**kwargs, "eos_token_id": ends})
+        text_env.also_end_with(unheard)
     return made
 
 

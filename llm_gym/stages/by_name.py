@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.files.rows import LengthConfig, short_enough
+from llm_gym.files.rows import DataWarning, LengthConfig, short_enough
 from llm_gym.files.settings import setting
 from llm_gym.scorers.by_name import scorer_from_name
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
+    from llm_gym.language_models.chat import PromptFormat
     from llm_gym.text.prompts import PromptRow
 
 TEXT_GENERATION = "llm_gym/TextGeneration-v0"  # the environment without a task
@@ -61,13 +64,34 @@ def no_score(prompts: list[str], completions: list[str]) -> list[float]:
     return [0.0] * len(completions)
 
 
+def prompt_format_of(
+    model: str,
+    prompt_template: str | PromptFormat | None = None,
+    add_special_tokens: bool | None = None,
+) -> PromptFormat:
+    """How a model is shown its prompts; with its tokenizer, which is loaded here and once.
+
+    Args:
+        model: Name or path of the language model.
+        prompt_template: Text around the prompt; None takes the tokenizer's chat template. A format
+            that is ready is handed back.
+        add_special_tokens: As the environment's.
+    """
+    from llm_gym.language_models import load_tokenizer
+    from llm_gym.language_models.chat import PromptFormat
+
+    if isinstance(prompt_template, PromptFormat):
+        return prompt_template
+    return PromptFormat(load_tokenizer(model), prompt_template, add_special_tokens)
+
+
 def environment_kwargs(
     env: str,
     model: str,
     *,
     scorer: str | None = None,
     prompts: str | None = None,
-    prompt_template: str | None = None,
+    prompt_template: str | PromptFormat | None = None,
     device: str = "cpu",
     **options: Any,
 ) -> dict[str, Any]:
@@ -79,20 +103,20 @@ def environment_kwargs(
         scorer: Name of a scorer; None leaves it to the task.
         prompts: Path of a file of prompts; None leaves them to the task.
         prompt_template: Text around the prompt ("{prompt}" is the bare prompt). None leaves it to
-            the task, which takes the tokenizer's chat template if there is one.
+            the task, which takes the tokenizer's chat template if there is one. With a format
+            that is ready the tokenizer is not loaded again.
         device: Where a scorer that is a model runs; the environment itself holds none.
         **options: Further arguments of the environment; None means not given.
 
     Returns:
         Keyword arguments for `gymnasium.make` or `gymnasium.make_vec`.
     """
-    from llm_gym.language_models import load_tokenizer
     from llm_gym.language_models.architecture import context_length, vocabulary_size
-    from llm_gym.language_models.chat import PromptFormat
     from llm_gym.language_models.generation import unheard_end_ids
     from llm_gym.language_models.loading import load_config
 
-    tokenizer = load_tokenizer(model)
+    shown = prompt_format_of(model, prompt_template)
+    tokenizer = shown.tokenizer
     architecture = load_config(model)
     size, context = vocabulary_size(architecture), context_length(architecture)
     kwargs: dict[str, Any] = {"tokenizer": tokenizer, "vocab_size": size}
@@ -100,7 +124,7 @@ def environment_kwargs(
         kwargs["context_length"] = context
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         kwargs["pad_token_id"] = tokenizer.eos_token_id  # masks, not ids, say what is padding
-    heard = PromptFormat(tokenizer, prompt_template).end_token_ids()
+    heard = shown.end_token_ids()
     unheard = unheard_end_ids(model, heard, size)
     if unheard:  # a tokenizer from a hub does not bring its model's generation config along
         kwargs["eos_token_id"] = [*heard, *unheard]
@@ -108,8 +132,9 @@ def environment_kwargs(
         kwargs["scorer"] = scorer_from_name(scorer, device)
     if prompts is not None:
         kwargs["prompts"] = prompts
-    if prompt_template is not None:
-        kwargs["prompt_template"] = prompt_template
+    for name in ("prompt_template", "add_special_tokens"):
+        if getattr(shown, name) is not None:
+            kwargs[name] = getattr(shown, name)
     return kwargs | {name: value for name, value in options.items() if value is not None}
 
 
@@ -119,7 +144,7 @@ def fitting_prompts(
     config: PromptsConfig,
     max_new_tokens: int | None,
     default: int,
-    prompt_template: str | None = None,
+    prompt_template: str | PromptFormat | None = None,
 ) -> tuple[list[PromptRow], int]:
     """Prompts beside which the model's context has room for an answer, and the room.
 
@@ -129,8 +154,9 @@ def fitting_prompts(
     Args:
         model: Name or path of the language model.
         prompts: The prompts.
-        config: `max_prompt_tokens` and `too_long` are used. Prompts to be truncated are left to
-            the environment.
+        config: `max_prompt_tokens` and `too_long` are used. Prompts to be truncated are cut by the
+            environment, again and again where it is made again, so it is said here and once (see
+            `said_already`).
         max_new_tokens: Most tokens of an answer; None leaves it to the context.
         default: What it is where the context holds it.
         prompt_template: Text around the prompt; None takes the tokenizer's chat template.
@@ -151,8 +177,6 @@ def fitting_prompts(
         max_new_tokens = _room(model, context - max(lengths), default)
     elif max_new_tokens is None:
         max_new_tokens = min(default, context // 2)
-    if config.too_long == "truncate":
-        return list(prompts), max_new_tokens
     options = TextOptions(
         max_new_tokens=max_new_tokens,
         max_prompt_tokens=config.max_prompt_tokens,
@@ -179,8 +203,19 @@ def _room(model: str, left: int, default: int) -> int:
     return room
 
 
+@contextmanager
+def said_already() -> Iterator[None]:
+    """Keeps environments from saying once more which prompts they cut."""
+    with warnings.catch_warnings():
+        cut = r"\d+ of \d+ prompts are too long and are cut"
+        warnings.filterwarnings("ignore", cut, DataWarning)
+        yield
+
+
 def context_left(
-    model: str, prompts: Iterable[Mapping[str, Any]], prompt_template: str | None = None
+    model: str,
+    prompts: Iterable[Mapping[str, Any]],
+    prompt_template: str | PromptFormat | None = None,
 ) -> list[int | None]:
     """Tokens that a model's context leaves beside each prompt; None where it has no end.
 
@@ -194,25 +229,19 @@ def context_left(
 
 
 def _lengths(
-    model: str, prompts: Iterable[Mapping[str, Any]], prompt_template: str | None
+    model: str, prompts: Iterable[Mapping[str, Any]], prompt_template: str | PromptFormat | None
 ) -> tuple[list[int], int | None]:
     """Tokens of each prompt, and those that the model can read."""
-    from llm_gym.language_models import load_tokenizer
     from llm_gym.language_models.architecture import context_length
-    from llm_gym.language_models.chat import PromptFormat
     from llm_gym.language_models.loading import load_config
     from llm_gym.text.tasks import prompt_lengths
 
-    shown = PromptFormat(load_tokenizer(model), prompt_template)
+    shown = prompt_format_of(model, prompt_template)
     return prompt_lengths(prompts, shown), context_length(load_config(model))
 
 
-def say_prompt_format(model: str, prompt_template: str | None = None) -> None:
+def say_prompt_format(shown: PromptFormat) -> None:
     """Says on standard error how a model is shown its prompts."""
-    from llm_gym.language_models import load_tokenizer
-    from llm_gym.language_models.chat import PromptFormat
-
-    shown = PromptFormat(load_tokenizer(model), prompt_template)
     print(f"prompts are shown as {shown}", file=sys.stderr)
 
 

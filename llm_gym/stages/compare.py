@@ -7,25 +7,34 @@ Everything is in one store (`llm_gym.feedback.preferences.PreferenceStore`), so 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
-from llm_gym.stages.by_name import PromptsConfig, fitting_prompts, say_prompt_format
+from llm_gym.stages.by_name import (
+    PromptsConfig,
+    fitting_prompts,
+    prompt_format_of,
+    said_already,
+    say_prompt_format,
+)
+from llm_gym.stages.environment import AnswerConfig
 from llm_gym.stages.votes import met_biases, vote_figures, warn_of_unmet_biases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from llm_gym.feedback.preferences import Comparison, PreferenceStore, SimulatedRater
+    from llm_gym.language_models.chat import PromptFormat
     from llm_gym.text.prompts import PromptRow
 
 RATERS = ("people", "simulated")
 SEED_COLUMN = "sampling_seed"
+_MADE_BY = ("model", "temperature", "prompt_format")  # columns of every comparison
 MAX_NEW_TOKENS = 80
 """Of an answer, where nobody says how many and the model's context holds them."""
 
@@ -34,7 +43,7 @@ _CHUNK = 64  # prompts whose answers are sampled, and written, at a time
 
 
 @dataclass(frozen=True)
-class CompareConfig(PromptsConfig):
+class CompareConfig(AnswerConfig):
     """What is compared, and by whom."""
 
     model: str = setting(
@@ -155,18 +164,12 @@ def sample_into(
         for row in store.comparisons()
         if (row.columns.get("model"), row.columns.get(SEED_COLUMN)) == source
     }
-    prompts, max_new_tokens = fitting_prompts(
-        config.model,
-        prompts,
-        config,
-        config.max_new_tokens,
-        MAX_NEW_TOKENS,
-        config.prompt_template,
-    )
+    shown = prompt_format_of(config.model, config.prompt_template, config.add_special_tokens)
+    prompts, options = fitting_options(config.model, prompts, config, MAX_NEW_TOKENS, shown)
     if not quiet:
-        say_prompt_format(config.model, config.prompt_template)
+        say_prompt_format(shown)
     chunks = [prompts[start : start + _CHUNK] for start in range(0, len(prompts), _CHUNK)]
-    with _progress("sampling answers", len(prompts), quiet=quiet) as advance:
+    with said_already(), _progress("sampling answers", len(prompts), quiet=quiet) as advance:
         for number, chunk in enumerate(chunks):
             if not any(row.text in sampled for row in chunk):
                 marked = [
@@ -175,13 +178,11 @@ def sample_into(
                 comparisons = sample_comparisons(
                     config.model,
                     [row for row in marked for _ in range(config.pairs_per_prompt)],
-                    prompt_template=config.prompt_template,
-                    max_new_tokens=max_new_tokens,
-                    options=config.fitted_options(),
                     temperature=config.temperature,
                     # Room for the further tries of a chunk, so that no two chunks share a seed.
                     seed=100_003 * config.seed + 16 * number,
                     device=config.device,
+                    **options,
                 )
                 store.add(comparisons)
             advance(len(chunk))
@@ -193,16 +194,40 @@ def sample_into(
         )
 
 
+def fitting_options(
+    model: str,
+    prompts: Sequence[PromptRow],
+    config: AnswerConfig,
+    max_new_tokens: int,
+    shown: PromptFormat,
+) -> tuple[list[PromptRow], dict[str, Any]]:
+    """Prompts beside which a model's context has room, and how `sample_comparisons` is to ask.
+
+    Args:
+        model: Name or path of the language model.
+        prompts: To be answered.
+        config: How prompts are read and answers end.
+        max_new_tokens: Of an answer, where the settings say none and the context holds them.
+        shown: How the model is shown its prompts.
+    """
+    from llm_gym.text.prompts import storable
+
+    own = storable(prompts, (*_MADE_BY, SEED_COLUMN))
+    rows, most = fitting_prompts(model, own, config, config.max_new_tokens, max_new_tokens, shown)
+    options = config.ending_options() | config.fitted_options()
+    return rows, {**options, "prompt_template": shown, "max_new_tokens": most}
+
+
 def sample_comparisons(
     model: str,
     prompts: Sequence[PromptRow],
     *,
-    prompt_template: str | None = None,
+    prompt_template: str | PromptFormat | None = None,
     max_new_tokens: int = 96,
-    options: Mapping[str, Any] | None = None,
     temperature: float = 1.0,
     seed: int = 0,
     device: str = "cpu",
+    **options: Any,
 ) -> list[Comparison]:
     """Lets a model answer every prompt twice.
 
@@ -210,28 +235,28 @@ def sample_comparisons(
         model: Name or directory of a causal language model.
         prompts: What to answer; their columns go with the comparison.
         prompt_template: Text around the prompt; None takes the tokenizer's chat template, if there
-            is one.
+            is one. With a format that is ready the tokenizer is not loaded again.
         max_new_tokens: Most tokens of an answer.
-        options: Further arguments of the environment that asks.
         temperature: Temperature of the sampling.
         seed: Seed of the sampling.
         device: Where the model runs.
+        **options: Further arguments of the environment that asks; None means not given.
 
     Returns:
         One comparison for each prompt to which the model gave two different answers; it is asked
         again a few times where it gave the same twice, or nothing.
     """
     from llm_gym.feedback.preferences import Comparison
-    from llm_gym.language_models.chat import as_prompt_format
     from llm_gym.runs.evaluation import evaluate
     from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
 
+    shown = prompt_format_of(model, prompt_template)
     kwargs = environment_kwargs(
         TEXT_GENERATION,
         model,
-        prompt_template=prompt_template,
+        prompt_template=shown,
         max_new_tokens=max_new_tokens,
-        **(options or {}),
+        **options,
     )
     kwargs["scorer"] = no_score
     answers: list[dict[str, None]] = [{} for _ in prompts]  # of each prompt, in order, once each
@@ -240,18 +265,18 @@ def sample_comparisons(
         if not open_:
             break
         twice = [index for index in open_ for _ in range(2)]
-        sampled = evaluate(
-            model,
-            {**kwargs, "prompts": [prompts[index]._replace(columns={}) for index in twice]},
-            policy_kwargs={"temperature": temperature},
-            seed=seed + round_,
-            device=device,
-        )
+        with said_already() if round_ else nullcontext():
+            sampled = evaluate(
+                model,
+                {**kwargs, "prompts": [prompts[index]._replace(columns={}) for index in twice]},
+                policy_kwargs={"temperature": temperature},
+                seed=seed + round_,
+                device=device,
+            )
         for index, row in zip(twice, sampled.rows, strict=True):
             if row.completion.strip():
                 answers[index][row.completion] = None
-    shown = as_prompt_format(kwargs["tokenizer"], prompt_template).shown
-    made_by = {"model": model, "temperature": temperature, "prompt_format": shown}
+    made_by = dict(zip(_MADE_BY, (model, temperature, shown.shown), strict=True))
     return [
         Comparison(str(prompt.text), (first, second), {**prompt.columns, **made_by})
         for prompt, (first, second) in (

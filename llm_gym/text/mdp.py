@@ -190,6 +190,19 @@ class TextProperties:
         """Whether these are what the tokenizer could tell, no `eos_token_id` having been given."""
         return self._mdp.options.eos_token_id is None
 
+    def also_end_with(self, token_ids: Sequence[int]) -> None:
+        """Has further tokens end an episode, of which the tokenizer could not tell.
+
+        Args:
+            token_ids: Ids beside `eos_token_ids`.
+
+        Raises:
+            ValueError: An id is outside the vocabulary, or no action is left before
+                `min_new_tokens`.
+        """
+        self._mdp.vocabulary.also_end_with(token_ids)
+        self._mdp.masks = ActionMasks(self._mdp.vocabulary, self._mdp.options)
+
 
 def check_reset_options(
     options: Mapping[str, Any] | None, known: Sequence[str]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llm_gym.text.options import TextOptions
     from llm_gym.text.vocabulary import Vocabulary
 
+_OF_ROWS = ("prompt", "chosen", "rejected")  # what rows of prompts and preferences are written by
 RESERVED_COLUMNS = ("prompts", "completions", "completion")
 
 
@@ -81,17 +82,26 @@ def read_prompts(
     return [row if row.place else row._replace(place=place) for place, row in found]
 
 
-def storable(rows: Sequence[PromptRow]) -> list[PromptRow]:
+def storable(rows: Sequence[PromptRow], taken: Sequence[str] = _OF_ROWS) -> list[PromptRow]:
     """Prompts to be written: columns as JSON can hold them, conversations under their whole text.
 
-    Columns that JSON cannot hold are named in a warning. The text of a conversation is a
-    `SourcedText` still.
+    Args:
+        rows: The prompts.
+        taken: Names of columns that something else is written under.
+
+    Returns:
+        The prompts without columns that JSON cannot hold and those whose name is taken, which a
+        warning names. The text of a conversation is a `SourcedText` still.
     """
 
     def parse(row: PromptRow, note: Note) -> PromptRow:
         turns = messages_of(row.text)
         text = row.text if turns is None else SourcedText(plain_text(row.text), turns)
-        return row._replace(text=text, columns=json_columns(row.columns, note))
+        columns = json_columns(row.columns, note)
+        for name in [name for name in columns if name in taken]:
+            note(f"the column {name!r} is left out: something else is written under its name")
+            del columns[name]
+        return row._replace(text=text, columns=columns)
 
     found = parse_rows([Row(row.place, row) for row in rows], parse, None, "prompts")
     return [row for _, row in found]

@@ -54,6 +54,12 @@ class Vocabulary:
         self.is_eos = np.zeros(self.size, dtype=bool)
         self.is_eos[self.eos_token_ids] = True
 
+    def also_end_with(self, token_ids: Sequence[int]) -> None:
+        """Has further ids end an episode."""
+        ends = [*self.eos_token_ids.tolist(), *token_ids]
+        self.eos_token_ids = self.checked_ids("eos_token_id", list(dict.fromkeys(ends)))
+        self.is_eos[self.eos_token_ids] = True
+
     def _resolve_eos(self, options: TextOptions) -> Sequence[int]:
         eos = options.eos_token_id
         if eos is None:

@@ -102,12 +102,15 @@ def write_preferences(path: str | Path, preferences: Iterable[Preference]) -> Pa
     return write_text(path, "".join(lines))
 
 
-def read_comparisons(source: Any, *, bad_rows: str = "error") -> list[Comparison] | None:
+def read_comparisons(
+    source: Any, *, prompt_column: str | None = None, bad_rows: str = "error"
+) -> list[Comparison] | None:
     """Reads pairs that nobody has judged yet.
 
     Args:
         source: What `llm_gym.files.rows.read_rows` reads; every row has "prompt", a text or
             messages, and "answers", a list of two texts. Further keys become columns.
+        prompt_column: The column with the prompt; None finds it, as for prompts.
         bad_rows: "error", or "skip" to leave out rows that cannot be read, with a warning.
 
     Returns:
@@ -121,7 +124,11 @@ def read_comparisons(source: Any, *, bad_rows: str = "error") -> list[Comparison
     rows = read_rows(source, "comparisons")
     if not any(isinstance(row.value, Mapping) and "answers" in row.value for row in rows):
         return None
-    found = parse_rows(rows, _comparison, source, "comparisons", bad_rows=bad_rows)
+
+    def parse(row: Any, note: Note) -> Comparison:
+        return _comparison(row, note, prompt_column)
+
+    found = parse_rows(rows, parse, source, "comparisons", bad_rows=bad_rows)
     return [comparison for _, comparison in found]
 
 
@@ -167,7 +174,7 @@ def _preference(row: Any, note: Note) -> Preference:
     return Preference(plain_text(fields.prompt), fields.chosen, fields.rejected, columns)
 
 
-def _comparison(row: Any, note: Note) -> Comparison:
+def _comparison(row: Any, note: Note, prompt_column: str | None) -> Comparison:
     if not isinstance(row, Mapping) or not has(row, "answers"):
         raise ValueError('has no "answers", as other rows have')
     answers = as_list(row["answers"])
@@ -177,7 +184,7 @@ def _comparison(row: Any, note: Note) -> Comparison:
     if not isinstance(answers, list) or len(answers) != 2:
         raise ValueError(f'"answers" must be a list of two texts, got {answers!r:.80}')
     further = {name: value for name, value in row.items() if name != "answers"}
-    prompt, columns = prompt_fields(further, note)
+    prompt, columns = prompt_fields(further, note, prompt_column)
     columns = _storable(columns | _turns_of(prompt), note)
     first, second = (answer_text("answers", answer, prompt) for answer in answers)
     return Comparison(plain_text(prompt), (first, second), columns)

@@ -108,7 +108,13 @@ def test_a_model_makes_the_comparisons(run, path, tiny_dir, tmp_path):
     [
         (["missing.db"], "there is no store"),
         (["missing.db", "--export", "x.jsonl"], "there is no store"),
-        (["STORE", "--prompts", "p.txt"], "need --generate-from"),
+        (["STORE", "--prompts", "p.txt"], "--prompts needs --generate-from MODEL"),
+        (["STORE", "--stop-strings", "x"], "--stop-strings needs --generate-from MODEL"),
+        (
+            ["STORE", "--eos-token-id", "2", "--max-new-tokens", "9"],
+            "--max-new-tokens and --eos-token-id need --generate-from MODEL",
+        ),
+        (["STORE", "--prompt-column", "q"], "--prompt-column needs --generate-from MODEL"),
         (["STORE", "--import", "missing.jsonl"], "there is no such file"),
         (["STORE", "--export", "rows.csv"], "no vote"),
         (["STORE", "--budget", "0", "--terminal"], "budget must be at least 1"),
