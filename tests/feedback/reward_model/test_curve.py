@@ -42,13 +42,14 @@ def test_more_comparisons_make_a_better_model(tiny_dir):
 def test_subsets_are_nested_and_differ_between_seeds(tiny_dir, monkeypatch):
     seen = []
 
-    def record(rows, config, **keywords):
+    def record(scorer, rows, held_out, config, **keywords):
         seen.append((config.seed, {row.prompt for row in rows}))
         measured = dict.fromkeys(("accuracy", "log_loss", "temperature"))
         return None, {"held_out": measured}
 
-    monkeypatch.setattr(curve_module, "fit_reward_model", record)
-    points = learning_curve(TRAIN, sizes=[10, 40, 80], held_out=HELD_OUT, seeds=[0, 1])
+    monkeypatch.setattr(curve_module, "fit_short_comparisons", record)
+    config = replace(QUICK, model=tiny_dir())
+    points = learning_curve(TRAIN, config, sizes=[10, 40, 80], held_out=HELD_OUT, seeds=[0, 1])
     assert [(point["seed"], point["comparisons"]) for point in points] == [
         (seed, size) for seed in (0, 1) for size in (10, 40, 80)
     ]
