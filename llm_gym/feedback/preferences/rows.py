@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timezone
 from sqlite3 import Connection
 from typing import Any
 
 from llm_gym.feedback.preferences.database import Schema
-from llm_gym.feedback.preferences.records import Choice, Comparison, Progress, Vote
+from llm_gym.feedback.preferences.records import Choice, Comparison, Progress, Vote, rater_name
 
 SCHEMA = Schema(
     kind="store",
@@ -52,6 +53,11 @@ CREATE TABLE lease (
 _COMPARISONS = "SELECT prompt, first, second, columns, id FROM comparison"
 _VOTES = "SELECT comparison_id, rater, choice, seconds, shown_first, created_at, id FROM vote"
 
+# Older versions stored a rater's name as it was typed, and one person types it in several ways: a
+# rater is whoever has one of the `_spellings`, a JSON list.
+_IS_RATER = "rater IN (SELECT value FROM json_each(?))"
+_GIVE_BACK = "DELETE FROM lease WHERE rater IN (SELECT value FROM json_each(?))"
+
 # What the rater already has on the table comes first, then what has the fewest votes. Others who
 # have a comparison on the table count as if they had voted.
 _NEXT = """
@@ -59,26 +65,28 @@ SELECT prompt, first, second, columns, id FROM (
     SELECT c.*,
         (SELECT count(*) FROM vote v WHERE v.comparison_id = c.id AND v.undone_at IS NULL
             AND v.choice != 'skip')
-        + (SELECT count(*) FROM lease l WHERE l.comparison_id = c.id AND l.rater != :rater)
+        + (SELECT count(*) FROM lease l WHERE l.comparison_id = c.id
+            AND l.rater NOT IN (SELECT value FROM json_each(:spellings)))
         AS votes,
-        EXISTS (SELECT 1 FROM lease l WHERE l.comparison_id = c.id AND l.rater = :rater) AS own
+        EXISTS (SELECT 1 FROM lease l WHERE l.comparison_id = c.id
+            AND l.rater IN (SELECT value FROM json_each(:spellings))) AS own
     FROM comparison c
-    WHERE NOT EXISTS (SELECT 1 FROM vote v WHERE v.comparison_id = c.id AND v.rater = :rater
-        AND v.undone_at IS NULL)
+    WHERE NOT EXISTS (SELECT 1 FROM vote v WHERE v.comparison_id = c.id
+        AND v.rater IN (SELECT value FROM json_each(:spellings)) AND v.undone_at IS NULL)
 )
 WHERE own OR votes < :limit ORDER BY own DESC, votes, id LIMIT 1
 """
 
-# Votes still wanted; where :rater is not NULL, comparisons that this rater has not judged yet.
+# Votes still wanted; where :spellings is not NULL, comparisons that this rater has not judged yet.
 _WANTED = """
-SELECT total(CASE WHEN :rater IS NULL THEN max(0, :limit - votes)
+SELECT total(CASE WHEN :spellings IS NULL THEN max(0, :limit - votes)
     ELSE votes < :limit AND NOT judged END)
 FROM (
     SELECT
         (SELECT count(*) FROM vote v WHERE v.comparison_id = c.id AND v.undone_at IS NULL
             AND v.choice != 'skip') AS votes,
         EXISTS (SELECT 1 FROM vote v WHERE v.comparison_id = c.id AND v.undone_at IS NULL
-            AND v.rater = :rater) AS judged
+            AND v.rater IN (SELECT value FROM json_each(:spellings))) AS judged
     FROM comparison c
 )
 """
@@ -117,14 +125,14 @@ def next_comparison(
 ) -> Comparison | None:
     """What the rater should judge next (`PreferenceStore.next_for`); expired leases are removed."""
     connection.execute("DELETE FROM lease WHERE expires_at <= ?", (now,))
-    question = {"rater": rater, "limit": votes_per_comparison}
+    question = {"spellings": _spellings(connection, rater), "limit": votes_per_comparison}
     row = connection.execute(_NEXT, question).fetchone()
     return None if row is None else _comparison(row)
 
 
 def lease(connection: Connection, comparison_id: int, rater: str, expires_at: float) -> None:
     """Keeps one comparison for a rater; any other that was kept goes back."""
-    connection.execute("DELETE FROM lease WHERE rater = ?", (rater,))
+    connection.execute(_GIVE_BACK, (_spellings(connection, rater),))
     connection.execute("INSERT INTO lease VALUES (?, ?, ?)", (comparison_id, rater, expires_at))
 
 
@@ -156,7 +164,8 @@ def requested_vote(connection: Connection, key: str, vote: Vote) -> Vote | None:
     same = ("comparison_id", "rater", "choice")
     if any(getattr(recorded, name) != getattr(vote, name) for name in same):
         raise ValueError(f"key={key!r} belongs to another vote; use a new key for each vote")
-    if _standing(connection, vote.comparison_id, vote.rater) != recorded:
+    stands = "SELECT 1 FROM vote WHERE id = ? AND undone_at IS NULL"
+    if connection.execute(stands, (recorded.id,)).fetchone() is None:
         raise ValueError(
             f"key={key!r} belongs to a vote that was taken back; use a new key for a new vote"
         )
@@ -191,7 +200,9 @@ def add_vote(connection: Connection, vote: Vote, key: str | None = None) -> Vote
             key,
         ),
     )
-    connection.execute("DELETE FROM lease WHERE comparison_id = ? AND rater = ?", (number, rater))
+    connection.execute(
+        f"{_GIVE_BACK} AND comparison_id = ?", (_spellings(connection, rater), number)
+    )
     return replace(vote, created_at=created_at, id=cursor.lastrowid)
 
 
@@ -229,7 +240,8 @@ def import_vote(connection: Connection, seen: Comparison, vote: Vote) -> bool:
 def take_back_last(connection: Connection, rater: str) -> Vote | None:
     """Marks the rater's last standing vote as taken back and returns it; None if there is none."""
     row = connection.execute(
-        f"{_VOTES} WHERE rater = ? AND undone_at IS NULL ORDER BY id DESC LIMIT 1", (rater,)
+        f"{_VOTES} WHERE {_IS_RATER} AND undone_at IS NULL ORDER BY id DESC LIMIT 1",
+        (_spellings(connection, rater),),
     ).fetchone()
     if row is None:
         return None
@@ -240,40 +252,54 @@ def take_back_last(connection: Connection, rater: str) -> Vote | None:
 
 def progress(connection: Connection, rater: str | None, votes_per_comparison: int) -> Progress:
     """Counts (`PreferenceStore.progress`)."""
-    standing = "FROM vote WHERE undone_at IS NULL AND rater = coalesce(?, rater)"
+    spellings = None if rater is None else _spellings(connection, rater)
+    standing = "FROM vote WHERE undone_at IS NULL"
+    named: tuple[str, ...] = ()
+    if spellings is not None:
+        standing, named = f"{standing} AND {_IS_RATER}", (spellings,)
     (total,) = connection.execute("SELECT count(*) FROM comparison").fetchone()
     all_votes, ties, skips, seconds = connection.execute(
         "SELECT count(*), total(choice = 'tie'), total(choice = 'skip'), total(seconds) "
         f"{standing}",
-        (rater,),
+        named,
     ).fetchone()
     (voted,) = connection.execute(
-        f"SELECT count(DISTINCT comparison_id) {standing} AND choice != 'skip'", (rater,)
+        f"SELECT count(DISTINCT comparison_id) {standing} AND choice != 'skip'", named
     ).fetchone()
-    by_rater = connection.execute(
-        f"SELECT rater, total(choice != 'skip') {standing} GROUP BY rater ORDER BY rater", (rater,)
-    )
+    by_rater: Counter[str] = Counter()
+    for name, count in connection.execute(
+        f"SELECT rater, total(choice != 'skip') {standing} GROUP BY rater", named
+    ):
+        by_rater[rater_name(name)] += int(count)
     return Progress(
         comparisons=total,
         voted=voted,
         votes=all_votes - int(skips),
         ties=int(ties),
         skips=int(skips),
-        remaining=_remaining(connection, rater, votes_per_comparison),
-        by_rater={name: int(count) for name, count in by_rater},
+        remaining=_remaining(connection, spellings, votes_per_comparison),
+        by_rater=dict(sorted(by_rater.items())),
         seconds=seconds,
     )
 
 
-def _remaining(connection: Connection, rater: str | None, votes_per_comparison: int) -> int:
-    query, parameters = _WANTED, {"limit": votes_per_comparison, "rater": rater}
+def _remaining(connection: Connection, spellings: str | None, votes_per_comparison: int) -> int:
+    query, parameters = _WANTED, {"limit": votes_per_comparison, "spellings": spellings}
     return int(connection.execute(query, parameters).fetchone()[0])
+
+
+def _spellings(connection: Connection, rater: str) -> str:
+    """All ways in which a rater's name is stored, and the name as it is stored today: JSON."""
+    names = "SELECT rater FROM vote WHERE undone_at IS NULL UNION SELECT rater FROM lease"
+    stored = (name for (name,) in connection.execute(names))
+    return json.dumps([rater, *(name for name in stored if rater_name(name) == rater)])
 
 
 def _standing(connection: Connection, comparison_id: int, rater: str) -> Vote | None:
     row = connection.execute(
-        f"{_VOTES} WHERE comparison_id = ? AND rater = ? AND undone_at IS NULL",
-        (comparison_id, rater),
+        f"{_VOTES} WHERE comparison_id = ? AND {_IS_RATER} AND undone_at IS NULL "
+        "ORDER BY id LIMIT 1",
+        (comparison_id, _spellings(connection, rater)),
     ).fetchone()
     return None if row is None else Vote(*row)
 

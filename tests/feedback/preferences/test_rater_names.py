@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 import unicodedata
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -95,6 +97,75 @@ def test_a_store_knows_a_rater_again_in_every_spelling(tmp_path):
         assert store.next_for(APART) is None
         assert store.progress(APART).votes == 1
         assert store.undo(APART).rater == COMPOSED
+
+
+SPELLINGS = [APART, COMPOSED, f" {APART}"]
+
+
+@pytest.fixture(params=SPELLINGS)
+def old_store(request, tmp_path):
+    """A store whose names an older version has written as they were typed."""
+    path = tmp_path / "old.db"
+    with PreferenceStore(path) as store:
+        numbers = store.add(Comparison(f"p{n}", ("a", "b")) for n in range(4))
+        for number in numbers[:2]:
+            store.vote(number, COMPOSED, "first", seconds=1.0, shown_first=0, key=f"key {number}")
+        store.vote(numbers[0], "ada", "second", seconds=1.0, shown_first=0)
+        assert store.next_for(COMPOSED).id == numbers[2]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for table in ("vote", "lease"):
+            query = f"UPDATE {table} SET rater = ? WHERE rater = ?"
+            assert connection.execute(query, (request.param, COMPOSED)).rowcount
+    with PreferenceStore(path) as store:
+        yield store
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_whoever_voted_under_an_older_spelling_is_the_same_rater(old_store, name, tmp_path):
+    assert old_store.progress().by_rater == {COMPOSED: 2, "ada": 1}
+    assert old_store.progress(name).votes == 2
+    assert old_store.progress(name).remaining == 2
+    assert old_store.next_for(name).id == 3
+    with pytest.raises(ValueError, match="has already voted 'first' on comparison 1"):
+        old_store.vote(1, name, "second", seconds=1.0, shown_first=0)
+    repeated = old_store.vote(2, name, "first", seconds=1.0, shown_first=0, key="key 2")
+    assert repeated.id == 2
+    exported = tmp_path / "exported.jsonl"
+    old_store.export_file(exported, conflicts="all")
+    assert old_store.import_file(exported) == 0
+    for number in (3, 4):
+        assert old_store.next_for(name).id == number
+        old_store.vote(number, name, "first", seconds=1.0, shown_first=0)
+    assert old_store.next_for(name) is None
+    assert [old_store.undo(name).comparison_id for _ in range(4)] == [4, 3, 2, 1]
+    assert old_store.undo(name) is None
+    assert {vote.rater for vote in old_store.votes(undone=True)} == {COMPOSED}
+    assert old_store.progress().by_rater == {"ada": 1}
+
+
+def test_two_votes_that_one_rater_gave_in_two_spellings_are_both_kept(tmp_path):
+    """Older versions took the two for two people, and asked both."""
+    path = tmp_path / "old.db"
+    with PreferenceStore(path) as store:
+        (number,) = store.add([Comparison("p", ("a", "b"))])
+        for name in ("x", "y"):
+            store.vote(number, name, "first", seconds=1.0, shown_first=0, key=name)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for old, new in (("x", APART), ("y", COMPOSED)):
+            connection.execute("UPDATE vote SET rater = ? WHERE rater = ?", (new, old))
+    with PreferenceStore(path) as store:
+        assert [vote.rater for vote in store.votes()] == [COMPOSED, COMPOSED]
+        assert store.progress().by_rater == {COMPOSED: 2}
+        assert store.next_for(COMPOSED) is None
+        assert [row.columns["rater"] for row in store.preferences(conflicts="all")] == [
+            COMPOSED
+        ] * 2
+        vote_table(store.votes())
+        for key in ("x", "y"):
+            store.vote(number, APART, "first", seconds=1.0, shown_first=0, key=key)
+        assert len(list(store.votes())) == 2
+        assert [store.undo(APART).id for _ in range(2)] == [2, 1]
+        assert store.next_for(COMPOSED).id == number
 
 
 def test_contradictions_are_those_of_one_person(tmp_path):
