@@ -1,13 +1,14 @@
 """From the bytes of a text file to its lines, and the check of every text that is read.
 
-Files are UTF-8, or UTF-16 or UTF-32 where a byte order mark says so. A byte order mark is no part
-of the text, at the beginning of the file or of a line (where files were joined); lines end in LF,
-CRLF or, where there is neither, CR.
+Files are UTF-8, or UTF-16 or UTF-32 where a byte order mark says so; without one these two are an
+error by name. A byte order mark is no part of the text, at the beginning of the file or of a line
+(where files were joined); lines end in LF, CRLF or, where there is neither, CR.
 """
 
 from __future__ import annotations
 
 import codecs
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,14 @@ _WIDE = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+# Text of four bytes a character may pass for text of two, with zeros in between; so it comes first.
+_UNMARKED = {
+    "utf-32-le": "UTF-32",
+    "utf-32-be": "UTF-32",
+    "utf-16-le": "UTF-16",
+    "utf-16-be": "UTF-16",
+}
+_LOOKED_AT = 10_000  # characters
 _HOW_TO_SAVE = "save the file as UTF-8"
 
 
@@ -57,10 +66,42 @@ def numbered_lines(data: bytes) -> Iterator[tuple[int, str | ValueError]]:
         except UnicodeError as error:
             yield 1, ValueError(f"not {encoding.upper()}, though it begins so ({error})")
             return
+    elif (unmarked := _unmarked(data)) is not None:
+        yield (
+            1,
+            ValueError(
+                f"a zero byte (byte {data.index(0) + 1} of the file), which no text has: it is "
+                f"{unmarked} without a byte order mark; {_HOW_TO_SAVE}"
+            ),
+        )
+        return
     if b"\n" not in data:
         data = data.replace(b"\r", b"\n")
     for number, line in enumerate(data.split(b"\n"), start=1):
         yield number, _decoded(line.removesuffix(b"\r"))
+
+
+def _unmarked(data: bytes) -> str | None:
+    """What a file is written in that has no mark, if it is text in UTF-16 or UTF-32.
+
+    Asked of the whole file, since single lines may have no zero byte, and may even be UTF-8: 乡 is
+    the bytes of "aN". In such text every line ends in one, though.
+    """
+    if 0 not in data:
+        return None
+    for encoding, name in _UNMARKED.items():
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if ("\n" in text or b"\n" not in data) and all(map(_is_written, text[:_LOOKED_AT])):
+            return name
+    return None
+
+
+def _is_written(character: str) -> bool:
+    """Whether people write it: neither a control character nor one that is not assigned."""
+    return character in "\t\n\r\f" or unicodedata.category(character) not in ("Cc", "Cn", "Co")
 
 
 def _decoded(line: bytes) -> str | ValueError:

@@ -18,6 +18,7 @@ import pytest
 from llm_gym.feedback.preferences import read_preferences
 from llm_gym.feedback.preferences.files import read_comparisons
 from llm_gym.feedback.reward_model.rated_texts import read_ratings
+from llm_gym.files.rows import DataWarning
 from llm_gym.supervised.documents import read_documents
 from llm_gym.supervised.pairs import read_pairs
 from llm_gym.text.prompts import read_prompts
@@ -210,6 +211,40 @@ def test_every_reader_names_utf16_without_a_mark(kind, container, tmp_path):
     path = write(tmp_path / f"data{ending}", written(rows).encode("utf-16-le"))
     with pytest.raises(ValueError, match=r"line 1: a zero byte .*UTF-16 without a byte order mark"):
         read(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "日本語の文\n二行目\n",
+        "日本語の文\r\nabc",
+        "乡乡乡\nabc",  # "aNaNaN" in UTF-8
+        "上下\n一\n",  # bytes of line ends, and zeros of its own, inside characters
+        "Ærø\n\tΩ 🙂\n",
+        "one line, and no end",
+        "old\rmac",
+    ],
+)
+def test_text_without_a_mark_is_named_though_its_first_line_has_no_zero(encoding, text, tmp_path):
+    path = write(tmp_path / "data.txt", text.encode(encoding))
+    name = encoding[:6].upper()
+    problem = rf"data\.txt, line 1: a zero byte .*: it is {name} without a byte order mark; save"
+    for read in (prompts, read_documents):
+        with pytest.raises(ValueError, match=problem):
+            read(path)
+    with pytest.warns(DataWarning, match=problem), pytest.raises(ValueError, match="none of its 1"):
+        prompts(path, bad_rows="skip")
+
+
+def test_a_stray_zero_byte_or_another_encoding_is_not_called_utf16(tmp_path):
+    lines = [b"first", b"second \0 word", b"third", b"b\xe4r"]
+    for joined in (b"\n".join(lines), b"\n".join(lines) + b"\n"):
+        path = write(tmp_path / "data.txt", joined)
+        with pytest.raises(ValueError, match="line 2: a zero byte at column 8"):
+            prompts(path)
+        with pytest.warns(DataWarning, match=r"2 of 4 rows .*line 4: not UTF-8 \(byte 0xe4 at col"):
+            assert [text for text, _ in prompts(path, bad_rows="skip")] == ["first", "third"]
 
 
 @readers

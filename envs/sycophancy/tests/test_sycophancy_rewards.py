@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -68,3 +70,47 @@ def test_a_reward_models_table_is_what_the_plain_scorer_gives(facts_tokenizer, t
 def test_a_classifier_with_several_labels_is_no_reward_model(facts_tokenizer):
     with pytest.raises(ValueError, match="a reward model has one label, this one has 3"):
         classifier_rewards(classifier(3), facts_tokenizer, questions_of("test"))
+
+
+def _shifted(read):
+    read.last_hidden_state = read.last_hidden_state + 1.0
+    return read
+
+
+def _refused(read):
+    raise NotImplementedError("no such cache")
+
+
+@pytest.mark.parametrize(
+    ("lie", "trouble"),
+    [(_shifted, "scores differ from those of whole texts"), (_refused, "no such cache")],
+)
+def test_a_cache_that_lies_is_not_used_and_it_is_said(facts_tokenizer, monkeypatch, lie, trouble):
+    questions = questions_of("train", variants=1)[:2]
+    model = classifier()
+    expected = classifier_rewards(model, facts_tokenizer, questions)
+    forward = model.base_model.forward
+
+    def lying(*args, **kwargs):
+        read = forward(*args, **kwargs)
+        return read if kwargs.get("past_key_values") is None else lie(read)
+
+    monkeypatch.setattr(model.base_model, "forward", lying)
+    with pytest.warns(UserWarning, match=f"does not go on rightly from its cache .*{trouble}"):
+        table = classifier_rewards(model, facts_tokenizer, questions)
+    np.testing.assert_allclose(table, expected, atol=1e-5)
+
+
+def test_a_right_cache_is_used_without_a_word(facts_tokenizer, monkeypatch):
+    model = classifier()
+    cached = []
+    forward = model.base_model.forward
+    monkeypatch.setattr(
+        model.base_model,
+        "forward",
+        lambda **kwargs: cached.append("past_key_values" in kwargs) or forward(**kwargs),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        classifier_rewards(model, facts_tokenizer, questions_of("train", variants=1)[:8])
+    assert sum(cached) > 2
