@@ -16,6 +16,7 @@ from llm_gym.feedback.preferences import Choice, Preference, PreferenceStore
 from llm_gym.feedback.preferences.files import split_preferences
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.files import render
+from llm_gym.files.rows import DataWarning
 from llm_gym.language_models.chat import plain_text
 from llm_gym.scorers.texts import messages_of
 from llm_gym.stages.compare import CompareConfig
@@ -345,7 +346,8 @@ def test_conversations_and_named_columns_are_prompts_of_the_whole_road(own_data,
     rows = [{"talk": conversation(n), "prompt": f"id-{n}", "n": n} for n in range(30)]
     table.write_text("\n".join(map(json.dumps, rows)))
     config = config.with_values(prompts=str(table), prompt_column="talk")
-    own = prompts_of(config)
+    with pytest.warns(DataWarning, match=r"the column 'prompt' is left out: .* \(30 of 30 rows\)"):
+        own = prompts_of(config)
     assert {row.text for row in own.held_out} <= {plain_text(conversation(n)) for n in range(30)}
     run = RLHFDirectory(config, tmp_path / "run")
     write_prompts(own, run)
