@@ -7,7 +7,9 @@ that reverse the direction of the line. Every place that shows its text goes thr
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,8 +19,13 @@ if TYPE_CHECKING:
 # separators: invisible, or obeyed by a terminal rather than shown.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _ZERO_WIDTH_NON_JOINER, _ZERO_WIDTH_JOINER = "\u200c", "\u200d"
+_JOINER_PAIR = frozenset({_ZERO_WIDTH_NON_JOINER, _ZERO_WIDTH_JOINER})
+_JOINERS = re.compile(f"[{_ZERO_WIDTH_NON_JOINER}{_ZERO_WIDTH_JOINER}]")
 _SCRIPT = frozenset({"Lo", "Mn", "Mc"})  # Arabic and Indic letters, and the marks on letters
 _EMOJI = frozenset({"So", "Sk", "Mn"})  # pictures, skin colours, variation selectors
+
+MOST_RUNS = 10_000
+"""The most runs that a text is split into: each is an element of the page that shows it."""
 
 
 def printable(text: str, *, multiline: bool = True) -> str:
@@ -31,13 +38,8 @@ def printable(text: str, *, multiline: bool = True) -> str:
     Returns:
         The text with unsafe characters written as `\xNN`, `\uNNNN` or `\UNNNNNNNN`.
     """
-    keep = {"\n"} if multiline else set()
-    return "".join(
-        character
-        if character in keep or unicodedata.category(character) not in _UNSAFE_CATEGORIES
-        else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
+    escapes = _escapes(text, keep="\n" if multiline else "")
+    return text.translate(str.maketrans(escapes)) if escapes else text
 
 
 def shortened(text: str, width: int) -> str:
@@ -78,24 +80,43 @@ def pieces(text: str) -> list[tuple[str, bool]]:
     Returns:
         `(run, spelled)`: where `spelled` is true, `run` is the escape (`\u202e`) of characters that
         a reader would not see otherwise: controls, changes of direction, zero-width and unassigned
-        ones. Line ends and tabs stay; CR LF is one line end. An empty text has no runs.
+        ones. Line ends and tabs stay; CR LF is one line end. An empty text has no runs. Of a text
+        with more than `MOST_RUNS` the last holds all the rest, spelled out as a whole, its own
+        backslashes doubled.
     """
     text = text.replace("\r\n", "\n")
+    escapes = _escapes(text, keep="\n\t")
+    hidden = escapes.keys()
+    marked = _without_working_joiners(text) if hidden & _JOINER_PAIR else text
     runs: list[tuple[str, bool]] = []
-    for place, character in enumerate(text):
-        shown = character if _joins(text, place) or character == "\t" else printable(character)
-        spelled = shown != character
-        if runs and runs[-1][1] == spelled:
-            runs[-1] = (runs[-1][0] + shown, spelled)
-        else:
-            runs.append((shown, spelled))
+    start = 0
+    for spelled, characters in groupby(marked, key=hidden.__contains__):
+        if len(runs) == MOST_RUNS - 1:
+            table = str.maketrans(escapes | {"\\": "\\\\"})
+            return [*runs, (text[start:].translate(table), True)]
+        end = start + sum(1 for _ in characters)
+        run = text[start:end]
+        runs.append(("".join(map(escapes.__getitem__, run)) if spelled else run, spelled))
+        start = end
     return runs
 
 
+def _escapes(text: str, *, keep: str) -> dict[str, str]:
+    """How each unsafe character of a text is spelled out, those in `keep` left out."""
+    return {
+        character: character.encode("unicode_escape").decode("ascii")
+        for character in set(text).difference(keep)
+        if unicodedata.category(character) in _UNSAFE_CATEGORIES
+    }
+
+
+def _without_working_joiners(text: str) -> str:
+    """The text with a letter in the place of every joiner that is shown as it is."""
+    return _JOINERS.sub(lambda found: "x" if _joins(text, found.start()) else found[0], text)
+
+
 def _joins(text: str, place: int) -> bool:
-    """Whether a joiner does what it is for: between letters of a script, or between emoji."""
-    if text[place] not in (_ZERO_WIDTH_JOINER, _ZERO_WIDTH_NON_JOINER):
-        return False
+    """Whether the joiner there does what it is for: between letters, or between emoji."""
     if not 0 < place < len(text) - 1:
         return False
     around = {unicodedata.category(text[place - 1]), unicodedata.category(text[place + 1])}

@@ -164,7 +164,10 @@ def finite_number(parameter: str, value: Any) -> float:
         raise TypeError(
             f"{parameter} must be a number, got {value!r} of type {type(value).__name__}"
         )
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{parameter} is beyond what a float holds") from None
     if not np.isfinite(number):
         raise ValueError(f"{parameter} must be finite, got {value!r}")
     return number

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from llm_gym.files.untrusted import as_html, as_markdown, as_rich, pieces, printable, shortened
+from llm_gym.files.untrusted import (
+    MOST_RUNS,
+    _joins,
+    as_html,
+    as_markdown,
+    as_rich,
+    pieces,
+    printable,
+    shortened,
+)
 
 HOSTILE = "<script>alert('x')</script>[red]\x1b[31m\u202eabc\u200b\x00\x07\ud800\r\x85&\"\u2028"
 
@@ -121,3 +130,45 @@ def test_nothing_has_no_pieces():
 def test_joiners_at_the_ends_are_spelled_out():
     assert shown("\u200d👩") == "\\u200d👩"
     assert shown("क\u200c") == "क\\u200c"
+
+
+def by_character(text):
+    """The same runs, by looking at each character between its neighbours."""
+    text = text.replace("\r\n", "\n")
+    runs = []
+    for place, character in enumerate(text):
+        # A joiner between neighbours is shown as it is exactly where the three alone are.
+        three = text[max(place - 1, 0) : place + 2]
+        joins = character in "\u200c\u200d" and len(three) == 3 and _joins(three, 1)
+        shown = character if joins or character == "\t" else printable(character)
+        if runs and runs[-1][1] == (shown != character):
+            runs[-1] = (runs[-1][0] + shown, runs[-1][1])
+        else:
+            runs.append((shown, shown != character))
+    return runs
+
+
+@given(st.text(st.sampled_from("ab\\\0\t\n\r\u200d\u200c\u202e\ud800क👩\u0301")))
+def test_the_runs_are_those_of_a_look_at_each_character(text):
+    assert pieces(text) == by_character(text)
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "\0", "\u200d", "क\u200d", "\r\n", "a\0", "\u202eab", "\U000e0041", "\\\0"]
+)
+def test_a_text_of_a_megabyte_is_a_bounded_number_of_runs(unit):
+    text = unit * (1_000_000 // len(unit.encode()))
+    runs = pieces(text)
+    assert len(runs) <= MOST_RUNS
+    whole = "".join(run for run, _ in runs)
+    assert whole.count("a") == text.count("a")
+    if "\0" in unit:
+        assert whole.count("\\x00") == text.count("\0")
+
+
+def test_the_rest_of_a_text_with_too_many_runs_is_spelled_out_without_doubt():
+    runs = pieces("a\0" * MOST_RUNS + "\\x00\n\t\u202e")
+    assert len(runs) == MOST_RUNS
+    rest, spelled = runs[-1]
+    assert spelled
+    assert rest.endswith("\\\\x00\n\t\\u202e")  # what was written out has two backslashes

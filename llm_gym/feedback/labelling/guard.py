@@ -12,11 +12,11 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import json
+import re
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
 TOKEN_HEADER = "X-LLM-Gym-Token"  # noqa: S105 - the header's name, not a secret
 
@@ -34,6 +34,9 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
+# A name or an address and a port, nothing else: what stands around them in a URL (`user@`) is read
+# differently by different programs.
+_HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(:[0-9]{1,5})?")
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 Scope = MutableMapping[str, Any]
@@ -99,13 +102,7 @@ class Guard:
         if problem is None:
             await self.app(scope, receive, send_with_headers)
             return
-        status, text = problem
-        body = json.dumps({"error": text}).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send_with_headers(
-            {"type": "http.response.start", "status": status, "headers": headers}
-        )
-        await send({"type": "http.response.body", "body": body})
+        await refuse(send_with_headers, *problem)
 
     def _problem(self, scope: Scope) -> tuple[int, str] | None:
         headers: dict[str, list[str]] = {}
@@ -129,10 +126,10 @@ class Guard:
         return None
 
     def _goes_by(self, host_header: str) -> bool:
-        try:
-            name = urlsplit(f"//{host_header}").hostname or ""
-        except ValueError:
+        found = _HOST.fullmatch(host_header)
+        if found is None:
             return False
+        name = found["name"].strip("[]").lower()
         if name in self._names:
             return True
         try:
@@ -140,3 +137,17 @@ class Guard:
         except ValueError:
             return False
         return address.is_loopback or not self._loopback_only
+
+
+async def refuse(send: Send, status: int, sentence: str) -> None:
+    """Answers a request with an error.
+
+    Args:
+        send: Where messages to the client go.
+        status: Of HTTP.
+        sentence: What the client is told.
+    """
+    body = json.dumps({"error": sentence}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from llm_gym.feedback.preferences.records import rater_name
+from llm_gym.feedback.preferences.records import rater_name, request_key
 from llm_gym.scorers.checking import finite_number
 
 Verdict = Literal["left", "right", "tie", "skip"]
@@ -98,6 +98,7 @@ class Reply:
         object.__setattr__(self, "seconds", min(seconds, _DAY))
         if not 8 <= len(self.key) <= 100:
             raise ValueError(f"key must have 8 to 100 characters, got {self.key!r:.120}")
+        request_key(self.key)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from llm_gym.feedback.labelling.questions import ConflictError, UnknownQuestionError
 from llm_gym.feedback.preferences.database import Database, Schema
+from llm_gym.feedback.preferences.records import request_key, whole
 
 SCHEMA = Schema(
     kind="book",
@@ -119,6 +120,7 @@ class ScoreBook:
 
     def question(self, question_id: int) -> Asked:
         """The question of that number; `UnknownQuestionError` if there is none."""
+        question_id = whole("question_id", question_id)
         with self._database.transaction() as connection:
             return _asked(connection, "id = ?", question_id)
 
@@ -138,6 +140,7 @@ class ScoreBook:
             UnknownQuestionError: No such question.
             ConflictError: Somebody has answered it.
         """
+        question_id, key = whole("question_id", question_id), request_key(key)
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         with self._database.transaction() as connection:
             entry = _asked(connection, "id = ?", question_id)

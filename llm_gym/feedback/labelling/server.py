@@ -17,7 +17,7 @@ import ipaddress
 import socket
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Annotated, Any
 
 try:
     import uvicorn
@@ -25,7 +25,8 @@ try:
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse, Response
     from jinja2 import Environment, FileSystemLoader
-    from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt, StrictStr
+    from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
+    from starlette.exceptions import HTTPException
 except ImportError as error:
     raise ImportError(
         f"the labelling page needs {error.name}: pip install 'llm-gym[label]' "
@@ -33,6 +34,7 @@ except ImportError as error:
     ) from error
 
 from llm_gym.feedback.labelling.guard import Guard, new_token
+from llm_gym.feedback.labelling.limits import MOST_HEADERS, Bounds, PatientProtocol
 from llm_gym.feedback.labelling.questions import (
     ConflictError,
     Desk,
@@ -54,13 +56,16 @@ ASSETS = {
 }
 
 
+_Number = Annotated[StrictInt, Field(ge=0, lt=2**63)]  # what SQLite gives a row
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
     rater: StrictStr
 
 
 class _Vote(_Body):
-    question_id: StrictInt
+    question_id: _Number
     fingerprint: StrictStr
     verdict: StrictStr | StrictFloat | StrictInt
     shown_first: StrictInt
@@ -69,7 +74,7 @@ class _Vote(_Body):
 
 
 class _Undo(_Body):
-    vote_id: StrictInt
+    vote_id: _Number
 
 
 def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard:
@@ -91,8 +96,9 @@ def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard
         "label.html"
     )
 
-    def state(name: str, question: Question | None) -> dict[str, Any]:
-        return {"question": _shown(question), "summary": vars(desk.summary(name))}
+    def state(name: str, question: Question | None) -> JSONResponse:
+        # A response made here: FastAPI would look into every piece of a long text, twice.
+        return JSONResponse({"question": _shown(question), "summary": vars(desk.summary(name))})
 
     @app.get("/")
     def page() -> HTMLResponse:
@@ -109,18 +115,18 @@ def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard
         return {"token": token}
 
     @app.post("/api/next")
-    def next_question(body: _Body) -> dict[str, Any]:
+    def next_question(body: _Body) -> JSONResponse:
         name = checked_rater(body.rater)
         return state(name, desk.next(name))
 
     @app.post("/api/vote")
-    def vote(body: _Vote) -> dict[str, Any]:
+    def vote(body: _Vote) -> JSONResponse:
         name = checked_rater(body.rater)
         desk.answer(name, Reply(**body.model_dump(exclude={"rater"})))
         return state(name, desk.next(name))
 
     @app.post("/api/undo")
-    def undo(body: _Undo) -> dict[str, Any]:
+    def undo(body: _Undo) -> JSONResponse:
         name = checked_rater(body.rater)
         question = desk.undo(name, body.vote_id)
         return state(name, question if question is not None else desk.next(name))
@@ -135,15 +141,21 @@ def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard
         return JSONResponse({"error": str(error)}, status)
 
     @app.exception_handler(RequestValidationError)
-    def malformed(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": f"The request cannot be read: {error}"}, 400)
+    def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        return JSONResponse({"error": f"The request cannot be read: {place}: {first['msg']}."}, 400)
+
+    @app.exception_handler(HTTPException)
+    def unfit(_: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code)
 
     @app.exception_handler(OSError)
     def unavailable(_: Request, error: Exception) -> JSONResponse:
         # A store that is locked, a disk that is full: the page keeps the vote and tries again.
         return JSONResponse({"error": str(error)}, 503)
 
-    return Guard(app, token=token, host=host)
+    return Guard(Bounds(app), token=token, host=host)
 
 
 def _shown(question: Question | None) -> dict[str, Any] | None:
@@ -244,6 +256,8 @@ class BackgroundServer:
 def _uvicorn(app: Guard) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
+        http=PatientProtocol,
+        h11_max_incomplete_event_size=MOST_HEADERS,
         log_config=None,  # uvicorn's own would close every handler of the program's logging
         log_level="warning",
         access_log=False,

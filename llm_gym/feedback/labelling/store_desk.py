@@ -14,7 +14,7 @@ from llm_gym.feedback.labelling.questions import (
     UnknownQuestionError,
 )
 from llm_gym.feedback.preferences.effort import vote_notes
-from llm_gym.feedback.preferences.records import Choice, Comparison, Vote
+from llm_gym.feedback.preferences.records import Choice, Comparison, Vote, whole
 from llm_gym.feedback.preferences.store import PreferenceStore
 
 _RECENT = 50  # votes that tell a rater's pace: people get quicker
@@ -43,12 +43,9 @@ class StoreDesk:
         budget: int | None = None,
         seed: int = 0,
     ) -> None:
-        if votes_per_comparison < 1:
-            raise ValueError(
-                f"votes_per_comparison must be at least 1, got {votes_per_comparison!r}"
-            )
-        if budget is not None and budget < 1:
-            raise ValueError(f"budget must be at least 1 question or None, got {budget!r}")
+        whole("votes_per_comparison", votes_per_comparison, least=1)
+        if budget is not None:
+            whole("budget", budget, least=1)
         self.store = store
         self._votes_per_comparison = votes_per_comparison
         self._budget = budget

@@ -18,6 +18,8 @@ from llm_gym.scorers.texts import SourcedText
 FIELDS = ("prompt", "chosen", "rejected")
 """Columns that every preference has, by TRL's names."""
 
+_BEYOND = 2**63  # the first whole number that SQLite cannot hold
+
 
 class Choice(str, Enum):
     """What a rater said about the two answers as they are stored, however they were shown."""
@@ -95,12 +97,7 @@ class Vote:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rater", rater_name(self.rater))
-        try:
-            object.__setattr__(self, "comparison_id", operator.index(self.comparison_id))
-        except TypeError:
-            raise TypeError(
-                f"comparison_id must be a whole number, got {self.comparison_id!r}"
-            ) from None
+        object.__setattr__(self, "comparison_id", whole("comparison_id", self.comparison_id))
         object.__setattr__(self, "choice", Choice(self.choice))
         object.__setattr__(self, "seconds", finite_number("seconds", self.seconds))
         if self.seconds < 0:
@@ -217,6 +214,44 @@ def rater_of(columns: Mapping[str, Any]) -> str | None:
     if not has(columns, "rater") or not str(columns["rater"]).strip():
         return None
     return rater_name(columns["rater"])
+
+
+def whole(name: str, number: Any, least: int = 0) -> int:
+    """A whole number that SQLite can hold: 64 bits with a sign.
+
+    Args:
+        name: Of the parameter, for messages.
+        number: A Python or NumPy integer.
+        least: The smallest that makes sense.
+
+    Raises:
+        TypeError: Not a whole number.
+        ValueError: Below `least`, or beyond 64 bits.
+    """
+    try:
+        value = operator.index(number)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {number!r:.80}") from None
+    if not least <= value < _BEYOND:
+        shown = value if value.bit_length() < 64 else f"one of {value.bit_length()} bits"
+        raise ValueError(f"{name} must be from {least} to {_BEYOND - 1}, got {shown}")
+    return value
+
+
+def request_key(key: Any) -> str:
+    """The key of a request, checked.
+
+    Args:
+        key: What the caller made up.
+
+    Raises:
+        TypeError: Not a text.
+        ValueError: Empty, or with characters that nobody can see.
+    """
+    check_text("key", key)
+    if not key.isprintable():
+        raise ValueError(f"key must be made of visible characters, got {key!r:.120}")
+    return str(key)
 
 
 def _check_columns(columns: Any) -> None:

@@ -17,10 +17,13 @@ from llm_gym.feedback.preferences.records import (
     Progress,
     Vote,
     rater_name,
+    request_key,
+    whole,
 )
 from llm_gym.feedback.preferences.tally import Conflicts, Ties, to_preferences, to_votes
 from llm_gym.scorers.checking import finite_number
 
+_LONGEST_TIMEOUT = 1_000_000  # seconds; SQLite counts milliseconds in 31 bits
 STORES = (".db", ".sqlite", ".sqlite3")
 
 
@@ -42,8 +45,10 @@ class PreferenceStore:
     """
 
     def __init__(self, path: str | Path, *, timeout: float = 30.0) -> None:
-        if finite_number("timeout", timeout) < 0:
-            raise ValueError(f"timeout must be at least 0 seconds, got {timeout!r}")
+        if not 0 <= finite_number("timeout", timeout) <= _LONGEST_TIMEOUT:
+            raise ValueError(
+                f"timeout must be from 0 to {_LONGEST_TIMEOUT} seconds, got {timeout!r}"
+            )
         self._database = Database(path, rows.SCHEMA, timeout)
 
     @property
@@ -84,6 +89,7 @@ class PreferenceStore:
 
     def comparison(self, comparison_id: int) -> Comparison:
         """The comparison of that number; ValueError if there is none."""
+        comparison_id = whole("comparison_id", comparison_id)
         with self._database.snapshot() as connection:
             return rows.comparison(connection, comparison_id)
 
@@ -115,8 +121,7 @@ class PreferenceStore:
         """
         rater = rater_name(rater)
         _check_votes_per_comparison(votes_per_comparison)
-        if finite_number("lease_seconds", lease_seconds) <= 0:
-            raise ValueError(f"lease_seconds must be above 0, got {lease_seconds!r}")
+        _check_lease(lease_seconds)
         now = time.time()
         with self._database.transaction() as connection:
             comparison = rows.next_comparison(connection, rater, votes_per_comparison, now)
@@ -147,8 +152,8 @@ class PreferenceStore:
             choice: Choice of the answers as stored, whatever order they were shown in.
             seconds: How long it took.
             shown_first: 0 or 1, the answer that stood first.
-            key: Any text that is different for each request. If the answer to a request is lost,
-                the request can be repeated with its key and counts once.
+            key: Visible characters that are different for each request. If the answer to a request
+                is lost, the request can be repeated with its key and counts once.
 
         Returns:
             The vote as recorded.
@@ -158,6 +163,7 @@ class PreferenceStore:
                 out of range, or a key that belongs to another vote or to one taken back.
         """
         vote = Vote(comparison_id, rater, Choice(choice), seconds, shown_first)
+        key = None if key is None else request_key(key)
         with self._database.transaction() as connection:
             repeated = None if key is None else rows.requested_vote(connection, key, vote)
             return repeated or rows.add_vote(connection, vote, key)
@@ -191,6 +197,7 @@ class PreferenceStore:
             The vote taken back; None if the rater has none.
         """
         rater = rater_name(rater)
+        _check_lease(lease_seconds)
         with self._database.transaction() as connection:
             vote = rows.take_back_last(connection, rater)
             if vote is not None:
@@ -238,6 +245,7 @@ class PreferenceStore:
             last_vote: Number of the last vote that counts, for a store in which people go on
                 voting; None counts all.
         """
+        last_vote = None if last_vote is None else whole("last_vote", last_vote)
         with self._database.snapshot() as connection:
             comparisons = rows.comparisons(connection)
             votes = rows.votes(connection, last_vote=last_vote)
@@ -304,6 +312,12 @@ class PreferenceStore:
 def _check_votes_per_comparison(number: int) -> None:
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ValueError(f"votes_per_comparison must be a whole number from 1 on, got {number!r}")
+    whole("votes_per_comparison", number)
+
+
+def _check_lease(seconds: float) -> None:
+    if finite_number("lease_seconds", seconds) <= 0:
+        raise ValueError(f"lease_seconds must be above 0, got {seconds!r}")
 
 
 def preferences_from(

@@ -47,6 +47,14 @@ class Watched:
             self.page.keyboard.press(key)
         self.page.wait_for_selector(then)
 
+    def settles_at(self, progress, state=READY):
+        """Waits until the page is at rest with that progress.
+
+        Progress alone says too little: the page may have shown it before, while a request that
+        changes it is still on its way.
+        """
+        self.page.wait_for_selector(f"{state} >> #progress >> text=/^{progress}/")
+
     def text(self, selector):
         return self.page.text_content(selector)
 

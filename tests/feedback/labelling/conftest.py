@@ -60,9 +60,13 @@ def desk(store) -> StoreDesk:
     return StoreDesk(store)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A headless Chromium, one for each process of the test run."""
+    """A headless Chromium, one for each file of tests.
+
+    While it is open, Playwright's event loop runs in this thread, and `asyncio.run` cannot; so it
+    ends before the tests of another file begin.
+    """
     missing = None
     if not CHROMIUM or not Path(CHROMIUM).exists():
         missing = "there is no chromium here (Debian: apt-get install chromium)"

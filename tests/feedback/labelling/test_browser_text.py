@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from llm_gym.feedback.labelling.store_desk import StoreDesk
@@ -101,3 +103,36 @@ def test_very_long_text_scrolls_inside_the_page(store, serve, visit, text):
     assert sizes["bar"] >= 0  # the buttons can be seen
     assert sizes["answer"] > 200
     assert sizes["scrolls"] == [True] * 3
+
+
+@pytest.mark.parametrize("unit", ["word ", "x", "\0", "a\0", "line\n", "\U0001f600"])
+def test_answers_of_a_megabyte_are_few_elements_of_bounded_length(store, serve, visit, unit):
+    """One paragraph of a megabyte takes a browser a minute; so would a million elements."""
+    text = unit * (1_000_000 // len(unit.encode()))
+    store.add([Comparison("Prompt", (f"A{text}", f"B{text}"))])
+    watched = visit(serve(StoreDesk(store), rater="Ada")).open()
+    shown = "".join(watched.text(f"#answer-{side}") for side in ("left", "right"))
+    assert shown.count("\\x00") == 2 * text.count("\0")
+    visible = text.replace("\0", "").strip()
+    assert len(visible) < 2 or visible in shown.replace("\\x00", "")
+    ours = watched.page.eval_on_selector_all(".text *", "all => all.map((e) => e.textContent)")
+    assert len(ours) < 24_000
+    assert max(map(len, ours)) <= 20_000
+    assert not re.search("[\ufffd\ud800-\udfff]", "".join(ours))  # no half of a character
+    watched.press("1", then="body[data-state=resting]")
+    assert len(list(store.votes())) == 1
+    watched.assert_clean()
+
+
+def test_a_long_answer_is_one_paragraph_and_a_longer_one_is_cut_between_lines(store, serve, visit):
+    lines = [f"line {number} of the answer" for number in range(3000)]
+    store.add([Comparison("Prompt", ("\n".join(lines), "x" * 10_000))])
+    watched = visit(serve(StoreDesk(store), rater="Ada")).open()
+    blocks = watched.page.eval_on_selector_all(".block", "all => all.map((e) => e.textContent)")
+    assert "".join(blocks) == "\n".join(lines)
+    assert all(block.endswith("\n") for block in blocks[:-1])
+    assert len(blocks) > 3
+    assert {watched.text("#answer-left"), watched.text("#answer-right")} == {
+        "\n".join(lines),
+        "x" * 10_000,
+    }

@@ -138,6 +138,15 @@ def test_the_end(page):
         ({"fingerprint": "0" * 16}, 404),
         ({"question_id": 77}, 404),
         ({"question_id": "1"}, 400),
+        ({"question_id": 2**63}, 400),
+        ({"question_id": 10**30}, 400),
+        ({"question_id": -(10**30)}, 400),
+        ({"verdict": 10**400}, 400),
+        ({"seconds": 10**400}, 400),
+        ({"shown_first": 10**30}, 400),
+        ({"key": "\0" * 16}, 400),
+        ({"key": "\u202e" * 16}, 400),
+        ({"key": "k" * 101}, 400),
         ({"rater": "a\u202eb"}, 400),
         ({"rater": "x" * 61}, 400),
         ({"more": 1}, 400),
@@ -146,8 +155,26 @@ def test_the_end(page):
 def test_bad_requests_are_refused_with_a_reason(page, desk, changes, status):
     refused = page.vote(page.next(), **changes)
     assert refused.status_code == status
-    assert refused.json()["error"]
+    assert 0 < len(refused.json()["error"]) < 300
     assert not votes(desk)
+
+
+@pytest.mark.parametrize("number", [2**63, 10**30, -1, 1.5, "1", None])
+def test_an_undo_of_no_vote_is_refused(page, number):
+    page.vote(page.next())
+    refused = page.post("undo", vote_id=number)
+    assert refused.status_code == 400
+    assert refused.json()["error"].startswith("The request cannot be read: body.vote_id: ")
+
+
+@pytest.mark.parametrize(
+    "body", ["", "{", "[" * 16_000, '{"rater": %s}' % ("9" * 5000), "null", "[]", '"x"', "\x00"]
+)
+def test_what_is_no_request_is_refused_in_a_sentence(page, body):
+    headers = {TOKEN_HEADER: page.token, "Content-Type": "application/json"}
+    refused = page.client.post("/api/vote", content=body, headers=headers)
+    assert refused.status_code == 400
+    assert 0 < len(refused.json()["error"]) < 300
 
 
 def test_numbers_that_json_cannot_hold_are_refused(page, desk):
@@ -216,7 +243,24 @@ def test_a_get_changes_nothing(desk, store):
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8123", "127.0.0.1.evil.example", "192.168.1.7", "", "[::"],
+    [
+        "evil.example",
+        "evil.example:8123",
+        "127.0.0.1.evil.example",
+        "192.168.1.7",
+        "",
+        "[::",
+        "user@127.0.0.1",
+        "user:word@127.0.0.1:8123",
+        "127.0.0.1/",
+        "127.0.0.1#",
+        "127.0.0.1?x",
+        "127.0.0.1:8123:1",
+        "127.0.0.1:port",
+        "127.0.0.1 evil.example",
+        "[::1]evil",
+        "localhost\t",
+    ],
 )
 def test_names_that_are_not_ours_are_refused(page, host):
     """DNS rebinding: a foreign name that resolves to this machine."""

@@ -305,3 +305,44 @@ def test_a_closed_store_says_so(tmp_path):
         store.next_for("ann")
     with PreferenceStore(store.path) as again:
         assert len(list(again.comparisons())) == 1
+
+
+# ------------------------------------------------------------------ numbers beyond SQLite
+
+
+@pytest.mark.parametrize("number", [2**63, -1, 10**30, -(10**30), 10**1000])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store, n: store.comparison(n),
+        lambda store, n: say(store, n, "Ada", "tie"),
+        lambda store, n: store.add_votes([Vote(n, "Ada", "tie", 1.0, 0)]),
+        lambda store, n: store.next_for("Ada", votes_per_comparison=n),
+        lambda store, n: store.progress(votes_per_comparison=n),
+        lambda store, n: store.preferences(last_vote=n),
+        lambda store, n: say(store, 1, "Ada", "tie", shown_first=n),
+    ],
+)
+def test_a_number_that_the_file_cannot_hold_is_refused_by_every_method(store, call, number):
+    store.add(pairs(1))
+    with pytest.raises(ValueError, match=r"^(comparison_id|votes_per|last_vote|shown_first)"):
+        call(store, number)
+    assert not list(store.votes())
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 10**400])
+def test_a_lease_that_is_no_length_of_time_is_refused(store, seconds):
+    store.add(pairs(1))
+    say(store, 1, "Ada", "tie")
+    for call in (store.next_for, store.undo):
+        with pytest.raises(ValueError, match="lease_seconds"):
+            call("Ada", lease_seconds=seconds)
+    assert len(list(store.votes())) == 1
+
+
+@pytest.mark.parametrize("key", ["", "\0" * 20, "a\nb", "\u202eabc", "\ud800", 7])
+def test_a_key_that_nobody_can_see_is_refused(store, key):
+    store.add(pairs(1))
+    with pytest.raises((TypeError, ValueError), match="key"):
+        say(store, 1, "Ada", "tie", key=key)
+    assert not list(store.votes())

@@ -270,7 +270,7 @@ def test_a_store_that_another_program_keeps_for_itself_cannot_be_opened(tmp_path
 
 
 def test_a_negative_time_out_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="timeout must be at least 0"):
+    with pytest.raises(ValueError, match="timeout must be from 0 to"):
         PreferenceStore(tmp_path / "votes.db", timeout=-1)
 
 
