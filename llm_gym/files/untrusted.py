@@ -39,7 +39,7 @@ def printable(text: str, *, multiline: bool = True) -> str:
         The text with unsafe characters written as `\xNN`, `\uNNNN` or `\UNNNNNNNN`.
     """
     escapes = _escapes(text, keep="\n" if multiline else "")
-    return text.translate(str.maketrans(escapes)) if escapes else text
+    return text.translate(str.maketrans({**escapes})) if escapes else text
 
 
 def shortened(text: str, width: int) -> str:
@@ -92,7 +92,7 @@ def pieces(text: str) -> list[tuple[str, bool]]:
     start = 0
     for spelled, characters in groupby(marked, key=hidden.__contains__):
         if len(runs) == MOST_RUNS - 1:
-            table = str.maketrans(escapes | {"\\": "\\\\"})
+            table = str.maketrans({**escapes, "\\": "\\\\"})
             return [*runs, (text[start:].translate(table), True)]
         end = start + sum(1 for _ in characters)
         run = text[start:end]
