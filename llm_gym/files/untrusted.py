@@ -39,7 +39,7 @@ def printable(text: str, *, multiline: bool = True) -> str:
         The text with unsafe characters written as `\xNN`, `\uNNNN` or `\UNNNNNNNN`.
     """
     escapes = _escapes(text, keep="\n" if multiline else "")
-    return text.translate(str.maketrans({**escapes})) if escapes else text
+    return _translated(text, escapes)
 
 
 def shortened(text: str, width: int) -> str:
@@ -92,8 +92,7 @@ def pieces(text: str) -> list[tuple[str, bool]]:
     start = 0
     for spelled, characters in groupby(marked, key=hidden.__contains__):
         if len(runs) == MOST_RUNS - 1:
-            table = str.maketrans({**escapes, "\\": "\\\\"})
-            return [*runs, (text[start:].translate(table), True)]
+            return [*runs, (_translated(text[start:], {**escapes, "\\": "\\\\"}), True)]
         end = start + sum(1 for _ in characters)
         run = text[start:end]
         runs.append(("".join(map(escapes.__getitem__, run)) if spelled else run, spelled))
@@ -108,6 +107,11 @@ def _escapes(text: str, *, keep: str) -> dict[str, str]:
         for character in set(text).difference(keep)
         if unicodedata.category(character) in _UNSAFE_CATEGORIES
     }
+
+
+def _translated(text: str, escapes: dict[str, str]) -> str:
+    table = {ord(character): escape for character, escape in escapes.items()}
+    return text.translate(table) if table else text
 
 
 def _without_working_joiners(text: str) -> str:
