@@ -13,9 +13,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+Objects = dict[tuple[str, str], tuple[str, str]]
+"""Of a file's schema: table and SQL, without superfluous space, by kind and name."""
 
 
 class Schema(NamedTuple):
@@ -62,8 +65,8 @@ class Database:
         timeout: Seconds to wait for other processes.
 
     Raises:
-        ValueError: The file is not ours, damaged, or of a newer version; or the file system cannot
-            hold a write-ahead log.
+        ValueError: The file is not ours, damaged, of a newer version or with another schema; or the
+            file system cannot hold a write-ahead log.
         StoreUnavailableError: Locked, full, or no permission.
     """
 
@@ -75,8 +78,9 @@ class Database:
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._closed = False
-        if self.path.is_dir():
-            raise ValueError(f"{self.path} is a directory; name a file for the {schema.kind}")
+        if self.path.exists() and not self.path.is_file():  # to open a pipe would wait for ever
+            what = "a directory" if self.path.is_dir() else "no regular file"
+            raise ValueError(f"{self.path} is {what}; name a file for the {schema.kind}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -147,6 +151,9 @@ class Database:
 
     def _set_up(self) -> None:
         connection = self._connection
+        # A file from somewhere else may bring triggers, views and expressions that call functions:
+        # they get the harmless ones only, and before anything is written the schema is compared.
+        connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
         # On macOS fsync leaves the data in the drive's cache; elsewhere these change nothing.
@@ -164,6 +171,12 @@ class Database:
             )
         if version < 1:
             raise self._damaged(f"its schema version is {version}")
+        difference = _difference(_objects(connection), _expected(self.schema.tables))
+        if difference is not None:
+            raise ValueError(
+                f"{self.path} is no {self.schema.title} as llm_gym makes it: {difference}; nothing "
+                "of it was run; put back a copy, or copy its tables into a new one"
+            )
         self._use_write_ahead_log()
         problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
@@ -181,8 +194,7 @@ class Database:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             if self._is_new():
-                for statement in filter(str.strip, self.schema.tables.split(";")):
-                    self._connection.execute(statement)
+                _make(self._connection, self.schema.tables)
                 self._connection.execute(f"PRAGMA user_version = {self.schema.version}")
                 self._connection.execute(f"PRAGMA application_id = {self.schema.application_id}")
             self._connection.execute("COMMIT")
@@ -247,8 +259,41 @@ class Database:
                     f"{self.path} is not a {self.schema.title} (no SQLite file); choose another "
                     f"name{self.schema.advice}"
                 ) from error
-            if "malformed" in text or "not a database" in text:
+            if any(sign in text for sign in ("malformed", "not a database", "decode to UTF-8")):
                 raise self._damaged(text) from error
             raise StoreUnavailableError(
                 f"cannot use {self._name}: {text}; nothing was written"
             ) from error
+
+
+def _make(connection: sqlite3.Connection, tables: str) -> None:
+    for statement in filter(str.strip, tables.split(";")):
+        connection.execute(statement)
+
+
+def _objects(connection: sqlite3.Connection) -> Objects:
+    """Every table, index, trigger and view of a file, but for the statistics of `ANALYZE`."""
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
+    return {
+        (kind, name): (table, " ".join((sql or "").split()))
+        for kind, name, table, sql in rows
+        if not (kind == "table" and str(name).startswith("sqlite_stat"))
+    }
+
+
+def _expected(tables: str) -> Objects:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        _make(connection, tables)
+        return _objects(connection)
+
+
+def _difference(found: Objects, expected: Objects) -> str | None:
+    """What is not as it should be, the first of it; None if all is."""
+    for kind, name in sorted(found.keys() - expected.keys(), key=repr):
+        return f"it has the {kind} {name!r:.80}, which is not ours"
+    for kind, name in sorted(expected.keys() - found.keys()):
+        return f"the {kind} {name!r} is missing"
+    for kind, name in sorted(expected):
+        if found[kind, name] != expected[kind, name]:
+            return f"the {kind} {name!r} has other columns or constraints"
+    return None

@@ -107,6 +107,8 @@ class Vote:
                 f"shown_first must be 0 or 1, the answer that stood first, got {self.shown_first!r}"
             )
         object.__setattr__(self, "shown_first", int(self.shown_first))
+        if not isinstance(self.created_at, str):
+            raise TypeError(f"created_at must be a text, got {self.created_at!r:.80}")
 
 
 MESSAGES = "prompt_messages"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from sqlite3 import Connection
@@ -148,7 +150,7 @@ def votes(
     """
     which = "IS NOT NULL" if undone else "IS NULL"
     query = f"{_VOTES} WHERE undone_at {which} AND id <= coalesce(?, id) ORDER BY id"
-    return [Vote(*row) for row in connection.execute(query, (last_vote,))]
+    return [_vote(row) for row in connection.execute(query, (last_vote,))]
 
 
 def requested_vote(connection: Connection, key: str, vote: Vote) -> Vote | None:
@@ -160,7 +162,7 @@ def requested_vote(connection: Connection, key: str, vote: Vote) -> Vote | None:
     row = connection.execute(f"{_VOTES} WHERE request = ?", (key,)).fetchone()
     if row is None:
         return None
-    recorded = Vote(*row)
+    recorded = _vote(row)
     same = ("comparison_id", "rater", "choice")
     if any(getattr(recorded, name) != getattr(vote, name) for name in same):
         raise ValueError(f"key={key!r} belongs to another vote; use a new key for each vote")
@@ -245,7 +247,7 @@ def take_back_last(connection: Connection, rater: str) -> Vote | None:
     ).fetchone()
     if row is None:
         return None
-    vote = Vote(*row)
+    vote = _vote(row)
     connection.execute("UPDATE vote SET undone_at = ? WHERE id = ?", (_now(), vote.id))
     return vote
 
@@ -301,12 +303,27 @@ def _standing(connection: Connection, comparison_id: int, rater: str) -> Vote | 
         "ORDER BY id LIMIT 1",
         (comparison_id, _spellings(connection, rater)),
     ).fetchone()
-    return None if row is None else Vote(*row)
+    return None if row is None else _vote(row)
 
 
 def _comparison(row: tuple[Any, ...]) -> Comparison:
     prompt, first, second, columns, number = row
-    return Comparison(prompt, (first, second), json.loads(columns), number)
+    with _read("comparison", number):
+        return Comparison(prompt, (first, second), json.loads(columns), number)
+
+
+def _vote(row: tuple[Any, ...]) -> Vote:
+    with _read("vote", row[-1]):
+        return Vote(*row)
+
+
+@contextmanager
+def _read(what: str, number: int) -> Iterator[None]:
+    """Errors of a row that no store would have written, as such."""
+    try:
+        yield
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{what} {number} of the store is damaged: {error}") from error
 
 
 def _now() -> str:

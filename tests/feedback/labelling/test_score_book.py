@@ -124,3 +124,21 @@ def test_a_locked_book_is_an_error_that_can_be_tried_again(tmp_path):
     other.close()
     assert book.ask("p", "c").id == 1
     book.close()
+
+
+def test_a_book_with_a_trigger_is_refused_before_the_trigger_can_run(tmp_path):
+    path = tmp_path / "book.db"
+    ScoreBook(path).close()
+    other = sqlite3.connect(path)
+    other.execute("CREATE TRIGGER evil AFTER INSERT ON question BEGIN DELETE FROM answer; END")
+    other.close()
+    with pytest.raises(ValueError, match=r"no score book .* trigger 'evil'"):
+        ScoreBook(path)
+
+
+@pytest.mark.parametrize("number", [2**63, -1, 10**1000])
+def test_a_number_that_no_question_can_have_is_refused(book, number):
+    with pytest.raises(ValueError, match="question_id must be from 0"):
+        book.question(number)
+    with pytest.raises(ValueError, match="question_id must be from 0"):
+        answer(book, number, 1.0)

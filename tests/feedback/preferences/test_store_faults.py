@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -383,3 +384,96 @@ def test_the_file_says_what_it_is_and_flushes_every_commit(tmp_path):
         assert store._database._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert pragma("application_id").to_bytes(4, "big") == b"lgmp"
         assert pragma("user_version") == 1
+
+
+# ------------------------------------------------------------------ stores that somebody changed
+
+RUNS = "SELECT ran()"  # of no function that SQLite has; a store that calls it fails, or says so
+CHANGES = {
+    "a trigger": f"CREATE TRIGGER evil AFTER INSERT ON vote BEGIN {RUNS}; END",
+    "a trigger on a lease": f"CREATE TRIGGER evil BEFORE DELETE ON lease BEGIN {RUNS}; END",
+    "a view": f"CREATE VIEW evil AS {RUNS}",
+    "a view in the place of a table": f"DROP TABLE lease; CREATE VIEW lease AS {RUNS}",
+    "a table": "CREATE TABLE evil (x)",
+    "an index": "CREATE INDEX evil ON vote (seconds)",
+    "an index of an expression": "CREATE INDEX evil ON vote (abs(seconds))",
+    "a virtual table": "CREATE VIRTUAL TABLE evil USING fts5(x)",
+    "a column": "ALTER TABLE vote ADD COLUMN evil",
+    "a computed column": "ALTER TABLE vote ADD COLUMN evil AS (abs(seconds))",
+    "a column less": "ALTER TABLE comparison DROP COLUMN columns",
+    "another name": "ALTER TABLE vote RENAME COLUMN seconds TO minutes",
+    "a table less": "DROP TABLE lease",
+    "an index less": "DROP INDEX rater_vote",
+    "a rule less": "DROP INDEX standing_vote",
+    "no constraints": "DROP TABLE lease; CREATE TABLE lease (comparison_id, rater, expires_at)",
+    "another default": "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = "
+    "replace(sql, 'undone_at TEXT', 'undone_at TEXT DEFAULT (abs(1))') WHERE name = 'vote'",
+    "no check": "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = "
+    "replace(sql, 'CHECK (seconds >= 0)', '') WHERE name = 'vote'",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_store_with_another_schema_is_refused_by_name_and_left_alone(tmp_path, change):
+    path = make_store(tmp_path / "votes.db")
+    with closing(sqlite3.connect(path)) as other:
+        other.executescript(CHANGES[change])
+        other.commit()
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"no preference store as llm_gym makes it: .*'\w+'"):
+        PreferenceStore(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("pragma", "value"),
+    [
+        *[("user_version", value) for value in (-1, 0, 2, 2**31 - 1)],
+        *[("application_id", value) for value in (0, 7)],
+    ],
+)
+def test_another_number_in_the_header_is_refused(tmp_path, pragma, value):
+    path = make_store(tmp_path / "votes.db")
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(f"PRAGMA {pragma} = {value}")
+    with pytest.raises(ValueError, match=r"schema version|another program"):
+        PreferenceStore(path)
+
+
+def test_a_store_with_statistics_of_its_indices_is_ours(tmp_path):
+    path = make_store(tmp_path / "votes.db")
+    with closing(sqlite3.connect(path)) as other:
+        other.executescript("ANALYZE; VACUUM;")
+    with PreferenceStore(path) as store:
+        assert store.progress().comparisons == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE comparison SET columns = '{'",
+        "UPDATE comparison SET columns = '[1]'",
+        f"UPDATE comparison SET columns = '{'[' * 100_000}'",
+        "UPDATE comparison SET prompt = ''",
+        "UPDATE comparison SET prompt = x'00ff'",
+        "UPDATE comparison SET prompt = CAST(x'ff' AS TEXT)",
+        "UPDATE comparison SET second = first",
+    ],
+)
+def test_rows_that_no_store_would_hold_are_one_sentence(tmp_path, change):
+    path = make_store(tmp_path / "votes.db")
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(change)
+        other.commit()
+    with PreferenceStore(path) as store, pytest.raises(ValueError, match="damaged") as raised:
+        list(store.comparisons())
+    assert len(str(raised.value)) < 500
+
+
+@posix
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path, make):
+    make(tmp_path / "votes.db")
+    with pytest.raises(ValueError, match="name a file for the store"):
+        PreferenceStore(tmp_path / "votes.db")
