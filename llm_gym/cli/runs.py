@@ -106,6 +106,8 @@ def train(
         _end(f"stopped with checkpoint {run.checkpoint}; resume with: {command}")
     for when, found in run.evaluations.items():
         print(f"{when:<7}{found.mean_score:8.2f}   {interval(found.low, found.high, '.2f')}")
+    if run.best:
+        print(run.best)
     print(f"curves: {output / 'metrics.jsonl'}\nsamples: {output / 'samples.jsonl'}")
     print(closing(output, run.command))
 

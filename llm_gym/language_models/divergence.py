@@ -19,7 +19,12 @@ class DivergenceError(ValueError):
         what: What is not finite, and when it was found.
         advice: What to lower; empty where only a caller knows.
         kept: What is left to go on from.
+
+    Attributes:
+        run_state: What the directory of such a run says of it.
     """
+
+    run_state = "diverged"
 
     def __init__(self, what: str, advice: str = "", kept: str = "") -> None:
         super().__init__(what, advice, kept)

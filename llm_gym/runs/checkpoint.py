@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ KIND = "checkpoint"
 METADATA = "checkpoint.json"
 TENSORS = "training.safetensors"
 MODEL = "model"
+EVALUATION = "evaluation.json"
 
 _NUMBERED = re.compile(r"step-(\d+)")
 
@@ -48,7 +50,12 @@ class DamagedCheckpointWarning(UserWarning):
     """A run goes on from an older checkpoint than the newest."""
 
 
-def save_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path:
+def save_checkpoint(
+    algorithm: OnPolicyAlgorithm,
+    directory: str | Path,
+    *,
+    evaluation: Mapping[str, Any] | None = None,
+) -> Path:
     """Saves everything needed to go on as if nothing had happened.
 
     The directory appears when it is complete: it is written beside its destination and renamed.
@@ -57,6 +64,7 @@ def save_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path
         algorithm: An on-policy algorithm between two iterations, its policy a
             `TransformerActorCriticPolicy`.
         directory: Destination; a checkpoint already there is replaced. Anything else is not.
+        evaluation: What was measured on it, JSON-able; lies in it as `evaluation.json`.
 
     Returns:
         The directory.
@@ -80,6 +88,8 @@ def save_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path
         on_cpu = {name: tensor.to("cpu").contiguous() for name, tensor in tensors.items()}
         save_file(on_cpu, temporary / TENSORS)
         _write_model(algorithm, temporary / MODEL)
+        if evaluation is not None:
+            atomic.write_json(temporary / EVALUATION, evaluation)
         atomic.write_json(temporary / METADATA, metadata)
     return directory
 

@@ -55,6 +55,12 @@ class LearningConfig(PromptsConfig):
     n_epochs: int = setting(1, "passes over what is learnt from")
     output: str = setting("runs/text_agent", "directory for checkpoints, curves and samples")
     checkpoint_every: int = setting(10, "iterations between checkpoints")
+    eval_every: int = setting(
+        0, "iterations between evaluations on held-out prompts; 0: before and after only"
+    )
+    keep_best: bool = setting(
+        False, "keep the checkpoint of the best evaluation, too, in OUTPUT/best"
+    )
     resume: bool = setting(False, "continue the newest checkpoint in the output directory")
 
 
@@ -165,12 +171,16 @@ def run_text_agent(
             checkpoint_every=options.checkpoint_every,
             keep_last=2,
             measure=lambda model: _evaluate(options, model) if evaluates else None,
+            eval_every=options.eval_every,
+            keep_best=options.keep_best,
         )
     if training.stopped:
         print(f"stopped with {training.checkpoint}; add --resume to the command to go on")
         return 130
     for name, found in training.evaluations.items():
         print(f"{name:<7}{found.mean_score:8.2f}   {interval(found.low, found.high, '.2f')}")
+    if training.best:
+        print(training.best)
     print(closing(directory.root, training.command))
     return 0
 

@@ -51,6 +51,12 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig):
     device: str = setting("auto", "where the model runs: cpu, cuda or auto")
     checkpoint_every: int = setting(10, "iterations between two checkpoints")
     keep_last: int = setting(2, "checkpoints to keep")
+    eval_every: int = setting(
+        0, "iterations between evaluations on held-out prompts; 0: before and after only"
+    )
+    keep_best: bool = setting(
+        False, "keep the checkpoint of the best evaluation, too, in OUTPUT/best"
+    )
     wandb: str | None = setting(None, "project of Weights & Biases to log to (extra wandb)")
     mlflow: str | None = setting(None, "experiment of MLflow to log to (extra mlflow)")
 
@@ -143,6 +149,8 @@ def train(
             checkpoint_every=config.checkpoint_every,
             keep_last=config.keep_last,
             measure=lambda model: held_out(config, model),
+            eval_every=config.eval_every,
+            keep_best=config.keep_best,
             console=console,
             trackers=_trackers(config, directory, resume=checkpoint is not None),
         )

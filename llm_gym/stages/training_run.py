@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llm_gym.files import atomic
 from llm_gym.runs.directory import CHECKPOINTS, RunDirectory
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from stable_baselines3.common.logger import KVWriter, Logger
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-    from llm_gym.runs.callbacks import History
+    from llm_gym.runs.callbacks import EvaluationCallback, History
     from llm_gym.runs.evaluation import Evaluation
+
+BEST = "best"
+"""The checkpoint of the best evaluation."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class TrainingRun:
         history: The logged figures.
         command: A command that tries the final model; empty where there is none.
         evaluations: Of held-out prompts, "before" and "after"; empty where there are none.
+        best: A line that says which checkpoint had the best evaluation; empty if none was kept.
     """
 
     stopped: bool
@@ -39,6 +43,7 @@ class TrainingRun:
     history: History
     command: str = ""
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    best: str = ""
 
 
 def learn(
@@ -49,6 +54,8 @@ def learn(
     checkpoint_every: int,
     keep_last: int,
     measure: Callable[[Any], Evaluation | None],
+    eval_every: int = 0,
+    keep_best: bool = False,
     console: Console | None = None,
     trackers: Sequence[KVWriter] = (),
 ) -> TrainingRun:
@@ -62,17 +69,24 @@ def learn(
         keep_last: See `run`.
         measure: Evaluates the model of a name, or the algorithm; None where there is nothing to
             measure on.
+        eval_every: Iterations between two evaluations in the course of training; 0 for none.
+        keep_best: Keep the checkpoint of the best of them and of the last in `best/`.
         console: See `run`.
         trackers: See `run`.
 
     Returns:
         How it ended. Unless it was stopped there are `model/`, `report.html` and, if something was
         measured, `evaluation.json`.
+
+    Raises:
+        DivergenceError: See `run`.
+        ValueError: `eval_every` or `keep_best` has nothing to measure on, or no time to.
     """
     from llm_gym.runs.checkpoint import save_model
     from llm_gym.stages.pages import MODEL, command_to_try, training_page
 
     before = measure(directory.settings["model"])
+    watch = _watch(directory, measure, eval_every, keep_best, has_prompts=before is not None)
     training = run(
         algorithm,
         total_tokens,
@@ -80,12 +94,14 @@ def learn(
         checkpoint_every=checkpoint_every,
         keep_last=keep_last,
         console=console,
+        callbacks=[] if watch is None else [watch],
         trackers=trackers,
     )
+    best = _told_best(directory.root / BEST)
     if training.stopped:
         directory.state = "stopped"
-        return training
-    after = measure(algorithm)
+        return replace(training, best=best)
+    after = measure(algorithm) if watch is None else watch.latest
     evaluations = {"before": before, "after": after} if before and after else {}
     model = save_model(algorithm, directory.root / MODEL)
     settings = {"algorithm": type(algorithm).__name__, **directory.settings}
@@ -95,7 +111,40 @@ def learn(
         atomic.write_json(directory.root / "evaluation.json", rows)
     prompts = [info["prompt"] for info in algorithm.env.reset_infos if "prompt" in info]
     command = command_to_try(model, prompts[0] if prompts else "")
-    return replace(training, command=command, evaluations=evaluations)
+    return replace(training, command=command, evaluations=evaluations, best=best)
+
+
+def _watch(
+    directory: RunDirectory,
+    measure: Callable[[Any], Evaluation | None],
+    eval_every: int,
+    keep_best: bool,
+    *,
+    has_prompts: bool,
+) -> EvaluationCallback | None:
+    from llm_gym.runs.callbacks import EvaluationCallback
+
+    if keep_best and not eval_every:
+        raise ValueError("keep_best needs evaluations to choose from: set eval_every to 1 or more")
+    if not eval_every:
+        return None
+    if not has_prompts:
+        raise ValueError(
+            f"eval_every={eval_every} has no held-out prompts to measure on: give eval_prompts"
+        )
+    best = directory.root / BEST if keep_best else None
+    return EvaluationCallback(cast("Any", measure), every=eval_every, best=best)
+
+
+def _told_best(directory: Path) -> str:
+    from llm_gym.runs.callbacks.evaluations import read_evaluation
+
+    found = read_evaluation(directory)
+    if found is None:
+        return ""
+    return (
+        f"best:   score {found['mean_score']:.4g} at {found['step']:,} tokens, kept in {directory}"
+    )
 
 
 def run(

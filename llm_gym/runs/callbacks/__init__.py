@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llm_gym._submodules import submodule_getter
 from llm_gym.runs.callbacks.checkpoints import CheckpointCallback, stop_on_signals
 from llm_gym.runs.callbacks.critic_start import CriticStart
+from llm_gym.runs.callbacks.evaluations import EvaluationCallback
 from llm_gym.runs.callbacks.history import History, ThroughputCallback
 from llm_gym.runs.callbacks.progress import ProgressCallback
 from llm_gym.runs.callbacks.samples import SampleCallback
@@ -16,6 +17,7 @@ __all__ = [
     "CheckpointCallback",
     "CriticStart",
     "DivergenceCallback",
+    "EvaluationCallback",
     "History",
     "ProgressCallback",
     "SampleCallback",
