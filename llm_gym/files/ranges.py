@@ -153,6 +153,7 @@ RANGES: Mapping[str, Range] = {
     ),
     "max_length": Range(0, whole=True, note="0 is what the model can read"),
     "vocab_size": Range(260, whole=True, note="256 bytes and 4 special tokens"),
+    "eval_every": Range(0, whole=True, note="0 is before and after only"),
     # Sampling
     "temperature": POSITIVE,
     "top_k": Range(0, whole=True, note="0 is off"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from llm_gym.files.ranges import check_numbers
 from llm_gym.runs.checkpoint import EVALUATION, save_checkpoint
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ class EvaluationCallback(BaseCallback):
         self, measure: Callable[[Any], Evaluation], *, every: int, best: Path | None = None
     ) -> None:
         super().__init__()
-        if every < 1:
-            raise ValueError(f"every={every} must be at least 1 iteration")
+        check_numbers(every=every)
         self.measure, self.every, self.best = measure, every, best
         self.latest: Evaluation | None = None
         self._interval, self._evaluated_at = 1, 0
