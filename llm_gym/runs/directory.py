@@ -3,7 +3,8 @@
 A run writes its settings into its directory, and is held against them when it is called again. Some
 runs are told to go on (`checkpoint`); others go on by themselves when the same call is made again
 (`begin`). What a run of several steps has finished is recorded step by step: a step is finished
-when its record is there, and the record is written last.
+when its record is there, and the record is written last. A record depends on what its step and
+earlier ones use, so that a setting of a later step can be put right.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import hashlib
 import json
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from llm_gym.files import atomic
@@ -27,12 +28,16 @@ class RestartWarning(UserWarning):
     """A run begins anew, because there is nothing from which it could go on."""
 
 
+class CorrectionWarning(UserWarning):
+    """A setting was put right, and the steps that use it are done again."""
+
+
 class Record(NamedTuple):
     """A finished step of a run.
 
     Attributes:
         stage: Name of the step.
-        fingerprint: Fingerprint of the run's settings and files; the same in all records of a run.
+        fingerprint: Fingerprint of the settings and files that the step and earlier ones use.
         figures: What was measured, JSON-able.
         seconds: Wall-clock time since the step was last begun.
     """
@@ -58,6 +63,9 @@ class RunDirectory(OpenedDirectory):
             `digests_of`); None for a run whose files are not watched.
         free: Settings that may change from call to call, because nothing is done again for them.
         steps: Names of the steps that are recorded, in their order.
+        uses: The step that uses a setting first, or the file it names. Such a setting may be put
+            right from call to call, see `begin`; what is not named, may not.
+        settled: Steps that are never done again once they are finished.
         settings_name: Name of the file of the settings.
         command: What kind of run it is; the directory of another kind is refused.
     """
@@ -70,6 +78,8 @@ class RunDirectory(OpenedDirectory):
         files: Mapping[str, str] | None = None,
         free: Collection[str] = (),
         steps: Sequence[str] = (),
+        uses: Mapping[str, str] = MappingProxyType({}),
+        settled: Collection[str] = (),
         settings_name: str = SETTINGS,
         command: str = "train",
     ) -> None:
@@ -78,6 +88,8 @@ class RunDirectory(OpenedDirectory):
         self.files = files
         self.free = free
         self.steps = steps
+        self.uses = uses
+        self.settled = settled
         self.settings_path = self.root / settings_name
         self.checkpoints = self.root / CHECKPOINTS
         self._records: dict[str, Record] = {}
@@ -140,6 +152,9 @@ class RunDirectory(OpenedDirectory):
     def begin(self, advice: str) -> None:
         """Begins the run, or goes on with it if it is there.
 
+        A setting may differ from that of the run that is there, and a file from what it was, if no
+        step that is settled uses it. The steps that do are done again, with a warning.
+
         Args:
             advice: What to do if there is another.
 
@@ -148,7 +163,8 @@ class RunDirectory(OpenedDirectory):
         """
         if self.settings_path.exists():
             saved = read_object(self.settings_path)
-            self._refuse_another(saved, advice)
+            self._refuse_another(saved, advice, free=self._correctable())
+            self._take_corrections(saved)
             if saved == self._content:
                 self.state = "running"
                 return
@@ -168,15 +184,55 @@ class RunDirectory(OpenedDirectory):
         settings = dict(self.settings)
         return settings if self.files is None else {"settings": settings, "files": self.files}
 
-    def _refuse_another(self, saved: dict[str, Any], advice: str) -> None:
+    def _refuse_another(
+        self, saved: dict[str, Any], advice: str, free: Collection[str] = ()
+    ) -> None:
         settings = saved if self.files is None else saved.get("settings", {})
-        refuse_another_run(self.root, settings, self.settings, advice, free=self.free)
+        refuse_another_run(self.root, settings, self.settings, advice, free={*self.free, *free})
         for name, digest in (self.files or {}).items():
-            if saved.get("files", {}).get(name) != digest:
+            if name not in free and saved.get("files", {}).get(name) != digest:
                 raise ValueError(
                     f"the file of {name}={self.settings[name]!r} has changed since the run in "
                     f"{self.root} began; restore it or choose another output"
                 )
+
+    # ------------------------------------------------------------------ corrected settings
+
+    def is_settled(self, step: str) -> bool:
+        """Whether a step keeps the settings with which it was done."""
+        return step in self.settled and self.record_path(step).exists()
+
+    def discard(self, step: str) -> None:
+        """Does away with what a step has made, where the step would go on with it.
+
+        Args:
+            step: Name of a step that is done again; its record is gone.
+        """
+
+    def _correctable(self) -> list[str]:
+        last = max((i for i, step in enumerate(self.steps) if self.is_settled(step)), default=-1)
+        return [name for name, step in self.uses.items() if self.steps.index(step) > last]
+
+    def _take_corrections(self, saved: dict[str, Any]) -> None:
+        """Has the steps done again that use what is said otherwise than it was."""
+        settings = saved if self.files is None else saved.get("settings", {})
+        told = different(settings, self.settings, free=self.free)
+        for name, digest in (self.files or {}).items():
+            if name not in told and saved.get("files", {}).get(name) != digest:
+                told[name] = f"the file of {name}={self.settings[name]!r}"
+        if not told:
+            return
+        again = self.steps[min(self.steps.index(self.uses[name]) for name in told) :]
+        for step in reversed(again):
+            self.record_path(step).unlink(missing_ok=True)
+            self._records.pop(step, None)
+            self.discard(step)
+        warnings.warn(
+            f"{self.root} has another {', '.join(told.values())}: done again with it: "
+            f"{', '.join(again)}; what was finished before stays",
+            CorrectionWarning,
+            stacklevel=4,
+        )
 
     # ------------------------------------------------------------------ finished steps
 
@@ -192,7 +248,7 @@ class RunDirectory(OpenedDirectory):
         """
         path = self.record_path(step)
         if step not in self._records and path.exists():
-            self._records[step] = self._read_record(path)
+            self._records[step] = self._read_record(path, step)
         return self._records.get(step)
 
     def finish(self, step: str, figures: dict[str, Any], seconds: float) -> Record:
@@ -203,24 +259,28 @@ class RunDirectory(OpenedDirectory):
             figures: What was measured, JSON-able.
             seconds: Wall-clock time that it took.
         """
-        record = Record(step, self.fingerprint, figures, seconds)
+        record = Record(step, self.fingerprint_of(step), figures, seconds)
         atomic.write_json(self.record_path(step), record._asdict())
         self._records[step] = record
         return record
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of all that the records depend on."""
-        fixed = {name: value for name, value in self.settings.items() if name not in self.free}
-        content = {"settings": fixed, "files": self.files}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    def fingerprint_of(self, step: str) -> str:
+        """SHA-256 of all that the record of a step depends on."""
+        done = self.steps[: self.steps.index(step) + 1]
+        later = {name for name, first in self.uses.items() if first not in done}
+        unused = {*self.free, *later}
+        used = [
+            {name: value for name, value in values.items() if name not in unused}
+            for values in (self.settings, self.files or {})
+        ]
+        return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
 
-    def _read_record(self, path: Path) -> Record:
+    def _read_record(self, path: Path, step: str) -> Record:
         try:
             record = Record(**read_object(path))
         except TypeError as error:
             raise ValueError(f"{path} is no record of a stage: {error}") from error
-        if record.fingerprint != self.fingerprint:
+        if record.fingerprint != self.fingerprint_of(step):
             raise ValueError(
                 f"{path} was written by a run with other settings than {self.settings_path.name} "
                 "has; delete it to do the stage again, or restore the settings"
@@ -263,17 +323,28 @@ def refuse_another_run(
     Raises:
         ValueError: They differ; the message has both values of each.
     """
+    told = different(saved, settings, free=free)
+    if told:
+        named = ", ".join(told.values())
+        raise ValueError(f"{root} holds a run with other settings: {named}; {advice}")
+
+
+def different(
+    saved: Mapping[str, Any], settings: Mapping[str, Any], *, free: Collection[str] = ()
+) -> dict[str, str]:
+    """Settings that differ from those that were written, by name, with both values for a message.
+
+    Args:
+        saved: Settings as JSON gives them back.
+        settings: Settings of the call, JSON-able.
+        free: Names of settings that may differ.
+    """
     settings = json.loads(json.dumps(settings))
-    different = [
-        name
+    return {
+        name: f"{name}={settings.get(name)!r} (there: {saved.get(name)!r})"
         for name in {**settings, **saved}
         if name not in free and saved.get(name) != settings.get(name)
-    ]
-    if different:
-        named = ", ".join(
-            f"{name}={settings.get(name)!r} (there: {saved.get(name)!r})" for name in different
-        )
-        raise ValueError(f"{root} holds a run with other settings: {named}; {advice}")
+    }
 
 
 def digests_of(paths: Mapping[str, str | None]) -> dict[str, str]:

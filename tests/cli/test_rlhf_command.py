@@ -77,9 +77,9 @@ def test_whole_road_from_the_command_line(run, tmp_path):
     code, out, err = run(*line)
     assert code == 0, err
     assert out.count(" is done") == 5
-    code, _, err = run(*line, "--learning-rate", 0.5)
+    code, _, err = run(*line, "--sft-learning-rate", 0.5)
     assert code == 2
-    assert f"learning_rate=0.5 (there: {TINY.learning_rate})" in err
+    assert f"sft_learning_rate=0.5 (there: {TINY.sft_learning_rate})" in err
     assert err.count("\n") == 1
 
 

@@ -13,6 +13,7 @@ from llm_gym.files import owned
 from llm_gym.runs import directory as module
 from llm_gym.runs.checkpoint import DamagedCheckpointWarning
 from llm_gym.runs.directory import (
+    CorrectionWarning,
     RestartWarning,
     RunDirectory,
     digests_of,
@@ -233,8 +234,68 @@ def test_what_is_free_may_change_and_is_written_down(tmp_path):
     changed = directory(tmp_path, shown=9)
     changed.begin("go away")
     assert json.loads((tmp_path / "settings.json").read_text())["shown"] == 9
-    assert changed.fingerprint == directory(tmp_path).fingerprint
-    assert changed.fingerprint != directory(tmp_path, seed=1).fingerprint
+    assert changed.fingerprint_of("first") == directory(tmp_path).fingerprint_of("first")
+    assert changed.fingerprint_of("first") != directory(tmp_path, seed=1).fingerprint_of("first")
+
+
+def correctable(root, files=None, **changes):
+    return RunDirectory(
+        root,
+        {**SETTINGS, **changes},
+        files=files,
+        free=("shown",),
+        steps=("first", "second", "third"),
+        uses={"seed": "first", "rate": "second", "text": "second", "last": "third"},
+        settled=("first",),
+    )
+
+
+def finished(root, files=None, **settings):
+    run = correctable(root, files, **settings)
+    run.begin("go away")
+    for step in run.steps:
+        run.finish(step, {}, 0.0)
+    return run
+
+
+def test_a_corrected_setting_costs_the_steps_that_use_it_and_no_other(tmp_path):
+    before = finished(tmp_path, last=1).record("first")
+    discarded = []
+    for changes, again in (({"last": 2}, ["third"]), ({"rate": 7}, ["third", "second"])):
+        run = correctable(tmp_path, **{"last": 2, **changes})
+        run.discard = discarded.append
+        name = next(iter(changes))
+        with pytest.warns(CorrectionWarning, match=f"another {name}=.*; what was finished"):
+            run.begin("go away")
+        assert discarded == again
+        assert [step for step in run.steps if run.record(step) is None] == again[::-1]
+        assert run.record("first") == before
+        discarded.clear()
+        for step in run.steps[1:]:
+            run.finish(step, {}, 0.0)
+
+
+def test_a_settled_step_keeps_its_settings_once_it_is_finished(tmp_path):
+    run = correctable(tmp_path)
+    run.begin("go away")
+    with pytest.warns(CorrectionWarning, match=r"another seed=1 \(there: 0\): done again"):
+        correctable(tmp_path, seed=1).begin("go away")
+    correctable(tmp_path, seed=1).finish("first", {}, 0.0)
+    with pytest.raises(ValueError, match=r"other settings: seed=2 \(there: 1\); go away"):
+        correctable(tmp_path, seed=2, rate=3).begin("go away")
+    assert correctable(tmp_path, seed=1).record("first") is not None
+
+
+def test_a_changed_file_costs_the_steps_that_read_it(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("one")
+    finished(tmp_path / "run", digests_of({"text": str(text)}), text=str(text))
+    text.write_text("two")
+    run = correctable(tmp_path / "run", digests_of({"text": str(text)}), text=str(text))
+    with pytest.warns(CorrectionWarning, match=r"the file of text=.*: done again.*second, third"):
+        run.begin("go away")
+    assert run.record("first") is not None
+    assert run.record("second") is run.record("third") is None
 
 
 def test_settings_are_compared_as_json_gives_them_back(tmp_path):

@@ -17,10 +17,11 @@ from llm_gym.feedback.preferences import PreferenceStore
 from llm_gym.feedback.reward_model import RewardModelScorer
 from llm_gym.files import atomic
 from llm_gym.stages import compare as comparing
-from llm_gym.stages.rlhf import STAGES, RLHFConfig, rlhf, run_stage, settings, stages
+from llm_gym.stages.rlhf import STAGES, RLHFConfig, rlhf, run_stage, stages
+from llm_gym.stages.rlhf import directory as rlhf_directory
 from llm_gym.stages.rlhf import run as road
+from llm_gym.stages.rlhf.directory import RLHFDirectory, begun
 from llm_gym.stages.rlhf.results import read_looks
-from llm_gym.stages.rlhf.settings import RLHFDirectory, begun
 from tests.tiny_rlhf import TINY
 
 ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
@@ -168,9 +169,11 @@ def test_settings_files_and_records_are_read_once_a_call(whole, tmp_path, monkey
         for stage in STAGES:
             begun_run.finish(stage, {}, 0.0)
     read, hashed = [], []
-    real, digests = module.read_object, settings.digests_of
+    real, digests = module.read_object, rlhf_directory.digests_of
     monkeypatch.setattr(module, "read_object", lambda path: read.append(path) or real(path))
-    monkeypatch.setattr(settings, "digests_of", lambda paths: hashed.append(1) or digests(paths))
+    monkeypatch.setattr(
+        rlhf_directory, "digests_of", lambda paths: hashed.append(1) or digests(paths)
+    )
     monkeypatch.setattr(road, "_finish", lambda run: [run.record(stage) for stage in STAGES])
     monkeypatch.setattr(road, "_print_results", lambda *_: None)
     walk(config, tmp_path / "run")

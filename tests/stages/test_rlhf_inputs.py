@@ -22,9 +22,9 @@ from llm_gym.scorers.texts import messages_of
 from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.rlhf import RLHFConfig, rlhf, run_stage
 from llm_gym.stages.rlhf.data import pairs_of, prompts_of, write_prompts
+from llm_gym.stages.rlhf.directory import RLHFDirectory, begun
 from llm_gym.stages.rlhf.page import report_of
 from llm_gym.stages.rlhf.results import gather, summarise
-from llm_gym.stages.rlhf.settings import RLHFDirectory, begun
 from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.pretrain import PretrainConfig
 from llm_gym.supervised.sft import SFTConfig
@@ -186,9 +186,9 @@ def test_other_settings_in_the_same_directory_are_named(waiting):
     with pytest.raises(ValueError, match=r"other settings: seed=7 \(there: 0\); take those of"):
         walk(PEOPLE.with_values(seed=7), directory)
     with pytest.raises(ValueError) as raised:
-        walk(PEOPLE.with_values(kl_coef=1.0, raters="simulated"), directory)
-    assert "raters='simulated' (there: 'people')" in str(raised.value)
-    assert f"kl_coef=1.0 (there: {PEOPLE.kl_coef})" in str(raised.value)
+        walk(PEOPLE.with_values(width=8, sft_epochs=3), directory)
+    assert "sft_epochs=3 (there: 1)" in str(raised.value)
+    assert f"width=8 (there: {PEOPLE.width})" in str(raised.value)
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path):
@@ -203,8 +203,9 @@ def test_a_file_that_changes_under_the_run_is_noticed(tmp_path):
     text.write_text("once upon a time\n" * 50)
     config = TINY.with_values(text=str(text))
     for _ in range(2):
-        with begun(tmp_path / "run", config):
+        with begun(tmp_path / "run", config) as run:
             pass
+    run.finish("pretrain", {}, 0.0)
     text.write_text("another text\n" * 50)
     with (
         pytest.raises(ValueError, match=r"the file of text=.* has changed since"),

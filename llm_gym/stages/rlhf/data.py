@@ -13,7 +13,8 @@ from llm_gym.stages.rlhf.settings import LEAST_HELD_OUT
 
 if TYPE_CHECKING:
     from llm_gym.polite_email.requests import Split
-    from llm_gym.stages.rlhf.settings import RLHFConfig, RLHFDirectory
+    from llm_gym.stages.rlhf.directory import RLHFDirectory
+    from llm_gym.stages.rlhf.settings import RLHFConfig
     from llm_gym.supervised.pairs import InstructionPair
     from llm_gym.text.prompts import PromptRow
 

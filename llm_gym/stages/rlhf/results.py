@@ -11,7 +11,8 @@ import numpy as np
 from llm_gym.files import atomic, machine
 from llm_gym.runs.directory import Record
 from llm_gym.stages.rlhf.bought import Bought, bought, figures_of
-from llm_gym.stages.rlhf.settings import STAGES, RLHFDirectory
+from llm_gym.stages.rlhf.directory import RLHFDirectory
+from llm_gym.stages.rlhf.settings import STAGES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,8 @@ from llm_gym.files import atomic
 from llm_gym.runs.directory import Record
 from llm_gym.stages.compare import how_to_label
 from llm_gym.stages.pages import closing, command_to_try
-from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig, RLHFDirectory, begun
+from llm_gym.stages.rlhf.directory import RLHFDirectory, begun
+from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig
 from llm_gym.stages.rlhf.stages import WORK, votes_wanted
 from llm_gym.stages.votes import told_biases, vote_figures
 from llm_gym.text.prompts import read_prompts
@@ -59,7 +60,8 @@ def rlhf(
 
     Args:
         output: Directory for everything. A call with the same settings goes on where the last one
-            stopped, whether it was interrupted, killed, or waiting for votes.
+            stopped, whether it was interrupted, killed, or waiting for votes; one with other
+            settings of a later stage goes on before that stage.
         config: Settings; None means the defaults.
         console: Where stages and results are printed; None is standard output.
         quiet: No progress bars and no display of training.

@@ -1,11 +1,9 @@
-"""The settings of the whole road, those of each stage that follow from them, and the directory."""
+"""The settings of the whole road, and those of each stage that follow from them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -15,7 +13,6 @@ from llm_gym.feedback.reward_model.fitting import MINIMUM
 from llm_gym.files.ranges import POSITIVE, Range, check_settings
 from llm_gym.files.settings import config_from, setting
 from llm_gym.language_models.loading import torch_device
-from llm_gym.runs.directory import RunDirectory, digests_of
 from llm_gym.stages.by_name import PromptsConfig
 from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.train import TrainConfig
@@ -28,8 +25,6 @@ STAGES = ("pretrain", "sft", "compare", "reward-model", "ppo")
 LEAST_HELD_OUT = 8
 """Fewest prompts to measure on: the fewest of `llm_gym.feedback.diagnostics`, too."""
 
-_INPUTS = ("text", "pairs", "prompts")  # settings that name a file
-_FREE = ("enough_votes", "shown_prompts")  # what may change between two calls: nothing is redone
 _PREFIXES: dict[type, str] = {
     PretrainConfig: "pretrain_",
     SFTConfig: "sft_",
@@ -157,6 +152,11 @@ class RLHFConfig(PromptsConfig):
         check_settings(self, prefixes=_PREFIXES.values())
         super().__post_init__()
         self.check_votes(self.train_prompts)
+        if self.start_from is None and self.max_new_tokens >= self.context:
+            raise ValueError(
+                f"max_new_tokens={self.max_new_tokens} leaves no room for a prompt in "
+                f"context={self.context}; lower it or raise context"
+            )
         if self.start_from is not None and self.text is not None:
             raise ValueError(
                 f"text={self.text!r} is for pre-training, and start_from={self.start_from!r} skips "
@@ -270,65 +270,3 @@ def _least_votes(a_prompt: int) -> int:
     while min(left(votes, prompts) for prompts in range(2, votes + 1)) < MINIMUM:
         votes += 1
     return votes
-
-
-class RLHFDirectory(RunDirectory):
-    """The directory of a run of `rlhf`: where its stages keep what they make.
-
-    Args:
-        config: Settings of the run.
-        output: The directory.
-
-    Raises:
-        FileNotFoundError: A file that the settings name is not there.
-    """
-
-    def __init__(self, config: RLHFConfig, output: str | Path) -> None:
-        files = digests_of({name: getattr(config, name) for name in _INPUTS})
-        settings = asdict(config)
-        super().__init__(output, settings, files=files, free=_FREE, steps=STAGES, command="rlhf")
-        self.config = config
-        self.base = self.root / "base"  # the pre-trained model
-        self.sft = self.root / "sft"  # the fine-tuned model
-        self.store = self.root / "comparisons.db"  # comparisons and votes
-        self.reward_model = self.root / "reward-model"
-        self.ppo = self.root / "ppo"  # checkpoints, curves and samples
-        self.model = self.root / "model"  # the model at the end of the road
-        self.report = self.root / "report.html"
-        self.summary = self.root / "summary.json"  # all figures; written last of all
-
-    @property
-    def first_model(self) -> str:
-        """Name or directory of the model that is fine-tuned."""
-        start_from = self.config.start_from
-        return str(self.base) if start_from is None else start_from
-
-    def prompts(self, split: str) -> Path:
-        """The prompts of "train" or "held-out"."""
-        return self.root / "prompts" / f"{split}.jsonl"
-
-    def answers(self, stage: str) -> Path:
-        """What the model of a stage wrote to the held-out prompts."""
-        return self.root / "evaluations" / f"{stage}.json"
-
-
-@contextmanager
-def begun(output: str | Path, config: RLHFConfig) -> Iterator[RLHFDirectory]:
-    """Opens the directory of a run: of a new one, or of one that goes on.
-
-    Args:
-        output: Its directory.
-        config: Settings of the run.
-
-    Yields:
-        The directory, which no other process touches while the block runs.
-
-    Raises:
-        ValueError: It holds a run with other settings, one whose files have changed since, or
-            something else; or another process is at work there.
-        FileNotFoundError: A file that the settings name is not there.
-    """
-    run = RLHFDirectory(config, output)
-    with run.opened():
-        run.begin(f"take those of {output} or choose another output")
-        yield run

@@ -15,9 +15,10 @@ import numpy as np
 
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.stages.compare import CompareConfig, compare
-from llm_gym.stages.rlhf.data import pairs_of, prompts_of, write_prompts
+from llm_gym.stages.rlhf.data import Prompts, pairs_of, prompts_of, write_prompts
+from llm_gym.stages.rlhf.directory import RLHFDirectory
 from llm_gym.stages.rlhf.results import answer_held_out, held_out_env, judge_against_gold
-from llm_gym.stages.rlhf.settings import HELD_OUT_VOTES, RLHFConfig, RLHFDirectory
+from llm_gym.stages.rlhf.settings import HELD_OUT_VOTES, RLHFConfig
 from llm_gym.stages.train import TrainConfig, build_algorithm
 from llm_gym.stages.training_run import run as run_algorithm
 from llm_gym.supervised.pretrain import PretrainConfig, pretrain
@@ -39,7 +40,7 @@ def _pretrain_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
         pre-training), `parameters`, `tokens_seen`, `loss`, and the figures of `answer_held_out`.
     """
     prompts = prompts_of(run.config)
-    run.config.check_votes(len(prompts.train))
+    _check_inputs(run.config, prompts)
     write_prompts(prompts, run)
     metrics: dict[str, Any] = {}
     if run.config.start_from is None:
@@ -54,6 +55,16 @@ def _pretrain_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
         "loss": metrics.get("loss"),
         **figures,
     }
+
+
+def _check_inputs(config: RLHFConfig, prompts: Prompts) -> None:
+    """What later stages would refuse of files, scorers and numbers, said before the first works."""
+    from llm_gym.scorers.by_name import scorer_from_name
+
+    config.check_votes(len(prompts.train))
+    scorer_from_name(config.true_rater, config.device)
+    if config.pairs is not None:
+        pairs_of(config, prompts.held_out)
 
 
 def _pretrained(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
