@@ -7,22 +7,40 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules import module
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
 
 
-class _OptimizerSteps:
-    """Counts the steps of every optimizer: fused ones change weights without raising versions."""
+class _Happenings:
+    """Counts what may change some model: cheaper than to look at every module for every token."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.optimizer_steps = 0
+        self.registrations = 0
+        # Fused optimizers change weights without raising versions.
         register_optimizer_step_post_hook(self._step)
+        for register in (
+            module.register_module_module_registration_hook,
+            module.register_module_parameter_registration_hook,
+            module.register_module_buffer_registration_hook,
+        ):
+            register(self._registered)
 
     def _step(self, *_: Any) -> None:
-        self.count += 1
+        self.optimizer_steps += 1
+
+    def _registered(self, *_: Any) -> None:
+        self.registrations += 1
+
+    def counted(self) -> tuple[int, int]:
+        """Parts that were put into any module so far, and hooks."""
+        return self.registrations, RemovableHandle.next_id
 
 
-_OPTIMIZER_STEPS = _OptimizerSteps()
+_HAPPENINGS = _Happenings()
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 _LIBRARIES = ("torch", "transformers")  # whose modules have no switches that change while in use
 
 
@@ -31,7 +49,9 @@ class Watch:
 
     Adapters are put into a model that is in use: modules take the place of others, have weights of
     their own, and switches (on or off, a scale) that are plain attributes. Hooks change what a
-    module says, too. So all of it is looked at each time, which costs some 2 microseconds a layer.
+    module says, too. Whatever is put in is counted by torch, so all modules are looked at anew only
+    when something was put into some module somewhere; what can be taken out again, or switched, is
+    looked at each time.
 
     Attributes:
         modules: As of the last look.
@@ -44,6 +64,7 @@ class Watch:
     def __init__(self, decoder: nn.Module) -> None:
         self._decoder = decoder
         self._changes = 0
+        self._counted = (0, 0)
         self._collect()
 
     def look(self) -> tuple[Any, ...]:
@@ -52,14 +73,18 @@ class Watch:
         In-place updates raise a tensor's version, replaced storage has another address. Writes to
         `tensor.data` leave no trace: see `bits`.
         """
-        if list(map(id, self._parts_of_modules())) != self._ids:
-            self._collect()
-            self._changes += 1
+        counted = _HAPPENINGS.counted()
+        sizes = [len(parts) for parts in self._removable]
+        if counted != self._counted or sizes != self._sizes:
+            if sizes != self._sizes or list(map(id, self._parts_of_modules())) != self._ids:
+                self._collect()
+                self._changes += 1
+            self._counted = counted
         return (
-            _OPTIMIZER_STEPS.count,
+            _HAPPENINGS.optimizer_steps,
             self._changes,
-            *((t.data_ptr(), t._version) for t in self.tensors),
-            *(_switches(module) for module in self._foreign),
+            *[(t.data_ptr(), t._version) for t in self.tensors],
+            *[_switches(m) for m in self._foreign],
         )
 
     def bits(self) -> list[int]:
@@ -80,24 +105,29 @@ class Watch:
         self._foreign = [
             m for m in self.modules if type(m).__module__.split(".")[0] not in _LIBRARIES
         ]
+        self._removable: list[dict[Any, Any]] = [
+            *[p for m in self._foreign for p in (m._parameters, m._buffers, m._modules)],
+            *[m._modules for m in self.modules if isinstance(m, _CONTAINERS)],
+            *[hooks for m in self.modules for hooks in _hooks(m) if hooks],
+        ]
+        self._sizes = [len(parts) for parts in self._removable]
+        self._counted = _HAPPENINGS.counted()
 
     def _parts_of_modules(self) -> list[Any]:
         return [
             part
-            for module in self.modules
-            for parts in (
-                module._parameters,
-                module._buffers,
-                module._modules,
-                module._forward_hooks,
-                module._forward_pre_hooks,
-            )
+            for m in self.modules
+            for parts in (m._parameters, m._buffers, m._modules, *_hooks(m))
             for part in parts.values()
         ]
 
 
-def _switches(module: nn.Module) -> tuple[Any, ...]:
-    own = vars(module)
+def _hooks(part: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
+    return part._forward_hooks, part._forward_pre_hooks
+
+
+def _switches(part: nn.Module) -> tuple[Any, ...]:
+    own = vars(part)
     return tuple((name, _plain(own[name])) for name in own if name not in _OF_EVERY_MODULE)
 
 

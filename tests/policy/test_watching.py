@@ -174,3 +174,41 @@ def test_bits_are_read_of_every_type_of_tensor():
         after = watch.bits()
         assert [i for i in range(6) if after[i] != before[i]] == [number]
         before = after
+
+
+def _append(decoder):
+    decoder.h.append(nn.Identity())
+
+
+def _pop(decoder):
+    del decoder.h[-1]
+
+
+def _hook(decoder):
+    decoder.h[0].register_forward_hook(lambda *_: None)
+
+
+def _unhook(decoder):
+    decoder.h[1]._forward_hooks.clear()
+
+
+def _weight(decoder):
+    decoder.ln_f.weight = nn.Parameter(torch.ones_like(decoder.ln_f.weight))
+
+
+def _buffer(decoder):
+    decoder.register_buffer("shift", torch.zeros(1))
+
+
+@pytest.mark.parametrize("change", [_append, _pop, _hook, _unhook, _weight, _buffer])
+def test_a_change_of_the_parts_is_seen_once(change, make_policy):
+    decoder = make_policy().model.transformer
+    decoder.h[1].register_forward_hook(lambda *_: None)
+    watch = Watch(decoder)
+    before = watch.look()
+    nn.Linear(2, 2)  # somebody else's module
+    assert watch.look() == before
+    change(decoder)
+    after = watch.look()
+    assert after != before
+    assert watch.look() == after
