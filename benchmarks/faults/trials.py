@@ -99,7 +99,7 @@ class Bench:
         problems = []
         if ending.killed and ending.seconds >= LONGEST:
             problems.append("hangs")
-        elif "Traceback" in ending.errors:
+        elif "Traceback" in ending.errors or "defect of llm-gym" in ending.errors:
             problems.append(f"traceback: {_told(ending)}")
         elif len(told) != 1:
             problems.append(f"{len(told)} sentences: {_told(ending)}")

@@ -14,8 +14,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line and exits.
 
     What a user can cause (a wrong value, a missing file) is one line on standard error and exit
-    code 2, a run that diverged or a defect of the program one line and exit code 1; `--debug` shows
-    the traceback. Interrupted: 130.
+    code 2; a run that diverged, a disk that failed or a defect of the program one line and exit
+    code 1. `--debug` shows the traceback. Interrupted: 130.
 
     Args:
         argv: Arguments without the program's name; None takes the process's.

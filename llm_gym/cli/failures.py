@@ -10,8 +10,9 @@ from pathlib import Path
 WRONG = 2
 """Exit code of what a user can cause, as of a wrong command line."""
 
-DIVERGED = DEFECT = 1
-"""Exit code of a run that left the numbers, and of what nobody can cause by a wrong value."""
+DIVERGED = DISK = DEFECT = 1
+"""Exit code of a run that left the numbers, of a disk that failed, and of what else nobody can
+cause by a wrong value."""
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -24,11 +25,15 @@ def failure_of(error: Exception) -> tuple[str, int]:
     """
     from gymnasium.error import Error as GymnasiumError
 
+    from llm_gym.files.disk import advice_of, has_failed
     from llm_gym.language_models.divergence import DivergenceError
 
     message = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, DivergenceError):
         return message, DIVERGED
+    if has_failed(error):
+        advice = advice_of(error)
+        return (f"{message}; {advice}" if advice else message), DISK
     if isinstance(error, (ValueError, TypeError, OSError, ImportError, GymnasiumError)):
         return message, WRONG
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llm_gym.files.disk import naming
+
 try:
     import fcntl
 except ImportError:  # Windows, where what a killed process leaves stays
@@ -78,10 +80,14 @@ def temporary_beside(destination: Path, *, directory: bool = False) -> Iterator[
 
     Yields:
         The path. Whatever is there when the block ends is removed.
+
+    Raises:
+        OSError: The disk failed in the block, whichever library met it.
     """
     temporary, descriptor = _claimed(destination, directory)
     try:
-        yield temporary
+        with naming(destination):
+            yield temporary
     finally:
         remove(temporary)
         if descriptor is not None:

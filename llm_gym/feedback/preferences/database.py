@@ -8,6 +8,7 @@ writes cannot be overtaken in between.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -44,6 +45,8 @@ class Schema(NamedTuple):
 class StoreUnavailableError(OSError):
     """The store could not be read or written; what was to be written was not. Try again."""
 
+    errno = errno.EIO
+
 
 class StoreBusyError(StoreUnavailableError):
     """Another process has kept the store locked for longer than the time-out."""
@@ -51,6 +54,8 @@ class StoreBusyError(StoreUnavailableError):
 
 class StoreFullError(StoreUnavailableError):
     """The disk is full."""
+
+    errno = errno.ENOSPC
 
 
 class Database:
