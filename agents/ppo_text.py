@@ -61,6 +61,7 @@ from llm_gym.runs.callbacks import (
 from llm_gym.runs.checkpoint import load_checkpoint
 from llm_gym.runs.directory import RunDirectory
 from llm_gym.runs.evaluation import Evaluation, evaluate
+from llm_gym.runs.logs import LOGS, cut_back
 from llm_gym.stages.by_name import PromptsConfig, environment_kwargs, make_vector_env
 
 # ---------------------------------------------------------------------------------- settings
@@ -204,17 +205,19 @@ def evaluate_held_out(config: Config, model: str | OnPolicyAlgorithm) -> Evaluat
 def train(config: Config, algorithm: OnPolicyAlgorithm, output: Path) -> CheckpointCallback:
     """Learns up to `total_tokens`, from wherever the algorithm stands."""
     start = algorithm.num_timesteps
+    cut_back(output, LOGS, start)  # what a killed run wrote after its checkpoint
     history = History(output / "metrics.jsonl", resume_at=start or None)
     algorithm.set_logger(make_logger(output, history))
     samples = SampleCallback(path=output / "samples.jsonl")
     checkpoints = CheckpointCallback(
-        output / "checkpoints", every=config.checkpoint_every, keep_last=2
+        output / "checkpoints", every=config.checkpoint_every, keep_last=2, logs=LOGS
     )
     # The first Ctrl-C stops after the iteration with a checkpoint, the second at once.
     with ProgressCallback(samples) as progress, stop_on_signals(checkpoints, progress.note):
         algorithm.learn(
             max(config.total_tokens - start, 0),
             callback=[DivergenceCallback(), ThroughputCallback(), samples, progress, checkpoints],
+            log_interval=1,
             reset_num_timesteps=start == 0,
         )
     algorithm.logger.dump(algorithm.num_timesteps)  # figures of the last update

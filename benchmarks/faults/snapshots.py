@@ -12,7 +12,8 @@ from llm_gym.files.atomic import sha256_of
 
 MARKER = "llm_gym.json"
 CHECKPOINT = "checkpoint.json"
-_TIMES = {"seconds", "t", "created_at"}  # "t": of an episode, as Stable-Baselines3 writes it
+# "t": of an episode, as Stable-Baselines3 writes it; "lengths": of logs, which hold times.
+_TIMES = {"seconds", "t", "created_at", "lengths"}
 _SHOWN_ONLY = {".html", ".zip"}  # hold times among other things: that they are there is compared
 _WEIGHTS = {".safetensors", ".npz"}
 

@@ -37,6 +37,7 @@ class _LearnFirst(BaseCallback):
 
     def _on_training_start(self) -> None:
         if self.model.is_turning_point() and self.model.answers.finished:
+            self.model.dump_logs()  # the row of the rollout, which had not been written either
             self.model.train()
 
     def _on_step(self) -> bool:

@@ -5,6 +5,7 @@ A checkpoint is a directory:
     llm_gym.json               size and SHA-256 of every other file
     checkpoint.json            counters, optimizer settings, random states, the environment's state
     training.safetensors       parameters, optimizer moments, random states, last observations
+    log.json                   how long the run's logs were, and what waited for their next row
     model/                     the language model as `transformers` saves it, tokenizer included:
                                AutoModelForCausalLM.from_pretrained("CHECKPOINT/model") loads it
 
@@ -40,6 +41,7 @@ FORMAT = 2
 KIND = "checkpoint"
 METADATA = "checkpoint.json"
 TENSORS = "training.safetensors"
+LOG = "log.json"
 MODEL = "model"
 EVALUATION = "evaluation.json"
 
@@ -55,6 +57,7 @@ def save_checkpoint(
     directory: str | Path,
     *,
     evaluation: Mapping[str, Any] | None = None,
+    log: Mapping[str, Any] | None = None,
 ) -> Path:
     """Saves everything needed to go on as if nothing had happened.
 
@@ -65,6 +68,7 @@ def save_checkpoint(
             `TransformerActorCriticPolicy`.
         directory: Destination; a checkpoint already there is replaced. Anything else is not.
         evaluation: What was measured on it, JSON-able; lies in it as `evaluation.json`.
+        log: What `llm_gym.runs.logs` needs to go on; None keeps nothing of it.
 
     Returns:
         The directory.
@@ -90,6 +94,8 @@ def save_checkpoint(
         _write_model(algorithm, temporary / MODEL)
         if evaluation is not None:
             atomic.write_json(temporary / EVALUATION, evaluation)
+        if log is not None:
+            atomic.write_json(temporary / LOG, log)
         atomic.write_json(temporary / METADATA, metadata)
     return directory
 
@@ -150,7 +156,11 @@ def load_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> dict
 
 
 def save_numbered_checkpoint(
-    algorithm: OnPolicyAlgorithm, folder: str | Path, *, keep_last: int | None = None
+    algorithm: OnPolicyAlgorithm,
+    folder: str | Path,
+    *,
+    keep_last: int | None = None,
+    log: Mapping[str, Any] | None = None,
 ) -> Path:
     """Saves to `folder/step-NNN`, NNN being the number of tokens so far.
 
@@ -158,6 +168,7 @@ def save_numbered_checkpoint(
         algorithm: See `save_checkpoint`.
         folder: Holds the checkpoints of one run.
         keep_last: Afterwards delete all but this many of the newest; None deletes none.
+        log: See `save_checkpoint`.
 
     Returns:
         The new checkpoint.
@@ -165,11 +176,18 @@ def save_numbered_checkpoint(
     if keep_last is not None and keep_last < 1:
         raise ValueError(f"keep_last must be at least 1 or None, got {keep_last}")
     folder = Path(folder)
-    saved = save_checkpoint(algorithm, folder / f"step-{algorithm.num_timesteps:012d}")
+    saved = save_checkpoint(
+        algorithm, numbered_checkpoint(folder, algorithm.num_timesteps), log=log
+    )
     if keep_last is not None:
         for old in [*filter(_is_finished, numbered_checkpoints(folder))][:-keep_last]:
             owned.remove_directory(old, KIND)
     return saved
+
+
+def numbered_checkpoint(folder: str | Path, step: int) -> Path:
+    """Where the checkpoint of a number of tokens is, or would be."""
+    return Path(folder) / f"step-{step:012d}"
 
 
 def latest_checkpoint(folder: str | Path) -> Path:

@@ -156,7 +156,6 @@ def _prepare(directory: RunDirectory) -> Path | None:
     summary.unlink(missing_ok=True)
     for checkpoint in numbered_checkpoints(directory.checkpoints):
         owned.remove_directory(checkpoint, KIND)
-    (directory.root / "samples.jsonl").unlink(missing_ok=True)
     directory.write_settings()
     return None
 

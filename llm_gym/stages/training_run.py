@@ -189,14 +189,16 @@ def run(
         ThroughputCallback,
         stop_on_signals,
     )
+    from llm_gym.runs.logs import LOGS, cut_back
 
     start = algorithm.num_timesteps
     output.mkdir(parents=True, exist_ok=True)
+    cut_back(output, LOGS, start)
     history = History(output / "metrics.jsonl", resume_at=start or None)
     algorithm.set_logger(_logger(output, history, trackers))
     samples = SampleCallback(path=output / "samples.jsonl")
     checkpoints = CheckpointCallback(
-        output / CHECKPOINTS, every=checkpoint_every, keep_last=keep_last
+        output / CHECKPOINTS, every=checkpoint_every, keep_last=keep_last, logs=LOGS
     )
     with (
         ProgressCallback(samples, console) as progress,
@@ -207,6 +209,7 @@ def run(
         algorithm.learn(
             max(total_tokens - start, 0),
             callback=[*watching, *callbacks, checkpoints],
+            log_interval=1,  # of A2C it is 100, counted anew where a run goes on
             reset_num_timesteps=start == 0,
         )
     algorithm.logger.dump(algorithm.num_timesteps)  # the last update's figures

@@ -132,9 +132,7 @@ class OveroptimisationAlarm(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self._episodes = []
-        # A resumed run has already had the look that was due at its last checkpoint.
-        seen = bool(self.looks) and self.looks[-1].step == self.model.num_timesteps
-        if self.measure is not None and self._iteration % self.every == 0 and not seen:
+        if self.measure is not None and self._iteration % self.every == 0 and not self._has_looked:
             self._look_at_held_out()
 
     def _on_step(self) -> bool:
@@ -152,8 +150,13 @@ class OveroptimisationAlarm(BaseCallback):
 
     def _on_training_end(self) -> None:
         # The last update has been measured by nobody yet.
-        if self.measure is not None and not self.stopped:
+        if self.measure is not None and not self.stopped and not self._has_looked:
             self._look_at_held_out()
+
+    @property
+    def _has_looked(self) -> bool:
+        """Whether a resumed run has had the look of its last checkpoint."""
+        return bool(self.looks) and self.looks[-1].step == self.model.num_timesteps
 
     # ------------------------------------------------------------------ looking
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,7 @@ from llm_gym.files.ranges import check_numbers
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.runs.checkpoint import save_numbered_checkpoint
 from llm_gym.runs.divergence import check_distribution
+from llm_gym.runs.logs import log_state, read_log, restore_pending
 
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -36,6 +37,9 @@ class CheckpointCallback(BaseCallback):
         directory: Folder for the checkpoints, one `step-NNN` directory each.
         every: Iterations between two checkpoints.
         keep_last: How many to keep; None keeps all.
+        logs: Names of files and folders beside `directory` that the run adds to: a checkpoint says
+            how long they were, so that `llm_gym.runs.logs.cut_back` can make them so again. What
+            was recorded for their next row is kept in any case.
 
     Attributes:
         saved: The newest checkpoint of this run; None before the first.
@@ -45,7 +49,12 @@ class CheckpointCallback(BaseCallback):
     model: OnPolicyAlgorithm
 
     def __init__(
-        self, directory: str | Path, *, every: int = 10, keep_last: int | None = 2
+        self,
+        directory: str | Path,
+        *,
+        every: int = 10,
+        keep_last: int | None = 2,
+        logs: Sequence[str] = (),
     ) -> None:
         super().__init__()
         check_numbers(every=every)
@@ -54,6 +63,7 @@ class CheckpointCallback(BaseCallback):
         self.directory = Path(directory)
         self.every = every
         self.keep_last = keep_last
+        self.logs = logs
         self.saved: Path | None = None
         self.stopped = False
         self._stop_requested = False
@@ -65,6 +75,11 @@ class CheckpointCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._iterations = 0
+        # What the last update recorded is written with the next rollout: Stable-Baselines3 writes a
+        # row before it learns.
+        log = read_log(self.directory, self.model.num_timesteps)
+        if log is not None:
+            restore_pending(self.logger, log)
 
     def _on_rollout_start(self) -> None:
         if self._stop_requested:
@@ -89,7 +104,10 @@ class CheckpointCallback(BaseCallback):
 
     def _save(self) -> None:
         check_distribution(self.model)
-        self.saved = save_numbered_checkpoint(self.model, self.directory, keep_last=self.keep_last)
+        log = log_state(self.directory.parent, self.logs, self.logger)
+        self.saved = save_numbered_checkpoint(
+            self.model, self.directory, keep_last=self.keep_last, log=log
+        )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
 
-from llm_gym.files import atomic
+from llm_gym.runs.logs import cut_rows
 
 Row = dict[str, Any]  # a number, or None where it was not finite
 
@@ -25,8 +25,8 @@ class History(KVWriter):
         path: Append each row to this file too, one JSON object a line, at once, so that a run that
             is killed keeps its curve. None keeps rows in memory only.
         resume_at: Rows that `path` already holds are read back up to this step (in tokens); later
-            ones were written after the checkpoint that is being resumed and are dropped. None
-            starts the file anew.
+            ones were written after the checkpoint that is being resumed and are dropped, and so is
+            what follows a damaged line. None starts the file anew.
         listener: Called with each new row.
     """
 
@@ -42,9 +42,7 @@ class History(KVWriter):
         self._file: TextIO | None = None
         if path is not None:
             path = Path(path)
-            if resume_at is not None and path.exists():
-                self.rows = [row for row in read_rows(path) if row["step"] <= resume_at]
-            atomic.write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+            self.rows = cut_rows(path, resume_at)
             self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
 
     def write(

@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from llm_gym.files.ranges import check_numbers
 from llm_gym.files.untrusted import as_markdown
+from llm_gym.runs.logs import cut_rows
 from llm_gym.text.answer import Answer
 
 
@@ -23,7 +24,8 @@ class SampleCallback(BaseCallback):
 
     Args:
         per_rollout: How many episodes to keep of each rollout.
-        path: Append the samples to this file, one JSON object a line.
+        path: Append the samples to this file, one JSON object a line. A run that begins starts it
+            anew; one that goes on keeps what was written up to there.
 
     Attributes:
         latest: The last answers of this rollout; a prompt is as the model read it, template
@@ -38,6 +40,8 @@ class SampleCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._tokenizer = self.training_env.get_attr("tokenizer")[0]
+        if self.path is not None:
+            cut_rows(self.path, self.model.num_timesteps or None)
 
     def _on_rollout_start(self) -> None:
         self.latest.clear()
@@ -70,7 +74,6 @@ class SampleCallback(BaseCallback):
         text = "\n\n---\n\n".join(_markdown(sample) for sample in self.latest)
         self.logger.record("samples/text", text, exclude=("stdout", "log", "json", "csv"))
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a", encoding="utf-8") as file:
                 for sample in self.latest:
                     row = {"step": self.model.num_timesteps, **_json_row(sample)}

@@ -252,8 +252,6 @@ def _ppo_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
     checkpoint = resume_point(run.ppo / CHECKPOINTS)
     if checkpoint is not None:
         load_checkpoint(algorithm, checkpoint)
-    else:
-        (run.ppo / "samples.jsonl").unlink(missing_ok=True)
     training = run_algorithm(
         algorithm,
         config.total_tokens,
