@@ -3,7 +3,8 @@
 How this differs from CleanRL's `ppo.py`: the agent is a language model with two heads, gamma is 1,
 and a minibatch is made of whole answers, because one pass over an answer gives the distributions
 at all of its tokens. Nothing is glue: the policy is a `torch.nn.Module`, the buffer an object with
-`add`, `compute_returns_and_advantage` and `get`.
+`add`, `compute_returns_and_advantage` and `get`. A test holds its updates to those of
+Stable-Baselines3's PPO.
 
     python agents/interop/cleanrl_style.py
     python agents/interop/cleanrl_style.py --total-tokens 200000 --num-envs 32 --max-new-tokens 80
@@ -13,19 +14,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import gymnasium as gym
 import numpy as np
 import torch
-from shared import Meter, make_policy, parse_config
+from shared import Config, Meter, make_policy, parse_config
 from torch.nn import functional as F
 
 import llm_gym
+from llm_gym.files.settings import setting
+
+
+@dataclass(frozen=True)
+class CleanConfig(Config):
+    """What this script can be told."""
+
+    num_minibatches: int = setting(2, "minibatches of each pass")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
-    config = parse_config(__doc__, argv)
+    config = parse_config(__doc__, argv, CleanConfig)
     torch.manual_seed(config.seed)
     clip, vf_coef, max_grad_norm = 0.2, 0.5, 1.0
 
@@ -37,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_new_tokens=config.max_new_tokens,
     )
     agent = make_policy(config, envs.single_observation_space, envs.single_action_space)
-    optimizer = torch.optim.AdamW(agent.parameters(), lr=config.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.Adam(agent.parameters(), lr=config.learning_rate, eps=1e-5)
     num_steps = config.max_new_tokens
     storage = llm_gym.EpisodeBuffer(
         num_steps,
@@ -73,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with meter.measure("update", tokens * config.n_epochs):
             ratios: list[torch.Tensor] = []
             for _ in range(config.n_epochs):
-                for batch in storage.get(batch_size=tokens // 2):
+                for batch in storage.get(batch_size=tokens // config.num_minibatches):
                     new_value, new_logprob, _ = agent.evaluate_actions(
                         batch.observations, batch.actions
                     )
