@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import random
 
 import numpy as np
@@ -374,6 +375,8 @@ def test_it_is_a_stable_baselines3_policy_that_saves_and_loads(make_policy, tmp_
         {"attn_implementation": "eager"},
         {"prefix_cache": False},
         {"seed": 5},
+        {"optimizer_class": torch.optim.SGD, "optimizer_kwargs": {"momentum": 0.9}},
+        {"optimizer_kwargs": {"weight_decay": 0.25}},
     ],
 )
 def test_every_option_is_saved_with_the_policy(make_policy, tmp_path, option):
@@ -381,12 +384,13 @@ def test_every_option_is_saved_with_the_policy(make_policy, tmp_path, option):
     policy = make_policy(**option)
     policy.save(tmp_path / "policy.pth")
     loaded = TransformerActorCriticPolicy.load(tmp_path / "policy.pth")
-    for (name, value), found in zip(
-        policy._get_constructor_parameters().items(),
-        loaded._get_constructor_parameters().values(),
-        strict=True,
-    ):
-        assert found == value or name == "lr_schedule", name
+    kept = policy._get_constructor_parameters()
+    for name, found in loaded._get_constructor_parameters().items():
+        assert found == kept[name] or name == "lr_schedule", name
+    for name, value in option.items():  # and not only the same twice
+        assert kept[name] == value, name
+    everything = inspect.signature(TransformerActorCriticPolicy.__init__).parameters
+    assert kept.keys() == everything.keys() - {"self", "use_sde"}
     obs = observe([[3, 4, 5]] * 40)
     with torch.no_grad():
         distribution, again = policy.get_distribution(obs), loaded.get_distribution(obs)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 
 import numpy as np
@@ -351,3 +352,43 @@ def test_a_saved_model_ends_where_the_environment_did(ends, tiny_dir, tmp_path):
     saved = GenerationConfig.from_pretrained(tmp_path / "model").eos_token_id
     assert saved == (ends if len(ends) > 1 else ends[0])
     assert algorithm.policy.model.generation_config.eos_token_id == own  # a policy is not changed
+
+
+def global_generators():
+    """What the next numbers of each global generator are."""
+    return random.random(), float(np.random.random()), float(torch.rand(()))  # noqa: NPY002
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_global_generators_go_on_where_they_were(others, saved):
+    """Scorers and Stable-Baselines3 draw from them; what was drawn in between does not matter."""
+    algorithm, path = saved
+    save_checkpoint(algorithm, path)
+    expected = global_generators()
+    for _ in range(others):
+        global_generators()
+    load_checkpoint(algorithm, path)
+    assert global_generators() == expected
+
+
+@pytest.mark.parametrize("change", ["weights", "name"])
+def test_a_reference_is_known_by_its_weights(change, saved, tiny_dir):
+    """One of the same shape and names, but for a single weight, is another."""
+    algorithm, path = saved
+    reference = algorithm.reference.model
+    with torch.no_grad():
+        if change == "weights":
+            next(reference.parameters()).view(-1)[0] += 1e-3
+        else:
+            reference.register_buffer("more", torch.zeros(1))
+    with pytest.raises(ValueError, match="the KL reference is not the one of the saved run"):
+        load_checkpoint(algorithm, path)
+
+
+def test_figures_of_episodes_are_saved_whatever_numbers_they_are(saved):
+    algorithm, path = saved
+    algorithm.ep_info_buffer.append({"r": np.float32(1.5), "l": np.int64(3), "t": 0.5})
+    save_checkpoint(algorithm, path)
+    algorithm.ep_info_buffer.clear()
+    load_checkpoint(algorithm, path)
+    assert algorithm.ep_info_buffer[-1] == {"r": 1.5, "l": 3, "t": 0.5}

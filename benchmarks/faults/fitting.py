@@ -1,0 +1,106 @@
+"""Which tests should notice a fault at a place, and in what order to ask them.
+
+Every test that calls the function the fault is in, the quickest first. What each test calls is
+found out once, by running them all with a trace.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.faults.workshop import Workshop
+from llm_gym.files.atomic import write_json
+
+# Rooms of tests that meet the environment, the policy, learning and checkpoints.
+ROOMS = ("learning", "policy", "text", "runs", "language_models")
+ALSO = ("tests/files/test_atomic.py", "tests/test_end_tokens.py", "tests/test_prompt_format.py")
+_HOURS = 3600.0
+_QUICK_SECONDS = 0.3  # a test that takes less is asked before its file's others
+
+
+def test_files(root: Path) -> list[str]:
+    """Paths of the files of tests that are asked."""
+    found = [
+        path.relative_to(root).as_posix()
+        for room in ROOMS
+        for path in sorted((root / "tests" / room).rglob("test_*.py"))
+    ]
+    return [*found, *ALSO]
+
+
+class Fitting:
+    """Knows which tests call a function.
+
+    Args:
+        workshop: Has the tests.
+        kept: Where what was found out is kept; files of tests that have changed since are run again
+            with a trace.
+    """
+
+    def __init__(self, workshop: Workshop, kept: Path) -> None:
+        digests = {file: _digest(workshop.folder / file) for file in test_files(workshop.folder)}
+        found: dict[str, Any] = {"digests": {}, "tests": {}}
+        if kept.exists():
+            found = json.loads(kept.read_text(encoding="utf-8"))
+        new = [file for file in digests if digests[file] != found["digests"].get(file)]
+        same = {
+            name: test
+            for name, test in found["tests"].items()
+            if name.partition("::")[0] in digests.keys() - set(new)
+        }
+        self._tests: dict[str, dict[str, Any]] = same | (_reach(workshop, new) if new else {})
+        write_json(kept, {"digests": digests, "tests": self._tests})
+
+    def groups(self, file: str, text: str, lines: range) -> list[list[str]]:
+        """Groups of tests for a fault; the next is asked where no test of one fails.
+
+        Args:
+            file: Path in the tree.
+            text: Its content, without the fault.
+            lines: The lines that the fault changes, from 1.
+        """
+        names = {f"{file}::{name}" for name in functions_at(text, lines)}
+        if not names:  # it is at the level of the module or of a class
+            names = {f"{file}::{node.name}" for node in _functions(ast.parse(text))}
+        reached = {n: t["seconds"] for n, t in self._tests.items() if names & set(t["functions"])}
+        ordered = sorted(reached, key=lambda name: reached[name])
+        quick = [name for name in ordered if reached[name] < _QUICK_SECONDS]
+        slow = [name for name in ordered if reached[name] >= _QUICK_SECONDS]
+        own = f"tests/{Path(file).parts[1]}/"
+        groups = [[n for n in quick if n.startswith(own)], [n for n in quick if own not in n]]
+        return [group for group in (*groups, slow) if group]
+
+
+def functions_at(text: str, lines: range) -> set[str]:
+    """Names of the innermost functions that have one of these lines in their body."""
+    functions, names = list(_functions(ast.parse(text))), set()
+    for line in lines:
+        inside = [node for node in functions if _has(node, line)]
+        if inside:
+            names.add(max(inside, key=lambda node: node.lineno).name)
+    return names
+
+
+def _functions(tree: ast.AST) -> Iterable[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)))
+
+
+def _has(node: ast.FunctionDef | ast.AsyncFunctionDef, line: int) -> bool:
+    return node.body[0].lineno <= line <= (node.end_lineno or 0)
+
+
+def _reach(workshop: Workshop, files: list[str]) -> dict[str, dict[str, Any]]:
+    told = workshop.folder / "reach.json"
+    failed = workshop.failing([files], _HOURS, told)
+    if failed:
+        raise RuntimeError(f"{failed} fails on the tree as it is: mend that first")
+    return json.loads(told.read_text(encoding="utf-8"))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,0 +1,176 @@
+"""Runs tests in forks of a process that has the heavy libraries loaded: seconds saved each time.
+
+Started by `workshop.Workshop` in a copy of the tree. Reads orders from standard input, JSON each on
+a line (`{"groups": [[...], ...], "seconds": 300}`), and answers each on a line of standard output:
+`{"failed": TEST}`, the first test that failed, or `null` if all passed. With `"reach": FILE` in the
+order, the file is told which functions of the library each test calls. Libraries are loaded once
+the first run has told which the tests need.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+# What a fork must read for itself: the files that change are in it.
+OURS = ("llm_gym", "tests", "agents", "benchmarks", "conftest", "test_", "__", "pytest", "_pytest")
+TIMEOUT, NO_TESTS = "timeout", "no tests were found"
+
+
+class FirstFailure:
+    """A plugin of pytest that keeps the name of what failed first."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed and self.name is None:
+            self.name = report.nodeid
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed and self.name is None:
+            self.name = f"{report.nodeid} (collection)"
+
+
+class Reach:
+    """A plugin of pytest that notes which functions of the library each test calls.
+
+    Functions are known by file and name, `llm_gym/learning/kl.py::update`, so that lines that are
+    added elsewhere do not matter.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._prefix = f"{folder}{os.sep}"
+        self._called: set[Any] = set()
+        self.of_tests: dict[str, dict[str, Any]] = {}
+
+    def _trace(self, frame: FrameType, event: str, arg: Any) -> None:
+        self._called.add(frame.f_code)
+
+    def pytest_runtest_logstart(self, nodeid: str, location: Any) -> None:
+        self._called, self._started = set(), time.process_time()
+        threading.settrace(self._trace)
+        sys.settrace(self._trace)
+
+    def pytest_runtest_logfinish(self, nodeid: str, location: Any) -> None:
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
+        functions = {
+            f"{code.co_filename.removeprefix(self._prefix)}::{code.co_name}"
+            for code in self._called
+            if code.co_filename.startswith(f"{self._prefix}llm_gym")
+        }
+        seconds = round(time.process_time() - self._started, 3)
+        self.of_tests[nodeid] = {"seconds": seconds, "functions": sorted(functions)}
+
+
+def run_here(groups: list[list[str]], reach: str | None = None) -> str | None:
+    """Runs groups of tests in this process, and says which test failed first.
+
+    Args:
+        groups: Paths or names of tests; a group is run where no test of those before it failed.
+        reach: File that is told which functions each test calls, as JSON.
+    """
+    import pytest
+
+    import llm_gym
+
+    folder = Path.cwd()
+    assert Path(llm_gym.__file__).is_relative_to(folder), f"{llm_gym.__file__} is not in {folder}"
+    options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--basetemp=.tests"]
+    called = Reach(folder)
+    codes = set()
+    for group in groups:  # the later ones are seldom collected
+        first = FirstFailure()
+        plugins = [first, called] if reach else [first]
+        codes.add(pytest.main([*options, *group], plugins=plugins))
+        if codes - {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+            return first.name or f"pytest did not run {group}"
+    if reach:
+        Path(reach).write_text(json.dumps(called.of_tests), encoding="utf-8")
+    return None if pytest.ExitCode.OK in codes else NO_TESTS
+
+
+def run_forked(
+    groups: list[list[str]], seconds: float, reach: str | None = None
+) -> tuple[str | None, list[str]]:
+    """As `run_here`, in a process of its own that is killed when its time is up.
+
+    Args:
+        groups: See `run_here`.
+        seconds: Seconds until then.
+        reach: See `run_here`.
+
+    Returns:
+        What failed, and the libraries' modules that were loaded.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        failed: str | None = "the process ended"
+        try:
+            os.setsid()
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(nothing, stream)
+            failed = run_here(groups, reach)
+        except BaseException as error:
+            failed = f"{type(error).__name__} before any test"
+        finally:
+            modules = [name for name in list(sys.modules) if not name.startswith(OURS)]
+            with os.fdopen(writer, "w") as pipe:
+                json.dump([failed, modules], pipe)
+            os._exit(0)
+    os.close(writer)
+    answer = b""
+    until = time.monotonic() + seconds
+    while select.select([reader], [], [], max(0.0, until - time.monotonic()))[0]:
+        block = os.read(reader, 65536)
+        if not block:
+            break
+        answer += block
+    else:
+        answer = json.dumps([TIMEOUT, []]).encode()
+    os.close(reader)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)  # and whatever it started
+    os.waitpid(child, 0)
+    failed, modules = json.loads(answer) if answer else ("the process was killed", [])
+    return failed, modules
+
+
+def load(modules: list[str]) -> None:
+    """Loads what the first run needed, for the later ones to find it."""
+    for name in modules:
+        with contextlib.suppress(Exception):  # one that cannot be imported by itself
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a fork need not look at these again
+
+
+def main() -> int:
+    """Serves orders until there are no more."""
+    loaded = False
+    for line in sys.stdin:
+        order = json.loads(line)
+        failed, modules = run_forked(order["groups"], order["seconds"], order.get("reach"))
+        if not loaded and failed is None:
+            load(modules)
+            loaded = True
+        print(json.dumps({"failed": failed}), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Faults that are put in are found again, fit the code as it is, and are counted rightly."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.faults import mutants, mutation
+from benchmarks.faults.fitting import Fitting, functions_at
+from benchmarks.faults.workshop import Workshop
+
+TWO = '''"""Doubles."""
+
+
+def double(x: int | None) -> int | None:
+    """Twice as much."""
+    return 2 * x
+
+
+def triple(x):
+    return 3 * x
+'''
+
+
+def test_every_injected_fault_fits_the_code():
+    """Where this fails, code has moved: the entry in `injected/` has to follow it."""
+    found = mutants.read_mutants()
+    mutants.texts_of(found)
+    assert len(found) >= 127
+    assert len({(m.file, m.old, m.new) for m in found}) == len(found)
+    assert all(mutant.old != mutant.new for mutant in found)
+
+
+def test_a_fault_whose_place_is_gone_is_named():
+    once, gone, twice = (
+        mutants.Mutant("llm_gym/__init__.py", old, "?", "breaks")
+        for old in ("__version__ = ", "no such text", "import")
+    )
+    mutants.texts_of([once])
+    with pytest.raises(ValueError, match=r"(?s)'no such text' stands there 0 times.*'import'"):
+        mutants.texts_of([once, gone, twice])
+
+
+def test_equivalent_mutants_are_not_counted():
+    caught, missed = (
+        mutants.Mutant("llm_gym/__init__.py", "__version__ = ", new, new) for new in ("a", "b")
+    )
+    same = missed._replace(new="c", equivalent="the same")
+    text = mutants.texts_of([caught])[caught.file]
+    results = {caught.key(text): "test_x", missed.key(text): "", same.key(text): ""}
+    row = mutants.row_of([caught, missed, same], results)
+    assert (row.good, row.tried) == (1, 2)
+    assert row.failures == ["llm_gym/__init__.py: b"]
+
+
+def test_annotations_and_docstrings_are_no_change():
+    for old, new in (("int | None)", "int + None)"), ("-> int | None", "-> 0"), ("Twice", "Half")):
+        assert not mutation.is_change(TWO, TWO.replace(old, new))
+    assert mutation.is_change(TWO, TWO.replace("2 * x", "2 + x"))
+
+
+def test_a_line_belongs_to_the_innermost_function():
+    assert functions_at(TWO, range(6, 7)) == {"double"}
+    assert functions_at(TWO, range(6, 11)) == {"double", "triple"}
+    assert functions_at(TWO, range(1, 5)) == set()  # not the line that its arguments stand on
+
+
+def test_verdicts_are_read_as_they_are_written(tmp_path):
+    change = mutation.change_of("a.py", TWO, TWO.replace("2 * x", "2 | x"))
+    assert change == mutation.Change("a.py", "return 2 * x", "return 2 | x")
+    table = tmp_path / "survivors.md"
+    table.write_text(f"# Title\n\n{mutation.row_in_table(change, 'equivalent: x is 2')}\n")
+    assert mutation.verdicts(table) == {change: "equivalent: x is 2"}
+    row = mutation.row_of({change: ""}, mutation.verdicts(table))
+    assert (row.good, row.tried) == (0, 0)
+    assert mutation.row_of({change: ""}, {change: "mended"}).tried == 1
+    mutation.verdicts()  # the real table can be read
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A library of two functions, of which tests notice one."""
+    root = tmp_path / "root"
+    (root / "llm_gym" / "learning").mkdir(parents=True)
+    (root / "tests" / "learning").mkdir(parents=True)
+    for package in ("llm_gym", "llm_gym/learning", "tests", "tests/learning", "benchmarks"):
+        (root / package).mkdir(exist_ok=True)
+        (root / package / "__init__.py").touch()
+    shutil.copytree(Path(mutants.__file__).parent, root / "benchmarks" / "faults")
+    (root / "llm_gym" / "learning" / "two.py").write_text(TWO)
+    for name in ("double", "triple"):
+        (root / "tests" / "learning" / f"test_{name}.py").write_text(
+            f"from llm_gym.learning.two import {name}\n\n"
+            f"def test_{name}():\n    assert {name}(2) == {name}(2)\n"
+        )
+    with (root / "tests" / "learning" / "test_double.py").open("a") as file:
+        file.write("    assert double(3) == 6\n")
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    return root
+
+
+def test_a_fault_is_seen_by_the_tests_that_call_what_it_is_in(tree, tmp_path, monkeypatch):
+    file = "llm_gym/learning/two.py"
+    monkeypatch.setattr("benchmarks.faults.fitting.ALSO", ())
+    whole = [["tests/learning/test_double.py"]]
+    with Workshop(tmp_path / "copy", tree, whole) as workshop:
+        fitting = Fitting(workshop, tmp_path / "reach.json")
+        groups = fitting.groups(file, TWO, range(6, 7))
+        assert groups == [["tests/learning/test_double.py::test_double"]]
+        failed = workshop.failing_on(file, TWO.replace("2 * x", "2 + x"), groups)
+        assert failed == "tests/learning/test_double.py::test_double"
+        others = fitting.groups(file, TWO, range(10, 11))
+        assert others == [["tests/learning/test_triple.py::test_triple"]]
+        assert workshop.failing_on(file, TWO.replace("3 * x", "x"), others) is None
+        assert workshop.failing(whole) is None  # the file is as it was
+        monkeypatch.setattr("benchmarks.faults.workshop.SECONDS", 2.0)
+        assert workshop.failing_on(file, "while True:\n    pass\n", whole) == "timeout"
+    with pytest.raises(ValueError, match="no copy of the tree"):
+        Workshop(tree / "llm_gym", tree)
+
+
+def test_a_tree_that_fails_as_it_is_is_no_ground_for_faults(tree, tmp_path):
+    whole = [["tests/learning/test_double.py"]]
+    (tree / "llm_gym" / "learning" / "two.py").write_text(TWO.replace("2 * x", "2 + x"))
+    with (
+        pytest.raises(RuntimeError, match=r"test_double fails on the tree as it is"),
+        Workshop(tmp_path / "copy", tree, whole),
+    ):
+        pass

@@ -1,0 +1,260 @@
+"""What every update does beside its loss: clips, counts, follows schedules, weighs its terms."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+import llm_gym
+from llm_gym.learning import losses, presets
+from llm_gym.policy.sampling import log_prob_and_entropy
+from tests.learning.online_worlds import MODEL, rollouts, small_env
+
+EOS_IDS = (1, 7, 8)
+OF_ROLLOUTS = ("REINFORCE", "RLOO", "GRPO", "DrGRPO", "ReinforcePlusPlus", "ReMax", "A2C", "NLPO")
+OF_ANSWERS = ("ExpertIteration", "DPO")
+SGD = {"optimizer_class": torch.optim.SGD, "optimizer_kwargs": {}}
+every_algorithm = pytest.mark.parametrize("name", [*OF_ROLLOUTS, *OF_ANSWERS])
+
+
+@pytest.fixture
+def model(tiny_dir):
+    return tiny_dir("gpt2", **MODEL)
+
+
+def learner(name, model, **overrides):
+    """Any algorithm on answers of one to five tokens, four to a prompt."""
+    env = small_env(model, eos_token_id=EOS_IDS, group_size=4)
+    kwargs = {"learning_rate": 1e-2, "seed": 0, "device": "cpu"}
+    kwargs |= {"online": True} if name == "DPO" else {"kl_coef": 0.0}
+    kwargs |= {"policy_kwargs": {"model": model, **SGD}, **overrides}
+    return getattr(llm_gym, name)("TransformerPolicy", env, **kwargs)
+
+
+def norm_of_gradients(algorithm) -> float:
+    grads = [p.grad.norm() for p in algorithm.policy.parameters() if p.grad is not None]
+    return float(torch.stack(grads).norm())
+
+
+@every_algorithm
+def test_gradients_are_clipped(name, model):
+    free = rollouts(learner(name, model, max_grad_norm=1e9, learning_rate=0.0))
+    assert norm_of_gradients(free) > 1e-3
+    limit = norm_of_gradients(free) / 10
+    clipped = rollouts(learner(name, model, max_grad_norm=limit, learning_rate=0.0))
+    assert norm_of_gradients(clipped) == pytest.approx(limit, rel=1e-3)
+
+
+@every_algorithm
+def test_a_step_is_that_of_its_own_minibatch(name, model):
+    """Weights move by the step size times the last gradient, of plain descent without clipping."""
+    algorithm = learner(name, model, max_grad_norm=1e9, learning_rate=0.0)
+    rollouts(algorithm)
+    steps = []
+
+    def note(optimizer, *_):
+        grads = [p.grad for p in algorithm.policy.parameters() if p.grad is not None]
+        steps.append(torch.cat([grad.flatten().clone() for grad in grads]))
+
+    algorithm.policy.optimizer.register_step_post_hook(note)
+    epochs = 1 if algorithm.n_epochs == 1 and name in ("REINFORCE", "RLOO", "ReMax", "A2C") else 2
+    algorithm.n_epochs, algorithm.batch_size = epochs, 10**6
+    rollouts(algorithm)
+    # Nothing moves, so the second pass has the gradient of the first, not the sum of both.
+    assert len(steps) == epochs
+    torch.testing.assert_close(steps[-1], steps[0], rtol=1e-3, atol=1e-6)
+    assert steps[0].norm() > 1e-4
+
+
+@every_algorithm
+def test_the_learning_rate_follows_its_schedule(name, model):
+    rates = []
+
+    class Note(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_start(self) -> None:
+            rates.append(self.model.policy.optimizer.param_groups[0]["lr"])
+
+    algorithm = learner(name, model, learning_rate=lambda remaining: 0.01 * remaining)
+    algorithm.learn(250, callback=Note())
+    assert len(rates) >= 3
+    assert all(later < earlier for earlier, later in pairwise(rates[1:]))
+
+
+@pytest.mark.parametrize("name", ["GRPO", "NLPO", "ExpertIteration", "DPO"])
+def test_updates_are_counted_by_pass(name, model):
+    """As Stable-Baselines3 counts them, whatever the number of minibatches."""
+    algorithm = learner(name, model, n_epochs=3, batch_size=10)
+    rollouts(algorithm)
+    assert algorithm._n_updates == 3
+
+
+def test_the_first_ratio_is_that_of_the_first_minibatch(model):
+    algorithm = learner("GRPO", model, n_epochs=4, batch_size=10, learning_rate=0.5)
+    rollouts(algorithm)
+    figures = algorithm.logger.name_to_value
+    assert figures["train/first_ratio_deviation"] < 1e-4
+    assert figures["train/approx_kl"] > 1e-4
+
+
+# ------------------------------------------------------------------ terms
+
+
+def moved(algorithm, scale=0.2):
+    """The same algorithm with a policy that has left the one that sampled, and its reference."""
+    noise = torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in algorithm.policy.model.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=noise))
+    return algorithm
+
+
+def loss_of_all(algorithm):
+    buffer = algorithm.rollout_buffer
+    segments = buffer.segments()
+    loss, figures = algorithm._loss(algorithm.policy, buffer, segments)
+    return loss.detach(), figures, buffer.episode_batch(segments), buffer.places(segments)
+
+
+@pytest.mark.parametrize("name", ["A2C", "NLPO"])
+def test_the_value_loss_is_the_mean_square_to_the_returns(name, model):
+    algorithm = rollouts(learner(name, model, learning_rate=0.0))
+    torch.nn.init.constant_(algorithm.policy.value_head.bias, 0.05)
+    algorithm.vf_coef = 0.0
+    without, figures, batch, places = loss_of_all(algorithm)
+    algorithm.vf_coef = 0.7
+    values = algorithm.policy.values_and_logits(batch)[0].detach().flatten().numpy()
+    expected = np.mean((algorithm.rollout_buffer.returns[places] - values) ** 2)
+    assert figures["value_loss"] == pytest.approx(expected, rel=1e-4)
+    assert float(loss_of_all(algorithm)[0] - without) == pytest.approx(0.7 * expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("aggregation", losses.AGGREGATIONS)
+@pytest.mark.parametrize("estimator", ["k2", "k3", "exact"])
+def test_divergence_in_the_loss_is_weighed_as_the_rest_and_of_the_policy(
+    model, aggregation, estimator
+):
+    """Of the policy from its reference, not the other way round."""
+    settings = {"kl_in": "loss", "kl_coef": 0.4, "kl_estimator": estimator}
+    algorithm = moved(
+        rollouts(learner("RLOO", model, aggregation=aggregation, learning_rate=0.0, **settings))
+    )
+    _, figures, batch, _ = loss_of_all(algorithm)
+    logits = algorithm.policy.values_and_logits(batch)[1].detach()
+    reference = algorithm.reference.logits(batch)
+    if estimator == "exact":
+        per_token = torch.distributions.kl_divergence(
+            torch.distributions.Categorical(logits=logits),
+            torch.distributions.Categorical(logits=reference),
+        )
+    else:
+        log_ratio = log_prob_and_entropy(logits, batch.actions)[0]
+        log_ratio = log_ratio - log_prob_and_entropy(reference, batch.actions)[0]
+        k3 = (-log_ratio).exp() - 1 + log_ratio
+        per_token = log_ratio**2 / 2 if estimator == "k2" else k3
+    per_answer = per_token.split(batch.action_rows.bincount().tolist())
+    expected = {
+        "token_mean": per_token.mean(),
+        "sequence_mean": torch.stack([tokens.mean() for tokens in per_answer]).mean(),
+        "constant": torch.stack([tokens.sum() / 5 for tokens in per_answer]).mean(),
+    }[aggregation]
+    assert figures["kl_loss"] == pytest.approx(float(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize("whitened", [False, True])
+def test_advantages_are_whitened_if_asked_for(model, whitened):
+    """With the deviation that Stable-Baselines3 divides by."""
+    algorithm = rollouts(
+        learner("REINFORCE", model, normalize_advantage=whitened, learning_rate=0.0)
+    )
+    algorithm.objective.__dict__["aggregation"] = "token_mean"
+    loss, _, batch, places = loss_of_all(algorithm)
+    advantages = algorithm.rollout_buffer.advantages[places].astype(np.float64)
+    if whitened:
+        advantages = (advantages - advantages.mean()) / advantages.std(ddof=1)
+    logits = algorithm.policy.values_and_logits(batch)[1].detach()
+    log_prob = log_prob_and_entropy(logits, batch.actions)[0].double().numpy()
+    assert float(loss) == pytest.approx(-(advantages * log_prob).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("ratio", ["token", "answer"])
+def test_a_clip_has_two_sides_of_its_own(model, ratio):
+    """Ratios far above and below one, by hand; old probabilities are those of sampling."""
+    settings = {"loss": "clipped", "ratio": ratio, "clip_range": (0.1, 0.5)}
+    algorithm = moved(
+        rollouts(learner("RLOO", model, aggregation_constant=1.0, learning_rate=0.0, **settings)),
+        0.05,
+    )
+    loss, figures, batch, places = loss_of_all(algorithm)
+    logits = algorithm.policy.values_and_logits(batch)[1].detach()
+    new = log_prob_and_entropy(logits, batch.actions)[0].numpy()
+    log_ratio = new - algorithm.rollout_buffer.log_probs[places]
+    advantages = algorithm.rollout_buffer.advantages[places]
+    lengths = batch.action_rows.bincount().numpy()
+    starts = np.cumsum(lengths) - lengths
+    if ratio == "answer":
+        log_ratio, advantages = np.add.reduceat(log_ratio, starts), advantages[starts]
+    rho = np.exp(log_ratio)
+    assert (rho > 1.1).any()
+    assert (rho < 0.9).any()
+    expected = -np.minimum(rho * advantages, rho.clip(0.9, 1.5) * advantages).sum() / len(lengths)
+    assert float(loss) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    beyond = (rho < 0.9) | (rho > 1.5)
+    assert figures["clip_fraction"] == pytest.approx(beyond.mean(), abs=1e-6)
+    assert figures["ratio_deviation"] == pytest.approx(np.abs(rho - 1).max(), rel=1e-3)
+
+
+@pytest.mark.parametrize("constant", [None, 2.0])
+def test_the_constant_is_the_longest_answer_or_what_was_said(model, constant):
+    algorithm = rollouts(learner("RLOO", model, aggregation_constant=constant, learning_rate=0.0))
+    loss, _, batch, places = loss_of_all(algorithm)
+    logits = algorithm.policy.values_and_logits(batch)[1].detach()
+    log_prob = log_prob_and_entropy(logits, batch.actions)[0].numpy()
+    total = -(algorithm.rollout_buffer.advantages[places] * log_prob).sum()
+    expected = total / (int(batch.action_rows.max()) + 1) / (constant or 5.0)
+    assert float(loss) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+# ------------------------------------------------------------------ names
+
+
+CHOICES = {
+    "REINFORCE": {"advantage": "batch_mean", "aggregation": "constant"},
+    "A2C": {"advantage": "gae", "gae_lambda": 1.0, "critic": "shared"},
+    "ReinforcePlusPlus": {"advantage": "reinforce_plus_plus", "loss": "clipped"},
+    "ReMax": {"advantage": "remax", "aggregation": "constant"},
+    "RLOO": {"advantage": "rloo", "aggregation": "constant"},
+    "GRPO": {"advantage": "grpo", "loss": "clipped", "aggregation": "sequence_mean"},
+    "DrGRPO": {"advantage": "dr_grpo", "loss": "clipped", "aggregation": "constant"},
+    "DAPO": {"advantage": "grpo", "loss": "clipped", "clip_range": (0.2, 0.28)},
+    "NLPO": {"advantage": "gae", "loss": "clipped", "normalize_advantage": True},
+}
+PENALTIES = {"GRPO": ("loss", "k3"), "others": ("reward", "k1")}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_name_is_what_its_paper_says(name, model):
+    """Whatever is not said here is the default: token ratios, means over tokens, no whitening."""
+    env = small_env(model, eos_token_id=EOS_IDS, group_size=4)
+    algorithm = getattr(presets, name)(
+        "TransformerPolicy", env, policy_kwargs={"model": model}, device="cpu"
+    )
+    plain = {
+        "loss": "policy_gradient", "ratio": "token", "clip_range": 0.2, "gae_lambda": 0.95,
+        "aggregation": "token_mean", "aggregation_constant": None, "normalize_advantage": False,
+        "critic": "shared" if name in ("A2C", "NLPO") else "none",
+    }  # fmt: skip
+    for setting, value in (plain | CHOICES[name]).items():
+        assert getattr(algorithm.objective, setting) == value, setting
+    penalty = algorithm.shaping.penalty
+    assert (penalty.kl_in, penalty.kl_estimator) == PENALTIES.get(name, PENALTIES["others"])
+    assert (algorithm.reference is None) == (penalty.kl_coef == 0) == (name == "DAPO")
+    # A reward at the end is due to the first word as well.
+    assert algorithm.gamma == 1.0
+    assert algorithm.shaping.scale == (name in ("A2C", "NLPO"))

@@ -1,0 +1,94 @@
+"""A trunk keeps copies: nobody can change what it has read, nor it what it has handed out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from llm_gym.policy import EpisodeBatch
+
+from .conftest import VOCABULARY, naive_log_probs, observe
+
+
+@torch.no_grad()
+def log_probs(policy, obs) -> torch.Tensor:
+    return policy.get_distribution(obs).distribution.logits.log_softmax(-1)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_observations_that_are_written_over_are_read_anew(make_policy, architecture):
+    """Environments that fill the same arrays at every step."""
+    policy = make_policy(architecture)
+    obs = observe([[3, 4, 5], [6, 7]])
+    log_probs(policy, obs)
+    obs["input_ids"][0, 1] = 9
+    obs["input_ids"][1, 2], obs["attention_mask"][1, 2] = 8, 1
+    expected = [naive_log_probs(policy.model, row) for row in ([3, 9, 5], [6, 7, 8])]
+    torch.testing.assert_close(log_probs(policy, obs), torch.stack(expected), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_hidden_states_that_are_written_over_stay_right(make_policy):
+    trunk = make_policy().actor_trunk
+    ids, lengths = observe([[3, 4, 5], [6, 7]])["input_ids"], torch.tensor([3, 2])
+    first = trunk.last_hidden(ids, lengths)
+    expected = first.clone()
+    first.zero_()
+    assert torch.equal(trunk.last_hidden(ids, lengths), expected)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "mistral", "gemma2"])
+def test_rows_that_shrink_wait_or_begin_anew_are_right(make_policy, architecture):
+    policy = make_policy(architecture)
+    plays = [
+        [[3, 4, 5, 6], [6, 7], [9]],
+        [[3, 4, 5], [6, 7], [9, 9]],  # shorter; as it was; longer
+        [[3, 4, 5], [6, 7, 8], [4]],
+        [[3, 4, 5, 9], [6, 7, 8, 9], [4, 4]],
+        [[3, 4], [6, 7, 8, 9], [4, 4, 4]],
+    ]
+    for rows in plays:
+        expected = torch.stack([naive_log_probs(policy.model, row) for row in rows])
+        found = log_probs(policy, observe(rows))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_a_pad_id_that_no_model_knows_is_never_looked_up(make_policy):
+    policy, rows = make_policy(), [[3, 4, 5], [6]]
+    expected = log_probs(policy, observe(rows))
+    found = log_probs(policy, observe(rows, pad=VOCABULARY + 100))
+    torch.testing.assert_close(found, expected, atol=0, rtol=0)
+    actions = torch.tensor([1, 2])
+    update = policy.evaluate_actions(observe(rows, pad=VOCABULARY + 100), actions)[1]
+    torch.testing.assert_close(update.detach(), expected[[0, 1], actions], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_an_update_in_bfloat16_leaves_attention_as_it_was(make_policy, implementation):
+    policy = make_policy("llama", mixed_precision="bf16", attn_implementation=implementation)
+    batch = EpisodeBatch(torch.tensor([[5, 6, 7, 8]]), torch.tensor([0, 0]), torch.tensor([2, 3]))
+    policy.evaluate_actions(batch, batch.actions)
+    assert policy.model.config._attn_implementation == implementation
+
+
+def test_checkpointed_layers_are_back_in_evaluation_mode(make_policy):
+    policy = make_policy("llama")
+    policy.model.gradient_checkpointing_enable()
+    batch = EpisodeBatch(torch.tensor([[5, 6, 7, 8]]), torch.tensor([0, 0]), torch.tensor([2, 3]))
+    policy.evaluate_actions(batch, batch.actions)[1].sum().backward()
+    assert not any(module.training for module in policy.model.modules())
+
+
+def test_modules_that_are_added_later_compute_in_evaluation_mode(make_policy):
+    """An adapter with dropout, put in after a token was read."""
+    policy = make_policy()
+    rows, actions = [[3, 4, 5], [6, 7]], torch.tensor([5, 9])
+    log_probs(policy, observe(rows))
+    expected = policy.evaluate_actions(observe(rows), actions)[1]
+    block = policy.model.transformer.h[0]
+    block.mlp = torch.nn.Sequential(block.mlp, torch.nn.Dropout(0.5))
+    assert block.mlp.training
+    found = policy.evaluate_actions(observe(rows), actions)[1]
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    kept = torch.stack([naive_log_probs(policy.model, row) for row in rows])
+    torch.testing.assert_close(log_probs(policy, observe(rows)), kept, atol=1e-5, rtol=0)
