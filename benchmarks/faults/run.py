@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = {
     "kills": "benchmarks.faults.kills",
     "disks": "benchmarks.faults.disks",
+    "mutants": "benchmarks.faults.mutants",
+    "mutation": "benchmarks.faults.mutation",
 }
 """Modules by name; each has `measure(output, quick)`, which gives rows."""
 
@@ -48,5 +50,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
+    sys.path[0] = str(ROOT)  # and not this folder, whose numbers.py is not Python's
     sys.exit(main())
