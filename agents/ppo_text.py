@@ -232,8 +232,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     directory = RunDirectory(
         config.output, asdict(config), settings_name="config.json", command="agent"
     )
-    with directory.opened():
-        return train_and_evaluate(config, directory)
+    try:
+        with directory.opened():
+            return train_and_evaluate(config, directory)
+    except KeyboardInterrupt:  # or SIGTERM or SIGHUP, before learning or after it
+        print("interrupted; --resume goes on from the last checkpoint, if any", file=sys.stderr)
+        return 130
 
 
 def train_and_evaluate(config: Config, directory: RunDirectory) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from llm_gym.files import atomic, owned
+from llm_gym.runs import signals
 
 KIND = "run"
 LOCK = ".llm_gym.lock"
@@ -41,7 +42,8 @@ class OpenedDirectory:
         """Keeps the directory for this process while the block runs.
 
         What processes that were killed here have left half-written is removed. If the block ends
-        before anything was written, nothing is left of a new directory.
+        before anything was written, nothing is left of a new directory. SIGTERM and SIGHUP end the
+        block as Ctrl-C does, where nothing else has been said about them.
 
         Yields:
             Nothing. The block may set `state` to what became of the run; otherwise it is
@@ -62,7 +64,8 @@ class OpenedDirectory:
             if new:
                 self.state = "new"
             try:
-                yield
+                with signals.as_interrupts():
+                    yield
             except BaseException as error:
                 if new and not any(map(_is_foreign, self.root.iterdir())):
                     self._undo(made)

@@ -10,6 +10,7 @@ A script says which algorithm it is about and adds the options that belong to it
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+    from llm_gym.runs.directory import RunDirectory
     from llm_gym.runs.evaluation import Evaluation
+    from llm_gym.stages.training_run import TrainingRun
+
+INTERRUPTED = "interrupted; add --resume to go on from the last checkpoint, if there is one"
 
 
 @dataclass(frozen=True)
@@ -133,47 +138,19 @@ def run_text_agent(
     """
     from llm_gym.files.page import interval
     from llm_gym.language_models.loading import quiet_libraries
-    from llm_gym.runs.checkpoint import load_checkpoint
     from llm_gym.runs.directory import RunDirectory
-    from llm_gym.stages.by_name import environment_kwargs, make_vector_env
     from llm_gym.stages.pages import closing
-    from llm_gym.stages.training_run import learn
 
     quiet_libraries()
     directory = RunDirectory(
         options.output, vars(options), settings_name="config.json", command="agent"
     )
-    with directory.opened():
-        checkpoint = directory.checkpoint(
-            resume=options.resume, advice="add --resume, or choose another --output"
-        )
-        kwargs = environment_kwargs(
-            options.env,
-            options.model,
-            scorer=options.scorer,
-            device=options.device,
-            prompts=options.prompts,
-            **config_from(PromptsConfig, vars(options)).prompt_options(),
-            max_new_tokens=options.max_new_tokens,
-            group_size=options.group_size,
-            **{name: getattr(options, name) for name in environment_options},
-        )
-        environment = make_vector_env(options.env, options.num_envs, kwargs)
-        algorithm: Any = make_algorithm(options, environment)
-        if checkpoint is not None:
-            load_checkpoint(algorithm, checkpoint)
-        directory.write_settings()
-        evaluates = options.prompts is None or options.eval_prompts is not None
-        training = learn(
-            algorithm,
-            directory,
-            options.total_tokens,
-            checkpoint_every=options.checkpoint_every,
-            keep_last=2,
-            measure=lambda model: _evaluate(options, model) if evaluates else None,
-            eval_every=options.eval_every,
-            keep_best=options.keep_best,
-        )
+    try:
+        with directory.opened():
+            training = _train(options, directory, make_algorithm, environment_options)
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        return 130
     if training.stopped:
         print(f"stopped with {training.checkpoint}; add --resume to the command to go on")
         return 130
@@ -183,6 +160,48 @@ def run_text_agent(
         print(training.best)
     print(closing(directory.root, training.command))
     return 0
+
+
+def _train(
+    options: argparse.Namespace,
+    directory: RunDirectory,
+    make_algorithm: Callable[[argparse.Namespace, VectorEnv], OnPolicyAlgorithm],
+    environment_options: Sequence[str],
+) -> TrainingRun:
+    from llm_gym.runs.checkpoint import load_checkpoint
+    from llm_gym.stages.by_name import environment_kwargs, make_vector_env
+    from llm_gym.stages.training_run import learn
+
+    checkpoint = directory.checkpoint(
+        resume=options.resume, advice="add --resume, or choose another --output"
+    )
+    kwargs = environment_kwargs(
+        options.env,
+        options.model,
+        scorer=options.scorer,
+        device=options.device,
+        prompts=options.prompts,
+        **config_from(PromptsConfig, vars(options)).prompt_options(),
+        max_new_tokens=options.max_new_tokens,
+        group_size=options.group_size,
+        **{name: getattr(options, name) for name in environment_options},
+    )
+    environment = make_vector_env(options.env, options.num_envs, kwargs)
+    algorithm: Any = make_algorithm(options, environment)
+    if checkpoint is not None:
+        load_checkpoint(algorithm, checkpoint)
+    directory.write_settings()
+    evaluates = options.prompts is None or options.eval_prompts is not None
+    return learn(
+        algorithm,
+        directory,
+        options.total_tokens,
+        checkpoint_every=options.checkpoint_every,
+        keep_last=2,
+        measure=lambda model: _evaluate(options, model) if evaluates else None,
+        eval_every=options.eval_every,
+        keep_best=options.keep_best,
+    )
 
 
 def _evaluate(options: argparse.Namespace, model: str | OnPolicyAlgorithm) -> Evaluation:

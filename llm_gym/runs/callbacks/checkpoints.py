@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -17,6 +14,7 @@ from llm_gym.learning.base import AnswerLearner
 from llm_gym.runs.checkpoint import save_numbered_checkpoint
 from llm_gym.runs.divergence import check_distribution
 from llm_gym.runs.logs import log_state, read_log, restore_pending
+from llm_gym.runs.signals import handled
 
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -114,10 +112,11 @@ class CheckpointCallback(BaseCallback):
 def stop_on_signals(
     callback: CheckpointCallback, announce: Callable[[str], None]
 ) -> Iterator[None]:
-    """Turns the first Ctrl-C (or SIGTERM) into `callback.request_stop()`.
+    """Turns the first Ctrl-C, SIGTERM or SIGHUP into `callback.request_stop()`.
 
-    A second one raises `KeyboardInterrupt` at once, also where the process was started with signals
-    ignored (a shell's background job); the checkpoint saved last is then the newest.
+    A second one raises `KeyboardInterrupt` at once, also where the process was started with Ctrl-C
+    ignored (a shell's background job); the checkpoint saved last is then the newest. A SIGHUP that
+    is ignored (`nohup`) stays so.
 
     Args:
         callback: The callback that ends training.
@@ -126,19 +125,15 @@ def stop_on_signals(
     Yields:
         Nothing; the former handlers are back when the block ends.
     """
+    told = False
 
-    def handle(signum: int, frame: FrameType | None) -> None:
-        for former_signum in former:
-            signal.signal(former_signum, signal.default_int_handler)
+    def handle(signum: int) -> None:
+        nonlocal told
+        if told:
+            raise KeyboardInterrupt
+        told = True
         callback.request_stop()
         announce("stopping after this iteration with a checkpoint; Ctrl-C again stops at once")
 
-    # Python runs signal handlers in the main thread only; elsewhere there is nothing to set.
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    signals = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()
-    former = {signum: signal.signal(signum, handle) for signum in signals}
-    try:
+    with handled(handle):
         yield
-    finally:
-        for signum, handler in former.items():
-            signal.signal(signum, handler)
