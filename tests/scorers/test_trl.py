@@ -311,7 +311,8 @@ def test_nan_is_not_none():
         total = WeightedSum({"a": (lambda p, c, nan=nan: [nan], 1.0), "b": ("length:2", 1.0)})
         with pytest.raises(ScorerError, match="nan, which is not finite"):
             total(["p"], ["c"])
-    endless = WeightedSum({"a": (lambda p, c: [1e308], 1e9), "b": (lambda p, c: [1e308], -1e9)})
+    a, b = (lambda p, c: [3e38], 1e300), (lambda p, c: [3e38], -1e300)
+    endless = WeightedSum({"a": a, "b": b})
     with pytest.raises(ScorerError, match="not finite"):
         endless(["p"], ["c"])
 
