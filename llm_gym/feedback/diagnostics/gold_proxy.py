@@ -111,6 +111,7 @@ class GoldProxyCallback(BaseCallback):
         self.directory = None if directory is None else Path(directory)
         self.law = law
         self._history = History()
+        self._iteration = 0
         self._proxy: list[float] = []
         self._gold: list[float] = []
         self._lengths: list[int] = []
@@ -136,6 +137,7 @@ class GoldProxyCallback(BaseCallback):
             self._history = History(path, resume_at=steps or None)
         elif not steps:
             self._history = History()
+        self._iteration = len(self._history.rows)
 
     def _on_rollout_start(self) -> None:
         self._proxy, self._gold, self._lengths = [], [], []
@@ -175,7 +177,8 @@ class GoldProxyCallback(BaseCallback):
             figures["kl"] = statistics["kl_per_sequence"]
         for name, value in figures.items():
             self.logger.record(f"gold_proxy/{name}", value)
-        row = {"iteration": float(len(self.rows)), **figures}
+        row = {"iteration": float(self._iteration), **figures}
+        self._iteration += 1
         self._history.write(row, {}, self.model.num_timesteps)
 
     def _on_training_end(self) -> None:

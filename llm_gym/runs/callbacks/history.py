@@ -1,4 +1,4 @@
-"""The logged figures of a run, kept in memory and as JSON lines in a file; tokens per second."""
+"""The logged figures of a run, as JSON lines in a file or as columns in memory; its speed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import math
 import numbers
 import time
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,15 +19,46 @@ from llm_gym.runs.logs import cut_rows
 Row = dict[str, Any]  # a number, or None where it was not finite
 
 
+_ABSENT = math.inf  # in a column, where a row has no such figure; None is NaN there
+
+
+class _Columns:
+    """Rows in memory, an array for each figure: eight bytes a number, where a dict takes 100."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, array[float]] = {}
+        self._length = 0
+
+    def append(self, row: Row) -> None:
+        for key in row.keys() - self._columns.keys():
+            self._columns[key] = array("d", [_ABSENT]) * self._length
+        for key, column in self._columns.items():
+            value = row.get(key, _ABSENT)
+            column.append(math.nan if value is None else value)
+        self._length += 1
+
+    def rows(self, *keys: str) -> Iterator[Row]:
+        columns = {key: self._columns[key] for key in keys or self._columns if key in self._columns}
+        for index in range(self._length):
+            row: Row = {
+                key: None if math.isnan(column[index]) else column[index]
+                for key, column in columns.items()
+                if column[index] != _ABSENT
+            }
+            yield {**row, "step": int(row["step"])}
+
+
 class History(KVWriter):
-    """An output format for Stable-Baselines3's logger that remembers every row.
+    """An output format for Stable-Baselines3's logger that can tell every row.
+
+    With a file it keeps nothing in memory, and reads the rows back where somebody asks for them.
 
     Args:
-        path: Append each row to this file too, one JSON object a line, at once, so that a run that
-            is killed keeps its curve. None keeps rows in memory only.
-        resume_at: Rows that `path` already holds are read back up to this step (in tokens); later
-            ones were written after the checkpoint that is being resumed and are dropped, and so is
-            what follows a damaged line. None starts the file anew.
+        path: Append each row to this file, one JSON object a line, at once, so that a run that is
+            killed keeps its curve. None keeps rows in memory, eight bytes a number.
+        resume_at: Rows that `path` already holds stay up to this step (in tokens); later ones were
+            written after the checkpoint that is being resumed and are dropped, and so is what
+            follows a damaged line. None starts the file anew.
         listener: Called with each new row.
     """
 
@@ -37,20 +69,26 @@ class History(KVWriter):
         resume_at: int | None = None,
         listener: Callable[[Row], None] | None = None,
     ) -> None:
-        self.rows: list[Row] = []
         self._listener = listener
         self._file: TextIO | None = None
+        self._memory = _Columns() if path is None else None
         if path is not None:
-            path = Path(path)
-            self.rows = cut_rows(path, resume_at)
-            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
+            self._path = Path(path).absolute()
+            cut_rows(self._path, resume_at)
+            self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - in close()
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows, oldest first, made anew whenever they are asked for."""
+        return list(self._each())
 
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
         """Keeps the numbers among `key_values`, None for what is not finite; see `Logger.dump`."""
         row: Row = {"step": step, **numbers_or_gaps(key_values)}
-        self.rows.append(row)
+        if self._memory is not None:
+            self._memory.append(row)
         if self._file is not None:
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
@@ -68,15 +106,19 @@ class History(KVWriter):
         Several keys are given where algorithms log the same thing under different names. Of several
         rows of one step, the last counts. Where it was not finite it is NaN.
         """
-        for key in keys:
-            points = {
-                row["step"]: math.nan if row[key] is None else row[key]
-                for row in self.rows
-                if key in row
-            }
+        curves: dict[str, dict[float, float]] = {key: {} for key in keys}
+        for row in self._each("step", *keys):
+            for key in keys:
+                if key in row:
+                    curves[key][row["step"]] = math.nan if row[key] is None else row[key]
+        for points in curves.values():
             if points:
                 return list(points.keys()), list(points.values())
         return [], []
+
+    def _each(self, *keys: str) -> Iterator[Row]:
+        """The rows one at a time; of those in memory only these figures."""
+        return _each_row(self._path) if self._memory is None else self._memory.rows(*keys)
 
 
 def finite_numbers(key_values: Mapping[str, Any]) -> dict[str, float]:
@@ -95,16 +137,21 @@ def numbers_or_gaps(key_values: Mapping[str, Any]) -> dict[str, float | None]:
 
 def read_rows(path: str | Path) -> list[Row]:
     """Reads the rows back; a last line cut off by a crash is ignored."""
-    rows = []
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise ValueError(f"{path}: line {number} is not JSON: {error}") from error
-    return rows
+    return list(_each_row(Path(path)))
+
+
+def _each_row(path: Path) -> Iterator[Row]:
+    broken: ValueError | None = None
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if broken is not None:  # and it is not the last
+                raise broken
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                broken = ValueError(f"{path}: line {number} is not JSON: {error}")
+                continue
+            yield row
 
 
 class ThroughputCallback(BaseCallback):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -71,3 +72,59 @@ def test_last_line_cut_off_by_a_crash_is_ignored_but_damage_elsewhere_is_not(tmp
     path.write_text('{"st\n{"step": 2}\n')
     with pytest.raises(ValueError, match=r"metrics\.jsonl: line 1 is not JSON"):
         read_rows(path)
+
+
+# ------------------------------------------------------------------ what is kept in memory
+
+
+def rows_of(number):
+    """Rows as a run makes them, with figures that come later, stay away, or are not finite."""
+    for index in range(number):
+        row = {f"train/figure_{k}": float(index * k) for k in range(20)}
+        if index % 3 == 0:
+            row["eval/score"] = index / 7
+        if index % 5 == 0:
+            row["train/figure_3"] = float("inf")
+        yield index * 40, row
+
+
+def test_rows_are_the_same_from_a_file_and_from_memory(tmp_path):
+    on_disk, in_memory = History(tmp_path / "metrics.jsonl"), History()
+    for step, row in rows_of(30):
+        on_disk.write(row, {}, step)
+        in_memory.write(row, {}, step)
+    assert in_memory.rows == on_disk.rows
+    assert isinstance(in_memory.rows[7]["step"], int)
+    for key in ("eval/score", "train/figure_3", "step"):
+        np.testing.assert_equal(in_memory.curve("never", key), on_disk.curve("never", key))
+
+
+def grown(history, number=2000):
+    """Bytes that Python holds more of when so many rows have been written."""
+    rows = rows_of(number)
+    for _ in range(50):  # what is made once
+        step, row = next(rows)
+        history.write(row, {}, step)
+    tracemalloc.start()
+    try:
+        for step, row in rows:
+            history.write(row, {}, step)
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_with_a_file_nothing_of_a_row_stays_in_memory(tmp_path):
+    assert grown(History(tmp_path / "metrics.jsonl")) < 20_000  # of 2,000 rows with 22 figures
+
+
+def test_without_a_file_a_number_takes_little_more_than_its_eight_bytes():
+    assert grown(History()) < 2000 * 22 * 12
+
+
+def test_a_listener_gets_each_row_and_memory_stays_with_whoever_keeps_it(tmp_path):
+    heard = []
+    history = History(tmp_path / "metrics.jsonl", listener=heard.append)
+    write(history, 3, a=1.0)
+    assert heard == history.rows == [{"step": 3, "a": 1.0}]
+    assert history.rows is not history.rows
