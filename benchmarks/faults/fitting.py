@@ -1,7 +1,7 @@
 """Which tests should notice a fault at a place, and in what order to ask them.
 
-Every test that calls the function the fault is in, the quickest first. What each test calls is
-found out once, by running them all with a trace.
+The tests that call the function the fault is in, the quickest first, for so many seconds. What each
+test calls is found out once, by running them all with a trace.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from llm_gym.files.atomic import write_json
 ROOMS = ("learning", "policy", "text", "runs", "language_models")
 ALSO = ("tests/files/test_atomic.py", "tests/test_end_tokens.py", "tests/test_prompt_format.py")
 _HOURS = 3600.0
+_MOST_SECONDS = 20.0  # of tests for one fault: what nearly all tests call is asked of the quickest
 _QUICK_SECONDS = 0.3  # a test that takes less is asked before its file's others
 
 
@@ -68,7 +69,12 @@ class Fitting:
         if not names:  # it is at the level of the module or of a class
             names = {f"{file}::{node.name}" for node in _functions(ast.parse(text))}
         reached = {n: t["seconds"] for n, t in self._tests.items() if names & set(t["functions"])}
-        ordered = sorted(reached, key=lambda name: reached[name])
+        ordered, total = [], 0.0
+        for name in sorted(reached, key=lambda name: reached[name]):
+            total += reached[name]
+            if total > _MOST_SECONDS and ordered:
+                break
+            ordered.append(name)
         quick = [name for name in ordered if reached[name] < _QUICK_SECONDS]
         slow = [name for name in ordered if reached[name] >= _QUICK_SECONDS]
         own = f"tests/{Path(file).parts[1]}/"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import llm_gym
 from llm_gym.learning import losses, presets
+from llm_gym.learning.objective import KLPenalty
 from llm_gym.policy.sampling import log_prob_and_entropy
 from tests.learning.online_worlds import MODEL, rollouts, small_env
 
@@ -258,3 +261,53 @@ def test_a_name_is_what_its_paper_says(name, model):
     # A reward at the end is due to the first word as well.
     assert algorithm.gamma == 1.0
     assert algorithm.shaping.scale == (name in ("A2C", "NLPO"))
+
+
+@pytest.mark.parametrize(("place", "estimator"), [("reward", "k1"), ("loss", "k2")])
+def test_by_default_the_penalty_has_the_gradient_of_the_divergence(place, estimator):
+    """k3 in the loss has the other divergence's, k1 in the loss none."""
+    assert KLPenalty(kl_in=place).kl_estimator == estimator
+
+
+def test_groups_without_a_difference_teach_nothing_but_the_penalty(model):
+    """Advantages of zero are numbers, and what leaving the reference costs is learnt still."""
+
+    def all_alike(prompts, completions, **_):
+        return [3.0] * len(prompts)
+
+    env = small_env(model, eos_token_id=EOS_IDS, group_size=4, scorer=all_alike)
+    settings = {"policy_kwargs": {"model": model, **SGD}, "seed": 0, "device": "cpu"}
+    algorithm = llm_gym.GRPO(
+        "TransformerPolicy",
+        env,
+        kl_coef=0.5,
+        learning_rate=0.0,
+        normalize_advantage=True,
+        **settings,
+    )
+    moved(algorithm)
+    rollouts(algorithm)
+    buffer = algorithm.rollout_buffer
+    assert (buffer.advantages[buffer.places(buffer.segments())] == 0).all()
+    assert norm_of_gradients(algorithm) > 1e-3
+    algorithm.reference, kept = None, algorithm.reference
+    loss = algorithm._loss(algorithm.policy, buffer, buffer.segments())[0]
+    assert loss.item() == pytest.approx(0.0, abs=1e-6)
+    algorithm.reference = kept
+
+
+@pytest.mark.parametrize("name", ["PPO", "RLOO", "DPO"])
+def test_a_saved_algorithm_names_its_model_and_holds_it_once(name, model, tmp_path):
+    """No model in the settings, and no reference: that is made anew from the name."""
+    settings = {} if name == "DPO" else {"kl_coef": 0.3}
+    algorithm = rollouts(learner(name, model, **settings))
+    assert algorithm.reference is not None
+    algorithm.save(tmp_path / "saved.zip")
+    with zipfile.ZipFile(tmp_path / "saved.zip") as saved:
+        data = json.loads(saved.read("data"))
+        assert "reference" not in data
+        assert len(saved.read("data")) < 200_000
+        tensors = [info.file_size for info in saved.infolist() if info.filename == "policy.pth"]
+    size = sum(p.numel() * p.element_size() for p in algorithm.policy.parameters())
+    assert sum(tensors) < 2 * size + 50_000
+    assert f"{model}" in str(data["policy_kwargs"])

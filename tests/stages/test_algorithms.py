@@ -229,3 +229,11 @@ def test_the_table_names_classes_lazily():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     assert algorithms.known_name("ppo") == "ppo"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_reward_at_the_end_is_due_to_the_first_word_as_well(name):
+    """At 0.99, the default of robots, 100 tokens earlier it would be worth 0.37 of itself."""
+    if ALGORITHMS[name].is_contrib:
+        pytest.importorskip("sb3_contrib")
+    assert resolved(AlgorithmConfig(algorithm=name)).get("gamma", 1.0) == 1.0

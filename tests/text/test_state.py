@@ -128,6 +128,7 @@ def test_stream_that_ends_before_the_state():
         ({"prompts": ["w1", "w1", "w1", "w1", "w1"]}, 2, "other prompts"),
         ({}, 3, "of 2 rows, this environment has 3"),
         ({"max_new_tokens": 1, "max_prompt_tokens": 4}, 2, "more than the 5"),
+        ({"max_new_tokens": 2, "max_prompt_tokens": 4}, 2, "has 7 tokens, more than the 6"),
     ],
 )
 def test_state_of_another_environment(overrides, num_envs, message):
