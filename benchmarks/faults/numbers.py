@@ -254,11 +254,11 @@ def measure(output: Path, quick: bool) -> list[Row]:
     Returns:
         One row.
     """
-    world = World(output / "numbers" / "world")
+    world = World(output / "world")
     chosen = list(faults(world))[:: 8 if quick else 1]
     failures, told = [], []
     for index, fault in enumerate(chosen):
-        outcome = tried(fault, output / "numbers" / f"run-{index:02d}")
+        outcome = tried(fault, output / f"run-{index:02d}")
         told.append({"run": fault.name, "exit": outcome.code, "said": outcome.sentence})
         failures += [f"{fault.name}: {problem}" for problem in outcome.problems[:1]]
     (output / "numbers.json").write_text(json.dumps(told, indent=1) + "\n")

@@ -48,9 +48,8 @@ class DivergenceCallback(BaseCallback):
     def _check(self) -> None:
         with explained(self.model):
             check_losses(self.logger.name_to_value)
-            parameters = dict(self.model.policy.named_parameters())
-            if not all_finite(list(parameters.values())):
-                check_tensors(parameters, "the parameter")
+            if not all_finite(list(self.model.policy.parameters())):
+                check_tensors(dict(self.model.policy.named_parameters()), "the parameter")
 
 
 def check_state(values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
