@@ -21,6 +21,8 @@ PARTS = {
     "disks": "benchmarks.faults.disks",
     "mutants": "benchmarks.faults.mutants",
     "mutation": "benchmarks.faults.mutation",
+    "numbers": "benchmarks.faults.numbers",
+    "cost": "benchmarks.faults.cost",
 }
 """Modules by name; each has `measure(output, quick)`, which gives rows."""
 
