@@ -21,7 +21,7 @@ PARTS = {
     "disks": "benchmarks.faults.disks",
     "mutants": "benchmarks.faults.mutants",
     "mutation": "benchmarks.faults.mutation",
-    "numbers": "benchmarks.faults.numbers",
+    "numbers": "benchmarks.faults.numerics",
     "cost": "benchmarks.faults.cost",
 }
 """Modules by name; each has `measure(output, quick)`, which gives rows."""

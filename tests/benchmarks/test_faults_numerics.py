@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from safetensors.torch import load_file, save_file
 
-from benchmarks.faults.numbers import World, faults, problems, tried
+from benchmarks.faults.numerics import World, faults, problems, tried
 
 ENDS = {
     "train ppo lr 1e6": 1,
