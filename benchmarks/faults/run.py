@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = {
     "kills": "benchmarks.faults.kills",
     "disks": "benchmarks.faults.disks",
+    "page": "benchmarks.faults.page",
+    "memory": "benchmarks.faults.memory",
     "mutants": "benchmarks.faults.mutants",
     "mutation": "benchmarks.faults.mutation",
     "numbers": "benchmarks.faults.numerics",

@@ -30,7 +30,7 @@ class Bounds:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers 408, 413, 414 or 431 itself, or lets the application answer.
+        """Answers 400, 408, 413, 414 or 431 itself, or lets the application answer.
 
         Args:
             scope: What ASGI says of the connection.
@@ -50,6 +50,9 @@ class Bounds:
             await refuse(send, 408, f"The request took more than {PATIENCE:g} seconds.")
             return
         if body is None:  # the client has gone
+            return
+        if not _is_text(body):
+            await refuse(send, 400, "The request is not text in UTF-8.")
             return
         whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -76,6 +79,14 @@ def _problem(scope: Scope) -> tuple[int, str] | None:
     if not declared.isdigit() or len(declared) > 18 or int(declared) > MOST_BODY:
         return 413, _TOO_LONG
     return None
+
+
+def _is_text(body: bytes) -> bool:
+    """Whether JSON may be in it; Python would read UTF-16 and UTF-32, too."""
+    try:
+        return "\0" not in body.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
 
 
 async def _body(receive: Receive) -> bytes | None:

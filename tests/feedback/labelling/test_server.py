@@ -172,7 +172,7 @@ def test_an_undo_of_no_vote_is_refused(page, number):
 )
 def test_what_is_no_request_is_refused_in_a_sentence(page, body):
     headers = {TOKEN_HEADER: page.token, "Content-Type": "application/json"}
-    refused = page.client.post("/api/vote", content=body, headers=headers)
+    refused = page.client.post("/api/next", content=body, headers=headers)
     assert refused.status_code == 400
     assert 0 < len(refused.json()["error"]) < 300
 
