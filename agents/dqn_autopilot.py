@@ -22,12 +22,15 @@ Commands:
     # watch it fly
     llm-gym fly --agent runs/dqn/pilot.npz
 
-Ctrl-C ends the training and keeps what was learnt. The output: `pilot.npz` (flies with NumPy
-alone), `model.zip` (Stable-Baselines3), `metrics.jsonl`, `evaluation.json`, `config.json`.
+Ctrl-C, SIGTERM or a closed terminal ends the training with a checkpoint, and keeps what was learnt;
+the same command with `--resume` goes on as if nothing had happened, after `kill -9`, too. The
+output: `pilot.npz` (flies with NumPy alone), `model.zip` (Stable-Baselines3), `metrics.jsonl`,
+`evaluation.json`, `config.json`, `checkpoints/`.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -41,13 +44,12 @@ from llm_gym_autopilot.pilots.network import NetworkPilot, network_of
 from llm_gym_autopilot.training import TrainingWatch
 from llm_gym_autopilot.turbulence import LEVELS
 from stable_baselines3 import DQN
-from stable_baselines3.common.logger import Logger
 
 import llm_gym
 from llm_gym.files import atomic
 from llm_gym.files.settings import argument_parser, setting
-from llm_gym.runs.callbacks import History
-from llm_gym.runs.directory import refuse_existing_run
+from llm_gym.runs.directory import RunDirectory
+from llm_gym.runs.stock import learn_to
 
 # ---------------------------------------------------------------------------------- settings
 
@@ -80,12 +82,18 @@ class Config:
     threads: int = setting(1, "of torch; more are slower for networks this small")
     eval_every: int = setting(25_000, "steps between two held-out evaluations while learning")
     eval_episodes: int = setting(100, "of such an evaluation, for each turbulence level")
+    checkpoint_every: int = setting(50_000, "steps between two checkpoints")
     test_episodes: int = setting(
         300, "of each pilot at each turbulence level in the table at the end"
     )
     output: str = setting(
         "runs/dqn_autopilot", "directory for the pilot, the model and the figures"
     )
+    resume: bool = setting(False, "go on from the newest checkpoint in the output")
+
+
+# What may change when a run goes on.
+FREE = ("total_steps", "threads", "checkpoint_every", "test_episodes", "output")
 
 
 def parse_config(argv: Sequence[str] | None = None) -> Config:
@@ -132,19 +140,22 @@ def make_algorithm(config: Config, env: llm_gym.GymVecEnv) -> DQN:
 # ---------------------------------------------------------------------------------- the run
 
 
-def train(config: Config, output: Path) -> DQN:
-    """Learns, with figures in `metrics.jsonl`; Ctrl-C ends it with what was learnt so far."""
+def train(config: Config, output: Path, checkpoint: Path | None = None) -> DQN:
+    """Learns up to `total_steps`, from the beginning or from a checkpoint."""
     torch.set_num_threads(config.threads)
     model = make_algorithm(config, make_env(config))
-    model.set_logger(Logger(str(output), [History(output / "metrics.jsonl")]))
     with TrainingWatch(
         pilot_of(config), every=config.eval_every, episodes=config.eval_episodes
     ) as watch:
-        try:
-            model.learn(config.total_steps, callback=watch, log_interval=None)
-        except KeyboardInterrupt:
-            print(f"stopped after {model.num_timesteps:,} steps", file=sys.stderr)
-    model.logger.close()
+        learn_to(
+            model,
+            config.total_steps,
+            output,
+            checkpoint=checkpoint,
+            checkpoint_every=config.checkpoint_every,
+            callbacks=[watch],
+            announce=watch.note,
+        )
     return model
 
 
@@ -156,7 +167,9 @@ def pilot_of(config: Config) -> Callable[..., NetworkPilot]:
 
 def save(config: Config, model: DQN, output: Path) -> None:
     """The model for Stable-Baselines3, and the pilot."""
-    model.save(output / "model.zip")
+    content = io.BytesIO()
+    model.save(content)
+    atomic.write_bytes(output / "model.zip", content.getvalue())
     pilot_of(config)(model, steps=model.num_timesteps).save(output / "pilot.npz")
 
 
@@ -170,14 +183,22 @@ def compare(pilot: Path, episodes: int) -> list[FlightEvaluation]:
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the script; returns the exit code."""
-    config = parse_config(argv)
-    output = Path(config.output)
-    refuse_existing_run(output, "choose another --output", shown_by="model.zip")
-    atomic.write_json(output / "config.json", asdict(config))
-    model = train(config, output)
+def run(config: Config, directory: RunDirectory) -> int:
+    """Begins the run or goes on with it; returns the exit code."""
+    checkpoint = directory.checkpoint(
+        resume=config.resume, advice="add --resume, or choose another --output"
+    )
+    if checkpoint is not None:
+        directory.go_on("resume it with its own settings")
+    make_env(config).close()  # what cannot fly is said before anything is written
+    directory.write_settings()
+    output = directory.root
+    model = train(config, output, checkpoint)
     save(config, model, output)
+    if model.num_timesteps < config.total_steps:
+        directory.state = "stopped"
+        print(f"stopped after {model.num_timesteps:,} steps; add --resume to the command to go on")
+        return 130
     flown = compare(output / "pilot.npz", config.test_episodes)
     atomic.write_json(
         output / "evaluation.json", [flight.to_dict(per_episode=False) for flight in flown]
@@ -185,6 +206,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(flight_table(flown))
     print(f"pilot: {output / 'pilot.npz'}")
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the script; returns the exit code."""
+    config = parse_config(argv)
+    settings = asdict(config)
+    del settings["resume"]
+    directory = RunDirectory(
+        config.output, settings, free=FREE, settings_name="config.json", command="autopilot"
+    )
+    try:
+        with directory.opened():
+            return run(config, directory)
+    except KeyboardInterrupt:  # or SIGTERM or SIGHUP, before learning or after it
+        print("interrupted; --resume goes on from the last checkpoint, if any", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

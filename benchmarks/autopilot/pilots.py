@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -77,6 +78,7 @@ def trained(key: str, training: Training, seed: int, output: Path, quick: bool, 
         say(f"{training.label}, seed {seed}: kept, {folder}")
         return folder
     say(f"{training.label}, seed {seed}: training for {config.total_steps:,} steps")
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # of one that was stopped
     model = script.train(config, folder)
     if model.num_timesteps < config.total_steps:
         raise KeyboardInterrupt

@@ -56,7 +56,8 @@ _SUPERVISED = {
 }
 _PILOT = (
     f"{_AGENTS}/ppo_autopilot.py --total-steps 384 --num-envs 4 --n-steps 32 --batch-size 64 "
-    "--n-epochs 1 --eval-every 192 --eval-episodes 1 --test-episodes 1 --output out"
+    "--n-epochs 1 --eval-every 192 --eval-episodes 1 --test-episodes 1 --checkpoint-every 128 "
+    "--output out"
 )
 
 COMMANDS = {
@@ -70,8 +71,7 @@ COMMANDS = {
             Command(f"{name} over an older model", line, replaces=f"{line} --seed 1")
             for name, line in _SUPERVISED.items()
         ),
-        # It keeps no checkpoints.
-        Command("agents/ppo_autopilot.py", _PILOT, f"{_PILOT} --resume", resumes=False),
+        Command("agents/ppo_autopilot.py", _PILOT, f"{_PILOT} --resume"),
     )
 }
 

@@ -180,9 +180,14 @@ def save_numbered_checkpoint(
         algorithm, numbered_checkpoint(folder, algorithm.num_timesteps), log=log
     )
     if keep_last is not None:
-        for old in [*filter(_is_finished, numbered_checkpoints(folder))][:-keep_last]:
-            owned.remove_directory(old, KIND)
+        keep_newest(folder, keep_last)
     return saved
+
+
+def keep_newest(folder: str | Path, number: int) -> None:
+    """Removes all but so many of the newest checkpoints of one run."""
+    for old in [*filter(_is_finished, numbered_checkpoints(folder))][:-number]:
+        owned.remove_directory(old, KIND)
 
 
 def numbered_checkpoint(folder: str | Path, step: int) -> Path:

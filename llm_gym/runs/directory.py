@@ -288,21 +288,6 @@ class RunDirectory(OpenedDirectory):
         return record
 
 
-def refuse_existing_run(root: str | Path, advice: str, *, shown_by: str = CHECKPOINTS) -> None:
-    """Keeps a new run out of the directory of another.
-
-    Args:
-        root: The directory.
-        advice: What to do instead.
-        shown_by: Name of the file or directory that every such run leaves.
-
-    Raises:
-        ValueError: The directory holds a run.
-    """
-    if (Path(root) / shown_by).exists():
-        raise ValueError(f"{root} already holds a run: {advice}")
-
-
 def refuse_another_run(
     root: Path,
     saved: Mapping[str, Any],

@@ -210,7 +210,8 @@ def run(
             max(total_tokens - start, 0),
             callback=[*watching, *callbacks, checkpoints],
             log_interval=1,  # of A2C it is 100, counted anew where a run goes on
-            reset_num_timesteps=start == 0,
+            # Not by the step: a run may have been stopped before its first.
+            reset_num_timesteps=algorithm._last_obs is None,
         )
     algorithm.logger.dump(algorithm.num_timesteps)  # the last update's figures
     algorithm.logger.close()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -63,7 +65,8 @@ def test_every_setting_is_an_option_with_its_comment_as_help(script, capsys):
 
 def test_writes_everything(run):
     assert {file.name for file in run.iterdir()} == {
-        "config.json", "evaluation.json", "metrics.jsonl", "model.zip", "pilot.npz",
+        ".llm_gym.lock", "checkpoints", "config.json", "evaluation.json", "llm_gym.json",
+        "metrics.jsonl", "model.zip", "pilot.npz",
     }  # fmt: skip
 
 
@@ -107,22 +110,79 @@ def test_same_seed_same_pilot(script, run, tmp_path):
     assert (tmp_path / "pilot.npz").read_bytes() == (run / "pilot.npz").read_bytes()
 
 
-def test_ctrl_c_keeps_what_was_learnt(script, tmp_path, monkeypatch, capsys):
-    def interrupt(watch):
-        if watch.num_timesteps >= 40:
-            raise KeyboardInterrupt
+class Killed(BaseException):
+    """As SIGKILL: nothing of the run comes after it."""
+
+
+def at_step(number, do):
+    def on_step(watch):
+        if watch.num_timesteps == number:
+            do()
         return True
 
-    monkeypatch.setattr(script.TrainingWatch, "_on_step", interrupt)
-    config = script.parse_config(arguments(script, tmp_path))
-    assert script.train(config, tmp_path).num_timesteps == 40
-    assert "stopped after 40 steps" in capsys.readouterr().err
+    return on_step
+
+
+def kill():
+    raise Killed
+
+
+def left(output):
+    """All that a run leaves but what is measured with a clock, and the directory itself."""
+    [checkpoint] = (output / "checkpoints").glob("*-000000000064")
+    state = json.loads((checkpoint / "checkpoint.json").read_text())["state"]
+    for episode in state["episodes"]:
+        del episode["t"]
+    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return (
+        state,
+        (checkpoint / "training.safetensors").read_bytes(),
+        (output / "pilot.npz").read_bytes(),
+        [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows],
+    )
+
+
+@pytest.mark.parametrize("step", [12, 44], ids=["soon", "late"])
+@pytest.mark.filterwarnings("ignore::llm_gym.runs.directory.RestartWarning")
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(script, step, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "compare", lambda *_: [])  # long, and nothing to do with it
+    command = [*arguments(script, tmp_path / "run"), "--checkpoint-every", "8"]
+    with monkeypatch.context() as patch:
+        patch.setattr(script.TrainingWatch, "_on_step", at_step(step, kill))
+        with pytest.raises(Killed):
+            script.main(command)
+    assert script.main([*command, "--resume"]) == 0
+    assert left(tmp_path / "run") == left(run)
+
+
+def test_sigterm_ends_with_a_checkpoint_and_a_pilot(script, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "compare", lambda *_: [])
+    command = arguments(script, tmp_path / "run")
+    terminate = at_step(20, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with monkeypatch.context() as patch:
+        patch.setattr(script.TrainingWatch, "_on_step", terminate)
+        assert script.main(command) == 130
+    shown = capsys.readouterr()
+    assert "add --resume to the command to go on" in shown.out
+    assert (tmp_path / "run" / "pilot.npz").exists()
+    with pytest.raises(ValueError, match=r"already holds a run \(stopped\): add --resume"):
+        script.main(command)
+    with pytest.raises(ValueError, match=r"other settings: gamma=0\.5"):
+        script.main([*command, "--resume", "--gamma", "0.5"])
+    assert script.main([*command, "--resume"]) == 0
+    assert left(tmp_path / "run") == left(run)
+
+
+def test_nothing_in_a_checkpoint_is_pickled(run):
+    [checkpoint] = (run / "checkpoints").iterdir()
+    assert {path.suffix for path in checkpoint.rglob("*")} == {".json", ".safetensors"}
 
 
 def test_mistakes_are_named(script, run):
     with pytest.raises(ValueError, match="turbulence='hurricane' must be one of"):
-        script.main(["--turbulence", "hurricane", "--output", str(run / "other")])
-    with pytest.raises(ValueError, match="already holds a run: choose another --output"):
+        script.main(["--turbulence", "hurricane", "--output", str(run.parent / "other")])
+    assert not (run.parent / "other").exists()
+    with pytest.raises(ValueError, match=r"already holds a run \(finished\): add --resume"):
         script.main(arguments(script, run))
 
 

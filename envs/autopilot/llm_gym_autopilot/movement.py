@@ -8,6 +8,7 @@ The observation shows where stick and throttle are, so this needs no memory eith
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,22 @@ class MovementActions(VectorWrapper):
                 infos["final_obs"][row] = infos["final_obs"][row] + self._shift[row]
             self._rig(ended)
         return self._observation + self._shift, rewards, terminated, truncated, infos
+
+    def get_state(self) -> dict[str, Any]:
+        """All that the future depends on: the environment's state, and how its rows are rigged."""
+        return {
+            "env": self.env.get_state(),  # type: ignore[attr-defined]
+            "random": self._rng.bit_generator.state,
+            "observation": self._observation.copy(),
+            "shift": self._shift.copy(),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state of `get_state`; what follows is bit for bit what followed then."""
+        self.env.set_state(state["env"])  # type: ignore[attr-defined]
+        self._rng.bit_generator.state = state["random"]
+        self._observation = np.array(state["observation"], dtype=np.float32)
+        self._shift = np.array(state["shift"], dtype=np.float32)
 
     def _rig(self, rows: NDArray[np.bool_]) -> None:
         elevator, throttle = self._rng.uniform(-1.0, 1.0, (2, int(rows.sum())))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -33,7 +35,8 @@ class TrainingWatch(BaseCallback):
 
     Args:
         pilot_of: Makes a pilot of the algorithm, such as `pilots.network.network_of`.
-        every: Steps between two looks; the first is at the start, the last at the end.
+        every: Steps between two looks; the first is at the start, the last at the end. A run that
+            goes on from a checkpoint has had those up to there.
         episodes: Episodes of each level.
         levels: Levels of turbulence.
         console: Where to draw; None is standard error, which leaves standard output to results.
@@ -67,6 +70,7 @@ class TrainingWatch(BaseCallback):
         )
         self._task = self._bar.add_task("", total=0, figures="")
         self._due = 0
+        self._seen: int | None = None  # where the last look was
         self._wall = self._cpu = 0.0  # when learning began; moved on by what the looks take
 
     def __enter__(self) -> TrainingWatch:
@@ -82,23 +86,44 @@ class TrainingWatch(BaseCallback):
         self._bar.stop()
 
     def _on_training_start(self) -> None:
-        self._bar.update(self._task, total=int(self.locals["total_timesteps"]))
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        steps = self.model.num_timesteps
+        self._bar.update(self._task, total=int(self.locals["total_timesteps"]), completed=steps)
+        self._due = (steps // self._every + 1) * self._every if steps else 0
+        self._seen = steps or None
+        wall, cpu = self._time_before()
+        self._wall, self._cpu = time.perf_counter() - wall, time.process_time() - cpu
+
+    def _time_before(self) -> tuple[float, float]:
+        """Seconds, and those of the CPU, at the last look of a run that goes on."""
+        rows = [row for each in self.logger.output_formats for row in getattr(each, "rows", [])]
+        last = rows[-1] if rows and self.model.num_timesteps else {}
+        return last.get("time/seconds", 0.0), last.get("time/cpu_seconds", 0.0)
 
     def _on_rollout_start(self) -> None:
         # Between two rollouts the policy is the one that the last update left.
-        if self.num_timesteps >= self._due:
+        if self.model.num_timesteps >= self._due:
             self._look()
-            self._due = (self.num_timesteps // self._every + 1) * self._every
+            self._due = (self.model.num_timesteps // self._every + 1) * self._every
 
     def _on_step(self) -> bool:
         self._bar.update(self._task, completed=self.num_timesteps)
         return True
 
     def _on_training_end(self) -> None:
-        self._look()
+        steps = self.model.num_timesteps
+        if steps != self._seen and steps >= self.model._total_timesteps:  # else it was stopped
+            self._look()
+
+    def note(self, text: str) -> None:
+        """Shows a line of text. May be called from a signal handler."""
+        if self._bar.disable:
+            with suppress(OSError):  # the terminal may be gone
+                os.write(2, f"{text}\n".encode())
+        else:
+            self._bar.update(self._task, figures=text)
 
     def _look(self) -> None:
+        self._seen = self.model.num_timesteps
         wall, cpu = time.perf_counter(), time.process_time()
         self.logger.record("time/seconds", wall - self._wall)
         self.logger.record("time/cpu_seconds", cpu - self._cpu)
@@ -109,7 +134,7 @@ class TrainingWatch(BaseCallback):
             self.logger.record(f"success/{level}", evaluation.success_rate)
             self.logger.record(f"stick/{level}", evaluation.means["elevator_deg_per_step"].mean)
             returns.append(f"{level} {evaluation.mean_return:.1f}")
-        self.logger.dump(self.num_timesteps)
+        self.logger.dump(self.model.num_timesteps)
         self._wall += time.perf_counter() - wall
         self._cpu += time.process_time() - cpu
         text = "return " + ", ".join(returns)

@@ -82,10 +82,12 @@ class CheckpointCallback(BaseCallback):
     def _on_rollout_start(self) -> None:
         if self._stop_requested:
             self.stopped = True
-        due = self._iterations > 0 and self._iterations % self.every == 0
-        if due or self.stopped:
+        if self._is_due() or self.stopped:
             self._save()
         self._iterations += 1
+
+    def _is_due(self) -> bool:
+        return self._iterations > 0 and self._iterations % self.every == 0
 
     def _on_step(self) -> bool:
         # A callback cannot stop training at the start of a rollout; this is the next chance. What
