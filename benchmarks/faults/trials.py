@@ -156,7 +156,7 @@ def spread(numbers: Sequence[int], at_most: int | None) -> list[int]:
     """At most so many of them, evenly spread, the first and the last among them; None is all."""
     if at_most is None or len(numbers) <= at_most:
         return list(numbers)
-    return [numbers[i * (len(numbers) - 1) // (at_most - 1)] for i in range(at_most)]
+    return [numbers[i * (len(numbers) - 1) // max(at_most - 1, 1)] for i in range(at_most)]
 
 
 def told_at(number: int, operation: Operation) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.faults import driver as faults
 from benchmarks.faults.commands import Command
-from benchmarks.faults.disks import ERRORS
+from benchmarks.faults.disks import ERRORS, failing
 from benchmarks.faults.driver import Driver, Fault
 from benchmarks.faults.kills import before_operations, within_writes
 from benchmarks.faults.snapshots import damaged, differences, snapshot
@@ -252,3 +252,27 @@ def test_what_says_that_it_is_whole_and_is_not_is_told(tmp_path):
 def test_a_sample_of_points_has_the_first_and_the_last():
     assert spread(range(1, 101), 4) == [1, 34, 67, 100]
     assert spread([3, 5], 4) == [3, 5]
+
+
+@pytest.fixture(scope="module")
+def benches(driver, tmp_path_factory):
+    """Real commands, ready to be put under faults."""
+    from benchmarks.faults.commands import COMMANDS, write_inputs
+
+    directory = tmp_path_factory.mktemp("commands")
+    write_inputs(directory)
+    return lambda name: Bench(driver, COMMANDS[name], directory)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "points"), [("train", 4), ("sft over an older model", 2)])
+def test_runs_survive_kills_and_failing_disks(benches, name, points):
+    """A few of the points that `benchmarks/faults/run.py` tries, which tries all."""
+    bench = benches(name)
+    for row in (
+        before_operations(bench, points),
+        within_writes(bench, points),
+        failing(bench, "ENOSPC", points),
+    ):
+        assert row.failures == []
+        assert row.good == row.tried == points
