@@ -25,6 +25,7 @@ PARTS = {
     "mutation": "benchmarks.faults.mutation",
     "numbers": "benchmarks.faults.numerics",
     "cost": "benchmarks.faults.cost",
+    "checkpoints": "benchmarks.faults.checkpoints",
 }
 """Modules by name; each has `measure(output, quick)`, which gives rows."""
 

@@ -15,6 +15,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from llm_gym.files.schema import anything, list_of, number, optional, record, row_of, whole
 from llm_gym.text.answer import Answer
 
 
@@ -119,7 +120,12 @@ class GroupedAnswers(VecEnvWrapper):
         }
 
     def set_state(self, state: Mapping[str, Any]) -> VecEnvObs:
-        """Continues from a state of `get_state`; returns the observations at that moment."""
+        """Continues from a state of `get_state`; returns the observations at that moment.
+
+        Raises:
+            ValueError: The state does not fit.
+        """
+        self.check_state("the state", state)
         observations = self.venv.set_state(state["env"])  # type: ignore[attr-defined]
         self.finished = [[_answer(saved) for saved in group] for group in state["finished"]]
         self._pending = {
@@ -130,6 +136,28 @@ class GroupedAnswers(VecEnvWrapper):
         self._returns = np.array(state["returns"], dtype=np.float64)
         self._first_ordinal = np.array(state["first_ordinal"], dtype=np.int64)
         return observations
+
+    def check_state(self, name: str, state: Any) -> None:
+        """Raises `ValueError` unless `set_state` can continue from a state.
+
+        Args:
+            name: Of the state, for messages.
+            state: The state.
+        """
+        ids = list_of(whole(0, int(self.action_space.n) - 1))  # type: ignore[attr-defined]
+        answer = ids, ids, optional(number())
+        size, groups = self.group_size, self.num_envs // self.group_size
+        member = row_of(whole(0, size - 1), *answer)
+        record(
+            {
+                "env": getattr(self.venv, "check_state", anything),
+                "finished": list_of(list_of(row_of(*answer), size)),
+                "pending": list_of(row_of(whole(0, groups - 1), whole(), list_of(member))),
+                "ordinals": list_of(whole(), self.num_envs),
+                "returns": list_of(number(), self.num_envs),
+                "first_ordinal": list_of(whole(), groups),
+            }
+        )(name, state)
 
 
 def _saved(answer: Answer) -> list[Any]:

@@ -18,6 +18,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.files.ranges import check_arguments, check_numbers
+from llm_gym.files.schema import Check, record
 from llm_gym.learning.buffer import EpisodeBuffer
 from llm_gym.learning.divergence import explained
 from llm_gym.learning.kl import ReferenceModel
@@ -269,9 +270,14 @@ class AnswerLearner(OnPolicyAlgorithm):
         return {} if self.shaping is None else self.shaping.get_state()
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continues from a state of `get_state`."""
+        """Continues from a state of `get_state`; `ValueError` if it is none."""
+        record(self.state_checks())("the state", state)
         if self.shaping is not None:
-            self.shaping.set_state(state)
+            self.shaping.set_state({key: state[key] for key in self.shaping.state_checks()})
+
+    def state_checks(self) -> dict[str, Check]:
+        """What the entries of a state must be."""
+        return {} if self.shaping is None else self.shaping.state_checks()
 
 
 def group_size_of(env: VecEnv) -> int:

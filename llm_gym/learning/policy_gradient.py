@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
 from llm_gym.files.ranges import check_numbers
+from llm_gym.files.schema import Check, number, record, whole
 from llm_gym.language_models.divergence import check_step
 from llm_gym.learning import losses
 from llm_gym.learning.advantages import ESTIMATORS, NEED_GROUPS, Rollout, assert_same_prompts
@@ -160,9 +161,14 @@ class PolicyGradient(AnswerLearner):
         return {**super().get_state(), "baseline": dict(self.baseline)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continues from a state of `get_state`."""
+        """Continues from a state of `get_state`; `ValueError` if it is none."""
         super().set_state(state)
         self.baseline.update(state["baseline"])
+
+    def state_checks(self) -> dict[str, Check]:
+        """As the parent's, and the average of the rollouts before."""
+        baseline = record({"mean": number(), "rollouts": whole()})
+        return {**super().state_checks(), "baseline": baseline}
 
     # ------------------------------------------------------------------ advantages
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from llm_gym.files.schema import Check, list_of, number, record, row_of, whole
 from llm_gym.language_models.divergence import DivergenceError
 from llm_gym.learning.buffer import EpisodeBuffer, Segment
 from llm_gym.learning.kl import ReferenceModel, kl_estimate
@@ -74,10 +75,19 @@ class RewardShaping:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continues from a state of `get_state`."""
+        """Continues from a state of `get_state`; `ValueError` if it is none."""
+        record(self.state_checks())("the state", state)
         self.controller.coef = state["kl_coef"]
         vars(self.returns).update(state["return_statistics"])
-        self.unfinished.set_state(state.get("unfinished", []))  # 0.2.0 wrote none
+        self.unfinished.set_state(state["unfinished"])
+
+    def state_checks(self) -> dict[str, Check]:
+        """What the entries of a state must be."""
+        return {
+            "kl_coef": number(0),
+            "return_statistics": record({"mean": number(), "var": number(0), "count": whole()}),
+            "unfinished": list_of(row_of(whole(), number(), number())),
+        }
 
     @property
     def scaled_coef(self) -> float:

@@ -17,6 +17,8 @@ from stable_baselines3.common.vec_env.base_vec_env import (
     VecEnvStepReturn,
 )
 
+from llm_gym.files.schema import anything, list_of, number, record, whole
+
 _LARGEST = float(np.finfo(np.float32).max)
 _FINAL_KEYS = ("final_obs", "final_info")
 
@@ -263,12 +265,33 @@ class GymVecEnv(VecEnv):
 
         Returns:
             The observations at that moment.
+
+        Raises:
+            ValueError: The state does not fit.
         """
+        self.check_state("the state", state)
         observations = _attribute(self.env, "set_state")(state["env"])
         self._reset_seeds()  # the state has its own generators: a later reset must not reseed them
         self._returns[:] = state["returns"]
         self._lengths[:] = state["lengths"]
         return observations
+
+    def check_state(self, name: str, state: Any) -> None:
+        """Raises `ValueError` unless `set_state` can continue from a state.
+
+        An environment that cannot check its own state has it checked by `set_state` alone.
+
+        Args:
+            name: Of the state, for messages.
+            state: The state.
+        """
+        try:
+            of_env = _attribute(self.env, "check_state")
+        except AttributeError:
+            of_env = anything
+        lengths = list_of(whole(), self.num_envs)
+        returns = list_of(number(), self.num_envs)
+        record({"env": of_env, "returns": returns, "lengths": lengths})(name, state)
 
 
 def _as_float32(rewards: Any) -> np.ndarray:

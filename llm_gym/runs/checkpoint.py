@@ -15,21 +15,23 @@ machine, if the checkpoint is taken between iterations, as `callbacks.Checkpoint
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from llm_gym import __version__
 from llm_gym.files import atomic, owned
-from llm_gym.runs import training_state
+from llm_gym.files.ranges import shown
+from llm_gym.files.schema import anything, check_file, read_json, record
+from llm_gym.runs import checkpoint_schema, misfit, training_state
 from llm_gym.runs.divergence import check_state
+from llm_gym.runs.ties import check_ties, shared_tensors, without_aliases
 
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -81,7 +83,7 @@ def save_checkpoint(
     directory = Path(directory)
     values, tensors = training_state.collect(algorithm)
     check_state(values, tensors)
-    tensors, aliases = _without_aliases(tensors)
+    tensors, aliases = without_aliases(tensors)
     metadata = {
         "format": FORMAT,
         "llm_gym": __version__,
@@ -146,13 +148,28 @@ def load_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> dict
         tensors = load_file(directory / TENSORS)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{directory / TENSORS} is corrupt: {error}") from error
-    for name, source in metadata["shared_tensors"].items():
-        tensors[name] = tensors[source]
-    problem = training_state.misfit(algorithm, metadata, tensors)
-    if problem is not None:
-        raise ValueError(f"{directory} does not fit: {problem}")
-    training_state.restore(algorithm, metadata, tensors)
+    values = {key: metadata[key] for key in checkpoint_schema.STATE}
+    with _naming(directory / METADATA):
+        tensors |= shared_tensors(metadata["shared_tensors"], tensors)
+    with _naming(directory):
+        misfit.check_origin(algorithm, values, tensors)
+    with _naming(directory / METADATA):
+        check_ties(algorithm.policy, metadata["shared_tensors"])
+        misfit.check_values(algorithm, values)
+    with _naming(directory / TENSORS):
+        misfit.check_tensors(algorithm, values, tensors)
+    with _naming(directory / METADATA):
+        training_state.restore(algorithm, values, tensors)
     return metadata
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts what does not fit into a message in front of the reason."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path} does not fit: {error}") from error
 
 
 def save_numbered_checkpoint(
@@ -280,22 +297,22 @@ def read_metadata(directory: str | Path) -> dict[str, Any]:
     """Reads and checks `checkpoint.json`.
 
     Raises:
-        ValueError: Missing, unreadable, or written in another format.
+        ValueError: Missing, unreadable, written in another format, or with a value that is not what
+            it must be; the message has the path, and the key.
     """
     path = Path(directory) / METADATA
     owned.recover_directory(directory)
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-        written_as = metadata["format"]
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} is missing, so {directory} is not a whole checkpoint") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is corrupt: {type(error).__name__}: {error}") from error
-    if written_as != FORMAT:
+    if not path.exists():
+        raise ValueError(f"{path} is missing, so {directory} is not a whole checkpoint")
+    metadata = read_json(path)
+    any_format = record({"format": anything}, others=anything)
+    check_file(path, any_format, metadata)
+    if type(metadata["format"]) is not int or metadata["format"] != FORMAT:
         raise ValueError(
-            f"{path} has format {written_as!r}, this version of llm_gym reads {FORMAT}; "
-            f"it was written by llm_gym {metadata.get('llm_gym')!r}"
+            f"{path} has format {shown(metadata['format'])}, this version of llm_gym reads "
+            f"{FORMAT}; it was written by llm_gym {shown(metadata.get('llm_gym'))}"
         )
+    check_file(path, checkpoint_schema.METADATA, metadata)
     return metadata
 
 
@@ -346,24 +363,3 @@ def _newest(folder: Path) -> Path | None:
 def _is_finished(directory: Path) -> bool:
     """Whether a checkpoint was written to its end there; not whether it still is as it was."""
     return (directory / METADATA).is_file() and (directory / owned.MARKER).is_file()
-
-
-def _without_aliases(
-    tensors: dict[str, torch.Tensor],
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Leaves out tensors that share memory with an earlier one (tied weights).
-
-    safetensors stores no shared memory; the second result maps each left-out name to its twin. The
-    tensors must still be where the algorithm has them: copies on another device share nothing.
-    """
-    kept: dict[str, torch.Tensor] = {}
-    aliases: dict[str, str] = {}
-    seen: dict[tuple[Any, ...], str] = {}
-    for name, tensor in tensors.items():
-        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        if tensor.numel() and place in seen:
-            aliases[name] = seen[place]
-        else:
-            seen[place] = name
-            kept[name] = tensor
-    return kept, aliases

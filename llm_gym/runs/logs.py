@@ -18,11 +18,25 @@ from typing import Any
 from stable_baselines3.common.logger import Logger
 
 from llm_gym.files import atomic
+from llm_gym.files.schema import check_file, list_of, number, read_json, record, row_of, text, whole
 from llm_gym.runs.checkpoint import LOG, numbered_checkpoint
-from llm_gym.runs.directory import CHECKPOINTS, read_object
+from llm_gym.runs.directory import CHECKPOINTS
 
 LOGS = ("metrics.jsonl", "samples.jsonl", "tensorboard")
 """What training runs add to: files, and a folder of files, in the directory of the run."""
+
+
+def _value(name: str, value: Any) -> None:
+    if not (value is None or isinstance(value, str)):
+        number()(name, value)
+
+
+_LOG = record(
+    {
+        "lengths": record({}, others=whole()),
+        "pending": record({}, others=row_of(_value, whole(), list_of(text))),
+    }
+)
 
 
 class LogWarning(UserWarning):
@@ -85,9 +99,16 @@ def read_log(checkpoints: Path, step: int) -> dict[str, Any] | None:
     Args:
         checkpoints: Folder of numbered checkpoints.
         step: Where the run stood; at 0 there was nothing.
+
+    Raises:
+        ValueError: The file is damaged.
     """
     path = numbered_checkpoint(checkpoints, step) / LOG
-    return read_object(path) if step and path.exists() else None
+    if not step or not path.exists():
+        return None
+    log: dict[str, Any] = read_json(path)
+    check_file(path, _LOG, log)
+    return log
 
 
 def restore_pending(logger: Logger, log: Mapping[str, Any]) -> None:
@@ -122,7 +143,7 @@ def cut_rows(path: Path, step: int | None) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             late = row["step"] > step
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             if number < len(lines):  # the last is what a killed process was writing
                 warnings.warn(
                     f"line {number} of {path} is damaged: it and the {len(lines) - number} after "

@@ -54,43 +54,26 @@ def collect(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors]:
         "random": random_state,
         "environment": _environment_state(algorithm),
         "own": algorithm.get_state() if isinstance(algorithm, AnswerLearner) else {},
-        "reference_sha256": _reference_digest(algorithm),
+        "reference_sha256": reference_digest(algorithm),
     }
     tensors |= random_tensors
-    return _plain(values), {name: value.detach() for name, value in tensors.items()}
-
-
-def misfit(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensors: Tensors) -> str | None:
-    """Says why a state cannot be put into this algorithm; None if it can."""
-    kind = type(algorithm).__name__
-    if values["algorithm"] != kind:
-        return f"it was saved by {values['algorithm']}, not {kind}"
-    present = algorithm.policy.state_dict()
-    saved = _below(tensors, "policy.")
-    for name in sorted(present.keys() ^ saved.keys()):
-        where = "the policy has no" if name in saved else "it has no"
-        return f"{where} parameter {name!r}; was the run started from another model?"
-    for name, value in present.items():
-        if value.shape != saved[name].shape:
-            return (
-                f"parameter {name!r} has shape {tuple(saved[name].shape)}, the policy's has "
-                f"{tuple(value.shape)}; was the run started from another model?"
-            )
-    starts = values["last_episode_starts"]
-    if starts is not None and len(starts) != algorithm.n_envs:
-        return f"it was saved with {len(starts)} environments, there are {algorithm.n_envs}"
-    if values["reference_sha256"] != _reference_digest(algorithm):
-        return (
-            "the KL reference is not the one of the saved run; build the algorithm with the "
-            "model (or reference=) that the run started from, then load the checkpoint"
-        )
-    return None
+    return plain(values), {name: value.detach() for name, value in tensors.items()}
 
 
 def restore(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensors: Tensors) -> None:
-    """Puts back what `collect` took; `misfit` must have found nothing."""
+    """Puts back what `collect` took, and `llm_gym.runs.misfit` has found to fit.
+
+    Args:
+        algorithm: The algorithm.
+        values: JSON-able.
+        tensors: By name.
+
+    Raises:
+        ValueError: An environment of somebody else's does not take its state; nothing of the
+            algorithm is changed then.
+    """
     _restore_environment(algorithm, values["environment"])
-    algorithm.policy.load_state_dict(_below(tensors, "policy."))
+    algorithm.policy.load_state_dict(below(tensors, "policy."))
     algorithm.policy.optimizer.load_state_dict(_optimizer_from(values["optimizer"], tensors))
     algorithm.num_timesteps = values["num_timesteps"]
     algorithm._total_timesteps = values["total_timesteps"]
@@ -99,7 +82,7 @@ def restore(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensors: Tenso
     window = algorithm._stats_window_size
     algorithm.ep_info_buffer = deque(values["episode_infos"], maxlen=window)
     algorithm.ep_success_buffer = deque(values["episode_successes"], maxlen=window)
-    observations = {key: value.numpy() for key, value in _below(tensors, "last_obs.").items()}
+    observations = {key: value.numpy() for key, value in below(tensors, "last_obs.").items()}
     if observations and values["environment"] is not None:
         algorithm._last_obs = observations
         algorithm._last_episode_starts = np.array(values["last_episode_starts"], dtype=bool)
@@ -138,7 +121,7 @@ def _optimizer_from(values: dict[str, Any], tensors: Tensors) -> dict[str, Any]:
     state: dict[int, dict[str, Any]] = {
         int(index): dict(scalars) for index, scalars in values["scalars"].items()
     }
-    for key, value in _below(tensors, "optimizer.").items():
+    for key, value in below(tensors, "optimizer.").items():
         index, _, name = key.partition(".")
         state[int(index)][name] = value
     groups = [
@@ -215,10 +198,15 @@ def _restore_environment(algorithm: OnPolicyAlgorithm, state: Any) -> None:
             stacklevel=4,
         )
     else:
-        algorithm.env.set_state(state)  # type: ignore[union-attr]
+        try:
+            algorithm.env.set_state(state)  # type: ignore[union-attr]
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"the environment does not take its saved state: {type(error).__name__}: {error}"
+            ) from error
 
 
-def _reference_digest(algorithm: OnPolicyAlgorithm) -> str | None:
+def reference_digest(algorithm: OnPolicyAlgorithm) -> str | None:
     """A fingerprint of the frozen KL reference, which a checkpoint does not contain."""
     reference = algorithm.reference if isinstance(algorithm, AnswerLearner) else None
     if reference is None:
@@ -235,7 +223,8 @@ def weights_digest(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _below(tensors: Tensors, prefix: str) -> Tensors:
+def below(tensors: Tensors, prefix: str) -> Tensors:
+    """Tensors whose names begin with a prefix, without it."""
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()
@@ -243,12 +232,12 @@ def _below(tensors: Tensors, prefix: str) -> Tensors:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The same without numpy types and tuples, so that JSON can hold it."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return value

@@ -15,6 +15,7 @@ from llm_gym.text.answer import StopReason
 from llm_gym.text.mdp import TextMDP
 from llm_gym.text.prompt_sources import ListCursor, StreamCursor
 from llm_gym.text.prompts import Prompt
+from llm_gym.text.saved_state import check_episodes
 from llm_gym.text.scoring import Outcome
 
 Observation = dict[str, np.ndarray]
@@ -307,37 +308,32 @@ class Episodes:
             state: The state of an environment made with the same arguments.
 
         Raises:
-            ValueError: The state does not fit this environment.
+            ValueError: The state does not fit this environment, which is as it was; but a stream of
+                prompts that ended too early has ended.
         """
-        rows: Sequence[Mapping[str, Any]] = state["rows"]
-        if len(rows) != len(self.running):
-            raise ValueError(
-                f"the state is of {len(rows)} rows, this environment has {len(self.running)}"
-            )
+        self.check_state("the state", state)
         self.mdp.source.set_state(state["source"])
-        self.mdp.scoring.num_tokens = int(state.get("num_tokens", 0))  # an older state has none
+        self.mdp.scoring.num_tokens = int(state["num_tokens"])
         for cursor, saved in zip(self._cursors, state["cursors"], strict=True):
             cursor.set_state(saved)
-        for row, saved in enumerate(rows):
+        for row, saved in enumerate(state["rows"]):
             self._restore_row(row, saved)
         self.update_masks()
+
+    def check_state(self, name: str, state: Any) -> None:
+        """Raises `ValueError` unless `set_state` can continue from a state of this name."""
+        check_episodes(name, state, self.mdp, self._cursors)
 
     def _restore_row(self, row: int, saved: Mapping[str, Any]) -> None:
         if saved["prompt"] is None:
             return
         prompt, completion = self.mdp.source.load(saved["prompt"]), saved["completion_ids"]
-        end = len(prompt.ids) + len(completion)
-        if end > self.mdp.length:
-            raise ValueError(
-                f"the state's row {row} has {end} tokens, more than the {self.mdp.length} of this "
-                "environment; make it with the same max_prompt_tokens and max_new_tokens"
-            )
         self._write_prompt(row, prompt)
-        written = slice(len(prompt.ids), end)
+        written = slice(len(prompt.ids), len(prompt.ids) + len(completion))
         self._input_ids[row, written] = completion
         self._attention_mask[row, written] = 1
         self._completion_mask[row, written] = 1
         self.generated[row] = len(completion)
         self.running[row] = bool(saved["running"])
-        self._paid[row] = float(saved.get("paid", 0.0))
+        self._paid[row] = float(saved["paid"])
         self.outcomes[row] = None

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from llm_gym.files.generators import generator_from, generator_state
 from llm_gym.files.rows import DataWarning, TooLongError
+from llm_gym.files.schema import list_of, optional, record, refuse, whole
 from llm_gym.language_models.chat import plain_text
 from llm_gym.text.prompts import (
     Prompt,
     PromptEncoder,
     PromptRow,
+    check_prompt,
     prompt_from_state,
     prompt_to_state,
     read_prompt,
@@ -103,19 +106,36 @@ class PromptList:
         """The inverse of `save`."""
         return prompt_from_state(saved) if saved["index"] < 0 else self.get(saved["index"])
 
+    def check_prompt(self, name: str, saved: Any, vocabulary: int) -> None:
+        """Raises `ValueError` unless `load` can read what is said to be of `save`.
+
+        Args:
+            name: Of what was saved, for messages.
+            saved: What was saved.
+            vocabulary: Number of token ids.
+        """
+        if isinstance(saved, Mapping) and len(saved) == 1:
+            record({"index": whole(0, len(self._prompts) - 1)})(name, saved)
+        else:
+            check_prompt(name, saved, vocabulary, self.max_tokens)
+
     def get_state(self) -> dict[str, Any]:
         """Number and checksum of the prompts, to recognise another list."""
         texts = "\0".join(plain_text(prompt.row.text) for prompt in self._prompts)
         checksum = zlib.crc32(texts.encode("utf-8", "surrogatepass"))
         return {"num_prompts": len(self._prompts), "checksum": checksum}
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Checks that the list is the one the state was taken with."""
+    def check_state(self, name: str, state: Any) -> None:
+        """Raises `ValueError` unless the list is the one that a state was taken with."""
+        record({"num_prompts": whole(), "checksum": whole()})(name, state)
         if dict(state) != self.get_state():
             raise ValueError(
-                f"the state was saved with other prompts ({state.get('num_prompts')} of them, here "
+                f"the state was saved with other prompts ({state['num_prompts']} of them, here "
                 f"are {len(self._prompts)}); make the environment with the same prompts"
             )
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """A list stays what it is."""
 
 
 class ListCursor:
@@ -151,6 +171,15 @@ class ListCursor:
     def get_state(self) -> dict[str, Any]:
         """Position, and the generator's state from which the pass was shuffled."""
         return {"position": self._position, "pass_rng": self._pass_rng_state}
+
+    def check_state(self, name: str, state: Any, vocabulary: int) -> None:
+        """Raises `ValueError` unless a state is one of such a walk; any vocabulary will do."""
+        place = whole(0, len(self._indices))
+        record({"position": place, "pass_rng": optional(generator_state)})(name, state)
+        is_shuffled = self._shuffled and state["position"] > 0
+        if is_shuffled != (state["pass_rng"] is not None):
+            must_be = "the state of a generator" if is_shuffled else "null"
+            refuse(f"{name}.pass_rng", must_be, state["pass_rng"])
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continues a walk: the same pass is shuffled again from the saved generator."""
@@ -239,18 +268,32 @@ class PromptStream:
         """The inverse of `save`."""
         return prompt_from_state(saved)
 
+    def check_prompt(self, name: str, saved: Any, vocabulary: int) -> None:
+        """Raises `ValueError` unless `load` can read what is said to be of `save`.
+
+        Args:
+            name: Of what was saved, for messages.
+            saved: What was saved.
+            vocabulary: Number of token ids.
+        """
+        check_prompt(name, saved, vocabulary, self.max_tokens)
+
+    def check_state(self, name: str, state: Any) -> None:
+        """Raises `ValueError` if a state is none, or if this stream is past it."""
+        record({"pulled": whole()})(name, state)
+        if state["pulled"] < self._pulled:
+            raise ValueError(
+                f"a stream of prompts cannot be rewound from prompt {self._pulled} to "
+                f"{state['pulled']}: make the environment again with the stream at its beginning"
+            )
+
     def get_state(self) -> dict[str, Any]:
         """The number of prompts pulled."""
         return {"pulled": self._pulled}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Skips to where the saved environment was; `ValueError` if this stream is past it."""
+        """Skips to where the saved environment was; `ValueError` if this stream ends before."""
         target = int(state["pulled"])
-        if target < self._pulled:
-            raise ValueError(
-                f"a stream of prompts cannot be rewound from prompt {self._pulled} to {target}: "
-                "make the environment again with the stream at its beginning"
-            )
         while self._pulled < target:
             if next(self._iterator, None) is None:
                 raise ValueError(
@@ -285,6 +328,14 @@ class StreamCursor:
         """The prompts not yet read."""
         return {"queue": [prompt_to_state(prompt) for prompt in self._queue]}
 
+    def check_state(self, name: str, state: Any, vocabulary: int) -> None:
+        """Raises `ValueError` unless a state holds prompts of such a stream."""
+
+        def check(name: str, saved: Any) -> None:
+            self._stream.check_prompt(name, saved, vocabulary)
+
+        record({"queue": list_of(check)})(name, state)
+
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restores the prompts not yet read."""
         self._queue.clear()
@@ -292,10 +343,3 @@ class StreamCursor:
 
 
 PromptSource: TypeAlias = PromptList | PromptStream
-
-
-def generator_from(state: Mapping[str, Any]) -> np.random.Generator:
-    """A generator in a saved state, as `generator.bit_generator.state` gives it."""
-    bit_generator = getattr(np.random, state["bit_generator"])()
-    bit_generator.state = state
-    return np.random.Generator(bit_generator)

@@ -13,6 +13,8 @@ from llm_gym.files.containers import Row
 from llm_gym.files.encoding import check_characters
 from llm_gym.files.formats import prompt_fields
 from llm_gym.files.rows import Note, json_columns, parse_rows, read_rows, short_enough
+from llm_gym.files.schema import anything, list_of, optional, record, refuse, whole
+from llm_gym.files.schema import text as a_text
 from llm_gym.language_models.chat import plain_text
 from llm_gym.scorers.texts import SourcedText, messages_of, prompt_text
 
@@ -234,6 +236,32 @@ def prompt_to_state(prompt: Prompt) -> dict[str, Any]:
         "columns": dict(prompt.row.columns),
         "ids": prompt.ids.tolist(),
     }
+
+
+def check_prompt(name: str, state: Any, vocabulary: int, longest: int) -> None:
+    """Checks a prompt of `prompt_to_state`.
+
+    Args:
+        name: Of the prompt, for messages.
+        state: The prompt.
+        vocabulary: Number of token ids.
+        longest: The most tokens that it may have.
+
+    Raises:
+        ValueError: It is none.
+    """
+    turn = record({"role": anything, "content": anything}, others=anything)
+    record(
+        {
+            "index": whole(-1),
+            "prompt": a_text,
+            "messages": optional(list_of(turn)),
+            "columns": record({}, others=anything),
+            "ids": list_of(whole(0, vocabulary - 1), longest=longest),
+        }
+    )(name, state)
+    if not len(state["ids"]):
+        refuse(f"{name}.ids", "a list of at least 1", state["ids"])
 
 
 def prompt_from_state(state: Mapping[str, Any]) -> Prompt:

@@ -11,9 +11,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 
+from llm_gym.files.generators import generator_from, generator_state
+from llm_gym.files.schema import record
 from llm_gym.text.episodes import Episodes, Observation
 from llm_gym.text.mdp import TextMDP, TextProperties, check_reset_options
-from llm_gym.text.prompt_sources import generator_from
 from llm_gym.text.prompts import Prompt
 from llm_gym.text.rendering import (
     RENDER_MODES,
@@ -279,6 +280,16 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
         Raises:
             ValueError: The state does not fit, or the prompts are a stream that is past it.
         """
-        self.np_random = generator_from(state["rng"])
+        self.check_state("the state", state)
         self._episodes.set_state(state["episodes"])
+        self.np_random = generator_from(state["rng"])
         return self._episodes.row_observation(0)
+
+    def check_state(self, name: str, state: Any) -> None:
+        """Raises `ValueError` unless `set_state` can continue from a state.
+
+        Args:
+            name: Of the state, for messages.
+            state: The state.
+        """
+        record({"episodes": self._episodes.check_state, "rng": generator_state})(name, state)

@@ -13,9 +13,10 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from llm_gym.files.generators import generator_from, generator_state
+from llm_gym.files.schema import Check, boolean, list_of, record
 from llm_gym.text.episodes import Episodes, Observation
 from llm_gym.text.mdp import TextMDP, TextProperties, check_reset_options
-from llm_gym.text.prompt_sources import generator_from
 from llm_gym.text.prompts import Prompt, is_conversation
 from llm_gym.text.rendering import (
     RENDER_MODES,
@@ -373,13 +374,26 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
         Raises:
             ValueError: The state does not fit, or the prompts are a stream that is past it.
         """
+        self.check_state("the state", state)
         self._episodes.set_state(state["episodes"])
         self._rngs = [generator_from(saved) for saved in state["rngs"]]
         self._seeds = [-1] * self.num_envs
         self._has_begun[:] = state["has_begun"]
-        self._cut_off[:] = state.get("cut_off", False)  # states of version 0.2.0 have none
+        self._cut_off[:] = state["cut_off"]
         self._last_frames.clear()
         return self._episodes.observation()
+
+    def check_state(self, name: str, state: Any) -> None:
+        """Raises `ValueError` unless `set_state` can continue from a state.
+
+        Args:
+            name: Of the state, for messages.
+            state: The state.
+        """
+        checks: dict[str, Check] = {"episodes": self._episodes.check_state}
+        for key, check in ("rngs", generator_state), ("has_begun", boolean), ("cut_off", boolean):
+            checks[key] = list_of(check, self.num_envs)
+        record(checks)(name, state)
 
 
 def _max_steps(max_episode_steps: int | None) -> int | None:

@@ -219,7 +219,7 @@ def cut_metadata(directory):
 
 def empty_metadata(directory):
     (directory / "checkpoint.json").write_text("{}")
-    return r"checkpoint\.json is corrupt"
+    return r"checkpoint\.json: format is missing"
 
 
 def from_the_future(directory):
