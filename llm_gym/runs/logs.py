@@ -139,14 +139,14 @@ def cut_rows(path: Path, step: int | None) -> list[dict[str, Any]]:
     kept: list[str] = []
     resumes = step is not None and path.exists()
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if resumes else []
-    for number, line in enumerate(lines, start=1):
+    for place, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
             late = row["step"] > step
         except (ValueError, TypeError, KeyError, RecursionError):
-            if number < len(lines):  # the last is what a killed process was writing
+            if place < len(lines):  # the last is what a killed process was writing
                 warnings.warn(
-                    f"line {number} of {path} is damaged: it and the {len(lines) - number} after "
+                    f"line {place} of {path} is damaged: it and the {len(lines) - place} after "
                     "it were removed",
                     LogWarning,
                     stacklevel=3,
