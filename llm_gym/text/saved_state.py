@@ -59,9 +59,8 @@ def _check_row(name: str, saved: Any, mdp: TextMDP) -> None:
     mdp.source.check_prompt(f"{name}.prompt", saved["prompt"], mdp.vocabulary.size)
     end = len(mdp.source.load(saved["prompt"]).ids) + written
     longest = mdp.options.max_new_tokens
-    if end > mdp.length or written > longest or (running and written == longest):
-        raise ValueError(
-            f"{name} has {end} tokens, {written} of them new, more than the {mdp.length} or the "
-            f"{longest} new ones of this environment; make it with the same max_prompt_tokens and "
-            "max_new_tokens"
-        )
+    advice = "of this environment; make it with the same max_prompt_tokens and max_new_tokens"
+    if end > mdp.length:
+        raise ValueError(f"{name} has {end} tokens, more than the {mdp.length} {advice}")
+    if written + running > longest:
+        raise ValueError(f"{name} has {written} new tokens, too many for the {longest} {advice}")
