@@ -94,6 +94,7 @@ class RewardShaping:
         """The last rollout's penalty per nat, in the units of its (scaled) rewards."""
         return self.statistics["kl_coef"] / self.divisor
 
+    @np.errstate(over="ignore", invalid="ignore")  # `_check_finite` says it in its own words
     def shape(
         self,
         buffer: EpisodeBuffer,

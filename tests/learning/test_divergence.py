@@ -11,6 +11,7 @@ import torch
 import llm_gym
 from llm_gym.language_models.divergence import DivergenceError, all_finite, check_figures
 from llm_gym.learning.shaping import RunningMoments
+from llm_gym.runs.divergence import DivergenceCallback
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env
 
 
@@ -86,6 +87,28 @@ def test_what_is_far_from_usual_is_what_to_lower(model, name, settings, cause):
     with pytest.raises(DivergenceError, match=f"lower .*{cause}"):
         rollouts(algorithm, 3)
     assert is_finite(algorithm)
+
+
+@pytest.mark.parametrize(
+    ("kl_coef", "what"),
+    [(1e30, r"'train/value_loss' is inf"), (1e39, r"with the KL penalty, are beyond float32")],
+)
+def test_a_penalty_beyond_float32_is_said_where_it_shows(model, kl_coef, what):
+    algorithm = learner("PPO", model, kl_coef=kl_coef)
+    with pytest.raises(DivergenceError, match=f"{what}.*; lower kl_coef"):
+        rollouts(algorithm, 3)
+
+
+def test_an_infinite_loss_is_seen_where_clipping_makes_nothing_of_its_gradient(model):
+    """Stock PPO would go on and learn nothing: infinity is clipped to a gradient of zero."""
+    env = llm_gym.GymVecEnv(small_env(model, scorer=_large))
+    algorithm = stable_baselines3.PPO(
+        llm_gym.TransformerActorCriticPolicy, env, n_steps=5, batch_size=20, gamma=1.0,
+        rollout_buffer_class=llm_gym.EpisodeBuffer, seed=0, device="cpu",
+        policy_kwargs={"model": model},
+    )  # fmt: skip
+    with pytest.raises(DivergenceError, match=r"loss' is inf.*; lower scores \(\de\+30\)"):
+        algorithm.learn(300, callback=DivergenceCallback())
 
 
 def test_scores_too_large_for_sums_of_float32_are_what_to_lower(model):
