@@ -64,8 +64,11 @@ class Change(NamedTuple):
 
 
 def is_change(before: str, after: str) -> bool:
-    """Whether two sources differ in more than annotations and docstrings."""
-    return ast.dump(_bare(before)) != ast.dump(_bare(after))
+    """Whether the second is Python, and differs in more than annotations and docstrings."""
+    try:
+        return ast.dump(_bare(before)) != ast.dump(_bare(after))
+    except SyntaxError:
+        return False
 
 
 def _bare(text: str) -> ast.AST:

@@ -60,6 +60,7 @@ def test_annotations_and_docstrings_are_no_change():
     for old, new in (("int | None)", "int + None)"), ("-> int | None", "-> 0"), ("Twice", "Half")):
         assert not mutation.is_change(TWO, TWO.replace(old, new))
     assert mutation.is_change(TWO, TWO.replace("2 * x", "2 + x"))
+    assert not mutation.is_change(TWO, TWO.replace("2 * x", "2 * * x"))  # no Python, so no mutant
 
 
 def test_a_line_belongs_to_the_innermost_function():

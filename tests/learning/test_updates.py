@@ -311,3 +311,21 @@ def test_a_saved_algorithm_names_its_model_and_holds_it_once(name, model, tmp_pa
     size = sum(p.numel() * p.element_size() for p in algorithm.policy.parameters())
     assert sum(tensors) < 2 * size + 50_000
     assert f"{model}" in str(data["policy_kwargs"])
+
+
+@pytest.mark.parametrize("name", ["PPO", "RLOO"])
+def test_divergences_per_token_are_of_sampled_tokens_alone(name, model):
+    """The plain one and Schulman's k3, which is never negative; rows that wait are in neither."""
+    algorithm = moved(learner(name, model, kl_coef=0.3, learning_rate=0.0))
+    buffer = rollouts(algorithm).rollout_buffer
+    places = buffer.places(buffer.segments())
+    assert (len(places[0]) < buffer.pos * buffer.n_envs) == (name == "RLOO")
+    log_ratio = (buffer.log_probs - algorithm.shaping.reference_log_probs)[places]
+    figures = algorithm.rollout_statistics
+    k3 = np.exp(-log_ratio) - 1 + log_ratio
+    assert figures["kl_per_token"] == pytest.approx(log_ratio.mean(), rel=1e-4)
+    assert figures["kl_k3_per_token"] == pytest.approx(k3.mean(), rel=1e-4)
+    assert figures["kl_coef"] == 0.3
+    if name == "RLOO":
+        idle = 1 - len(places[0]) / (buffer.pos * buffer.n_envs)
+        assert figures["idle_fraction"] == pytest.approx(idle)
