@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import TimeLimit
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -219,3 +220,30 @@ def test_other_autoreset_modes_are_refused(mode):
 def test_single_environment_is_refused():
     with pytest.raises(TypeError, match=r"got TextGenerationEnv; make one with gymnasium.make_vec"):
         GymVecEnv(TextGenerationEnv(**arguments()))
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+@pytest.mark.parametrize("on_max_length", ["terminate", "truncate", "penalise"])
+def test_an_end_at_the_limit_of_steps_is_an_end(limit, on_max_length):
+    """Scored and cut off in one step, it has been paid: there is nothing to bootstrap."""
+    options = {"max_new_tokens": 3, "on_max_length": on_max_length}
+    ours = GymVecEnv(
+        TextGenerationVectorEnv(
+            **arguments(**options), num_envs=3, autoreset_mode="SameStep", max_episode_steps=limit
+        )
+    )
+    limited = lambda: Monitor(TimeLimit(TextGenerationEnv(**arguments(**options)), limit))  # noqa: E731
+    theirs = DummyVecEnv([limited] * 3)
+    for env in (ours, theirs):
+        env.seed(9)
+        env.reset()
+    rng, both = np.random.default_rng(0), 0
+    for _ in range(30):
+        actions = rng.choice([EOS, word(1), word(2)], size=3)
+        step, expected = ours.step(actions), theirs.step(actions)
+        assert_same(step[1:3], expected[1:3], "rewards and dones")
+        assert_same(without_time(step[3]), without_time(expected[3]), "infos")
+        scored = [info for info in step[3] if info.get("score") is not None]
+        assert not any(info["TimeLimit.truncated"] for info in scored)
+        both += sum(info["episode"]["l"] == limit for info in scored)
+    assert both > 0
