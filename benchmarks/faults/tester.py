@@ -161,6 +161,9 @@ def load(modules: list[str]) -> None:
 
 def main() -> int:
     """Serves orders until there are no more."""
+    # A process in the background ignores these, and so would what tests start.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     loaded = False
     for line in sys.stdin:
         order = json.loads(line)

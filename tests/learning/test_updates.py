@@ -329,3 +329,36 @@ def test_divergences_per_token_are_of_sampled_tokens_alone(name, model):
     if name == "RLOO":
         idle = 1 - len(places[0]) / (buffer.pos * buffer.n_envs)
         assert figures["idle_fraction"] == pytest.approx(idle)
+
+
+def test_means_of_an_update_are_over_items_however_they_were_batched(model):
+    """Minibatches have about equally many tokens, so those of short items have more of them."""
+    algorithm = rollouts(learner("DPO", model, batch_size=10, n_epochs=2))
+    values = np.arange(1.0, 12.0)
+    weight = next(algorithm.policy.parameters())
+    sizes = set()
+
+    def loss_of(members):
+        sizes.add(len(members))
+        return 0.0 * weight.sum() + float(values[members].mean()), {"x": values[members].mean()}
+
+    means = algorithm.descend([9, *[1] * 10], loss_of)
+    assert len(sizes) > 1
+    assert means["x"] == pytest.approx(values.mean())
+    assert means["loss"] == pytest.approx(values.mean())
+
+
+def test_a_rollout_that_is_given_up_leaves_nothing_of_its_episodes(model):
+    """Their rest will be in no rollout, so their beginnings must not count for what comes next."""
+    env = small_env(model, eos_token_id=(), max_new_tokens=5)
+    kwargs = {"policy_kwargs": {"model": model, **SGD}, "device": "cpu", "seed": 0}
+    algorithm = llm_gym.PPO("TransformerPolicy", env, n_steps=7, kl_coef=0.3, **kwargs)
+    algorithm.learn(7 * 16)
+    assert len(algorithm.shaping.unfinished.get_state()) == 16  # two tokens of the next answers
+
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            return self.n_calls < 3
+
+    algorithm.learn(7 * 16, callback=Stop(), reset_num_timesteps=False)
+    assert algorithm.shaping.unfinished.get_state() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llm_gym.policy import EpisodeBatch
+from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
 
 from .conftest import VOCABULARY, naive_log_probs, observe
 
@@ -92,3 +92,76 @@ def test_modules_that_are_added_later_compute_in_evaluation_mode(make_policy):
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     kept = torch.stack([naive_log_probs(policy.model, row) for row in rows])
     torch.testing.assert_close(log_probs(policy, observe(rows)), kept, atol=1e-5, rtol=0)
+
+
+def shapes_read(policy, monkeypatch) -> list[tuple[int, ...]]:
+    read: list[tuple[int, ...]] = []
+    forward = policy.model.transformer.forward
+
+    def spy(*args, **kwargs):
+        read.append(tuple((*args, kwargs.get("input_ids"))[0].shape))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(policy.model.transformer, "forward", spy)
+    return read
+
+
+def test_what_was_read_is_not_read_again(make_policy, monkeypatch):
+    policy = make_policy()
+    read = shapes_read(policy, monkeypatch)
+    for _ in range(3):
+        log_probs(policy, observe([[3, 4, 5], [6, 7]]))
+    assert read == [(2, 3)]
+
+
+def test_an_update_between_two_tokens_leaves_the_cache_alone(make_policy, monkeypatch):
+    """Nothing was stepped, so nothing is stale; and nothing with a gradient is kept."""
+    policy = make_policy()
+    read = shapes_read(policy, monkeypatch)
+    log_probs(policy, observe([[3, 4, 5], [6, 7]]))
+    policy.evaluate_actions(observe([[9, 9, 9], [8, 8, 8]]), torch.tensor([1, 2]))
+    found = log_probs(policy, observe([[3, 4, 5, 6], [6, 7, 8]]))
+    assert read == [(2, 3), (2, 3), (2, 1)]
+    expected = [naive_log_probs(policy.model, row) for row in ([3, 4, 5, 6], [6, 7, 8])]
+    torch.testing.assert_close(found, torch.stack(expected), atol=1e-5, rtol=0)
+    assert not found.requires_grad
+
+
+@pytest.mark.parametrize("separate_critic", [False, True])
+@pytest.mark.parametrize("detach_value", [False, True])
+def test_the_value_loss_moves_the_transformer_it_may(make_policy, separate_critic, detach_value):
+    """A critic of its own always; a shared one unless it is detached; the actor of two never."""
+    policy = make_policy(separate_critic=separate_critic, detach_value=detach_value)
+    batch = EpisodeBatch(torch.tensor([[5, 6, 7, 8]]), torch.tensor([0, 0]), torch.tensor([2, 3]))
+    policy.evaluate_actions(batch, batch.actions)[0].sum().backward()
+
+    def moves(module) -> bool:
+        return any(p.grad is not None and bool(p.grad.any()) for p in module.parameters())
+
+    assert moves(policy.value_head)
+    assert moves(policy.model) == (not separate_critic and not detach_value)
+    if separate_critic:
+        assert moves(policy.critic)
+
+
+def test_pretrained_weights_do_not_decay_by_default(make_policy):
+    policy = make_policy()
+    assert isinstance(policy.optimizer, torch.optim.AdamW)
+    assert {group["weight_decay"] for group in policy.optimizer.param_groups} == {0.0}
+
+
+@pytest.mark.parametrize("saved_at", [1.0, 10.0, 0.5])
+@pytest.mark.parametrize("loaded_at", [1.0, 10.0])
+def test_values_come_back_from_their_file_whatever_the_scale(
+    make_policy, tmp_path, saved_at, loaded_at
+):
+    policy = make_policy(value_scale=saved_at)
+    policy.save_pretrained(tmp_path)
+    loaded = TransformerActorCriticPolicy(
+        policy.observation_space, policy.action_space, lambda _: 1e-3,
+        model=tmp_path, value_scale=loaded_at,
+    )  # fmt: skip
+    with torch.no_grad():
+        expected, found = (p.predict_values(observe([[3, 4], [5]])) for p in (policy, loaded))
+    assert expected.abs().min() > 1e-3
+    torch.testing.assert_close(found, expected)

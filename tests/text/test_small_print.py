@@ -161,3 +161,43 @@ def test_columns_go_with_their_own_row():
     env.reset(seed=0)
     env.step(np.array([word(n) for n in range(4)]))
     assert seen == [(f"w{n}", f"w{n}", n) for n in range(4)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_of_an_episode_is_left_in_the_next(seed):
+    """Whatever was written before, a prompt is observed as by an environment that is new."""
+    rng = np.random.default_rng(seed)
+    single, vector = (
+        TextGenerationEnv(**arguments()),
+        TextGenerationVectorEnv(**arguments(), num_envs=2),
+    )
+    single.reset(seed=0)
+    vector.reset(seed=0)
+    for index in rng.permutation(len(PROMPTS)).tolist():
+        fresh = TextGenerationEnv(**arguments()).reset(options={"prompt_index": index})
+        assert_same(single.reset(options={"prompt_index": index}), fresh, "single")
+        observation, _ = vector.reset(options={"prompt_index": index})
+        for row in range(2):
+            found = {name: array[row] for name, array in observation.items()}
+            assert_same(found, fresh[0], "vector")
+        for _ in range(int(rng.integers(1, 5))):
+            single.step(word(1))
+            vector.step(np.array([word(1), word(2)]))
+
+
+def test_observations_infos_and_masks_are_nobody_elses():
+    """Written over by whoever got them, they change nothing in the environment."""
+    options = {"min_new_tokens": 2}
+    plain, spoilt = (TextGenerationVectorEnv(**arguments(**options), num_envs=2) for _ in range(2))
+    alone, misused = (TextGenerationEnv(**arguments(**options)) for _ in range(2))
+    plain.reset(seed=1), spoilt.reset(seed=1), alone.reset(seed=1), misused.reset(seed=1)
+    for _ in range(4):
+        expected = plain.step(np.array([word(1), word(2)]))
+        found = spoilt.step(np.array([word(1), word(2)]))
+        assert_same(found, expected, "vector")
+        of_one, of_other = alone.step(word(1)), misused.step(word(1))
+        assert_same(of_other, of_one, "single")
+        for array in (*found[0].values(), found[4]["action_mask"], found[1]):
+            array[...] = 0
+        for array in (*of_other[0].values(), of_other[4]["action_mask"]):
+            array[...] = 0
