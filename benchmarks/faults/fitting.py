@@ -69,10 +69,10 @@ class Fitting:
             lines: The lines that the fault changes, from 1.
         """
         names = {f"{file}::{name}" for name in functions_at(text, lines)}
-        if not names:  # it is at the level of the module or of a class
-            names = {f"{file}::{node.name}" for node in _functions(ast.parse(text))}
-        reached = {n: t["seconds"] for n, t in self._tests.items() if names & set(t["functions"])}
         own = f"tests/{Path(file).parts[1]}/"
+        reached = {n: t["seconds"] for n, t in self._tests.items() if names & set(t["functions"])}
+        if not names:  # it is at the level of the module or of a class, which any test may read
+            reached = {n: t["seconds"] for n, t in self._tests.items() if n.startswith(own)}
         ordered, total = [], 0.0
         for name in _one_of_each_first(reached, own):
             total += reached[name]
