@@ -26,6 +26,8 @@ PARTS = {
     "numbers": "benchmarks.faults.numerics",
     "cost": "benchmarks.faults.cost",
     "checkpoints": "benchmarks.faults.checkpoints",
+    "command_lines": "benchmarks.faults.command_lines",
+    "api_calls": "benchmarks.faults.api_calls",
 }
 """Modules by name; each has `measure(output, quick)`, which gives rows."""
 

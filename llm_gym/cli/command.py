@@ -59,10 +59,10 @@ def _config_option(kinds: dict[str, type]) -> inspect.Parameter:
     )
 
 
-def _kind(annotation: Any) -> type:
-    """The type of one value: of `Annotated[list[int] | None, ...]` that is `int`."""
+def kind_of(annotation: Any) -> type:
+    """The type of one value of a parameter: int for `Annotated[list[int] | None, ...]`."""
     for part in getattr(annotation, "__args__", ()):
-        return _kind(part)
+        return kind_of(part)
     return annotation if isinstance(annotation, type) else str
 
 
@@ -89,7 +89,9 @@ def configurable(function: Function) -> Function:
         One with the further option, to be given to `@app.command(cls=Command)`.
     """
     signature = inspect.signature(function, eval_str=True)
-    kinds = {name: _kind(parameter.annotation) for name, parameter in signature.parameters.items()}
+    kinds = {
+        name: kind_of(parameter.annotation) for name, parameter in signature.parameters.items()
+    }
 
     @functools.wraps(function)
     def command(*args: Any, config: Path | None = None, **kwargs: Any) -> None:

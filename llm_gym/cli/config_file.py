@@ -57,7 +57,7 @@ def read_config(path: str | Path, command: Any, kinds: Mapping[str, type]) -> di
         raise FileNotFoundError(f"--config {path}: there is no such file")
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)  # noqa: S506 -- is safe
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, (dict, type(None))):
         raise ValueError(f"{path} must say NAME: VALUE on each line, got {content!r:.60}")

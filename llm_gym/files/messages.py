@@ -48,7 +48,7 @@ def messages(name: str, value: Any) -> Turns:
     if isinstance(listed, str) and listed.lstrip().startswith("["):
         try:
             listed = json.loads(listed)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError(f"{name} is a text that is no JSON: {listed!r:.80}") from None
     if not isinstance(listed, list) or not listed:
         raise ValueError(

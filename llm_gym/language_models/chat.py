@@ -18,6 +18,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from string import Formatter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llm_gym.language_models.decoding import decode_after, special_ids
@@ -45,7 +46,8 @@ class PromptFormat:
 
     Raises:
         TypeError: The template is no text.
-        ValueError: The chat template does not show what the user says.
+        ValueError: The template has no place for a prompt, or the chat template does not show what
+            the user says.
     """
 
     tokenizer: Any
@@ -59,6 +61,7 @@ class PromptFormat:
                 f"prompt_template={template!r} must be a format string such as "
                 '"Question: {prompt}", or None for the tokenizer\'s chat template'
             )
+        check_fields(template)
         if self.by_chat_template and _PROMPT not in self.render(_PROMPT):
             raise ValueError(
                 "the tokenizer's chat template does not show the user's message; pass "
@@ -309,6 +312,20 @@ def check_prompt_template(prompt_template: str | None) -> None:
     """Raises `ValueError` for a template of the settings that has no place for the prompt."""
     if prompt_template is not None and "{prompt}" not in prompt_template:
         raise ValueError(f"prompt_template must contain {{prompt}}: {prompt_template!r}")
+
+
+def check_fields(prompt_template: str | None) -> None:
+    """Raises `ValueError` for a template that shows nothing of a row, whose prompts are all one."""
+    if prompt_template is None:
+        return
+    try:
+        fields = [field for _, field, _, _ in Formatter().parse(prompt_template) if field]
+    except ValueError as error:
+        raise ValueError(f"prompt_template={prompt_template!r} is damaged: {error}") from None
+    if not fields:
+        raise ValueError(
+            f"prompt_template={prompt_template!r} has no place for a prompt: write {{prompt}} there"
+        )
 
 
 def plain_text(prompt: str | Messages) -> str:

@@ -110,7 +110,7 @@ def _from_hub(name: str, *, download: bool) -> tuple[int, ...]:
 def _ids_in(file: Path) -> tuple[int, ...]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no JSON object ({error})") from error
     if not isinstance(config, Mapping):
         raise ValueError(f"{file} is no JSON object, but {config!r:.80}")

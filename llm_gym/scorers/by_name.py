@@ -106,7 +106,7 @@ def _module_from(source: str) -> Any:
     if not source.endswith(".py"):
         try:
             return importlib.import_module(source)
-        except ImportError as error:
+        except (Exception, SystemExit) as error:  # whatever the module raises
             raise ValueError(f"scorer module {source!r} cannot be imported: {error}") from error
     path = Path(source)
     if not path.is_file():
@@ -117,7 +117,7 @@ def _module_from(source: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file raises
+    except (Exception, SystemExit) as error:  # whatever the user's file raises
         raise ValueError(
             f"scorer file {source!r} cannot be run: {type(error).__name__}: {error}"
         ) from error

@@ -7,6 +7,7 @@ nothing of it: in a sum the others count.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -99,6 +100,9 @@ class Clip(Scorer):
         *,
         name: str = "clip",
     ) -> None:
+        for parameter, value in (("low", low), ("high", high)):
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+                raise TypeError(f"{parameter} must be a number, got {value!r}")
         if not low < high:
             raise ValueError(f"low must be below high, got low={low!r} and high={high!r}")
         self.name = name

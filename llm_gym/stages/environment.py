@@ -7,6 +7,7 @@ from typing import Any
 
 from llm_gym.files.ranges import check_choice, check_settings
 from llm_gym.files.settings import setting
+from llm_gym.language_models.chat import check_fields
 from llm_gym.stages.by_name import PromptsConfig
 
 PREFIX_CACHE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
@@ -31,6 +32,10 @@ class AnswerConfig(PromptsConfig):
     stop_strings: list[str] | None = setting(
         None, "text that ends an answer, may be given several times"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self.prompt_template)
 
     def ending_options(self) -> dict[str, Any]:
         """Arguments of the environment, without those that say how prompts are read."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
 from llm_gym.language_models.loading import DTYPES, PRECISIONS, torch_device
-from llm_gym.runs.directory import SETTINGS, RunDirectory
+from llm_gym.runs.directory import SETTINGS, RunDirectory, read_object
 from llm_gym.stages.algorithms import AlgorithmConfig, build, resolved
 from llm_gym.stages.environment import EpisodeConfig, SamplingConfig
 from llm_gym.stages.training_run import TrainingRun, learn
@@ -88,12 +87,12 @@ def load_config(directory: str | Path) -> TrainConfig:
         ValueError: There are none, or they cannot be read.
     """
     path = Path(directory) / SETTINGS
+    if not path.exists():
+        raise ValueError(f"{path} does not exist, so {directory} holds no run to resume")
+    values = read_object(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
         values.pop(PROMPT_FORMAT, None)  # what came of the settings, not one of them
         return TrainConfig(**values)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} does not exist, so {directory} holds no run to resume") from error
     except (ValueError, TypeError) as error:
         known = ", ".join(each.name for each in fields(TrainConfig))
         raise ValueError(f"{path} is corrupt: {error} (known settings: {known})") from error

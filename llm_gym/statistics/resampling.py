@@ -8,6 +8,7 @@ matrix product because a resampled data set is the old one with whole numbers as
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -159,8 +160,12 @@ def bootstrap(
         Lower and upper end; with a single number in each sample they are equal.
 
     Raises:
-        ValueError: A sample is empty.
+        ValueError: A sample is empty, or an argument is out of range.
     """
+    if isinstance(resamples, bool) or not isinstance(resamples, numbers.Integral) or resamples < 1:
+        raise ValueError(f"resamples must be a whole number of at least 1, got {resamples!r}")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level!r}")
     arrays = [np.asarray(sample, dtype=np.float64) for sample in samples]
     if not all(values.size for values in arrays):
         raise ValueError("samples has an empty sample; there is nothing to resample")

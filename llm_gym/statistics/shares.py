@@ -94,7 +94,12 @@ def mean_over_seeds(values: ArrayLike, *, is_share: bool = False, level: float =
 
     Returns:
         The mean; the ends are NaN if there are too few seeds.
+
+    Raises:
+        ValueError: `level` is out of range.
     """
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level!r}")
     seeds = np.asarray(values, dtype=np.float64)
     mean = float(seeds.mean())
     if len(seeds) < FEWEST_SEEDS:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from llm_gym.files.ranges import check_numbers
 from llm_gym.files.rows import BAD_ROWS, TOO_LONG
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ class TextOptions:
             )
         _check_finite("missing_eos_penalty", self.missing_eos_penalty)
         _check_finite("scorer_error_penalty", self.scorer_error_penalty)
+        if self.scorer_time_limit is not None:
+            check_numbers(scorer_time_limit=self.scorer_time_limit)
         self._check_stop_strings()
         self._check_shard()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import operator
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -188,7 +188,10 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
         if "prompt" in options:
             return self._mdp.prompt_at_reset(options["prompt"])
         if "prompt_index" in options:
-            return self._mdp.source.get(operator.index(options["prompt_index"]))
+            index = options["prompt_index"]
+            if isinstance(index, bool) or not isinstance(index, numbers.Integral):
+                raise TypeError(f"prompt_index={index!r} must be a whole number")
+            return self._mdp.source.get(int(index))
         return None
 
     def step(

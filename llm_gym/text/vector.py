@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from llm_gym.files.generators import generator_from, generator_state
+from llm_gym.files.ranges import check_numbers
 from llm_gym.files.schema import Check, boolean, list_of, record
 from llm_gym.text.episodes import Episodes, Observation
 from llm_gym.text.mdp import TextMDP, TextProperties, check_reset_options
@@ -87,9 +88,8 @@ class TextGenerationVectorEnv(TextProperties, VectorEnv[Observation, np.ndarray,
         render_mode: str | None = None,
         **options: Unpack[OptionKeywords],
     ) -> None:
-        if operator.index(num_envs) < 1:
-            raise ValueError(f"num_envs={num_envs} must be at least 1")
-        if operator.index(group_size) < 1 or num_envs % group_size:
+        check_numbers(num_envs=num_envs, group_size=group_size)
+        if num_envs % group_size:
             raise ValueError(f"group_size={group_size} must divide num_envs={num_envs}")
         check_render_mode(render_mode)
         self._max_steps = _max_steps(max_episode_steps)

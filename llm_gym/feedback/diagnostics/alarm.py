@@ -264,7 +264,7 @@ def _read_looks(path: Path, steps: int) -> list[Look]:
         try:
             row: dict[str, Any] = json.loads(line)
             look = Look(row["step"], tuple(row["gold"]), tuple(row["proxy"]), row["kl"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path}: line {number} is no look of an alarm: {error}") from error
         if look.step <= steps:
             looks.append(look)

@@ -148,7 +148,7 @@ def _each_row(path: Path) -> Iterator[Row]:
                 raise broken
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 broken = ValueError(f"{path}: line {number} is not JSON: {error}")
                 continue
             yield row

@@ -93,7 +93,7 @@ def read_answers(run: RLHFDirectory, stage: str) -> list[dict[str, Any]]:
     path = run.answers(stage)
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path} cannot be read ({error}); delete {run.record_path(stage)} to answer again"
         ) from error
@@ -143,11 +143,20 @@ def read_looks(run: RLHFDirectory) -> list[dict[str, Any]]:
     Returns:
         Rows with `step` (tokens), `gold` and `proxy` (lists, one number a prompt) and `kl` (None
         before the first rollout), one a step.
+
+    Raises:
+        ValueError: The file is missing or damaged.
     """
     path = run.ppo / "watch" / "looks.jsonl"
-    looks = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    # A run that was killed after its last checkpoint looks again; the first look knew the KL.
-    return list({look["step"]: look for look in reversed(looks)}.values())[::-1]
+    try:
+        looks = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        # A run that was killed after its last checkpoint looks again; the first look knew the KL.
+        return list({look["step"]: look for look in reversed(looks)}.values())[::-1]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}); delete {run.record_path('ppo')} and {run.ppo} to "
+            "train again"
+        ) from error
 
 
 class Judged(NamedTuple):
