@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -66,6 +67,8 @@ _KINDS = {
 def check_arguments_are_text(arguments: Sequence[str]) -> None:
     """Refuses arguments that are no text: bytes in another encoding than the system's.
 
+    The names of files and directories that are there may be anything.
+
     Args:
         arguments: Of the command line.
 
@@ -76,6 +79,8 @@ def check_arguments_are_text(arguments: Sequence[str]) -> None:
         try:
             argument.encode()
         except UnicodeEncodeError:
+            if os.path.exists(argument):
+                continue
             shown = argument.encode(errors="backslashreplace").decode()
             raise ValueError(
                 f"argument {number} ({shown}) is not text in {sys.getfilesystemencoding()}; write "

@@ -259,7 +259,7 @@ def test_warnings_about_data_are_one_line(tiny_dir, tmp_path):
 
 def test_a_bad_byte_in_an_argument_is_named(run, tiny_dir):
     code, _, err = run("generate", "w1", "w2 \udce4", "--model", tiny_dir())
-    assert (code, "prompt 2: the prompt has a lone surrogate at character 3" in err) == (2, True)
+    assert (code, "argument 3 (w2 \\udce4) is not text in utf-8" in err) == (2, True)
 
 
 def test_comparisons_fit_the_context_of_the_model_too(run, tiny_dir, prompts, tmp_path):

@@ -11,7 +11,7 @@ import yaml
 
 from llm_gym.cli import main
 from llm_gym.cli.app import app
-from llm_gym.cli.command import _kind
+from llm_gym.cli.command import kind_of
 from llm_gym.cli.config_file import config_of, leaving_config
 
 GROUP = typer.main.get_command(app)
@@ -52,7 +52,7 @@ def other_values(command):
         if parameter.param_type_name == "argument" or parameter.name in ("config", "help"):
             continue
         name = max(parameter.opts, key=len)
-        kind = _kind(inspect.signature(FUNCTIONS[command]).parameters[parameter.name].annotation)
+        kind = kind_of(inspect.signature(FUNCTIONS[command]).parameters[parameter.name].annotation)
         if kind is bool:
             line += [parameter.secondary_opts[0] if parameter.default else name]
         else:  # YAML takes no for false, if it is not in quotes

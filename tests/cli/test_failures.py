@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 
 import pytest
@@ -107,3 +108,12 @@ def test_options_have_the_ranges_of_their_names(capsys, line, message):
         main(line.split())
     assert left.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_file_may_be_called_what_it_likes(capsys, tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.txt"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("")
+    with pytest.raises(SystemExit):
+        main(["generate", "--prompts", os.fsdecode(path), "--model", "llm_gym/email-base"])
+    assert "is not text in" not in capsys.readouterr().err

@@ -134,7 +134,7 @@ def test_a_bias_that_meets_no_case_is_warned_of(config, tmp_path):
     ("values", "message"),
     [
         ({"raters": "dogs"}, "raters='dogs' must be one of 'people', 'simulated'"),
-        ({"pairs_per_prompt": 0}, "pairs_per_prompt=0 must be a .*number of at least 1"),
+        ({"pairs_per_prompt": 0}, "pairs_per_prompt=0 must be a whole number of at least 1"),
         (
             {"raters": "simulated", "votes_per_comparison": 4},
             "votes_per_comparison=4 is more than there are raters",
