@@ -24,7 +24,7 @@ from llm_gym.testing.tiny import save_tiny_model
 ROLLOUTS = {True: 300, False: 10_000}  # in the quick form and else
 FIGURES = 25  # of a row
 MOST_OF_ROWS = {"with a file": 10.0, "in memory": 12.0 * FIGURES}  # bytes a row that may stay
-MOST_OF_ROLLOUTS = 200.0  # bytes a rollout; before, 2,500 to 5,300 stayed
+MOST_OF_ROLLOUTS = 300_000  # bytes of all: bounded buffers fill; before, 5,300 stayed of each
 WARM = 0.2  # of the rollouts, in which allocators and caches fill
 
 
@@ -47,7 +47,8 @@ def measure(output: Path, quick: bool) -> list[Row]:
             for where, bytes_each in stays.items()
         ]
         number = ROLLOUTS[quick]
-        rows.append(_row("rollouts of PPO", number, of_rollouts(root, number), MOST_OF_ROLLOUTS))
+        most = MOST_OF_ROLLOUTS / number
+        rows.append(_row("rollouts of PPO", number, of_rollouts(root, number), most))
     return rows
 
 

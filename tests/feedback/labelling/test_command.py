@@ -117,7 +117,7 @@ def test_a_model_makes_the_comparisons(run, path, tiny_dir, tmp_path):
         (["STORE", "--prompt-column", "q"], "--prompt-column needs --generate-from MODEL"),
         (["STORE", "--import", "missing.jsonl"], "there is no such file"),
         (["STORE", "--export", "rows.csv"], "no vote"),
-        (["STORE", "--budget", "0", "--terminal"], "budget must be at least 1"),
+        (["STORE", "--budget", "0", "--terminal"], "budget must be from 1"),
         (["STORE", "--votes-per-comparison", "0", "--terminal"], "votes_per_comparison"),
         (["STORE", "--host", "no.such.host.invalid"], "cannot listen on no.such.host.invalid"),
         (["STORE", "--terminal", "--rater", "x" * 61], "rater must be a name"),
