@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields
+
 import gymnasium as gym
 import numpy as np
 import pytest
-from transformers import LlamaConfig, LlamaForSequenceClassification
+import typer
+from transformers import LlamaConfig, LlamaForSequenceClassification, LlamaModel
 
 import llm_gym
+from llm_gym.cli.app import app
 from llm_gym.feedback.dpo.dpo import DPOConfig, train_dpo
 from llm_gym.feedback.dpo.preference_pairs import encode_preferences
 from llm_gym.feedback.labelling import HumanScorer
 from llm_gym.feedback.preferences import Preference
 from llm_gym.feedback.preferences.records import asked
+from llm_gym.feedback.reward_model import RewardModelConfig, train_reward_model
 from llm_gym.feedback.reward_model.fitting import scorer_for
 from llm_gym.language_models import load_causal_lm, load_tokenizer
 from llm_gym.language_models.chat import PromptFormat, plain_text
@@ -20,6 +26,9 @@ from llm_gym.language_models.decoding import decode_after
 from llm_gym.scorers.classifier import SequenceClassifierScorer
 from llm_gym.scorers.texts import SourcedText, messages_of
 from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
+from llm_gym.stages.compare import CompareConfig
+from llm_gym.stages.rlhf import RLHFConfig
+from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.pairs import InstructionPair, encode_pair
 from llm_gym.supervised.sft import SFTConfig, answer_perplexity, fine_tune
 from llm_gym.text import TextGenerationEnv, TextGenerationVectorEnv
@@ -86,7 +95,7 @@ def test_every_door_shows_a_prompt_alike(kind, saved):
         "best of n": list(llm_gym.sample_best_of_n(directory, named, 2).best.rows[0].prompt_ids),
     }
     assert doors == dict.fromkeys(doors, expected)
-    assert expected.count(tokenizer.bos_token_id) == int(kind[:6] != "chatml" or "BOS" in kind * 0)
+    assert expected.count(tokenizer.bos_token_id) == int(not kind.startswith("chatml"))
 
 
 @everywhere
@@ -125,11 +134,7 @@ def test_reward_models_read_all_turns(kind, template, tmp_path):
     tokenizer = TOKENIZERS[kind]()
     if template == "chat" and not tokenizer.chat_template:
         pytest.skip("this tokenizer has no chat template")
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-        num_attention_heads=1, num_labels=1, pad_token_id=0,
-    )  # fmt: skip
-    model = LlamaForSequenceClassification(config)
+    model = reward_head(tokenizer)
     talk, last = SourcedText("the cat", TALK), "the cat"
     written = "system: be brief\n\nuser: hi\n\nassistant: yes?\n\nuser: the cat"
     for scorer in (
@@ -144,6 +149,62 @@ def test_reward_models_read_all_turns(kind, template, tmp_path):
             )
         else:
             assert encode(talk) == encode(written)
+
+
+def reward_head(tokenizer):
+    """A tiny reward model for the tokenizer, not loaded from anywhere."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        num_attention_heads=1, num_labels=1, pad_token_id=0,
+    )  # fmt: skip
+    return LlamaForSequenceClassification(config)
+
+
+@everywhere
+@pytest.mark.parametrize("start", ["<s>", ""])
+def test_reward_models_read_bos_once_whoever_writes_it(kind, start):
+    """A format string that has it, a tokenizer that adds it, both, or neither."""
+    tokenizer = TOKENIZERS[kind]()
+    model, template = reward_head(tokenizer), f"{start}Q: {{prompt}} A: {{completion}}"
+    trained = scorer_for(model, tokenizer, template, None)
+    plain = SequenceClassifierScorer(model, tokenizer=tokenizer, template=template)
+    adds = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+    for row in (plain._encode("hi", ANSWER), *trained.encode(["hi"], [ANSWER])):
+        assert row["input_ids"].count(tokenizer.bos_token_id) == int(adds or bool(start))
+        assert len(set(map(len, row.values()))) == 1
+
+
+@pytest.mark.parametrize("train", [train_reward_model, train_dpo])
+def test_what_is_learnt_from_a_file_of_conversations_keeps_their_turns(
+    train, saved, tmp_path, monkeypatch
+):
+    """All that the model reads, in learning and in measuring, begins with the whole of one."""
+    directory = saved("chatml")
+    talks = [[*TALK[:3], {"role": "user", "content": f"the cat {n}"}] for n in range(14)]
+    path = tmp_path / "talks.jsonl"
+    answers = [[{"role": "assistant", "content": text}] for text in ("the", "cat", "hi")]
+    rows = [
+        {"prompt": talk, "chosen": answers[n % 2], "rejected": answers[2]}
+        for n, talk in enumerate(talks)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    read = set()
+    forward = LlamaModel.forward
+
+    def watched(model, input_ids=None, attention_mask=None, **kwargs):
+        read.update(
+            tuple(ids[mask.bool()].tolist())
+            for ids, mask in zip(input_ids, attention_mask, strict=True)
+        )
+        return forward(model, input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+
+    monkeypatch.setattr(LlamaModel, "forward", watched)
+    config = RewardModelConfig if train is train_reward_model else DPOConfig
+    train(path, tmp_path / "out", config(model=directory, epochs=1), quiet=True)
+    expected = [tuple(expected_ids(load_tokenizer(directory), talk)) for talk in talks]
+    begins = [[row[: len(prompt)] == prompt for prompt in expected] for row in read]
+    assert {matches.index(True) for matches in begins} == set(range(len(talks)))
+    assert {sum(matches) for matches in begins} == {1}
 
 
 def test_people_are_shown_all_turns_of_a_conversation(tmp_path):
@@ -305,6 +366,26 @@ def test_a_chat_template_that_cannot_be_used_is_named():
         PromptFormat(tokenizer).render(TALK)
     with pytest.raises(TypeError, match="prompt_template=3 must be a format string"):
         PromptFormat(tokenizer, 3)
+
+
+@pytest.mark.parametrize("config", [SFTConfig, DPOConfig, RLHFConfig, TrainConfig, CompareConfig])
+def test_no_stage_has_a_format_of_its_own(config):
+    """Where nobody gives one, it is the model's."""
+    [field] = [field for field in fields(config) if field.name == "prompt_template"]
+    assert field.default is None
+
+
+def test_no_command_has_a_format_of_its_own():
+    group = typer.main.get_command(app)
+    context = typer.Context(group)
+    found = {
+        name: parameter.default
+        for name in group.list_commands(context)
+        for parameter in group.get_command(context, name).params
+        if "--prompt-template" in parameter.opts
+    }
+    assert len(found) > 5
+    assert set(found.values()) == {None}
 
 
 def test_dpo_saves_the_format_it_learnt_in(saved, tmp_path):

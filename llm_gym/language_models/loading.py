@@ -58,11 +58,7 @@ def load_causal_lm(
     if isinstance(dtype, str) and dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} must be one of {', '.join(map(repr, DTYPES))}")
     source = model_source(name_or_path, needs="config.json")
-    if Path(source).is_dir() and not list(Path(source).glob("*.safetensors")):
-        raise FileNotFoundError(
-            f"no *.safetensors file in {source!r}: the directory holds "
-            f"{_listing(Path(source))}. Save the model with model.save_pretrained(directory)."
-        )
+    check_safetensors(source)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             source,
@@ -87,6 +83,21 @@ def load_causal_lm(
         )
     refuse_diverged(model, name_or_path)
     return model.eval()
+
+
+def check_safetensors(source: str) -> None:
+    """Raises `FileNotFoundError` for a directory whose weights are pickled (`.bin`), or absent.
+
+    Args:
+        source: As `model_source` gives it; of a name on the hub nothing is known yet.
+    """
+    directory = Path(source)
+    if directory.is_dir() and not list(directory.glob("*.safetensors")):
+        raise FileNotFoundError(
+            f"no *.safetensors file in {source!r}: the directory holds {_listing(directory)}, and "
+            "nothing is unpickled here. Load the model with transformers and save it with "
+            "model.save_pretrained(directory)."
+        )
 
 
 def refuse_diverged(model: PreTrainedModel, name_or_path: str | Path) -> None:

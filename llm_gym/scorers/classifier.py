@@ -12,7 +12,7 @@ import numpy as np
 
 from llm_gym.files.ranges import COUNT, check_choice, check_device, check_numbers
 from llm_gym.language_models.chat import plain_text
-from llm_gym.language_models.loading import model_source, refuse_diverged
+from llm_gym.language_models.loading import check_safetensors, model_source, refuse_diverged
 from llm_gym.language_models.packing import by_length, pad_inputs
 from llm_gym.scorers.protocol import Columns, Scorer
 from llm_gym.scorers.texts import conversation
@@ -57,6 +57,7 @@ class SequenceClassifierScorer(Scorer):
         ValueError: The model cannot be loaded or has no trained classification head, the label is
             unknown or missing, or an option has an unknown value.
         TypeError: A loaded model without a tokenizer.
+        FileNotFoundError: The directory, or its weights in safetensors, are missing.
     """
 
     def __init__(
@@ -173,9 +174,14 @@ def _load(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     source = model_source(name_or_path)
+    check_safetensors(source)
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            source, dtype=dtype, output_loading_info=True, trust_remote_code=False
+            source,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
         )
         tokenizer = (
             AutoTokenizer.from_pretrained(source, trust_remote_code=False)

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import math
+import warnings
 from collections import OrderedDict
 from datetime import datetime
 from decimal import Decimal
@@ -446,6 +447,20 @@ def test_what_tables_have_where_there_is_no_value():
         (read,) = read_preferences(source)
         assert read.columns.pop("day").startswith("2026-01-02")
         assert read.columns == {"half": 0.5}
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "[1, NaN]", '{"a": NaN}'])
+@readers
+def test_numbers_that_are_none_in_a_column_nobody_reads_do_not_block_a_file(kind, value, tmp_path):
+    """`json.dumps` writes them, and so do many exports."""
+    read, rows, _ = READERS[kind]
+    lines = [json.dumps({**row, "extra": "EXTRA"}).replace('"EXTRA"', value) for row in rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # that it is left out
+        found = read(write(tmp_path / "data.jsonl", "\n".join(lines)))
+    if kind == "prompts":  # whose scorer gets all columns as they are
+        found = [(text, {}) for text, columns in found if columns.pop("extra", None) is not None]
+    assert found == read(rows)
 
 
 def test_rows_of_nulls_are_named(tmp_path):

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
 
+from llm_gym.feedback.reward_model.backbone import load_backbone
 from llm_gym.language_models import embedded_names, load_causal_lm, load_tokenizer, resolve
 from llm_gym.language_models.loading import load_config, model_source
+from llm_gym.scorers import SequenceClassifierScorer
 from llm_gym.stages.by_name import environment_kwargs
 
 
@@ -156,6 +159,19 @@ def test_code_in_a_checkpoint_is_never_run(copy):
     with pytest.raises(ValueError, match="cannot read a language model from"):
         load_causal_lm(copy)
     assert not trace.exists()
+
+
+@pytest.mark.parametrize("load", [load_causal_lm, load_backbone, SequenceClassifierScorer])
+def test_nothing_is_unpickled_whatever_loads_it(load, tmp_path, tiny_dir, monkeypatch):
+    """A complete model, but its weights are pickled."""
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_dir("gpt2"), num_labels=1)
+    model.save_pretrained(tmp_path)
+    load_tokenizer(tiny_dir("gpt2")).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpickled"))
+    with pytest.raises(FileNotFoundError, match=r"no \*.safetensors .*pytorch_model\.bin.*save"):
+        load(tmp_path)
 
 
 def test_weights_that_are_no_numbers_are_called_so(copy):
