@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from llm_gym import TextGenerationEnv, TextGenerationVectorEnv
+from llm_gym.scorers.texts import messages_of
 from llm_gym.testing.conformance import assert_same
 from tests.text.helpers import arguments, word
 
@@ -157,3 +158,16 @@ def test_prompt_given_at_reset_is_part_of_the_state():
     restored.set_state(through_json(env.get_state()))
     restored.step(1)
     assert restored._mdp.scoring._scorer.batches == [(["w9"], [""], {"answer": [4]})]
+
+
+def test_a_conversation_given_at_reset_is_one_after_the_state():
+    """Scorers that read turns are handed them, not their text alone."""
+    turns = [{"role": "user", "content": "w4"}, {"role": "assistant", "content": "w5"}]
+    options = arguments()
+    options["tokenizer"].chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    env, restored = TextGenerationEnv(**options), TextGenerationEnv(**options)
+    env.reset(options={"prompt": turns})
+    restored.set_state(through_json(env.get_state()))
+    before, after = (e._episodes.prompt(0).row.text for e in (env, restored))
+    assert messages_of(before) == messages_of(after) == turns
+    assert before == after
