@@ -226,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     config = parse_config(argv)
     settings = asdict(config)
-    del settings["resume"]
+    del settings["resume"]  # of this call, not of the run
     directory = RunDirectory(
         config.output, settings, free=FREE, settings_name="config.json", command="autopilot"
     )

@@ -215,7 +215,7 @@ def train(config: Config, algorithm: OnPolicyAlgorithm, output: Path) -> Checkpo
     # The first Ctrl-C stops after the iteration with a checkpoint, the second at once.
     with ProgressCallback(samples) as progress, stop_on_signals(checkpoints, progress.note):
         algorithm.learn(
-            max(config.total_tokens - start, 0),
+            config.total_tokens - start,
             callback=[DivergenceCallback(), ThroughputCallback(), samples, progress, checkpoints],
             log_interval=1,
             reset_num_timesteps=start == 0,
@@ -229,9 +229,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the script; returns the exit code."""
     config = parse_config(argv)
     quiet_libraries()
-    directory = RunDirectory(
-        config.output, asdict(config), settings_name="config.json", command="agent"
-    )
+    settings = asdict(config)
+    del settings["resume"]  # of this call, not of the run
+    directory = RunDirectory(config.output, settings, settings_name="config.json", command="agent")
     try:
         with directory.opened():
             return train_and_evaluate(config, directory)

@@ -166,7 +166,7 @@ def learn_to(
     checkpoints = StockCheckpointCallback(output / CHECKPOINTS, every=checkpoint_every, logs=LOGS)
     with stop_on_signals(checkpoints, announce):
         algorithm.learn(
-            max(total_steps - start, 0),
+            total_steps - start,  # below 0 if the end was passed: the total stays what it was
             callback=[*callbacks, checkpoints],
             log_interval=None,  # type: ignore[arg-type]
             reset_num_timesteps=checkpoint is None,

@@ -142,9 +142,8 @@ def run_text_agent(
     from llm_gym.stages.pages import closing
 
     quiet_libraries()
-    directory = RunDirectory(
-        options.output, vars(options), settings_name="config.json", command="agent"
-    )
+    settings = {name: value for name, value in vars(options).items() if name != "resume"}
+    directory = RunDirectory(options.output, settings, settings_name="config.json", command="agent")
     try:
         with directory.opened():
             training = _train(options, directory, make_algorithm, environment_options)

@@ -207,7 +207,7 @@ def run(
     ):
         watching = [DivergenceCallback(), ThroughputCallback(), samples, progress]
         algorithm.learn(
-            max(total_tokens - start, 0),
+            total_tokens - start,  # below 0 if the end was passed: the total stays what it was
             callback=[*watching, *callbacks, checkpoints],
             log_interval=1,  # of A2C it is 100, counted anew where a run goes on
             # Not by the step: a run may have been stopped before its first.

@@ -151,8 +151,11 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(script, step, run, tmp_
         patch.setattr(script.TrainingWatch, "_on_step", at_step(step, kill))
         with pytest.raises(Killed):
             script.main(command)
+    half_written = tmp_path / "run" / ".pilot.npz.llm_gym-12345678.tmp"
+    half_written.write_text("as `NetworkPilot.save` calls it")
     assert script.main([*command, "--resume"]) == 0
     assert left(tmp_path / "run") == left(run)
+    assert not half_written.exists()
 
 
 def test_sigterm_ends_with_a_checkpoint_and_a_pilot(script, run, tmp_path, monkeypatch, capsys):

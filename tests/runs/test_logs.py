@@ -65,7 +65,7 @@ def train(make, model, output, rollouts=ROLLOUTS, kill=()):
     try:
         run(
             algorithm,
-            rollouts * ROLLOUT,
+            int(rollouts * ROLLOUT),
             output,
             checkpoint_every=2,
             keep_last=2,
@@ -134,6 +134,19 @@ def test_so_does_one_that_was_killed_after_its_last_row(name, uninterrupted, tin
     assert train(MAKERS[name], tiny_dir(), tmp_path)
     assert train(MAKERS[name], tiny_dir(), tmp_path)
     assert logs(tmp_path) == uninterrupted(name)
+
+
+def test_so_does_one_that_had_passed_its_end(tiny_dir, tmp_path):
+    def state():
+        [checkpoint] = (tmp_path / "checkpoints").glob(f"step-*{ROLLOUT}")
+        values = json.loads((checkpoint / "checkpoint.json").read_text())
+        return {**values, "episode_infos": [(e["r"], e["l"]) for e in values["episode_infos"]]}
+
+    assert train(tiny_ppo, tiny_dir(), tmp_path, rollouts=0.8)
+    whole = state()
+    assert whole["total_timesteps"] == int(0.8 * ROLLOUT)
+    assert train(tiny_ppo, tiny_dir(), tmp_path, rollouts=0.8)
+    assert state() == whole
 
 
 def test_so_does_one_that_is_trained_further(uninterrupted, tiny_dir, tmp_path):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,9 +173,11 @@ class NetworkPilot:
         if self._head == "clip":
             arrays["log_std"] = self._log_std
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+        # A run that goes on knows by such a name what a killed one was writing, and removes it.
+        temporary = path.with_name(f".{path.name}.llm_gym-{secrets.token_hex(4)}.tmp")
         try:
-            np.savez(temporary, **arrays)
+            with open(temporary, "xb") as file:
+                np.savez(file, **arrays)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
