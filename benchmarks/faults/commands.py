@@ -23,14 +23,12 @@ class Command:
             beside the inputs.
         again: What goes on with it when it was stopped; the same if empty.
         replaces: A run before, whose model the run replaces.
-        resumes: Whether it can go on at all; if not, it is not measured.
     """
 
     name: str
     first: str
     again: str = ""
     replaces: str = ""
-    resumes: bool = True
 
 
 _AGENTS = shlex.quote(str(Path(__file__).resolve().parents[2] / "agents"))

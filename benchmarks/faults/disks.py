@@ -21,7 +21,7 @@ QUICK_POINTS = 4  # of each error
 
 
 def measure(output: Path, quick: bool) -> list[Row]:
-    """Lets the disk fail under every command that can go on.
+    """Lets the disk fail under every command.
 
     Args:
         output: Directory for the runs.
@@ -32,9 +32,8 @@ def measure(output: Path, quick: bool) -> list[Row]:
     rows = []
     with Driver(output / "driver") as driver:
         for command in COMMANDS.values():
-            if command.resumes:
-                bench = Bench(driver, command, output)
-                rows += [failing(bench, name, QUICK_POINTS if quick else None) for name in ERRORS]
+            bench = Bench(driver, command, output)
+            rows += [failing(bench, name, QUICK_POINTS if quick else None) for name in ERRORS]
     return rows
 
 

@@ -17,7 +17,7 @@ QUICK_POINTS = 12
 
 
 def measure(output: Path, quick: bool) -> list[Row]:
-    """Kills every command that can go on, and starts it again.
+    """Kills every command, and starts it again.
 
     Args:
         output: Directory for the runs.
@@ -28,11 +28,10 @@ def measure(output: Path, quick: bool) -> list[Row]:
     rows = []
     with Driver(output / "driver") as driver:
         for command in COMMANDS.values():
-            if command.resumes:
-                bench = Bench(driver, command, output)
-                rows.append(at_random(bench, QUICK_RUNS if quick else RUNS))
-                rows.append(before_operations(bench, QUICK_POINTS if quick else None))
-                rows.append(within_writes(bench, QUICK_POINTS if quick else None))
+            bench = Bench(driver, command, output)
+            rows.append(at_random(bench, QUICK_RUNS if quick else RUNS))
+            rows.append(before_operations(bench, QUICK_POINTS if quick else None))
+            rows.append(within_writes(bench, QUICK_POINTS if quick else None))
     return rows
 
 

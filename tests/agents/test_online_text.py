@@ -54,6 +54,22 @@ def test_script_trains_resumes_and_evaluates(name, arguments, tmp_path):
     assert len(list((tmp_path / "run" / "checkpoints").glob("step-*/model"))) == 2
 
 
+def test_a_finished_run_that_is_resumed_stays_what_it_was(arguments, tmp_path):
+    """It ends past its number of tokens, with the answer that was being written then."""
+    script, arguments = load("rloo_text"), [*arguments, "--total-tokens", "40"]
+    assert script.main(arguments) == 0
+
+    def left():
+        [*_, checkpoint] = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))
+        state = json.loads((checkpoint / "checkpoint.json").read_text())
+        assert state["num_timesteps"] > state["total_timesteps"] == 40
+        return checkpoint.name, state, (tmp_path / "run" / "config.json").read_text()
+
+    before = left()
+    assert script.main([*arguments, "--resume"]) == 0
+    assert left() == before
+
+
 def test_maskable_script_obeys_its_masks(arguments, tmp_path, capsys):
     script = load("maskable_ppo_text")
     (tmp_path / "run").mkdir()  # a directory by itself is no run
