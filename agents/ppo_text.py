@@ -230,11 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse_config(argv)
     quiet_libraries()
     settings = asdict(config)
-<<<<<<< HEAD
     del settings["resume"]  # of this call, not of the run
-=======
-    del settings["resume"]  # what was asked of one call, not of the run
->>>>>>> bf993aa (A resumed run has the settings and the end that it had; every command is put under faults)
     directory = RunDirectory(config.output, settings, settings_name="config.json", command="agent")
     try:
         with directory.opened():

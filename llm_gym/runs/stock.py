@@ -166,12 +166,7 @@ def learn_to(
     checkpoints = StockCheckpointCallback(output / CHECKPOINTS, every=checkpoint_every, logs=LOGS)
     with stop_on_signals(checkpoints, announce):
         algorithm.learn(
-<<<<<<< HEAD
             total_steps - start,  # below 0 if the end was passed: the total stays what it was
-=======
-            # Negative where a run is past its end: the end that its checkpoint names stays.
-            total_steps - start,
->>>>>>> bf993aa (A resumed run has the settings and the end that it had; every command is put under faults)
             callback=[*callbacks, checkpoints],
             log_interval=None,  # type: ignore[arg-type]
             reset_num_timesteps=checkpoint is None,

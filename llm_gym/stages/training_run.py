@@ -207,12 +207,7 @@ def run(
     ):
         watching = [DivergenceCallback(), ThroughputCallback(), samples, progress]
         algorithm.learn(
-<<<<<<< HEAD
             total_tokens - start,  # below 0 if the end was passed: the total stays what it was
-=======
-            # Negative where a run is past its end: the end that its checkpoint names stays.
-            total_tokens - start,
->>>>>>> bf993aa (A resumed run has the settings and the end that it had; every command is put under faults)
             callback=[*watching, *callbacks, checkpoints],
             log_interval=1,  # of A2C it is 100, counted anew where a run goes on
             # Not by the step: a run may have been stopped before its first.
