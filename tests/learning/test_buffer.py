@@ -238,3 +238,16 @@ def test_wrong_spaces_are_refused():
     ids = gym.spaces.Dict(input_ids=gym.spaces.Box(0, 3, (3,), np.int64))
     with pytest.raises(ValueError, match="Discrete"):
         EpisodeBuffer(4, ids, box)
+
+
+def test_unseeded_buffers_draw_orders_of_their_own():
+    """From the global generator, which Stable-Baselines3 seeds: hardly two are alike."""
+    space = make_env().observation_space
+    np.random.seed(0)  # noqa: NPY002
+    drawn = {
+        EpisodeBuffer(2, space, gym.spaces.Discrete(4), "cpu").rng.bit_generator.state["state"][
+            "state"
+        ]
+        for _ in range(100)
+    }
+    assert len(drawn) > 95
