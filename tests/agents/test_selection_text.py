@@ -81,7 +81,7 @@ def test_mistakes_are_named(training, task):
         dpo.main([*training, "--labels", "hard"])
     with pytest.raises(ValueError, match="holds no run to resume"):
         raft.main([*training, "--resume"])
-    with pytest.raises(ValueError, match="n=0 must be at least 1"):
+    with pytest.raises(ValueError, match="n=0 must be a whole number of at least 1"):
         best.main([*task, "--n", "0"])
     with pytest.raises(ValueError, match="give --eval-prompts"):
         best.main(["--env", "llm_gym/TextGeneration-v0"])
