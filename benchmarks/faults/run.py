@@ -28,6 +28,7 @@ PARTS = {
     "checkpoints": "benchmarks.faults.checkpoints",
     "command_lines": "benchmarks.faults.command_lines",
     "api_calls": "benchmarks.faults.api_calls",
+    "fuzz": "benchmarks.faults.fuzz",
 }
 """Modules by name; each has `measure(output, quick)`, which gives rows."""
 

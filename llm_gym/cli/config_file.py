@@ -23,7 +23,16 @@ _NOT_SETTINGS = ("config", "help")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without keys that are there twice, of which PyYAML would silently take the last."""
+    """YAML without keys that are there twice, of which PyYAML would silently take the last.
+
+    And without aliases, by which a few lines say what no memory can hold.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(None, None, "aliases (*name) are not read", mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]

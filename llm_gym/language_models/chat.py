@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
 """Turns of a conversation, `[{"role": "user", "content": "..."}, ...]`."""
 
+_LONGEST = 50_000_000  # characters: no model reads so much
 _PROMPT, _ANSWER = "PROMPT-GOES-HERE", "ANSWER-GOES-HERE"
 
 
@@ -125,6 +126,11 @@ class PromptFormat:
                 f"{[turn.get('role') for turn in turns]}: {error}; change the messages, or pass "
                 "prompt_template="
             ) from error
+        if len(text) > _LONGEST:
+            raise ValueError(
+                f"the tokenizer's chat template makes {len(text):,} characters of a conversation, "
+                f"more than {_LONGEST:,}; pass prompt_template="
+            )
         return str(text)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

@@ -9,15 +9,23 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from llm_gym.files.schema import read_json
 from llm_gym.language_models.embedded import embedded_names, resolve
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+
+# Of a configuration: what every layer needs a tensor for, and what every unit needs a number for.
+_LAYERS = {"n_layer", "n_layers", "num_layers", "num_hidden_layers", "encoder_layers"}
+_LAYERS |= {"decoder_layers", "num_decoder_layers", "num_encoder_layers"}
+_SIZES = {"n_embd", "hidden_size", "vocab_size", "n_inner", "intermediate_size", "d_model", "d_ff"}
 
 _LARGEST = 1e19  # its square is the largest float32
 
@@ -59,6 +67,7 @@ def load_causal_lm(
         raise ValueError(f"dtype={dtype!r} must be one of {', '.join(map(repr, DTYPES))}")
     source = model_source(name_or_path, needs="config.json")
     check_safetensors(source)
+    refuse_oversized(source)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             source,
@@ -98,6 +107,51 @@ def check_safetensors(source: str) -> None:
             "nothing is unpickled here. Load the model with transformers and save it with "
             "model.save_pretrained(directory)."
         )
+
+
+def refuse_oversized(source: str | Path) -> None:
+    """Refuses a directory whose configuration asks for more than its weights can fill.
+
+    A model is built before its weights are read, so a number in `config.json` alone would otherwise
+    take all time and memory.
+
+    Args:
+        source: A directory with `config.json`; a name on the hub is left alone.
+
+    Raises:
+        ValueError: The configuration says more layers than the weights have tensors, or a size
+            beyond all their numbers; or a file is corrupt.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    directory = Path(source)
+    if not directory.is_dir():
+        return
+    files = sorted(directory.glob("*.safetensors"))
+    tensors = numbers = 0
+    for file in files:
+        try:
+            with safe_open(file, "pt") as weights:
+                for name in weights.keys():  # noqa: SIM118 - it is no dict
+                    tensors += 1
+                    numbers += math.prod(weights.get_slice(name).get_shape())
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file} is corrupt ({error}); copy or save it again") from error
+    path = directory / "config.json"
+    for key, value in _whole_numbers(read_json(path)):
+        limit = tensors if key in _LAYERS else numbers if key in _SIZES else value
+        if value > limit:
+            raise ValueError(f"{path}: {key}={value} is more than the weights beside it can fill")
+
+
+def _whole_numbers(content: Any) -> Iterator[tuple[str, int]]:
+    """All whole numbers of a configuration and its parts, by their own key."""
+    if not isinstance(content, dict):
+        return
+    for key, value in content.items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            yield key, value
+        yield from _whole_numbers(value)
 
 
 def refuse_diverged(model: PreTrainedModel, name_or_path: str | Path) -> None:
@@ -217,7 +271,7 @@ def _refuse_adapter(directory: Path) -> None:
         return
     try:
         base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         base = None
     raise ValueError(
         f"{str(directory)!r} is an adapter of {base or 'a model it does not name'!r}, not a model: "

@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from llm_gym.files import atomic
+from llm_gym.files.schema import anything, check_file, number, record, text
 from llm_gym.runs.opening import OpenedDirectory
 
 SETTINGS = "settings.json"  # not config.json: in a directory of a model that is the model's own
@@ -46,6 +47,16 @@ class Record(NamedTuple):
     fingerprint: str
     figures: dict[str, Any]
     seconds: float
+
+
+_RECORD = record(
+    {
+        "stage": text,
+        "fingerprint": text,
+        "figures": record({}, others=anything),
+        "seconds": number(0),
+    }
+)
 
 
 class RunDirectory(OpenedDirectory):
@@ -187,7 +198,10 @@ class RunDirectory(OpenedDirectory):
     def _refuse_another(
         self, saved: dict[str, Any], advice: str, free: Collection[str] = ()
     ) -> None:
-        settings = saved if self.files is None else saved.get("settings", {})
+        if self.files is not None:
+            both = {"settings": record({}, others=anything), "files": record({}, others=text)}
+            check_file(self.settings_path, record(both), saved)
+        settings = saved if self.files is None else saved["settings"]
         refuse_another_run(self.root, settings, self.settings, advice, free={*self.free, *free})
         for name, digest in (self.files or {}).items():
             if name not in free and saved.get("files", {}).get(name) != digest:
@@ -276,10 +290,12 @@ class RunDirectory(OpenedDirectory):
         return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
 
     def _read_record(self, path: Path, step: str) -> Record:
+        content = read_object(path)
         try:
-            record = Record(**read_object(path))
-        except TypeError as error:
+            _RECORD("", content)
+        except ValueError as error:
             raise ValueError(f"{path} is no record of a stage: {error}") from error
+        record = Record(**content)
         if record.fingerprint != self.fingerprint_of(step):
             raise ValueError(
                 f"{path} was written by a run with other settings than {self.settings_path.name} "

@@ -51,7 +51,7 @@ def check_origin(algorithm: OnPolicyAlgorithm, values: Mapping[str, Any], tensor
                 f"parameter {name!r} has shape {tuple(saved[name].shape)}, the policy's has "
                 f"{tuple(value.shape)}; was the run started from another model?"
             )
-        _check_tensor(f"policy.{name}", saved[name], value.shape, value.dtype)
+        check_tensor(f"policy.{name}", saved[name], value.shape, value.dtype)
     starts = values["last_episode_starts"]
     if starts is not None and len(starts) != algorithm.n_envs:
         raise ValueError(
@@ -102,14 +102,14 @@ def check_tensors(
     for name in sorted(tensors):
         if not name.startswith(parts):
             raise ValueError(f"{name} is no tensor that belongs there")
-    _check_moments(
+    check_moments(
         algorithm.policy.optimizer, values["optimizer"]["scalars"], below(tensors, "optimizer.")
     )
     _check_observations(algorithm, values, below(tensors, "last_obs."))
     _check_random(algorithm, values["random"]["policy_device"], below(tensors, "random."))
 
 
-def _check_tensor(
+def check_tensor(
     name: str, tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     """Raises `ValueError` for a tensor of another shape or type, or with NaN or infinity."""
@@ -149,9 +149,16 @@ def _same_as(expected: Any) -> Check:
     return check
 
 
-def _check_moments(
+def check_moments(
     optimizer: torch.optim.Optimizer, scalars: Mapping[str, dict[str, Any]], saved: Tensors
 ) -> None:
+    """Raises `ValueError` unless an optimizer can go on with what was kept of its parameters.
+
+    Args:
+        optimizer: The optimizer.
+        scalars: Plain numbers by name, by the place of the parameter.
+        saved: Tensors, `PLACE.NAME`.
+    """
     expected = dict(enumerate(moments_of(optimizer)))
     names = {key.partition(".")[0] for key in saved}
     for index in sorted(names | scalars.keys()):
@@ -171,7 +178,7 @@ def _check_moments(
                 raise ValueError(f"optimizer.{index}.{name} is {problem}")
         for name, moment in moments.items():
             like = of_parameter[name]
-            _check_tensor(f"optimizer.{index}.{name}", moment, like.shape, like.dtype)
+            check_tensor(f"optimizer.{index}.{name}", moment, like.shape, like.dtype)
             if name in _NEVER_NEGATIVE and (moment < 0).any():
                 raise ValueError(f"optimizer.{index}.{name} has values below 0")
 

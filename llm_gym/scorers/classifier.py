@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llm_gym.files.ranges import COUNT, check_choice, check_device, check_numbers
+from llm_gym.files.ranges import COUNT, check_choice, check_device, check_numbers, shown
 from llm_gym.language_models.chat import plain_text
-from llm_gym.language_models.loading import check_safetensors, model_source, refuse_diverged
+from llm_gym.language_models.loading import (
+    check_safetensors,
+    model_source,
+    refuse_diverged,
+    refuse_oversized,
+)
 from llm_gym.language_models.packing import by_length, pad_inputs
 from llm_gym.scorers.protocol import Columns, Scorer
 from llm_gym.scorers.texts import conversation
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_LONGEST_TEMPLATE = 100_000
 OUTPUTS = ("score", "logit", "probability")
 Row = dict[str, list[int]]  # what the tokenizer makes of one text: input_ids, token_type_ids, ...
 
@@ -92,7 +98,7 @@ class SequenceClassifierScorer(Scorer):
         self.model.eval()
         self.tokenizer = copy.deepcopy(tokenizer)
         self.tokenizer.truncation_side = "left"
-        _check_template(template, self.tokenizer)
+        check_template(template, self.tokenizer)
         self.template = template
         self.output = output
         self.label = _find_label(self.model.config, label)
@@ -175,6 +181,7 @@ def _load(
 
     source = model_source(name_or_path)
     check_safetensors(source)
+    refuse_oversized(source)
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
             source,
@@ -201,17 +208,34 @@ def _load(
     return model, tokenizer
 
 
-def _check_template(template: str | None, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_template(template: str | None, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises `ValueError` unless texts can be put into a template.
+
+    Args:
+        template: As for `SequenceClassifierScorer`.
+        tokenizer: The model's own.
+    """
     if template == "chat":
         if not tokenizer.chat_template:
             raise ValueError("template='chat', but the tokenizer has no chat template")
-    elif template is not None:
-        fields = {field for _, field, _, _ in string.Formatter().parse(template)} - {None}
-        if "completion" not in fields or not fields <= {"prompt", "completion"}:
-            raise ValueError(
-                "template must be None, 'chat' or a format string with {completion} and perhaps "
-                f"{{prompt}}, got {template!r}"
-            )
+    elif template is not None and not _is_format_string(template):
+        raise ValueError(
+            "template must be None, 'chat' or a format string with {completion} and perhaps "
+            f"{{prompt}}, and with nothing else in braces, got {shown(template)}"
+        )
+
+
+def _is_format_string(template: Any) -> bool:
+    """Whether the parts in braces are the two names, without widths, which may be of any size."""
+    if not isinstance(template, str) or len(template) > _LONGEST_TEMPLATE:
+        return False
+    try:
+        parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
+    except ValueError:  # a brace too many
+        return False
+    plain = all(not spec and not conversion for _, _, spec, conversion in parts)
+    names = [name for _, name, _, _ in parts]
+    return plain and "completion" in names and {*names} <= {"prompt", "completion"}
 
 
 def _find_label(config: Any, label: str | int | None) -> int:

@@ -16,6 +16,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from llm_gym.files import atomic
 from llm_gym.files.ranges import check_choice, check_numbers
+from llm_gym.files.schema import list_of, number, optional, record, whole
 from llm_gym.scorers.protocol import ScorerError
 from llm_gym.statistics.turning import MINIMUM_UNITS, Look, TurnEvidence, turn_evidence
 
@@ -255,17 +256,28 @@ def _at_kl(look: Look) -> str:
     return "" if look.kl is None else f" (KL {look.kl:.3g} nats)"
 
 
+_LOOK = record(
+    {
+        "step": whole(),
+        "gold": list_of(number()),
+        "proxy": list_of(number()),
+        "kl": optional(number()),
+    }
+)
+
+
 def _read_looks(path: Path, steps: int) -> list[Look]:
     """Looks up to a step; the file is written whole, so a line that is wrong is an error."""
     if not path.exists():
         return []
     looks = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for place, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             row: dict[str, Any] = json.loads(line)
+            _LOOK("the look", row)
             look = Look(row["step"], tuple(row["gold"]), tuple(row["proxy"]), row["kl"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{path}: line {number} is no look of an alarm: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: line {place} is no look of an alarm: {error}") from error
         if look.step <= steps:
             looks.append(look)
     return looks

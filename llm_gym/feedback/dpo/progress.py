@@ -14,7 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from llm_gym.files import atomic, owned
+from llm_gym.files.schema import anything, check_file, list_of, number, record, whole
+from llm_gym.runs import misfit
 from llm_gym.runs.directory import read_object, refuse_another_run
+from llm_gym.runs.training_state import below
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,6 +27,15 @@ if TYPE_CHECKING:
 RECORD = "progress.json"
 TENSORS = "progress.safetensors"
 KIND = "unfinished run of DPO"
+
+
+_CONTENT = record(
+    {
+        "settings": record({}, others=anything),
+        "step": whole(),
+        "statistics": record({}, others=list_of(number())),
+    }
+)
 
 
 @dataclass
@@ -61,13 +73,16 @@ class Progress:
     def _load(self) -> None:
         advice = f"finish that run with its own settings, or delete {self.directory}"
         try:
-            record = read_object(self.directory / RECORD)
+            problem = owned.damage(self.directory, KIND)
+            if problem is not None:
+                raise ValueError(problem)
+            content = read_object(self.directory / RECORD)
+            check_file(self.directory / RECORD, _CONTENT, content)
             tensors = load_file(self.directory / TENSORS)
-            saved, step, statistics = record["settings"], record["step"], record["statistics"]
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ValueError(f"{self.directory} is corrupt ({error}); delete it") from error
-        refuse_another_run(self.directory, saved, self.settings, advice)
-        self.step, self.statistics, self.tensors = step, statistics, tensors
+        refuse_another_run(self.directory, content["settings"], self.settings, advice)
+        self.step, self.statistics, self.tensors = content["step"], content["statistics"], tensors
 
     def save(
         self, model: PreTrainedModel | None = None, optimizer: torch.optim.Optimizer | None = None
@@ -85,16 +100,25 @@ class Progress:
         tensors = {
             name: value.detach().cpu().contiguous().clone() for name, value in self.tensors.items()
         }
-        record = {"settings": self.settings, "step": self.step, "statistics": self.statistics}
+        content = {"settings": self.settings, "step": self.step, "statistics": self.statistics}
         with owned.replace_directory(self.directory, KIND) as temporary:
             save_file(tensors, temporary / TENSORS)
-            atomic.write_json(temporary / RECORD, record)
+            atomic.write_json(temporary / RECORD, content)
 
     @torch.no_grad()
     def restore(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
-        """Puts parameters and moments back, if a step has been taken."""
+        """Puts parameters and moments back, if a step has been taken.
+
+        Raises:
+            ValueError: They are not those of this model; neither is changed then.
+        """
         if not self.step:
             return
+        try:
+            self._check_fit(model, optimizer)
+        except ValueError as error:
+            path = self.directory / TENSORS
+            raise ValueError(f"{path} does not fit: {error}; delete {self.directory}") from error
         for name, parameter in model.named_parameters():
             parameter.copy_(self.tensors[f"model.{name}"])
         state: dict[int, dict[str, torch.Tensor]] = {}
@@ -105,6 +129,15 @@ class Progress:
         optimizer.load_state_dict(
             {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
         )
+
+    def _check_fit(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+        for name, parameter in model.named_parameters():
+            if f"model.{name}" not in self.tensors:
+                raise ValueError(f"model.{name} is missing")
+            saved = self.tensors[f"model.{name}"]
+            misfit.check_tensor(f"model.{name}", saved, parameter.shape, parameter.dtype)
+        moments = below(self.tensors, "adam.")
+        misfit.check_moments(optimizer, {key.partition(".")[0]: {} for key in moments}, moments)
 
     def note(self, **values: float) -> None:
         """Notes the statistics of a step that has been taken."""

@@ -179,7 +179,7 @@ def _comparison(row: Any, note: Note, prompt_column: str | None) -> Comparison:
         raise ValueError('has no "answers", as other rows have')
     answers = as_list(row["answers"])
     if isinstance(answers, str):  # a cell of CSV
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             answers = json.loads(answers)
     if not isinstance(answers, list) or len(answers) != 2:
         raise ValueError(f'"answers" must be a list of two texts, got {answers!r:.80}')

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_gym.language_models import embedded_names, load_tokenizer, resolve
-from llm_gym.language_models.loading import check_safetensors, refuse_diverged
+from llm_gym.language_models.loading import check_safetensors, refuse_diverged, refuse_oversized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,6 +52,7 @@ def load_backbone(
 
     tokenizer = _with_own_pad_token(load_tokenizer(name_or_path))
     check_safetensors(resolve(name_or_path))
+    refuse_oversized(resolve(name_or_path))
     # transformers draws from the global generator, and lists the missing head as if it were news
     with torch.random.fork_rng(devices=[]), _only_errors_logged():
         torch.manual_seed(seed)

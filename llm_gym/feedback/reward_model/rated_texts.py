@@ -66,7 +66,7 @@ def _rated(row: Any, note: Note) -> tuple[str, list[float]]:
     check_text("text", row.get("text"))
     ratings = as_list(row.get("ratings"))
     if isinstance(ratings, str):  # a cell of CSV
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             ratings = json.loads(ratings)
     if isinstance(ratings, list):
         ratings = [np.nan if rating is None else rating for rating in ratings]

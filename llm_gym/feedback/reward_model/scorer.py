@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.files import schema
 from llm_gym.language_models.chat import plain_text
-from llm_gym.scorers.classifier import Row, SequenceClassifierScorer
+from llm_gym.scorers.classifier import Row, SequenceClassifierScorer, check_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -66,6 +67,11 @@ class RewardModelScorer(SequenceClassifierScorer):
                 "configuration does not say how it reads prompt and answer; pass template=None (as "
                 "a pair), 'chat' or a format string"
             )
+        check = schema.record(
+            {"template": schema.anything, "tokenizer": schema.text, "tokens": schema.whole()},
+            others=schema.anything,
+        )
+        check(f"the configuration of reward model {self.name!r}: {RECORD}", record)
         if record["tokenizer"] != tokenizer_fingerprint(self.tokenizer):
             raise ValueError(
                 f"the tokenizer ({len(self.tokenizer)} tokens) is not the one that the reward "
@@ -73,6 +79,12 @@ class RewardModelScorer(SequenceClassifierScorer):
                 "would become other ids, and the rewards nonsense; use the tokenizer saved with it"
             )
         if recorded:
+            try:
+                check_template(record["template"], self.tokenizer)
+            except ValueError as error:
+                raise ValueError(
+                    f"the configuration of reward model {self.name!r}: {RECORD}: {error}"
+                ) from error
             self.template = record["template"]
 
     def lengths(self, prompts: Sequence[str], completions: Sequence[str]) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from llm_gym.files.ranges import check_numbers
 from llm_gym.runs.checkpoint import EVALUATION, save_checkpoint
+from llm_gym.runs.directory import read_object
 
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -88,5 +88,5 @@ def read_evaluation(directory: Path) -> dict[str, Any] | None:
     path = directory / EVALUATION
     if not path.is_file():
         return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_object(path)
     return found

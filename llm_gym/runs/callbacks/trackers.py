@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from stable_baselines3.common.logger import KVWriter
 
 from llm_gym.files import atomic
+from llm_gym.files.schema import check_file, read_json, record, text
 from llm_gym.runs.callbacks.history import finite_numbers
 
 RUNS = "trackers.json"
@@ -102,7 +102,11 @@ def _imported(library: str) -> Any:
 
 def _known_runs(directory: Path) -> dict[str, str]:
     path = directory / RUNS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    known: dict[str, str] = read_json(path)
+    check_file(path, record({}, others=text), known)
+    return known
 
 
 def _remember(directory: Path, tracker: str, run: str) -> None:

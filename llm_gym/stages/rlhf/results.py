@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from llm_gym.files import atomic, machine
+from llm_gym.files.schema import (
+    anything,
+    list_of,
+    number,
+    parse_json,
+    read_json,
+    record,
+    text,
+    whole,
+)
 from llm_gym.runs.directory import Record
 from llm_gym.stages.rlhf.bought import Bought, bought, figures_of
 from llm_gym.stages.rlhf.directory import RLHFDirectory
@@ -84,6 +93,11 @@ def answer_held_out(
     }
 
 
+_ANSWER = record(
+    {"prompt": text, "completion": text, "score": number(), "tokens": whole()}, others=anything
+)
+
+
 def read_answers(run: RLHFDirectory, stage: str) -> list[dict[str, Any]]:
     """The rows of `answer_held_out`: `prompt`, `completion`, `score` (gold), `tokens`.
 
@@ -92,11 +106,13 @@ def read_answers(run: RLHFDirectory, stage: str) -> list[dict[str, Any]]:
     """
     path = run.answers(stage)
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        content = read_json(path)
+        record({"rows": list_of(_ANSWER)}, others=anything)("", content)
+    except ValueError as error:
         raise ValueError(
             f"{path} cannot be read ({error}); delete {run.record_path(stage)} to answer again"
         ) from error
+    rows: list[dict[str, Any]] = content["rows"]
     return rows
 
 
@@ -149,7 +165,8 @@ def read_looks(run: RLHFDirectory) -> list[dict[str, Any]]:
     """
     path = run.ppo / "watch" / "looks.jsonl"
     try:
-        looks = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = path.read_text(encoding="utf-8").splitlines()
+        looks = [parse_json(line, str(path)) for line in lines]
         # A run that was killed after its last checkpoint looks again; the first look knew the KL.
         return list({look["step"]: look for look in reversed(looks)}.values())[::-1]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
