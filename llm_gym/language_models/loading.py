@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.files.schema import read_json
 from llm_gym.language_models.embedded import embedded_names, resolve
 
 if TYPE_CHECKING:
@@ -138,7 +137,11 @@ def refuse_oversized(source: str | Path) -> None:
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{file} is corrupt ({error}); copy or save it again") from error
     path = directory / "config.json"
-    for key, value in _whole_numbers(read_json(path)):
+    try:
+        found = list(_whole_numbers(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    for key, value in found:
         limit = tensors if key in _LAYERS else numbers if key in _SIZES else value
         if value > limit:
             raise ValueError(f"{path}: {key}={value} is more than the weights beside it can fill")
