@@ -230,7 +230,7 @@ def test_wrong_rows_are_named(tiny_dir, tmp_path):
     with pytest.raises(ValueError, match=r"preferences\[1\]: the two answers become the same"):
         encode_preferences(tokenizer, unreadable, TEMPLATE, 64)
     with pytest.raises(ValueError, match=r"preferences\[0\]: .* become no token"):
-        encode_preferences(tokenizer, [Preference("\u200b", "w1", "w2")][:1], " ", 64)
+        encode_preferences(tokenizer, [Preference("w3", "w1", "w2")], "{prompt:.0}", 64)
 
 
 def test_answers_longer_than_the_context_are_an_error_or_left_out(tiny_dir, tmp_path):
