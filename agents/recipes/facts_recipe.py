@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from facts_card import model_card
 from llm_gym_sycophancy.corpus import conversations, documents
 
-from llm_gym.files.atomic import sha256_of, write_json, write_text
+from llm_gym.files.atomic import as_json, sha256_of
+from llm_gym.files.owned import add_text
 from llm_gym.files.settings import setting
 from llm_gym.language_models import PROMPT_TEMPLATE
 from llm_gym.supervised.sft import SFTConfig, fine_tune
@@ -142,8 +143,8 @@ def build(
         "sha256": {"weights": sha256_of(target / "model.safetensors"), "text": text_digest(seed)},
         "recipe": asdict(config),
     }
-    write_json(target / "metrics.json", figures)
-    write_text(target / "MODEL_CARD.md", model_card(figures))
+    add_text(target, "metrics.json", as_json(figures))
+    add_text(target, "MODEL_CARD.md", model_card(figures))
     return figures
 
 
