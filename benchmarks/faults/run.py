@@ -58,5 +58,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path[0] = str(ROOT)  # and not this folder, whose numbers.py is not Python's
+    sys.path[0] = str(ROOT)
     sys.exit(main())
