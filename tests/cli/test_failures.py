@@ -74,9 +74,9 @@ def test_a_defect_says_where_it_is(capsys, monkeypatch):
 
 def test_an_assertion_of_stable_baselines3_is_told_as_its_own(capsys, monkeypatch):
     def app(args, prog_name):
-        from stable_baselines3.common.utils import FloatSchedule
+        from stable_baselines3 import PPO
 
-        FloatSchedule("fast")
+        PPO("MlpPolicy", "CartPole-v1", batch_size=1)
 
     monkeypatch.setattr(app_module, "app", app)
     with pytest.raises(SystemExit) as left:
