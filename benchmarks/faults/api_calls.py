@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.faults.forks import forked
-from benchmarks.faults.rows import Row
+from benchmarks.faults.rows import Row, tally
 from llm_gym.testing.tiny import save_tiny_model
 
 LIMIT = 30.0  # seconds for a call
@@ -382,9 +382,4 @@ def measure(output: Path, quick: bool) -> list[Row]:
     """Makes all calls, or every tenth."""
     world = World(output / "world")
     chosen = list(calls(world))[:: 10 if quick else 1]
-    failures = []
-    for call in chosen:
-        found = tried(call, output)
-        if found:
-            failures.append(f"{call.what}: {found}")
-    return [Row("bad calls of the library", len(chosen) - len(failures), len(chosen), failures)]
+    return [tally("bad calls of the library", chosen, lambda call: tried(call, output))]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.faults import bad_files
 from benchmarks.faults.forks import Ending, forked
-from benchmarks.faults.rows import Row
+from benchmarks.faults.rows import Row, tally
 from llm_gym.cli.command import kind_of
 from llm_gym.files.atomic import remove
 from llm_gym.files.ranges import RANGES, Range
@@ -351,9 +351,4 @@ def measure(output: Path, quick: bool) -> list[Row]:
 
     world = World(output / "world")
     chosen = list(lines(world))[:: 10 if quick else 1]
-    failures = []
-    for line in chosen:
-        found = tried(line, world)
-        if found:
-            failures.append(f"{line.what}: {found}")
-    return [Row("bad command lines", len(chosen) - len(failures), len(chosen), failures)]
+    return [tally("bad command lines", chosen, lambda line: tried(line, world))]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 
 class Row(NamedTuple):
@@ -19,3 +20,15 @@ class Row(NamedTuple):
     good: int
     tried: int
     failures: list[str]
+
+
+def tally(what: str, cases: Sequence[Any], problem: Callable[[Any], str | None]) -> Row:
+    """A row of cases that are tried one after the other.
+
+    Args:
+        what: What they are.
+        cases: Each says with `what` what it is.
+        problem: Tries one, and says what is wrong with how it went.
+    """
+    failures = [f"{case.what}: {found}" for case in cases if (found := problem(case))]
+    return Row(what, len(cases) - len(failures), len(cases), failures)
