@@ -24,6 +24,7 @@ ALSO = (
 )  # fmt: skip
 _HOURS = 3600.0
 _MOST_SECONDS = 40.0  # of tests for one fault, a case of each test first
+_WORTH = 12  # faults for which it pays to load all tests once
 _QUICK_SECONDS = 0.3  # a test that takes less is asked before its file's others
 
 
@@ -44,9 +45,10 @@ class Fitting:
         workshop: Has the tests.
         kept: Where what was found out is kept; files of tests that have changed since are run again
             with a trace.
+        faults: How many there are to try.
     """
 
-    def __init__(self, workshop: Workshop, kept: Path) -> None:
+    def __init__(self, workshop: Workshop, kept: Path, faults: int = 1) -> None:
         digests = {file: _digest(workshop.folder / file) for file in test_files(workshop.folder)}
         found: dict[str, Any] = {"digests": {}, "tests": {}}
         if kept.exists():
@@ -59,6 +61,8 @@ class Fitting:
         }
         self._tests: dict[str, dict[str, Any]] = same | (_reach(workshop, new) if new else {})
         write_json(kept, {"digests": digests, "tests": self._tests})
+        if faults >= _WORTH:
+            workshop.collect(list(digests))
 
     def groups(self, file: str, text: str, lines: range) -> list[list[str]]:
         """Groups of tests for a fault; the next is asked where no test of one fails.

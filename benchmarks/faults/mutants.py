@@ -3,7 +3,7 @@
 They are data: `injected/*.yaml` has a file, the text that stands there exactly once, what takes its
 place, and what that would do. One that does the same as before is marked `equivalent`, with the
 reason, and is not counted. Every fault is tried in a copy of the tree; what was tried is in a log,
-so a run that was stopped goes on.
+so a run that was stopped goes on, and `--share` counts what a run has tried that was stopped.
 
     python -m benchmarks.faults.mutants --output runs/faults
     python -m benchmarks.faults.mutants --output runs/faults --again      # those that survived
@@ -25,7 +25,7 @@ import yaml
 
 from benchmarks.common import ROOT, whole_lines
 from benchmarks.faults.fitting import Fitting
-from benchmarks.faults.rows import Row
+from benchmarks.faults.rows import Row, with_interval
 from benchmarks.faults.workshop import Workshop
 
 INJECTED = Path(__file__).with_name("injected")
@@ -125,11 +125,11 @@ def try_out(mutants: Sequence[Mutant], output: Path, *, again: bool = False) -> 
         for m in mutants
         if not (known.get(m.key(texts[m.file])) if again else m.key(texts[m.file]) in known)
     ]
-    left.sort(key=lambda m: m.key(texts[m.file]))  # a run that is stopped has tried a fair share
+    left.sort(key=lambda m: m.key(texts[m.file]))  # a run that is stopped has tried a share of them
     if not left:
         return known
     with Workshop(output / "tree") as workshop:
-        fitting = Fitting(workshop, output / "reach.json")
+        fitting = Fitting(workshop, output / "reach.json", len(left))
         for number, mutant in enumerate(left, 1):
             text, started = texts[mutant.file], time.monotonic()
             groups = fitting.groups(mutant.file, text, mutant.lines(text))
@@ -145,6 +145,12 @@ def try_out(mutants: Sequence[Mutant], output: Path, *, again: bool = False) -> 
                 flush=True,
             )
     return known
+
+
+def drawn(mutants: Sequence[Mutant], share: float) -> list[Mutant]:
+    """A random share of them, the same ones each time; a smaller one is part of a larger one."""
+    texts = texts_of(mutants)
+    return [m for m in mutants if int(m.key(texts[m.file]), 16) < share * 2**64]
 
 
 def row_of(mutants: Sequence[Mutant], results: dict[str, str]) -> Row:
@@ -179,13 +185,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of log and copy")
     parser.add_argument("--quick", action="store_true", help="try a few")
+    parser.add_argument("--share", type=float, default=1.0, help="share of them, drawn at random")
     parser.add_argument("--again", action="store_true", help="try those that survived once more")
     parser.add_argument("--only", default="", help="files whose path contains this")
     given = parser.parse_args(argv)
     mutants = [m for m in read_mutants() if not m.equivalent and given.only in m.file]
-    mutants = mutants[::_QUICK] if given.quick else mutants
+    mutants = drawn(mutants[::_QUICK] if given.quick else mutants, given.share)
     row = row_of(mutants, try_out(mutants, given.output, again=given.again))
-    print(f"{row.what}: {row.good} of {row.tried}")
+    print(f"{row.what}: {with_interval(row)}")
     for failure in row.failures:
         print(f"  survived: {failure}")
     return 1 if row.failures else 0

@@ -21,13 +21,13 @@ import difflib
 import hashlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.common import ROOT
 from benchmarks.faults.fitting import Fitting
-from benchmarks.faults.rows import Row
+from benchmarks.faults.rows import Row, with_interval
 from benchmarks.faults.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -113,13 +113,21 @@ def row_in_table(change: Change, verdict: str = "") -> str:
 # ------------------------------------------------------------------ the tool
 
 
-def _drawn(session: WorkDB, share: float) -> Iterator[tuple[str, MutationSpec]]:
-    """The session's mutants that are in a share of all, the same ones each time."""
+def _drawn(session: WorkDB, share: float, root: Path) -> list[tuple[str, MutationSpec]]:
+    """The session's mutants that are in a share of all: the same ones each time, in random order.
+
+    A smaller share is the beginning of a larger one, and so is what a run has tried that was
+    stopped.
+    """
+    numbered = []
     for item in session.work_items:
         [mutation] = item.mutations
-        name = f"{mutation.module_path}|{mutation.operator_name}|{mutation.occurrence}"
-        if int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) < share * 2**32:
-            yield item.job_id, mutation
+        file = mutation.module_path.relative_to(root).as_posix()
+        name = f"{file}|{mutation.operator_name}|{mutation.operator_args}|{mutation.occurrence}"
+        number = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
+        if number < share * 2**32:
+            numbered.append((number, name, item.job_id, mutation))
+    return [(job, mutation) for _, _, job, mutation in sorted(numbered, key=lambda n: n[:2])]
 
 
 def _open(path: Path, root: Path, modules: Sequence[str]) -> WorkDB:
@@ -149,6 +157,7 @@ def try_out(
     again: bool = False,
     root: Path = ROOT,
     modules: Sequence[str] = MODULES,
+    only: str = "",
 ) -> dict[Change, str]:
     """Which test failed on each mutant of a share; an empty text if none did.
 
@@ -158,6 +167,7 @@ def try_out(
         again: Try those that survived before once more.
         root: The tree.
         modules: Paths of the modules in it.
+        only: Try those whose module's path contains this.
     """
     from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
 
@@ -167,8 +177,10 @@ def try_out(
     texts = {module: (root / module).read_text(encoding="utf-8") for module in modules}
     results: dict[Change, str] = {}
     left: list[tuple[str, MutationSpec, Change, str]] = []
-    for job, mutation in _drawn(session, share):
+    for job, mutation in _drawn(session, share, root):
         file = mutation.module_path.relative_to(root).as_posix()
+        if only not in file:
+            continue
         mutated = _mutated(mutation, texts[file])
         if mutated is None or not is_change(texts[file], mutated):
             continue
@@ -179,7 +191,7 @@ def try_out(
             results[change] = result.output or ""
     if left:
         with Workshop(output / "tree", root) as workshop:
-            fitting = Fitting(workshop, output / "reach.json")
+            fitting = Fitting(workshop, output / "reach.json", len(left))
             for number, (job, mutation, change, mutated) in enumerate(left, 1):
                 lines = range(mutation.start_pos[0], mutation.end_pos[0] + 1)
                 groups = fitting.groups(change.file, texts[change.file], lines)
@@ -229,9 +241,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="modules whose path contains this")
     given = parser.parse_args(argv)
     share = _QUICK_SHARE if given.quick else given.share
-    modules = [module for module in MODULES if given.only in module]
-    row = row_of(try_out(given.output, share, again=given.again, modules=modules), verdicts())
-    print(f"{row.what}: {row.good} of {row.tried}")
+    results, known = try_out(given.output, share, again=given.again, only=given.only), verdicts()
+    for room in sorted({change.file.split("/")[1] for change in results}):
+        part = row_of({c: f for c, f in results.items() if c.file.split("/")[1] == room}, known)
+        print(f"{room}: {with_interval(part)}")
+    row = row_of(results, known)
+    print(f"{row.what}: {with_interval(row)}")
     for failure in row.failures:
         print(failure)
     return 1 if row.failures else 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from llm_gym.statistics.shares import share_interval
+
 
 class Row(NamedTuple):
     """What was tried, and how often it went well.
@@ -20,6 +22,14 @@ class Row(NamedTuple):
     good: int
     tried: int
     failures: list[str]
+
+
+def with_interval(row: Row) -> str:
+    """How many of how many, and the 95 % interval of the share by Wilson, for a line of text."""
+    if not row.tried:
+        return "0 of 0"
+    low, high = share_interval(row.good / row.tried, row.tried)
+    return f"{row.good} of {row.tried} ({low:.1%} to {high:.1%})"
 
 
 def tally(what: str, cases: Sequence[Any], problem: Callable[[Any], str | None]) -> Row:

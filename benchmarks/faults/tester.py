@@ -5,6 +5,9 @@ a line (`{"groups": [[...], ...], "seconds": 300}`), and answers each on a line 
 `{"failed": TEST}`, the first test that failed, or `null` if all passed. With `"reach": FILE` in the
 order, the file is told which functions of the library each test calls. Libraries are loaded once
 the first run has told which the tests need.
+
+`{"collect": [FILE, ...]}` loads the library and tests too, once and for all. Then `"swap": [PATH,
+OLD, NEW]` in an order gives a file's functions the code of another text, or answers `CANNOT_SWAP`.
 """
 
 from __future__ import annotations
@@ -12,27 +15,42 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import importlib.util
 import json
+import math
 import os
+import resource
 import select
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from benchmarks.faults.swap import CannotSwapError, Functions, loaded_functions, swap
+
 # What a fork must read for itself: the files that change are in it.
 OURS = ("llm_gym", "tests", "agents", "benchmarks", "conftest", "test_", "__", "pytest", "_pytest")
-TIMEOUT, NO_TESTS = "timeout", "no tests were found"
+TIMEOUT, NO_TESTS, CANNOT_SWAP = "timeout", "no tests were found", "cannot swap"
+OPTIONS = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--basetemp=.tests"]
+if importlib.util.find_spec("pytest_randomly"):  # in the given order, with the same numbers
+    OPTIONS += ["--randomly-dont-reorganize", "--randomly-seed=0"]
+LONGEST = 30  # seconds of the processor for one test, each of which needs a few; then it hangs
 
 
 class FirstFailure:
-    """A plugin of pytest that keeps the name of what failed first."""
+    """A plugin of pytest that keeps the name of what failed first, and ends a test that hangs."""
 
     def __init__(self) -> None:
         self.name: str | None = None
+
+    def pytest_runtest_logstart(self, nodeid: str, location: Any) -> None:
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + LONGEST, hard))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and self.name is None:
@@ -88,13 +106,12 @@ def run_here(groups: list[list[str]], reach: str | None = None) -> str | None:
 
     folder = Path.cwd()
     assert Path(llm_gym.__file__).is_relative_to(folder), f"{llm_gym.__file__} is not in {folder}"
-    options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--basetemp=.tests"]
     called = Reach(folder)
     codes = set()
     for group in groups:  # the later ones are seldom collected
         first = FirstFailure()
         plugins = [first, called] if reach else [first]
-        codes.add(pytest.main([*options, *group], plugins=plugins))
+        codes.add(pytest.main([*OPTIONS, *group], plugins=plugins))
         if codes - {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             return first.name or f"pytest did not run {group}"
     if reach:
@@ -103,7 +120,10 @@ def run_here(groups: list[list[str]], reach: str | None = None) -> str | None:
 
 
 def run_forked(
-    groups: list[list[str]], seconds: float, reach: str | None = None
+    groups: list[list[str]],
+    seconds: float,
+    reach: str | None = None,
+    prepare: Callable[[], None] = lambda: None,
 ) -> tuple[str | None, list[str]]:
     """As `run_here`, in a process of its own that is killed when its time is up.
 
@@ -111,6 +131,7 @@ def run_forked(
         groups: See `run_here`.
         seconds: Seconds until then.
         reach: See `run_here`.
+        prepare: What that process does first.
 
     Returns:
         What failed, and the libraries' modules that were loaded.
@@ -124,7 +145,10 @@ def run_forked(
             nothing = os.open(os.devnull, os.O_RDWR)
             for stream in (0, 1, 2):
                 os.dup2(nothing, stream)
+            prepare()
             failed = run_here(groups, reach)
+        except CannotSwapError:
+            failed = CANNOT_SWAP
         except BaseException as error:
             failed = f"{type(error).__name__} before any test"
         finally:
@@ -145,9 +169,12 @@ def run_forked(
     os.close(reader)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)  # and whatever it started
-    os.waitpid(child, 0)
-    failed, modules = json.loads(answer) if answer else ("the process was killed", [])
-    return failed, modules
+    status = os.waitpid(child, 0)[1]
+    if answer:
+        failed, modules = json.loads(answer)
+        return failed, modules
+    hung = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+    return TIMEOUT if hung else "the process was killed", []
 
 
 def load(modules: list[str]) -> None:
@@ -159,18 +186,41 @@ def load(modules: list[str]) -> None:
     gc.freeze()  # a fork need not look at these again
 
 
+def collect(files: list[str]) -> Functions:
+    """Loads files of tests, and with them the library, for forks to find them.
+
+    Returns:
+        The library's functions.
+    """
+    import pytest
+
+    with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
+        code = pytest.main(["--collect-only", *OPTIONS, *files])
+    if code != pytest.ExitCode.OK:
+        raise RuntimeError(f"tests cannot be collected: {code!r}")
+    functions = loaded_functions(f"{Path.cwd()}{os.sep}llm_gym")
+    load([])
+    return functions
+
+
 def main() -> int:
     """Serves orders until there are no more."""
     # A process in the background ignores these, and so would what tests start.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    loaded = False
+    loaded, functions = False, Functions()
     for line in sys.stdin:
         order = json.loads(line)
-        failed, modules = run_forked(order["groups"], order["seconds"], order.get("reach"))
-        if not loaded and failed is None:
-            load(modules)
-            loaded = True
+        if "collect" in order:
+            functions, loaded, failed = collect(order["collect"]), True, None
+        elif "swap" in order:
+            swapping = partial(swap, *order["swap"], functions)
+            failed, _ = run_forked(order["groups"], order["seconds"], prepare=swapping)
+        else:
+            failed, modules = run_forked(order["groups"], order["seconds"], order.get("reach"))
+            if not loaded and failed is None:
+                load(modules)
+                loaded = True
         print(json.dumps({"failed": failed}), flush=True)
     return 0
 

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from benchmarks.common import ROOT
+from benchmarks.faults.tester import CANNOT_SWAP
 
 WHOLE = [
     [
@@ -50,10 +51,18 @@ class Workshop:
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
         }
-        self._tester: subprocess.Popen[str] | None = None
+        self._testers: list[subprocess.Popen[str]] = []
+        self._collected: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Workshop:
-        self._tester = subprocess.Popen(
+        self._start()
+        failed = self.failing(self._whole)
+        if failed:
+            raise RuntimeError(f"{failed} fails on the tree as it is: mend that first")
+        return self
+
+    def _start(self) -> subprocess.Popen[str]:
+        tester = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.faults.tester"],
             cwd=self.folder,
             env=self._environment,
@@ -61,10 +70,17 @@ class Workshop:
             stdout=subprocess.PIPE,
             text=True,
         )
-        failed = self.failing(self._whole)
-        if failed:
-            raise RuntimeError(f"{failed} fails on the tree as it is: mend that first")
-        return self
+        self._testers.append(tester)
+        return tester
+
+    def collect(self, files: Sequence[str]) -> None:
+        """Loads files of tests once for all faults that do not change what is done when loading.
+
+        Args:
+            files: Paths of all files that `failing_on` will be told tests of.
+        """
+        self._collected = self._start()
+        _answer(self._collected, {"collect": files})
 
     def __exit__(
         self,
@@ -72,9 +88,9 @@ class Workshop:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._tester is not None
-        self._tester.kill()
-        self._tester.communicate()
+        for tester in self._testers:
+            tester.kill()
+            tester.communicate()
 
     def failing(
         self,
@@ -92,15 +108,8 @@ class Workshop:
         Raises:
             RuntimeError: The process that runs tests has ended.
         """
-        assert self._tester is not None
-        sent, answers = cast("IO[str]", self._tester.stdin), cast("IO[str]", self._tester.stdout)
         order = {"groups": groups, "seconds": seconds or SECONDS, "reach": reach and str(reach)}
-        sent.write(json.dumps(order) + "\n")
-        sent.flush()
-        line = answers.readline()
-        if not line:
-            raise RuntimeError(f"the process that runs tests in {self.folder} has ended")
-        return json.loads(line)["failed"]
+        return _answer(self._testers[0], order)
 
     def failing_on(self, file: str, text: str, groups: Sequence[Sequence[str]]) -> str | None:
         """As `failing`, with other content of one file; the file is as it was afterwards.
@@ -108,8 +117,10 @@ class Workshop:
         Args:
             file: Path in the tree.
             text: Content to try.
-            groups: See `failing`.
+            groups: See `failing`; where there are none, no test notices.
         """
+        if not groups:
+            return None
         path = self.folder / file
         before = path.read_text(encoding="utf-8")
         # Bytecode is told from its source by whole seconds and size, which may be the same.
@@ -118,11 +129,27 @@ class Workshop:
             old.unlink()
         path.write_text(text, encoding="utf-8")
         try:
+            if self._collected:
+                swapped = [str(path), before, text]
+                order = {"groups": groups, "seconds": SECONDS, "swap": swapped}
+                failed = _answer(self._collected, order)
+                if failed != CANNOT_SWAP:
+                    return failed
             return self.failing(groups)
         finally:
             path.write_text(before, encoding="utf-8")
             for new in compiled.glob(f"{path.stem}.*.pyc"):
                 new.unlink()
+
+
+def _answer(tester: subprocess.Popen[str], order: dict[str, Any]) -> str | None:
+    sent, answers = cast("IO[str]", tester.stdin), cast("IO[str]", tester.stdout)
+    sent.write(json.dumps(order) + "\n")
+    sent.flush()
+    line = answers.readline()
+    if not line:
+        raise RuntimeError("the process that runs tests has ended")
+    return json.loads(line)["failed"]
 
 
 def _copy(root: Path, folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.faults import mutants, mutation
 from benchmarks.faults.fitting import Fitting, functions_at
+from benchmarks.faults.swap import CannotSwapError, loaded_functions, swap
 from benchmarks.faults.workshop import Workshop
 
 TWO = '''"""Doubles."""
@@ -125,11 +126,66 @@ def test_a_fault_is_seen_by_the_tests_that_call_what_it_is_in(tree, tmp_path, mo
         others = fitting.groups(file, TWO, range(10, 11))
         assert others == [["tests/learning/test_triple.py::test_triple"]]
         assert workshop.failing_on(file, TWO.replace("3 * x", "x"), others) is None
+        assert workshop.failing_on(file, TWO.replace("3 * x", "x"), []) is None  # nothing calls it
         assert workshop.failing(whole) is None  # the file is as it was
         monkeypatch.setattr("benchmarks.faults.workshop.SECONDS", 2.0)
         assert workshop.failing_on(file, "while True:\n    pass\n", whole) == "timeout"
     with pytest.raises(ValueError, match="no copy of the tree"):
         Workshop(tree / "llm_gym", tree)
+
+
+def test_a_fault_is_seen_where_library_and_tests_are_loaded_once(tree, tmp_path, monkeypatch):
+    file, double = "llm_gym/learning/two.py", ["tests/learning/test_double.py"]
+    (tree / file).write_text(f"{TWO}\n\nONE = 1\n")
+    text = (tree / file).read_text()
+    test = "tests/learning/test_double.py::test_double"
+    with Workshop(tmp_path / "copy", tree, [double]) as workshop:
+        workshop.collect(double)
+        # What is done on loading is tried by loading.
+        assert workshop.failing_on(file, text.replace("ONE = 1", "double = abs"), [double]) == test
+        monkeypatch.setattr(workshop, "failing", None)
+        assert workshop.failing_on(file, text.replace("2 * x", "2 + x"), [double]) == test
+        # A fault is gone with the process that it was tried in.
+        assert workshop.failing_on(file, text.replace("3 * x", "x"), [double]) is None
+
+
+def test_code_is_swapped_in_all_functions_that_have_it_and_nowhere_else():
+    old = TWO + "\n\nclass A:\n    def f(self, k=1):\n        return [k + i for i in range(2)]\n"
+    space = {}
+    exec(compile(old, "two.py", "exec"), space)
+    functions = loaded_functions("two.py")
+    held, method = space["triple"], space["A"]().f
+    swap("two.py", old, "# A line more\n" + old.replace("3 * x", "4 * x"), functions)
+    assert (held(2), space["double"](2), method()) == (8, 4, [1, 2])
+    swap("two.py", old, old.replace("k + i", "k - i"), functions)
+    assert method() == [1, 0]
+    for new in (
+        old.replace("k=1", "k=2"),
+        old.replace("(x):", "(x, *y):").replace("def triple", "@staticmethod\ndef triple"),
+        old + "\nB = 1\n",
+        old,
+    ):
+        with pytest.raises(CannotSwapError):
+            swap("two.py", old, new, functions)
+    with pytest.raises(CannotSwapError):  # it was loaded as another file
+        swap("other.py", old, old.replace("3 * x", "4 * x"), functions)
+
+
+def test_what_takes_the_processor_for_long_hangs(tree, tmp_path):
+    file, double = "llm_gym/learning/two.py", ["tests/learning/test_double.py"]
+    tester = tree / "benchmarks" / "faults" / "tester.py"
+    tester.write_text(tester.read_text().replace("LONGEST = 30", "LONGEST = 1"))
+    hanging = TWO.replace("    return 2", "    while True:\n        pass\n    return 2")
+    with Workshop(tmp_path / "copy", tree, [double]) as workshop:
+        assert workshop.failing_on(file, hanging, [double]) == "timeout"
+
+
+def test_a_share_is_part_of_a_larger_one():
+    mutants_ = mutants.read_mutants()[:60]
+    some, more = (mutants.drawn(mutants_, share) for share in (0.3, 0.6))
+    assert 0 < len(some) < len(more) < 60
+    assert set(some) < set(more)
+    assert mutants.drawn(mutants_, 1.0) == mutants_
 
 
 def test_a_tree_that_fails_as_it_is_is_no_ground_for_faults(tree, tmp_path):
