@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
+EXTRAS = ["baselines", "contrib", "label", "lora", "parquet", "plots", "render", "tensorboard"]
 NOT_TESTED = {"torch"}  # whose old builds bring gigabytes of CUDA libraries
 
 
@@ -22,7 +23,7 @@ def lower_bounds() -> dict[str, Version]:
     """Of the library's own requirements and of its extras for users, the plug-ins' included."""
     texts = [file.read_text(encoding="utf-8") for file in (ROOT / "pyproject.toml", *plugins())]
     rows = [row for text in texts for row in array_of("dependencies", text)]
-    for extra in ("baselines", "contrib", "label", "parquet", "plots", "render", "tensorboard"):
+    for extra in EXTRAS:
         [inside] = re.findall(rf"^{extra} = \[(.*?)\]$", texts[0], re.MULTILINE)
         rows += re.findall(r'"([^"]+)"', inside)
     bounds: dict[str, Version] = {}

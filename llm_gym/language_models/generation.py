@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.language_models.adapter_files import base_of, is_adapter
 from llm_gym.language_models.embedded import resolve
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def generation_end_ids(
         name = resolve(name_or_path)
     if not name or not isinstance(name, str):
         return ()
+    if is_adapter(name) and not (Path(name) / FILES[0]).is_file():
+        name = base_of(name)
     if Path(name).is_dir():
         return _from_directory(Path(name))
     return _from_hub(name, download=download)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.language_models.adapter_files import base_of, is_adapter
 from llm_gym.language_models.embedded import embedded_names, resolve
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def load_causal_lm(
 
     Args:
         name_or_path: An embedded name (`"llm_gym/email-sft"`), a directory written by
-            `save_pretrained`, or a name on the Hugging Face hub.
+            `save_pretrained`, that of a LoRA adapter (see
+            `llm_gym.language_models.adapters.load_adapter`), or a name on the Hugging Face hub.
         dtype: Type of the weights in memory, one of `DTYPES` or of PyTorch's; `None` means
             float32, whatever the file holds, `"auto"` the file's own.
         attn_implementation: As in `transformers`, e.g. `"eager"`; `None` leaves it the choice.
@@ -57,6 +59,7 @@ def load_causal_lm(
         ValueError: If the files are there but cannot be read as a causal language model, lack
             weights that the architecture needs, or hold weights that are no numbers.
         OSError: If the name is not a directory and the hub does not have it or cannot be reached.
+        ImportError: If it is an adapter and PEFT is not installed.
     """
     import torch
     from safetensors import SafetensorError
@@ -65,6 +68,10 @@ def load_causal_lm(
     if isinstance(dtype, str) and dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} must be one of {', '.join(map(repr, DTYPES))}")
     source = model_source(name_or_path, needs="config.json")
+    if is_adapter(resolve(name_or_path)):
+        from llm_gym.language_models.adapters import load_adapter
+
+        return load_adapter(name_or_path, dtype=dtype, attn_implementation=attn_implementation)
     check_safetensors(source)
     refuse_oversized(source)
     try:
@@ -230,13 +237,15 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
         needs: A file that a directory must hold.
 
     Returns:
-        The directory of an embedded name; everything else as it is.
+        The directory of an embedded name; of an adapter that has not the file, where its base is;
+        everything else as it is.
 
     Raises:
         TypeError: It is no text and no path.
         FileNotFoundError: It can only be a path, and there is no such directory or the directory
             lacks the file; the message has the nearest name that exists. The hub is not asked.
-        ValueError: There is no embedded model of that name, or the directory is an adapter's.
+        ValueError: There is no embedded model of that name, or it is an adapter whose base is
+            missing.
     """
     if not isinstance(name_or_path, (str, Path)):
         raise TypeError(
@@ -253,7 +262,8 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
     directory = Path(source)
     if directory.is_dir():
         if not (directory / needs).is_file():
-            _refuse_adapter(directory)
+            if is_adapter(directory):
+                return model_source(base_of(directory), needs=needs)
             inside = directory / "model"  # of a run of ours
             hint = f"; did you mean {str(inside)!r}?" if (inside / needs).is_file() else ""
             raise FileNotFoundError(
@@ -265,22 +275,6 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
     if isinstance(name_or_path, Path) or not _may_be_hub_name(source):
         raise FileNotFoundError(f"there is no directory {source!r}{_nearest(directory)}")
     return source
-
-
-def _refuse_adapter(directory: Path) -> None:
-    """Raises `ValueError` if the directory holds a PEFT adapter, which is no model by itself."""
-    path = directory / "adapter_config.json"
-    if not path.is_file() or (directory / "config.json").is_file():
-        return
-    try:
-        base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        base = None
-    raise ValueError(
-        f"{str(directory)!r} is an adapter of {base or 'a model it does not name'!r}, not a model: "
-        "merge the two first (PeftModel.from_pretrained(base, adapter).merge_and_unload()"
-        ".save_pretrained(directory)) and pass the merged directory"
-    )
 
 
 def _may_be_hub_name(name: str) -> bool:
@@ -336,6 +330,11 @@ def _explained(
         )
     if Path(source).is_dir():
         return ValueError(f"cannot read a {kind} from {str(name_or_path)!r}: {error}")
+    if is_adapter(str(name_or_path)):
+        return OSError(
+            f"{str(name_or_path)!r} is an adapter of {source!r}, and the {kind} of that base is "
+            f"neither in a directory here nor to be had from the hub. Cause: {error}"
+        )
     return OSError(
         f"cannot get the {kind} {str(name_or_path)!r}: it is not a directory here and the Hugging "
         f"Face hub did not provide it (offline, misspelt, private, or without safetensors?)"

@@ -1,0 +1,90 @@
+"""What lies in the directory of a LoRA adapter, as PEFT writes it, and where its base model is.
+
+    adapter_config.json         settings, and the name or path of the base model
+    adapter_model.safetensors   the adapter's own tensors
+
+Nothing here needs PEFT.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llm_gym.language_models.embedded import embedded_names, resolve
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+
+#: Key in the header of the weights: the base by the name that it has on every machine.
+_BASE_KEY = "llm_gym_base"
+
+
+def is_adapter(directory: str | Path) -> bool:
+    """Whether a directory holds an adapter and no model."""
+    directory = Path(directory)
+    return (directory / CONFIG).is_file() and not (directory / "config.json").is_file()
+
+
+def read_settings(directory: str | Path) -> dict[str, Any]:
+    """The content of `adapter_config.json`.
+
+    Raises:
+        ValueError: It is no JSON object, or not of a LoRA adapter.
+    """
+    path = Path(directory) / CONFIG
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold a JSON object, not {settings!r:.80}")
+    kind = settings.get("peft_type")
+    if kind != "LORA":
+        raise ValueError(
+            f"{path}: peft_type={kind!r:.80} is another kind of adapter than LoRA ('LORA'), the "
+            "only one that is supported; merge it into its base with PEFT and pass the merged model"
+        )
+    return settings
+
+
+def base_of(directory: str | Path) -> str:
+    """The base model of an adapter: a directory that is there, or a name to ask the hub for.
+
+    Raises:
+        ValueError: The adapter names none, the base it names is not here, or is an adapter itself.
+    """
+    directory = Path(directory)
+    named = read_settings(directory).get("base_model_name_or_path")
+    where = f"{str(directory)!r} is an adapter of {named or 'a model it does not name'!r:.300}"
+    advice = f"write where its base is into base_model_name_or_path of {directory / CONFIG}"
+    if not isinstance(named, str) or not named:
+        raise ValueError(f"{where}: {advice}")
+    known = _known_by_name(directory)
+    if not Path(named).is_dir() and known in embedded_names():
+        named = known
+    source = resolve(named)
+    if is_adapter(source):
+        raise ValueError(
+            f"{where}, which is an adapter, too: merge that one first (llm-gym merge), and {advice}"
+        )
+    if not Path(source).is_dir() and (Path(source).is_absolute() or source.startswith(".")):
+        raise ValueError(f"{where}, and there is no such directory here: {advice}")
+    return source
+
+
+def base_metadata(base: str) -> dict[str, str]:
+    """What the header of an adapter's weights says, so that an embedded base is found anywhere."""
+    named = [name for name in embedded_names() if resolve(name) == base]
+    return {"format": "pt", **({_BASE_KEY: named[0]} if named else {})}
+
+
+def _known_by_name(directory: Path) -> str:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(directory / WEIGHTS, "pt") as weights:
+            return (weights.metadata() or {}).get(_BASE_KEY, "")
+    except (SafetensorError, OSError):
+        return ""
