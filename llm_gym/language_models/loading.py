@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -244,8 +245,8 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
         TypeError: It is no text and no path.
         FileNotFoundError: It can only be a path, and there is no such directory or the directory
             lacks the file; the message has the nearest name that exists. The hub is not asked.
-        ValueError: There is no embedded model of that name, or it is an adapter whose base is
-            missing.
+        ValueError: There is no embedded model of that name, it is an adapter whose base is missing,
+            or a GGUF file.
     """
     if not isinstance(name_or_path, (str, Path)):
         raise TypeError(
@@ -271,6 +272,11 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
             )
         return source
     if directory.is_file():
+        if directory.suffix == ".gguf":
+            raise ValueError(
+                f"{source!r} is a GGUF file; make a model of it first: "
+                f"llm-gym fetch {shlex.quote(source)} --output DIR, and pass that directory"
+            )
         raise FileNotFoundError(f"{source!r} is a file; pass the directory that contains it")
     if isinstance(name_or_path, Path) or not _may_be_hub_name(source):
         raise FileNotFoundError(f"there is no directory {source!r}{_nearest(directory)}")
