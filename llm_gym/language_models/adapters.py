@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_gym.language_models.adapter_files import (
+    CONFIG,
     WEIGHTS,
     base_metadata,
     base_of,
@@ -93,10 +94,18 @@ class Adapter:
 
         Args:
             directory: Made if it is not there.
+
+        Raises:
+            ValueError: A model lies there.
         """
         from safetensors.torch import save_file
 
         directory = Path(directory)
+        if (directory / "config.json").is_file():
+            raise ValueError(
+                f"{str(directory)!r} holds a model, on which transformers would put the adapter: "
+                "save the adapter in a directory of its own"
+            )
         directory.mkdir(parents=True, exist_ok=True)
         config = copy.deepcopy(self.config)
         config.base_model_name_or_path, config.inference_mode = self.base_name, True
@@ -207,9 +216,17 @@ def save_model(model: PreTrainedModel, directory: str | Path) -> None:
     Args:
         model: Any model of transformers.
         directory: Made if it is not there.
+
+    Raises:
+        ValueError: A model lies where an adapter is to be, or the other way round.
     """
     adapter = adapter_of(model)
     if adapter is None:
+        if (Path(directory) / CONFIG).is_file():
+            raise ValueError(
+                f"{str(directory)!r} holds an adapter, which transformers would put on the model: "
+                "save the model in a directory of its own"
+            )
         model.save_pretrained(directory)
     else:
         adapter.save(directory)
@@ -268,7 +285,7 @@ def merge(directory: str | Path, output: str | Path) -> None:
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     model.config.get_text_config(decoder=True).tie_word_embeddings = tied
     model.config.tie_word_embeddings = tied
-    model.save_pretrained(output)
+    save_model(model, output)
     load_tokenizer(source).save_pretrained(output)
     for extra in source.glob("value_head.safetensors"):
         shutil.copyfile(extra, Path(output) / extra.name)

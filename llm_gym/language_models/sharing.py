@@ -7,6 +7,7 @@ second copy in memory, nothing is ever switched, and each keeps its own caches, 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from llm_gym.language_models.architecture import decoder_of
@@ -45,9 +46,9 @@ def frozen_twin(model: PreTrainedModel) -> PreTrainedModel:
 def share_weights(model: PreTrainedModel, owner: PreTrainedModel) -> int:
     """Puts another model's frozen parameters in the place of equal ones of this model.
 
-    A parameter is replaced where it has the same name in the decoder, shape, type, device and bits
-    as a frozen one of the owner's; it is frozen from then on. Adapters do not stand in the way: the
-    base below them is shared.
+    A parameter is replaced where it has the same name in its decoder or above it, shape, type,
+    device and bits as a frozen one of the owner's; it is frozen from then on. Adapters do not stand
+    in the way: the base below them is shared.
 
     Args:
         model: Any model of transformers, such as a reward model, before an optimizer is made of it.
@@ -56,14 +57,10 @@ def share_weights(model: PreTrainedModel, owner: PreTrainedModel) -> int:
     Returns:
         Number of bytes that the model shares now with the owner.
     """
-    theirs = {
-        _plain(name): parameter
-        for name, parameter in decoder_of(owner).named_parameters(remove_duplicate=False)
-        if not parameter.requires_grad
-    }
+    theirs = {name: p for name, p in _by_place(owner) if not p.requires_grad}
     replaced: dict[int, torch.nn.Parameter] = {}
-    for name, parameter in decoder_of(model).named_parameters(remove_duplicate=False):
-        other = theirs.get(_plain(name))
+    for name, parameter in _by_place(model):
+        other = theirs.get(name)
         if other is not None and _same_bits(parameter, other):
             replaced[id(parameter)] = other
     for module in model.modules():
@@ -78,9 +75,18 @@ def _replace(module: nn.Module, replaced: dict[int, torch.nn.Parameter]) -> None
             setattr(module, name, replaced[id(parameter)])
 
 
-def _plain(name: str) -> str:
-    """The name that a parameter has without an adapter."""
-    return name.replace(".base_layer.", ".").replace(".original_module.", ".")
+def _by_place(model: PreTrainedModel) -> Iterator[tuple[tuple[bool, str], torch.nn.Parameter]]:
+    """Parameters by whether they are the decoder's, and their name there, without an adapter.
+
+    Decoders of one architecture are alike, whatever their models call them.
+    """
+    decoder = decoder_of(model)
+    below = {id(parameter) for parameter in decoder.parameters()}
+    for part in (decoder, model):
+        for name, parameter in part.named_parameters(remove_duplicate=False):
+            if part is decoder or id(parameter) not in below:
+                plain = name.replace(".base_layer.", ".").replace(".original_module.", ".")
+                yield (part is decoder, plain), parameter
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

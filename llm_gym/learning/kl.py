@@ -7,7 +7,6 @@ reference's *lowers* its reward. The divergence of an episode is the *sum* over 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from llm_gym.files.ranges import AT_LEAST_0, POSITIVE, Range
+from llm_gym.language_models.adapters import (
+    adapter_of,
+    frozen_twin,
+    share_weights,
+    without_adapter,
+)
 from llm_gym.language_models.architecture import decoder_of, vocabulary_size
 from llm_gym.policy.sampling import (
     EpisodeBatch,
@@ -170,12 +175,17 @@ class ReferenceModel:
         self.temperature, self.mixed_precision = temperature, mixed_precision
         self._trunk = Trunk(decoder_of(self.model), use_cache=False)
         self._head = LanguageModelHead(self.model)
+        self._parameters = list(self.model.parameters())
 
     @classmethod
     def of(
         cls, policy: TransformerActorCriticPolicy, model: str | Path | None = None
     ) -> ReferenceModel:
         """A frozen copy of the policy's model as it is now, or of another checkpoint.
+
+        What is frozen in the policy's model is not copied: the reference has the same tensors. Of a
+        policy with a new LoRA adapter the reference is the base without it, and of one that started
+        from a saved adapter the base with a copy of that.
 
         Args:
             policy: The policy whose distribution settings to follow.
@@ -185,7 +195,10 @@ class ReferenceModel:
             ValueError: If the other model's vocabulary differs.
         """
         if model is None:
-            frozen = copy.deepcopy(policy.model)
+            frozen = frozen_twin(policy.model)
+            adapter = adapter_of(frozen)
+            if adapter is not None and adapter.directory is None:
+                without_adapter(frozen)
         else:
             from llm_gym.language_models.loading import load_causal_lm
 
@@ -196,11 +209,17 @@ class ReferenceModel:
                     f"reference={str(model)!r} has {n_tokens} tokens but the policy's model has "
                     f"{expected}; a divergence needs the same vocabulary"
                 )
+            share_weights(frozen, policy.model)
         return cls(frozen, temperature=policy.temperature, mixed_precision=policy.mixed_precision)
 
     @torch.no_grad()
     def logits(self, batch: EpisodeBatch) -> torch.Tensor:
         """Logits at a batch's actions, float `(A, V)`, `-inf` where the policy's are cut."""
+        if any(parameter.requires_grad for parameter in self._parameters):
+            raise ValueError(
+                "parameters that the reference shares with the policy were unfrozen, and would "
+                "take it along: freeze them again, or make the algorithm after unfreezing"
+            )
         device = batch.input_ids.device
         enabled = self.mixed_precision == "bf16"
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from safetensors import SafetensorError
@@ -18,17 +17,25 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from llm_gym.files.owned import follow_umask
-from llm_gym.files.ranges import check_choice, check_numbers
-from llm_gym.language_models.architecture import (
-    context_length,
-    decoder_of,
-    text_config,
-    vocabulary_size,
+from llm_gym.files.ranges import check_numbers
+from llm_gym.language_models.adapters import (
+    add_adapter,
+    lora_config,
+    save_model,
+    trainable_twin,
 )
+from llm_gym.language_models.architecture import decoder_of, text_config
 from llm_gym.language_models.divergence import check_gradients, check_tensors
 from llm_gym.language_models.embedded import resolve
-from llm_gym.language_models.loading import DTYPES, PRECISIONS, load_causal_lm
+from llm_gym.language_models.loading import load_causal_lm
 from llm_gym.policy.checks import CacheCheck
+from llm_gym.policy.options import (
+    check_fits,
+    check_loading,
+    check_lora,
+    check_options,
+    check_spaces,
+)
 from llm_gym.policy.sampling import (
     EpisodeBatch,
     LanguageModelHead,
@@ -43,10 +50,10 @@ from llm_gym.policy.sampling import (
 from llm_gym.policy.trunk import Trunk
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
     from transformers import PreTrainedModel
 
 VALUE_HEAD_FILE = "value_head.safetensors"
-_KEYS = {"input_ids", "attention_mask", "completion_mask"}
 
 Observation = Mapping[str, torch.Tensor] | EpisodeBatch
 
@@ -69,11 +76,16 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         action_space: `Discrete(V)` with `V` the model's vocabulary.
         lr_schedule: Learning rate schedule, as in Stable-Baselines3.
         model: Name or path of a causal language model, or of a directory that
-            `save_pretrained` wrote (then its value head is loaded too).
+            `save_pretrained` wrote (then its value head is loaded too). Of a LoRA adapter the base
+            is loaded, and frozen, and the adapter is trained further.
+        lora: Freeze the model and train a new LoRA adapter instead: settings as those of
+            `peft.LoraConfig`, e.g. `dict(r=16, lora_alpha=32)`, for all linear layers unless
+            `target_modules` names some; or such a configuration. `None` trains the whole model.
         temperature: Divides the logits; > 0.
         top_k: Sample among the `k` most probable tokens; 0 is off.
         top_p: Sample from the nucleus of this probability; 1 is off.
         separate_critic: Give the critic a transformer of its own, started from the same weights.
+            What is frozen, such as the base of an adapter, both have in common.
         detach_value: Keep the value loss's gradient out of a shared transformer.
         value_scale: Factor on the value head's output. Adam moves every parameter by about the
             learning rate, whatever the loss, so a factor of 10 is a learning rate ten times as high
@@ -106,6 +118,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         lr_schedule: Schedule,
         model: str | Path = "",
         *,
+        lora: Mapping[str, Any] | LoraConfig | None = None,
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 1.0,
@@ -121,11 +134,13 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         use_sde: bool = False,
     ) -> None:
-        _check_options(model, temperature, top_k, top_p, value_scale, mixed_precision, use_sde)
+        check_options(model, temperature, top_k, top_p, value_scale, mixed_precision, use_sde)
         if seed is not None:
             check_numbers(seed=seed)
-        _check_loading(dtype, attn_implementation, prefix_cache)
-        capacity = _check_spaces(observation_space, action_space)
+        check_loading(dtype, attn_implementation, prefix_cache)
+        if lora is not None:
+            check_lora(lora, model)
+        capacity = check_spaces(observation_space, action_space)
         if optimizer_kwargs is None and optimizer_class is torch.optim.AdamW:
             optimizer_kwargs = {"weight_decay": 0.0, "eps": 1e-8, "fused": True}
         super().__init__(
@@ -136,7 +151,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,
         )
-        self.model_name = str(model)
+        self.model_name, self.lora = str(model), lora
         self.temperature, self.top_k, self.top_p = float(temperature), int(top_k), float(top_p)
         self.separate_critic, self.detach_value = separate_critic, detach_value
         self.value_scale, self.mixed_precision = float(value_scale), mixed_precision
@@ -145,9 +160,9 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         self.generator = torch.Generator().manual_seed(sampling_seed)
 
         self.dtype_name, self.attn_implementation = dtype, attn_implementation
-        self.model = self._load()
-        _check_fits(self.model, capacity, int(action_space.n))  # type: ignore[attr-defined]
-        self.critic = decoder_of(self._load()) if separate_critic else None
+        self.model = self._load(sampling_seed)
+        check_fits(self.model, capacity, int(action_space.n))  # type: ignore[attr-defined]
+        self.critic = decoder_of(trainable_twin(self.model)) if separate_critic else None
         self.head = LanguageModelHead(self.model)
         self.value_head = nn.Linear(self.head.width, 1)
         nn.init.zeros_(self.value_head.weight)
@@ -167,19 +182,22 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         )
         super().train(False)
         self.optimizer = self.optimizer_class(
-            self.parameters(),
+            [parameter for parameter in self.parameters() if parameter.requires_grad],
             lr=lr_schedule(1),  # type: ignore[call-arg]
             **self.optimizer_kwargs,
         )
         # Whatever algorithm takes the step: the weights stay numbers.
         self.optimizer.register_step_pre_hook(check_gradients)
 
-    def _load(self) -> PreTrainedModel:
-        return load_causal_lm(
+    def _load(self, seed: int) -> PreTrainedModel:
+        model = load_causal_lm(
             self.model_name,
             dtype=self.dtype_name,
             attn_implementation=self.attn_implementation,
         )
+        if self.lora is not None:
+            add_adapter(model, lora_config(self.lora, model), seed=seed)
+        return model
 
     def _build(self, lr_schedule: Schedule) -> None:
         """Leaves out the parent's networks; the transformer takes their place."""
@@ -368,8 +386,9 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes a directory that `AutoModelForCausalLM.from_pretrained` loads.
 
-        The value head lies beside the model in `value_head.safetensors`; with a separate critic
-        only its head is kept there, since the actor is what a language model is.
+        Of a policy with a LoRA adapter that is the adapter, which names its base. The value head
+        lies beside it in `value_head.safetensors`; with a separate critic only its head is kept
+        there, since the actor is what a language model is.
 
         Raises:
             DivergenceError: A parameter is not finite, by name; nothing is written.
@@ -377,7 +396,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         check_tensors(dict(self.named_parameters()), "the parameter")
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(directory)
+        save_model(self.model, directory)
         # The factor is multiplied in: the file holds the linear map from hidden state to value.
         head = {
             n: (p.detach() * self.value_scale).cpu() for n, p in self.value_head.named_parameters()
@@ -405,6 +424,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             "action_space": self.action_space,
             "lr_schedule": self._dummy_schedule,
             "model": self.model_name,
+            "lora": self.lora,
             "temperature": self.temperature,
             "top_k": self.top_k,
             "top_p": self.top_p,
@@ -419,78 +439,3 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
         }
-
-
-def _check_options(
-    model: str | Path,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    value_scale: float,
-    mixed_precision: str,
-    use_sde: bool,
-) -> None:
-    if not isinstance(model, (str, Path)) or not str(model):
-        given = repr(model) if isinstance(model, (str, int, float, type(None))) else "an object"
-        raise ValueError(
-            f"model={given} of type {type(model).__name__} must be the name or path of a causal "
-            "language model, e.g. policy_kwargs=dict(model='llm_gym/email-sft'); save a model with "
-            "save_pretrained (a PEFT model after merge_and_unload) and pass the directory"
-        )
-    check_numbers(temperature=temperature, top_k=top_k, top_p=top_p, value_scale=value_scale)
-    check_choice("mixed_precision", mixed_precision, PRECISIONS)
-    if use_sde:
-        raise ValueError("use_sde=True needs continuous actions; a token is a discrete one")
-
-
-def _check_loading(dtype: str, attn_implementation: str | None, prefix_cache: bool | str) -> None:
-    check_choice("dtype", dtype, DTYPES)
-    if attn_implementation is not None and not isinstance(attn_implementation, str):
-        raise ValueError(f"attn_implementation={attn_implementation!r} must be a name or None")
-    check_choice("prefix_cache", prefix_cache, ("auto", True, False))
-
-
-def _check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> int:
-    """Checks that the spaces are a text environment's, and returns its length `L`."""
-    if not isinstance(action_space, spaces.Discrete):
-        raise ValueError(f"action_space={action_space} must be Discrete: one token an action")
-    if not isinstance(observation_space, spaces.Dict) or not set(observation_space.keys()) >= _KEYS:
-        raise ValueError(
-            f"observation_space={observation_space} must be a Dict with {sorted(_KEYS)}, as "
-            "llm_gym's text environments have it; flattening or normalising wrappers break it"
-        )
-    ids = observation_space["input_ids"]
-    if not isinstance(ids, spaces.Box) or not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(
-            f"observation_space['input_ids']={ids} must be an integer Box; token ids cannot be "
-            "normalised (VecNormalize) or cast to floats"
-        )
-    shapes = {key: observation_space[key].shape for key in sorted(_KEYS)}
-    if len(ids.shape) != 1 or len(set(shapes.values())) != 1:
-        raise ValueError(
-            f"observation_space has shapes {shapes}, but each must be (L,): one text, not several "
-            "stacked (FrameStackObservation, VecFrameStack)"
-        )
-    return int(ids.shape[0])
-
-
-def _check_fits(model: Any, capacity: int, n_tokens: int) -> None:
-    found = vocabulary_size(model)
-    if n_tokens > found:
-        raise ValueError(
-            f"the environment has {n_tokens} actions but the model's vocabulary has {found} "
-            f"tokens; if tokens were added to the tokenizer, call "
-            f"model.resize_token_embeddings({n_tokens}) and save the model again, else make the "
-            "environment with the model's own tokenizer"
-        )
-    if n_tokens < found:
-        raise ValueError(
-            f"the environment has {n_tokens} actions but the model's vocabulary has {found} "
-            f"tokens; make the environment with the model's own tokenizer and vocab_size={found}"
-        )
-    context = context_length(model)
-    if context is not None and capacity > context:
-        raise ValueError(
-            f"observations hold up to {capacity} tokens (max_prompt_tokens + max_new_tokens) but "
-            f"the model's context is {context}; lower one of the two"
-        )

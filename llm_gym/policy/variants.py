@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -11,8 +11,10 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
 
 from llm_gym.files.ranges import check_numbers
+from llm_gym.language_models.adapters import frozen_twin
 from llm_gym.language_models.architecture import decoder_of
 from llm_gym.policy.sampling import (
     EpisodeBatch,
@@ -40,6 +42,12 @@ class TwiceDifferentiablePolicy(TransformerActorCriticPolicy):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "attn_implementation": "eager"})
 
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """Those that learn: TRPO asks for the gradient of each that it finds."""
+        for name, parameter in super().named_parameters(*args, **kwargs):
+            if parameter.requires_grad:
+                yield name, parameter
+
 
 class TopPMaskedPolicy(TransformerActorCriticPolicy):
     """The policy restricted to the nucleus of a *mask policy*, a copy of it that lags behind.
@@ -47,8 +55,9 @@ class TopPMaskedPolicy(TransformerActorCriticPolicy):
     Ramamurthy et al. (2022, arXiv 2210.01241, section 4.2). Probabilities are those of the
     restricted and renormalised distribution, in sampling and in updates: the tokens that could be
     chosen are stored with each action. The mask policy reads every token too, so decoding costs
-    twice as much. It is part of the policy's `state_dict`, and of no optimizer.
-    `save_pretrained` writes the language model alone, without the mask.
+    twice as much; what is frozen, such as the base of a LoRA adapter, both have in common. It is
+    part of the policy's `state_dict`, and of no optimizer. `save_pretrained` writes the language
+    model alone, without the mask.
 
     Args:
         observation_space: See `TransformerActorCriticPolicy`.
@@ -73,7 +82,7 @@ class TopPMaskedPolicy(TransformerActorCriticPolicy):
         check_numbers(mask_top_p=mask_top_p)
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
         self.mask_top_p = float(mask_top_p)
-        self.mask_model = copy.deepcopy(self.model).requires_grad_(False)
+        self.mask_model = frozen_twin(self.model)
         self.mask_trunk = Trunk(decoder_of(self.mask_model))
         self.mask_head = LanguageModelHead(self.mask_model)
 
@@ -95,7 +104,10 @@ class TopPMaskedPolicy(TransformerActorCriticPolicy):
 
     def refresh_mask(self) -> None:
         """Makes the mask policy what the policy is now."""
-        self.mask_model.load_state_dict(self.model.state_dict())
+        theirs = self.mask_model.state_dict()
+        for name, tensor in self.model.state_dict().items():
+            if tensor.data_ptr() != theirs[name].data_ptr():  # else it is the same one
+                theirs[name].copy_(tensor)
 
     def _trunks(self) -> list[Trunk]:
         return [*super()._trunks(), self.mask_trunk]

@@ -447,7 +447,7 @@ def test_attention_is_the_one_that_was_asked_for(make_policy, name):
 def test_a_model_object_is_refused_in_one_sentence(wrapped):
     model = tiny_model()
     model = torch.nn.Sequential(model) if wrapped else model
-    with pytest.raises(ValueError, match=r"save_pretrained.*merge_and_unload") as caught:
+    with pytest.raises(ValueError, match=r"save_pretrained and pass the directory") as caught:
         TransformerActorCriticPolicy(
             text_space(), spaces.Discrete(VOCABULARY), lambda _: 1e-3, model=model
         )

@@ -1,0 +1,116 @@
+"""What a policy refuses when it is made: options out of range, spaces of something else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from llm_gym.files.ranges import check_choice, check_numbers
+from llm_gym.language_models.adapters import is_adapter
+from llm_gym.language_models.architecture import context_length, vocabulary_size
+from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.loading import DTYPES, PRECISIONS
+
+_KEYS = {"input_ids", "attention_mask", "completion_mask"}
+
+
+def check_options(
+    model: str | Path,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    value_scale: float,
+    mixed_precision: str,
+    use_sde: bool,
+) -> None:
+    """Raises `ValueError` for an option out of range, naming it."""
+    if not isinstance(model, (str, Path)) or not str(model):
+        given = repr(model) if isinstance(model, (str, int, float, type(None))) else "an object"
+        raise ValueError(
+            f"model={given} of type {type(model).__name__} must be the name or path of a causal "
+            "language model, e.g. policy_kwargs=dict(model='llm_gym/email-sft'); save a model, or "
+            "PEFT's adapter, with save_pretrained and pass the directory"
+        )
+    check_numbers(temperature=temperature, top_k=top_k, top_p=top_p, value_scale=value_scale)
+    check_choice("mixed_precision", mixed_precision, PRECISIONS)
+    if use_sde:
+        raise ValueError("use_sde=True needs continuous actions; a token is a discrete one")
+
+
+def check_loading(dtype: str, attn_implementation: str | None, prefix_cache: bool | str) -> None:
+    """Raises `ValueError` for an option of loading that is none, naming it."""
+    check_choice("dtype", dtype, DTYPES)
+    if attn_implementation is not None and not isinstance(attn_implementation, str):
+        raise ValueError(f"attn_implementation={attn_implementation!r} must be a name or None")
+    check_choice("prefix_cache", prefix_cache, ("auto", True, False))
+
+
+def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> int:
+    """Checks that the spaces are a text environment's, and returns its length `L`."""
+    if not isinstance(action_space, spaces.Discrete):
+        raise ValueError(f"action_space={action_space} must be Discrete: one token an action")
+    if not isinstance(observation_space, spaces.Dict) or not set(observation_space.keys()) >= _KEYS:
+        raise ValueError(
+            f"observation_space={observation_space} must be a Dict with {sorted(_KEYS)}, as "
+            "llm_gym's text environments have it; flattening or normalising wrappers break it"
+        )
+    ids = observation_space["input_ids"]
+    if not isinstance(ids, spaces.Box) or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(
+            f"observation_space['input_ids']={ids} must be an integer Box; token ids cannot be "
+            "normalised (VecNormalize) or cast to floats"
+        )
+    shapes = {key: observation_space[key].shape for key in sorted(_KEYS)}
+    if len(ids.shape) != 1 or len(set(shapes.values())) != 1:
+        raise ValueError(
+            f"observation_space has shapes {shapes}, but each must be (L,): one text, not several "
+            "stacked (FrameStackObservation, VecFrameStack)"
+        )
+    return int(ids.shape[0])
+
+
+def check_fits(model: Any, capacity: int, n_tokens: int) -> None:
+    """Raises `ValueError` unless a model has the environment's tokens and room for its texts."""
+    found = vocabulary_size(model)
+    if n_tokens > found:
+        raise ValueError(
+            f"the environment has {n_tokens} actions but the model's vocabulary has {found} "
+            f"tokens; if tokens were added to the tokenizer, call "
+            f"model.resize_token_embeddings({n_tokens}) and save the model again, else make the "
+            "environment with the model's own tokenizer"
+        )
+    if n_tokens < found:
+        raise ValueError(
+            f"the environment has {n_tokens} actions but the model's vocabulary has {found} "
+            f"tokens; make the environment with the model's own tokenizer and vocab_size={found}"
+        )
+    context = context_length(model)
+    if context is not None and capacity > context:
+        raise ValueError(
+            f"observations hold up to {capacity} tokens (max_prompt_tokens + max_new_tokens) but "
+            f"the model's context is {context}; lower one of the two"
+        )
+
+
+def check_lora(lora: Any, model: str | Path) -> None:
+    """Checks what can be said of an adapter's settings before the model is there.
+
+    Raises:
+        ValueError: The model is an adapter already, or the adapter would have dropout.
+    """
+    if is_adapter(resolve(model)):
+        raise ValueError(
+            f"model={str(model)!r} is a LoRA adapter, which is trained further with the settings "
+            "that it has: leave lora out, or merge it into its base first (llm-gym merge)"
+        )
+    settings = lora if isinstance(lora, Mapping) else vars(lora) if hasattr(lora, "r") else {}
+    dropout = settings.get("lora_dropout")
+    if dropout:
+        raise ValueError(
+            f"lora: lora_dropout={dropout!r:.80} must be 0 in a policy: with dropout the ratio of "
+            "new to old probabilities is noise before anything was learnt"
+        )
