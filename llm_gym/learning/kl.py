@@ -23,12 +23,13 @@ from llm_gym.language_models.adapters import (
     without_adapter,
 )
 from llm_gym.language_models.architecture import decoder_of, vocabulary_size
-from llm_gym.policy.sampling import (
-    EpisodeBatch,
-    LanguageModelHead,
-    log_prob_and_entropy,
-    unpack_support,
+from llm_gym.policy.chunked_likelihood import (
+    autocast,
+    autocast_dtype,
+    log_prob_and_entropy_of_hidden,
+    policy_logits,
 )
+from llm_gym.policy.sampling import EpisodeBatch, LanguageModelHead
 from llm_gym.policy.trunk import Trunk
 
 if TYPE_CHECKING:
@@ -215,24 +216,29 @@ class ReferenceModel:
     @torch.no_grad()
     def logits(self, batch: EpisodeBatch) -> torch.Tensor:
         """Logits at a batch's actions, float `(A, V)`, `-inf` where the policy's are cut."""
+        with autocast(batch.input_ids.device, self.mixed_precision):
+            logits = self._head(self._hidden(batch))  # (A, V)
+        return policy_logits(logits, self.temperature, batch.support)
+
+    @torch.no_grad()
+    def log_probs(self, batch: EpisodeBatch) -> torch.Tensor:
+        """Log-probabilities of a batch's actions, float `(A,)`, in nats."""
+        return log_prob_and_entropy_of_hidden(
+            self._hidden(batch),
+            self._head,
+            batch.actions,
+            temperature=self.temperature,
+            support=batch.support,
+            autocast_dtype=autocast_dtype(self.mixed_precision),
+        )[0]
+
+    def _hidden(self, batch: EpisodeBatch) -> torch.Tensor:
+        """Hidden states that the actions were chosen from, float `(A, H)`."""
         if any(parameter.requires_grad for parameter in self._parameters):
             raise ValueError(
                 "parameters that the reference shares with the policy were unfrozen, and would "
                 "take it along: freeze them again, or make the algorithm after unfreezing"
             )
-        device = batch.input_ids.device
-        enabled = self.mixed_precision == "bf16"
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
+        with autocast(batch.input_ids.device, self.mixed_precision):
             hidden = self._trunk.full(batch.context)  # (B, S - 1, H)
-            logits = self._head(hidden[batch.action_rows, batch.action_slots - 1])  # (A, V)
-        logits = logits / self.temperature
-        if batch.support is not None:
-            logits = logits.masked_fill(
-                ~unpack_support(batch.support, logits.shape[-1]), -torch.inf
-            )
-        return logits
-
-    @torch.no_grad()
-    def log_probs(self, batch: EpisodeBatch) -> torch.Tensor:
-        """Log-probabilities of a batch's actions, float `(A,)`, in nats."""
-        return log_prob_and_entropy(self.logits(batch), batch.actions)[0]
+        return hidden[batch.action_rows, batch.action_slots - 1]

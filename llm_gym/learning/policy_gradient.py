@@ -231,8 +231,13 @@ class PolicyGradient(AnswerLearner):
         batch, places = buffer.episode_batch(members), buffer.places(members)
         advantages = buffer.to_torch(buffer.advantages[places])  # (A,)
         old_log_prob = buffer.to_torch(buffer.log_probs[places])
-        values, logits = policy.values_and_logits(batch)
-        log_prob, entropy = log_prob_and_entropy(logits, batch.actions)
+        in_loss = self.shaping.penalty.kl_in == "loss" and self.reference is not None
+        logits = None
+        if in_loss and self.shaping.penalty.kl_estimator == "exact":
+            values, logits = policy.values_and_logits(batch)
+            log_prob, entropy = log_prob_and_entropy(logits, batch.actions)
+        else:
+            values, log_prob, entropy = policy.evaluate_actions(batch, batch.actions)
         if self.objective.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         per_token = self._policy_loss(log_prob, old_log_prob, advantages, batch.action_rows)
@@ -245,7 +250,7 @@ class PolicyGradient(AnswerLearner):
             value_loss = F.mse_loss(buffer.to_torch(buffer.returns[places]), values.flatten())
             loss = loss + self.vf_coef * value_loss
             figures["value_loss"] = value_loss.item()
-        if self.shaping.penalty.kl_in == "loss" and self.reference is not None:
+        if in_loss:
             kl_loss = self._aggregate(self._kl_of_tokens(batch, places, logits, log_prob), batch)
             loss = loss + self.shaping.scaled_coef * kl_loss
             figures["kl_loss"] = kl_loss.item()
@@ -274,12 +279,13 @@ class PolicyGradient(AnswerLearner):
         return losses.aggregate(per_token, batch.action_rows, how, constant=constant)
 
     def _kl_of_tokens(
-        self, batch: EpisodeBatch, places: Any, logits: torch.Tensor, log_prob: torch.Tensor
+        self, batch: EpisodeBatch, places: Any, logits: torch.Tensor | None, log_prob: torch.Tensor
     ) -> torch.Tensor:
+        """Of each token; exact with the policy's logits `(A, V)`, else estimated."""
         estimator = self.shaping.penalty.kl_estimator
         assert self.reference is not None
         assert estimator is not None
-        if estimator == "exact":
+        if logits is not None:
             return losses.exact_kl(logits, self.reference.logits(batch))
         reference = self.episodes.to_torch(self.shaping.reference_log_probs[places])
         return losses.kl_loss(log_prob, reference, estimator)

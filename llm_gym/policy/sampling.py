@@ -74,6 +74,7 @@ class LanguageModelHead:
 
     Attributes:
         width: `H`, the size of the hidden states.
+        n_tokens: `V`, the number of logits.
 
     Raises:
         ValueError: If the logits differ from the model's own.
@@ -88,7 +89,7 @@ class LanguageModelHead:
         self._whole: Any = None
         hidden, expected = _hidden_and_logits(model)
         _check_logits(model, expected)
-        self.width = hidden.shape[-1]
+        self.width, self.n_tokens = hidden.shape[-1], expected.shape[-1]
         if not self._gives(expected, hidden):
             self._whole = _without_decoder(model)
             if not self._gives(expected, hidden):
@@ -104,12 +105,23 @@ class LanguageModelHead:
             rows = hidden.reshape(1, -1, self.width)  # (1, A, H)
             logits = self._whole(inputs_embeds=rows, use_cache=False).logits
             return widened(logits).reshape(*hidden.shape[:-1], -1)
-        logits = self.linear(hidden)
+        return self.finish(self.linear(hidden))
+
+    def finish(self, logits: torch.Tensor) -> torch.Tensor:
+        """What comes after the linear layer: scale, soft cap, float32; `(..., V)` to `(..., V)`."""
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.soft_cap is not None:
             logits = torch.tanh(logits / self.soft_cap) * self.soft_cap
         return widened(logits)
+
+    @property
+    def plain_linear(self) -> nn.Linear | None:
+        """The linear layer, if the head is a plain one and `finish`; adapters and hooks are not."""
+        linear = self.linear
+        hooked = bool(linear._forward_hooks or linear._forward_pre_hooks or linear._backward_hooks)
+        plain = type(linear) is nn.Linear and not hooked and "forward" not in vars(linear)
+        return linear if plain and self._whole is None else None  # type: ignore[return-value]
 
     @torch.no_grad()
     def _gives(self, expected: torch.Tensor, hidden: torch.Tensor) -> bool:

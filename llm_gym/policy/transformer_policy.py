@@ -29,6 +29,11 @@ from llm_gym.language_models.divergence import check_gradients, check_tensors
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.loading import load_causal_lm
 from llm_gym.policy.checks import CacheCheck
+from llm_gym.policy.chunked_likelihood import (
+    autocast,
+    autocast_dtype,
+    log_prob_and_entropy_of_hidden,
+)
 from llm_gym.policy.options import (
     check_fits,
     check_loading,
@@ -225,8 +230,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         return trunk.last_hidden(ids, lengths, keep_others=keep_others)
 
     def _autocast(self) -> torch.autocast:
-        enabled = self.mixed_precision == "bf16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+        return autocast(self.device, self.mixed_precision)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -255,17 +259,22 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
 
     def _support(self, obs: Observation, logits: torch.Tensor) -> torch.Tensor | None:
         """Where probabilities are not cut to zero, bool `(A, V)`; `None` is everywhere."""
-        if not self.truncates:
-            return None
         if not isinstance(obs, EpisodeBatch):
             return truncated_support(logits, self.top_k, self.top_p)
+        support = self._stored_support(obs)
+        return None if support is None else unpack_support(support, logits.shape[-1])
+
+    def _stored_support(self, obs: EpisodeBatch) -> torch.Tensor | None:
+        """What was kept when the actions were sampled, packed; `None` is everything."""
+        if not self.truncates:
+            return None
         if obs.support is None:
             raise ValueError(
                 f"top_k={self.top_k}, top_p={self.top_p} need the tokens kept when each action was "
                 "sampled, but the batch has no support; collect rollouts with this policy and "
                 "llm_gym.EpisodeBuffer"
             )
-        return unpack_support(obs.support, logits.shape[-1])
+        return obs.support
 
     @property
     def truncates(self) -> bool:
@@ -318,9 +327,21 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         Returns:
             Values `(A, 1)`, log-probabilities `(A,)` and entropies `(A,)` in nats.
         """
-        values, logits = self.values_and_logits(obs)
-        log_prob, entropy = log_prob_and_entropy(logits, actions.long().flatten())
-        return values, log_prob, entropy
+        self._check_evaluable(obs)
+        actor, critic = self._hidden(obs)
+        tokens = actions.long().flatten()
+        if isinstance(obs, EpisodeBatch):
+            log_prob, entropy = log_prob_and_entropy_of_hidden(
+                actor,
+                self.head,
+                tokens,
+                temperature=self.temperature,
+                support=self._stored_support(obs),
+                autocast_dtype=autocast_dtype(self.mixed_precision),
+            )
+        else:
+            log_prob, entropy = log_prob_and_entropy(self._logits(obs, actor)[0], tokens)
+        return self._values(critic), log_prob, entropy
 
     def values_and_logits(self, obs: Observation) -> tuple[torch.Tensor, torch.Tensor]:
         """Values `(A, 1)` and logits `(A, V)`, `-inf` where cut, under the present weights.
@@ -328,14 +349,17 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         Args:
             obs: As in `evaluate_actions`.
         """
+        self._check_evaluable(obs)
+        actor, critic = self._hidden(obs)
+        return self._values(critic), self._logits(obs, actor)[0]
+
+    def _check_evaluable(self, obs: Observation) -> None:
         if self.truncates and not isinstance(obs, EpisodeBatch):
             raise ValueError(
                 f"top_k={self.top_k}, top_p={self.top_p} cannot be evaluated on single "
                 "transitions, because the tokens kept at sampling time are not stored with them; "
                 "pass rollout_buffer_class=llm_gym.EpisodeBuffer"
             )
-        actor, critic = self._hidden(obs)
-        return self._values(critic), self._logits(obs, actor)[0]
 
     def get_distribution(self, obs: Observation) -> CategoricalDistribution:  # type: ignore[override]
         """The distribution over the next token, for one observation a row."""

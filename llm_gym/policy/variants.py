@@ -16,12 +16,7 @@ from torch import nn
 from llm_gym.files.ranges import check_numbers
 from llm_gym.language_models.adapters import frozen_twin
 from llm_gym.language_models.architecture import decoder_of
-from llm_gym.policy.sampling import (
-    EpisodeBatch,
-    LanguageModelHead,
-    truncated_support,
-    unpack_support,
-)
+from llm_gym.policy.sampling import EpisodeBatch, LanguageModelHead, truncated_support
 from llm_gym.policy.transformer_policy import Observation, TransformerActorCriticPolicy
 from llm_gym.policy.trunk import Lock, Trunk
 
@@ -138,13 +133,14 @@ class MaskableTransformerPolicy(TransformerActorCriticPolicy):
         super().__init__(*args, **kwargs)
 
     def _support(self, obs: Observation, logits: torch.Tensor) -> torch.Tensor | None:
-        if isinstance(obs, EpisodeBatch):
-            return None if obs.support is None else unpack_support(obs.support, logits.shape[-1])
-        if self._masks is None:
-            return truncated_support(logits, self.top_k, self.top_p)
+        if isinstance(obs, EpisodeBatch) or self._masks is None:
+            return super()._support(obs, logits)
         allowed = logits.masked_fill(~self._masks, -torch.inf)
         kept = truncated_support(allowed, self.top_k, self.top_p)
         return self._masks if kept is None else self._masks & kept
+
+    def _stored_support(self, obs: EpisodeBatch) -> torch.Tensor | None:
+        return obs.support
 
     def _with_masks(self, action_masks: Any) -> _Masked:
         masks = None
