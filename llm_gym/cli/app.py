@@ -58,6 +58,7 @@ for _function, _epilog in (
     (runs.dpo, runs.DPO_EXAMPLES),
     (runs.rlhf, runs.RLHF_EXAMPLES),
     (models.fetch, models.FETCH_EXAMPLES),
+    (models.merge, models.MERGE_EXAMPLES),
     (inspection.envs, None),
 ):
     app.command(cls=Command, epilog=_epilog)(configurable(_function))

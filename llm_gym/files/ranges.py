@@ -146,11 +146,13 @@ RANGES: Mapping[str, Range] = {
         "layers heads documents generated_pairs train_prompts pairs_per_prompt max_prompts "
         "eval_prompts simulated_raters votes_per_comparison enough_votes mask_interval "
         "cg_max_steps n_critic_updates max_new_tokens max_prompt_tokens buffer_size n_envs "
-        "every look_every checkpoint_every keep_last per_rollout concurrency planned_looks bins",
+        "every look_every checkpoint_every keep_last per_rollout concurrency planned_looks bins "
+        "lora_alpha",
     ),
     **_names(
         NATURAL, "min_new_tokens shown_prompts resamples retries budget eos_token_id pad_token_id"
     ),
+    "lora_rank": Range(0, whole=True, note="0 is off"),
     "max_length": Range(0, whole=True, note="0 is what the model can read"),
     "vocab_size": Range(260, whole=True, note="256 bytes and 4 special tokens"),
     "eval_every": Range(0, whole=True, note="0 is before and after only"),

@@ -13,6 +13,7 @@ from llm_gym.files.page import spread_evenly
 from llm_gym.files.ranges import POSITIVE, check_choice
 from llm_gym.files.rows import RowConfig
 from llm_gym.files.settings import setting
+from llm_gym.language_models import adapters
 from llm_gym.language_models.divergence import (
     DivergenceError,
     check_figures,
@@ -320,14 +321,16 @@ def save_model(
 ) -> None:
     """Writes an ordinary Hugging Face directory, so that `from_pretrained` loads it.
 
+    Of a model with a LoRA adapter that is the adapter's, which names its base.
+
     Args:
-        model: Converted in place to the type of the stored weights.
+        model: What was trained of it is converted in place to the type of the stored weights.
         tokenizer: Written beside it.
         directory: Where to.
         weights: `"float32"`, `"float16"` or `"bfloat16"`.
     """
     _convert(model, weights)
-    model.save_pretrained(directory)
+    adapters.save_model(model, directory)
     tokenizer.save_pretrained(directory)
 
 
@@ -348,11 +351,20 @@ def rounded(model: PreTrainedModel, weights: str) -> None:
     import torch
 
     _convert(model, weights)
-    model.to(torch.float32)
+    _cast(model, torch.float32)
+
+
+def _cast(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    if adapters.adapter_of(model) is None:
+        model.to(dtype)
+        return
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
 
 
 def _convert(model: PreTrainedModel, weights: str) -> None:
-    """Converts the weights in place.
+    """Converts the weights in place; of a model with an adapter only those that are stored.
 
     Raises:
         DivergenceError: One is not finite, or the type cannot hold it.
@@ -360,6 +372,6 @@ def _convert(model: PreTrainedModel, weights: str) -> None:
     import torch
 
     check_tensors(dict(model.named_parameters()), "the parameter")
-    model.to(getattr(torch, weights))
+    _cast(model, getattr(torch, weights))
     advice = "store weights as bfloat16 or float32, or lower the learning rate"
     check_tensors(dict(model.named_parameters()), f"as {weights}, the parameter", advice)

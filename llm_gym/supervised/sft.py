@@ -29,6 +29,13 @@ from llm_gym.supervised.loop import (
     shuffled_batches,
     spread_out,
 )
+from llm_gym.supervised.lora import (
+    LoraSettings,
+    check_base,
+    check_output,
+    put_adapter,
+    told_adapter,
+)
 from llm_gym.supervised.pairs import (
     encode_pairs,
     read_pairs,
@@ -44,7 +51,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SFTConfig(LengthConfig, TrainingConfig):
+class SFTConfig(LengthConfig, TrainingConfig, LoraSettings):
     """Settings of supervised fine-tuning."""
 
     prompt_template: str | None = setting(
@@ -57,10 +64,11 @@ class SFTConfig(LengthConfig, TrainingConfig):
     held_out_share: float = setting(
         0.05, "share of the pairs that is held out if no held-out pairs are given"
     )
-    seed: int = setting(0, "seed of the order of pairs")
+    seed: int = setting(0, "seed of the order of pairs, and of a new adapter")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        LoraSettings.__post_init__(self)
         check_prompt_template(self.prompt_template)
 
 
@@ -74,6 +82,8 @@ def fine_tune(
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Fine-tunes a causal language model on instruction/answer pairs, and saves it.
+
+    With `lora_rank`, or from a model that is a LoRA adapter, that alone is trained and saved.
 
     Args:
         model: Name or path of the model to start from.
@@ -89,21 +99,28 @@ def fine_tune(
 
     Raises:
         FileNotFoundError: If the file or the model does not exist.
-        ValueError: If there are too few pairs, a pair is longer than the model's context, or the
-            tokenizer has no EOS token.
+        ImportError: For an adapter, if PEFT is not installed.
+        ValueError: If there are too few pairs, a pair is longer than the model's context, the
+            tokenizer has no EOS token, or the model cannot have the adapter.
     """
     config = config or SFTConfig()
     check_replaceable(output)
+    check_base(config, model)
     started = time.perf_counter()
     pairs = read_pairs(pairs, bad_rows=config.bad_rows)
     if held_out is None:
         pairs, held_out = split_pairs(pairs, config.held_out_share, config.seed)
     language_model, tokenizer = load_causal_lm(model), load_tokenizer(model)
+    put_adapter(language_model, config, seed=config.seed)
+    check_output(language_model, output)
     context = context_length(language_model)
     prompt_format = PromptFormat(tokenizer, config.prompt_template)
     saved_tokenizer = prompt_format.saved_tokenizer()
     if not quiet:
         print(f"prompts are shown as {prompt_format}")
+        told = told_adapter(language_model, config)
+        if told:
+            print(told)
     limits: dict[str, Any] = {"context": context, "too_long": config.too_long}
     encoded = encode_pairs(tokenizer, pairs, prompt_format, **limits)
     held_out_encoded = encode_pairs(tokenizer, held_out, prompt_format, **limits)

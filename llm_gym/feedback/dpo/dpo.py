@@ -19,6 +19,7 @@ from llm_gym.feedback.dpo.preference_pairs import (
     pair_log_probs,
     reference_log_probs,
 )
+from llm_gym.feedback.dpo.reference import reference_of
 from llm_gym.feedback.preferences import preferences_from
 from llm_gym.feedback.preferences.files import CONTRADICTIONS, split_preferences
 from llm_gym.feedback.preferences.records import asked
@@ -28,7 +29,7 @@ from llm_gym.files.ranges import POSITIVE, check_choice
 from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer
-from llm_gym.language_models.architecture import check_ids, context_length, vocabulary_size
+from llm_gym.language_models.architecture import check_ids, context_length
 from llm_gym.language_models.chat import PromptFormat, check_prompt_template
 from llm_gym.language_models.divergence import DivergenceError
 from llm_gym.language_models.generation import end_with
@@ -44,6 +45,13 @@ from llm_gym.supervised.loop import (
     spread_out,
     thinned,
 )
+from llm_gym.supervised.lora import (
+    LoraSettings,
+    check_base,
+    check_output,
+    put_adapter,
+    told_adapter,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +65,7 @@ _NOT_PART_OF_A_RUN = ("device", "checkpoint_every")
 
 
 @dataclass(frozen=True)
-class DPOConfig(LengthConfig, TrainingConfig):
+class DPOConfig(LengthConfig, TrainingConfig, LoraSettings):
     """Settings of direct preference optimisation."""
 
     model: str = setting(
@@ -88,13 +96,14 @@ class DPOConfig(LengthConfig, TrainingConfig):
         "raise", "what becomes of rows that contradict others: raise, keep or drop"
     )
     checkpoint_every: int = setting(100, "steps between two savings of the unfinished run")
-    seed: int = setting(0, "seed of the order of preferences")
+    seed: int = setting(0, "seed of the order of preferences, and of a new adapter")
 
     def __post_init__(self) -> None:
         from llm_gym.learning.losses import check_loss_settings
 
         check_loss_settings(self.beta, self.label_smoothing, self.loss)
         super().__post_init__()
+        LoraSettings.__post_init__(self)
         check_choice("contradictions", self.contradictions, CONTRADICTIONS)
         check_prompt_template(self.prompt_template)
 
@@ -108,6 +117,10 @@ def train_dpo(
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Fine-tunes a causal language model on preferences, and saves it.
+
+    With `lora_rank`, or from a model that is a LoRA adapter, the adapter alone is trained and
+    saved, and the base is in memory once: the reference is what the model is before the first step,
+    the base itself or the base with the adapter that it starts from.
 
     What is written is an ordinary directory for `AutoModelForCausalLM`. While it is not finished,
     the run is kept in `OUTPUT-unfinished`, and the same call goes on from there, bit for bit.
@@ -126,6 +139,7 @@ def train_dpo(
 
     Raises:
         FileNotFoundError: The file or the model does not exist.
+        ImportError: For an adapter, PEFT is not installed.
         TypeError: A row is no `Preference`.
         ValueError: The preferences cannot be learnt from, two vocabularies differ, a setting does
             not fit, or there is an unfinished run with other settings.
@@ -135,16 +149,22 @@ def train_dpo(
 
     config = config or DPOConfig()
     check_replaceable(output)
+    check_base(config, config.model)
     started = time.perf_counter()
     rows = preferences_from(preferences, config.contradictions, bad_rows=config.bad_rows)
     if held_out is None:
         rows, held_out = split_preferences(rows, config.held_out_share, config.seed)
     held_out = preferences_from(held_out)
     model, tokenizer = load_causal_lm(config.model), load_tokenizer(config.model)
+    put_adapter(model, config, seed=config.seed)
+    check_output(model, output)
     prompt_format = PromptFormat(tokenizer, config.prompt_template)
     saved_tokenizer = prompt_format.saved_tokenizer()
     if not quiet:
         print(f"prompts are shown as {prompt_format}")
+        told = told_adapter(model, config)
+        if told:
+            print(told)
     encoded = _encoded(prompt_format, rows, model, config)
     held_out_encoded = _encoded(prompt_format, held_out, model, config)
     settings = {k: v for k, v in asdict(config).items() if k not in _NOT_PART_OF_A_RUN}
@@ -153,7 +173,12 @@ def train_dpo(
     state = Progress.beside(output, settings)
     model.to(config.device)
     if "reference" not in state.tensors:
-        state.tensors["reference"] = _reference(model, [*encoded, *held_out_encoded], config)
+        reference_model = reference_of(model, config.model, config.reference)
+        rows_of_all = [*encoded, *held_out_encoded]
+        state.tensors["reference"] = reference_log_probs(
+            reference_model, rows_of_all, config.batch_size
+        )
+        del reference_model
         state.save()
     reference = state.tensors["reference"].split([len(encoded), len(held_out_encoded)])
     before = evaluate_dpo(model, held_out_encoded, reference[1], config)
@@ -334,19 +359,3 @@ def _encoded(
     )
     check_ids([[*pair.chosen.ids, *pair.rejected.ids] for pair in encoded], model, tokenizer)
     return encoded
-
-
-def _reference(
-    model: PreTrainedModel, preferences: Sequence[EncodedPreference], config: DPOConfig
-) -> torch.Tensor:
-    """Log-probabilities under the reference, float32 `(N, 2)`."""
-    if not config.reference or config.reference == config.model:
-        return reference_log_probs(model, preferences, config.batch_size)
-    reference = load_causal_lm(config.reference)
-    found, expected = vocabulary_size(reference), vocabulary_size(model)
-    if found != expected:
-        raise ValueError(
-            f"reference={config.reference!r} has {found} tokens but model={config.model!r} has "
-            f"{expected}; they need the same vocabulary"
-        )
-    return reference_log_probs(reference.to(config.device), preferences, config.batch_size)

@@ -90,11 +90,11 @@ class Progress:
         """Writes everything, whole or not at all.
 
         Args:
-            model: Its parameters; None before the first step.
+            model: Its parameters, but for frozen ones; None before the first step.
             optimizer: With its moments.
         """
         if model is not None and optimizer is not None:
-            self.tensors |= {f"model.{name}": p for name, p in model.named_parameters()}
+            self.tensors |= {f"model.{name}": p for name, p in _learnt(model)}
             for index, moments in optimizer.state_dict()["state"].items():
                 self.tensors |= {f"adam.{index}.{name}": v for name, v in moments.items()}
         tensors = {
@@ -119,7 +119,7 @@ class Progress:
         except ValueError as error:
             path = self.directory / TENSORS
             raise ValueError(f"{path} does not fit: {error}; delete {self.directory}") from error
-        for name, parameter in model.named_parameters():
+        for name, parameter in _learnt(model):
             parameter.copy_(self.tensors[f"model.{name}"])
         state: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in self.tensors.items():
@@ -131,7 +131,7 @@ class Progress:
         )
 
     def _check_fit(self, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
-        for name, parameter in model.named_parameters():
+        for name, parameter in _learnt(model):
             if f"model.{name}" not in self.tensors:
                 raise ValueError(f"model.{name} is missing")
             saved = self.tensors[f"model.{name}"]
@@ -149,6 +149,11 @@ class Progress:
         """Deletes the directory, once its run is finished."""
         if self.directory.exists():
             owned.remove_directory(self.directory, KIND)
+
+
+def _learnt(model: PreTrainedModel) -> list[tuple[str, torch.nn.Parameter]]:
+    """What a run changes of a model."""
+    return [(name, p) for name, p in model.named_parameters() if p.requires_grad]
 
 
 def data_digest(preferences: Sequence[EncodedPreference]) -> str:

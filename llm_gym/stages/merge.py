@@ -1,0 +1,53 @@
+"""A LoRA adapter and its base as one plain model, in a directory of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llm_gym.files.atomic import write_json
+from llm_gym.files.owned import check_replaceable, replace_directory
+from llm_gym.files.provenance import commit, versions
+
+RECORD = "merged.json"
+"""Says in the directory of a merged model what it was made of."""
+
+
+def merge_adapter(adapter: str | Path, output: str | Path) -> str:
+    """Writes an adapter and its base as one plain model, and says of what it was made.
+
+    Args:
+        adapter: Directory of a LoRA adapter.
+        output: Directory for the model, tokenizer and `merged.json`; written whole or not at all.
+
+    Returns:
+        The base, as the adapter names it.
+
+    Raises:
+        ImportError: PEFT is not installed.
+        ValueError: `adapter` is no adapter or cannot be loaded (see
+            `llm_gym.language_models.adapters.load_adapter`); or `output` holds it or its base, or
+            something that we did not write.
+    """
+    from llm_gym.language_models.adapter_files import base_of, is_adapter
+    from llm_gym.language_models.adapters import merge
+    from llm_gym.language_models.embedded import resolve
+
+    source = Path(resolve(adapter))
+    base = base_of(source) if is_adapter(source) else ""  # `merge` says what it is instead
+    for what, path in (("adapter", source), ("base", Path(base))):
+        if base and _is_same(path, output):
+            raise ValueError(
+                f"output={str(output)!r} holds the {what} itself, which would be replaced; choose "
+                "another directory"
+            )
+    check_replaceable(output)
+    with replace_directory(output) as directory:
+        merge(source, directory)
+        record = {"adapter": str(source), "base": base, "versions": versions(), "commit": commit()}
+        write_json(directory / RECORD, record)
+    return base
+
+
+def _is_same(path: Path, output: str | Path) -> bool:
+    """Whether two names are of one directory that is there."""
+    return path.is_dir() and Path(output).is_dir() and path.samefile(output)
