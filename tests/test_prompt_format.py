@@ -362,8 +362,14 @@ def test_a_chat_template_that_cannot_be_used_is_named():
         "{{ raise_exception('no system') if messages[0].role == 'system' }}"
         "{{ messages[-1].content }}"
     )
-    with pytest.raises(ValueError, match=r"cannot render .*system.*no system"):
+    with pytest.raises(ValueError, match=r"refuses the role 'system' .no system.*of the user"):
         PromptFormat(tokenizer).render(TALK)
+    tokenizer = byte_tokenizer(
+        "{{ raise_exception('roles must alternate') if messages|length == 2 }}"
+        "{{ messages[-1].content }}"
+    )
+    with pytest.raises(ValueError, match=r"cannot render .*'user', 'user'.*must alternate"):
+        PromptFormat(tokenizer).render([{"role": "user", "content": "hi"}] * 2)
     with pytest.raises(TypeError, match="prompt_template=3 must be a format string"):
         PromptFormat(tokenizer, 3)
 

@@ -54,7 +54,7 @@ def fetch(
     if facts["kind"] == "encoder":
         print(f"an encoder, for reward models and classifiers: --model {directory}")
     else:
-        print(f'try it:\n  llm-gym generate --model {directory} "What is the capital of France?"')
+        print(f"talk to it:\n  llm-gym chat --model {directory}")
 
 
 def merge(

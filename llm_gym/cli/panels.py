@@ -8,7 +8,7 @@ _NAMES = {
     "The model": "model dtype attn_implementation mixed_precision vocab_size "
     "context width layers heads weights dropout template max_length "
     "lora_rank lora_alpha lora_target_modules",
-    "Prompts and answers": "prompt_template add_special_tokens max_prompt_tokens "
+    "Prompts and answers": "system prompt_template add_special_tokens max_prompt_tokens "
     "max_new_tokens min_new_tokens eos_token_id stop_strings on_max_length missing_eos_penalty "
     "scorer_time_limit num_envs max_prompts train_prompts held_out_prompts documents "
     "generated_pairs praise_share",

@@ -121,6 +121,12 @@ class PromptFormat:
                 turns, add_generation_prompt=ask, tokenize=False
             )
         except Exception as error:  # whatever jinja, or the template itself, raises
+            role = self._refused_role(turns, ask)
+            if role is not None:
+                raise ValueError(
+                    f"the tokenizer's chat template refuses the role {role!r} ({error}): put what "
+                    f"it says into a message of the user, leave it out, or pass prompt_template="
+                ) from error
             raise ValueError(
                 f"the tokenizer's chat template cannot render a conversation of the roles "
                 f"{[turn.get('role') for turn in turns]}: {error}; change the messages, or pass "
@@ -132,6 +138,19 @@ class PromptFormat:
                 f"more than {_LONGEST:,}; pass prompt_template="
             )
         return str(text)
+
+    def _refused_role(self, turns: Sequence[Mapping[str, Any]], ask: bool) -> str | None:
+        """The role, other than the two that talk, without which the template takes the rest."""
+        for role in dict.fromkeys(turn.get("role") for turn in turns):
+            rest = [dict(turn) for turn in turns if turn.get("role") != role]
+            if role in ("user", "assistant") or not rest:
+                continue
+            try:
+                self.tokenizer.apply_chat_template(rest, add_generation_prompt=ask, tokenize=False)
+            except Exception:  # noqa: S112 - of whatever kind: another thing is wrong, too
+                continue
+            return str(role)
+        return None
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts.

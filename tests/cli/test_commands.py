@@ -16,7 +16,7 @@ from tests.tiny_runs import PROMPTS
 
 COMMANDS = (
     "demo", "train", "evaluate", "generate", "envs", "pretrain", "sft", "compare", "label",
-    "reward-model", "dpo", "rlhf", "fetch", "merge",
+    "reward-model", "dpo", "rlhf", "chat", "fetch", "merge",
 )  # fmt: skip
 
 
