@@ -167,14 +167,20 @@ class ReferenceModel:
         model: A Hugging Face causal language model; frozen here.
         temperature: The policy's temperature.
         mixed_precision: The policy's, `"no"` or `"bf16"`.
+        shared_prompts: The policy's.
     """
 
     def __init__(
-        self, model: Any, *, temperature: float = 1.0, mixed_precision: str = "no"
+        self,
+        model: Any,
+        *,
+        temperature: float = 1.0,
+        mixed_precision: str = "no",
+        shared_prompts: bool | str = "auto",
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.temperature, self.mixed_precision = temperature, mixed_precision
-        self._trunk = Trunk(decoder_of(self.model), use_cache=False)
+        self._trunk = Trunk(decoder_of(self.model), use_cache=False, shared_prompts=shared_prompts)
         self._head = LanguageModelHead(self.model)
         self._parameters = list(self.model.parameters())
 
@@ -211,7 +217,12 @@ class ReferenceModel:
                     f"{expected}; a divergence needs the same vocabulary"
                 )
             share_weights(frozen, policy.model)
-        return cls(frozen, temperature=policy.temperature, mixed_precision=policy.mixed_precision)
+        return cls(
+            frozen,
+            temperature=policy.temperature,
+            mixed_precision=policy.mixed_precision,
+            shared_prompts=policy.shared_prompts,
+        )
 
     @torch.no_grad()
     def logits(self, batch: EpisodeBatch) -> torch.Tensor:
@@ -240,5 +251,4 @@ class ReferenceModel:
                 "take it along: freeze them again, or make the algorithm after unfreezing"
             )
         with autocast(batch.input_ids.device, self.mixed_precision):
-            hidden = self._trunk.full(batch.context)  # (B, S - 1, H)
-        return hidden[batch.action_rows, batch.action_slots - 1]
+            return self._trunk.of_episodes(batch)

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import copy
 import random
-import re
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 
 from llm_gym.language_models.packing import pad
 from llm_gym.policy.sampling import tolerance
 from llm_gym.policy.trunk import Lock, Trunk
+from llm_gym.policy.windows import windows
 
 Row: TypeAlias = tuple[int, ...]
 Rows: TypeAlias = list[Row]
@@ -156,26 +156,6 @@ class CacheCheck:
         found, expected = logits.log_softmax(-1).chunk(2)
         apart = (found - expected).abs().masked_fill(found == expected, 0)  # -inf equals -inf
         return float(apart.max()), tolerance(logits, one.dtype)
-
-
-def windows(config: Any) -> list[int]:
-    """The lengths at which a configuration says that a model begins to read differently."""
-    found = set(_numbers(config.to_dict(), named=False))
-    return sorted(w for w in found if w > 1)
-
-
-_NAMES = re.compile(r"window|chunk|local|original_max_position")
-
-
-def _numbers(value: Any, *, named: bool) -> Iterator[int]:
-    if isinstance(value, dict):
-        for key, entry in value.items():
-            yield from _numbers(entry, named=named or bool(_NAMES.search(str(key))))
-    elif isinstance(value, (list, tuple)):
-        for entry in value:
-            yield from _numbers(entry, named=named)
-    elif named and isinstance(value, int) and not isinstance(value, bool):
-        yield value
 
 
 def _play(vocabulary: int, window: int, capacity: int) -> list[Rows]:

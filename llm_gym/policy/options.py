@@ -41,12 +41,18 @@ def check_options(
         raise ValueError("use_sde=True needs continuous actions; a token is a discrete one")
 
 
-def check_loading(dtype: str, attn_implementation: str | None, prefix_cache: bool | str) -> None:
+def check_loading(
+    dtype: str,
+    attn_implementation: str | None,
+    prefix_cache: bool | str,
+    shared_prompts: bool | str,
+) -> None:
     """Raises `ValueError` for an option of loading that is none, naming it."""
     check_choice("dtype", dtype, DTYPES)
     if attn_implementation is not None and not isinstance(attn_implementation, str):
         raise ValueError(f"attn_implementation={attn_implementation!r} must be a name or None")
     check_choice("prefix_cache", prefix_cache, ("auto", True, False))
+    check_choice("shared_prompts", shared_prompts, ("auto", True, False))
 
 
 def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> int:

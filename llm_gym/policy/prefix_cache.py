@@ -19,6 +19,8 @@ class WritePlan:
 
     Attributes:
         rows: int64 `(b,)`: the cache rows written to, or `None` for all of them in order.
+        sources: int64 `(b,)`: which row of the pass each of them is; rows of equal contents are
+            read once. `None` is in order.
         start: First slot written, the same for all rows, or `None` if rows differ.
         positions: int64 `(N,)`: the slot each row's single token goes to, where `start` is
             `None`.
@@ -29,6 +31,7 @@ class WritePlan:
     start: int | None
     positions: torch.Tensor | None
     length: int
+    sources: torch.Tensor | None = None
 
 
 class _Layer(CacheLayerMixin):
@@ -65,8 +68,9 @@ class _Layer(CacheLayerMixin):
             self.keys[:, :, plan.start : plan.length] = key_states
             self.values[:, :, plan.start : plan.length] = value_states
             return self.keys[:, :, : plan.length], self.values[:, :, : plan.length]
-        self.keys[plan.rows, :, : plan.length] = key_states
-        self.values[plan.rows, :, : plan.length] = value_states
+        of_rows = slice(None) if plan.sources is None else plan.sources
+        self.keys[plan.rows, :, : plan.length] = key_states[of_rows]
+        self.values[plan.rows, :, : plan.length] = value_states[of_rows]
         return key_states, value_states
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:

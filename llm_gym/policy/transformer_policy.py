@@ -106,6 +106,9 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         prefix_cache: `"auto"` compares decoding from the cache with plain passes at construction
             (`llm_gym.policy.checks`) and, where they differ, warns and recomputes the whole prefix
             at every token. True raises there; false recomputes always.
+        shared_prompts: `"auto"` reads what episodes of a batch share once, where that pays and a
+            small batch says that it is right (`llm_gym.policy.shared_prompts`); where it is wrong
+            it warns and reads every episode whole. True raises there; false never shares.
         seed: Seed of the sampling generator; `None` draws one from PyTorch's global generator,
             which Stable-Baselines3's own `seed` fixes.
         optimizer_class: As in Stable-Baselines3; AdamW by default.
@@ -134,6 +137,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         dtype: str = "float32",
         attn_implementation: str | None = None,
         prefix_cache: bool | str = "auto",
+        shared_prompts: bool | str = "auto",
         seed: int | None = None,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.AdamW,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -142,7 +146,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         check_options(model, temperature, top_k, top_p, value_scale, mixed_precision, use_sde)
         if seed is not None:
             check_numbers(seed=seed)
-        check_loading(dtype, attn_implementation, prefix_cache)
+        check_loading(dtype, attn_implementation, prefix_cache, shared_prompts)
         if lora is not None:
             check_lora(lora, model)
         capacity = check_spaces(observation_space, action_space)
@@ -160,7 +164,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         self.temperature, self.top_k, self.top_p = float(temperature), int(top_k), float(top_p)
         self.separate_critic, self.detach_value = separate_critic, detach_value
         self.value_scale, self.mixed_precision = float(value_scale), mixed_precision
-        self.prefix_cache, self.seed = prefix_cache, seed
+        self.prefix_cache, self.shared_prompts, self.seed = prefix_cache, shared_prompts, seed
         sampling_seed = int(torch.randint(2**62, ())) if seed is None else seed
         self.generator = torch.Generator().manual_seed(sampling_seed)
 
@@ -175,8 +179,9 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         if self.dtype == torch.float64:
             self.value_head.double()
         self._load_value_head(Path(resolve(self.model_name)))
-        self.actor_trunk = Trunk(decoder_of(self.model))
-        self.critic_trunk = self.actor_trunk if self.critic is None else Trunk(self.critic)
+        self.actor_trunk = self.critic_trunk = self._trunk(decoder_of(self.model))
+        if self.critic is not None:
+            self.critic_trunk = self._trunk(self.critic)
         self._cache_check = CacheCheck(
             text_config(self.model).model_type,
             self.actor_trunk,
@@ -204,6 +209,9 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             add_adapter(model, lora_config(self.lora, model), seed=seed)
         return model
 
+    def _trunk(self, decoder: Any) -> Trunk:
+        return Trunk(decoder, shared_prompts=self.shared_prompts)
+
     def _build(self, lr_schedule: Schedule) -> None:
         """Leaves out the parent's networks; the transformer takes their place."""
 
@@ -220,8 +228,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
     def _trunk_hidden(self, trunk: Trunk, obs: Observation, keep_others: bool) -> torch.Tensor:
         if isinstance(obs, EpisodeBatch):
             with self._autocast():
-                hidden = trunk.full(obs.context)  # (B, S - 1, H)
-            return hidden[obs.action_rows, obs.action_slots - 1].to(self.dtype)
+                return trunk.of_episodes(obs).to(self.dtype)  # (A, H)
         lengths = obs["attention_mask"].sum(1, dtype=torch.int64)
         # Padding is never seen; zeros are inside any model's vocabulary, a pad id need not be.
         ids = whole_ids(obs["input_ids"]).where(obs["attention_mask"].bool(), 0)
@@ -459,6 +466,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             "dtype": self.dtype_name,
             "attn_implementation": self.attn_implementation,
             "prefix_cache": self.prefix_cache,
+            "shared_prompts": self.shared_prompts,
             "seed": self.seed,
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,

@@ -14,7 +14,10 @@ from transformers.activations import NewGELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llm_gym.language_models.architecture import text_config
+from llm_gym.policy.attention import attention_by, explicit_masks, slides
 from llm_gym.policy.prefix_cache import PrefixCache, WritePlan
+from llm_gym.policy.sampling import EpisodeBatch
+from llm_gym.policy.shared_prompts import SharedPrompts
 from llm_gym.policy.watching import Watch
 
 
@@ -54,15 +57,19 @@ class Trunk:
     Args:
         decoder: A Hugging Face decoder (`llm_gym.language_models.architecture.decoder_of`).
         use_cache: Recompute whole prefixes at every step if false.
+        shared_prompts: See `llm_gym.policy.shared_prompts.SharedPrompts`.
     """
 
-    def __init__(self, decoder: Any, *, use_cache: bool = True) -> None:
+    def __init__(
+        self, decoder: Any, *, use_cache: bool = True, shared_prompts: bool | str = "auto"
+    ) -> None:
         self.decoder: nn.Module = decoder
         self.config: Any = text_config(decoder)
         self.use_cache = use_cache
         fuse_gelu(decoder)
         self._watch = Watch(decoder)
         self._lock = Lock()
+        self._sharing = SharedPrompts(shared_prompts)
         self.takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
         self.forget()
 
@@ -84,8 +91,19 @@ class Trunk:
         """
         self._in_doubt = True
 
-    def full(self, input_ids: torch.Tensor) -> torch.Tensor:
+    def full(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor | None = None,
+        visible: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Hidden states after every token: int64 `(B, S)` to float `(B, S, H)`.
+
+        Args:
+            input_ids: int64 `(B, S)`, padded on the right.
+            position_ids: int64 `(B, S)`, where they are no plain column numbers.
+            visible: Bool `(B, S, S)`, which keys (last) each query may see, with `position_ids`;
+                sliding windows come on top, by positions. `None` is all up to the query.
 
         Raises:
             ValueError: If activation checkpointing is on and the architecture can only do it with
@@ -94,8 +112,28 @@ class Trunk:
         with self._lock, self._evaluating(input_ids) as checkpoints:
             plain = input_ids.device.type == "cpu" and torch.is_autocast_enabled("cpu")
             # Checkpointed layers run again in the backward pass, with what is configured then.
-            with _plain_attention(self.config) if plain and not checkpoints else nullcontext():
-                return self.decoder(input_ids=input_ids, use_cache=False).last_hidden_state
+            eager = plain and not checkpoints
+            with attention_by(self.config, "eager") if eager else nullcontext():
+                kwargs: dict[str, Any] = {}
+                if position_ids is not None and visible is not None:
+                    back = position_ids[:, :, None] - position_ids[:, None, :]
+                    mask = self._explicit(visible, back)
+                    kwargs = {"position_ids": position_ids, "attention_mask": mask}
+                return self.decoder(
+                    input_ids=input_ids, use_cache=False, **kwargs
+                ).last_hidden_state
+
+    def of_episodes(self, batch: EpisodeBatch) -> torch.Tensor:
+        """Hidden states that the actions of whole episodes were chosen from, float `(A, H)`.
+
+        What episodes share is read once where that pays and the architecture can.
+        """
+        with self._lock:
+            shared = self._sharing.rows_of(batch, self)
+        if shared is None:
+            return self.full(batch.context)[batch.action_rows, batch.action_slots - 1]
+        hidden = self.full(shared.input_ids, shared.position_ids, shared.visible)
+        return hidden[shared.rows, shared.slots]
 
     @contextmanager
     def _evaluating(self, input_ids: torch.Tensor) -> Iterator[bool]:
@@ -189,15 +227,22 @@ class Trunk:
     def _read_whole(
         self, input_ids: torch.Tensor, lengths: torch.Tensor, rows: torch.Tensor
     ) -> None:
+        """Reads rows from their beginning; those of equal contents once, for all of them."""
         assert self._cache is not None
         n_rows, longest = len(input_ids), int(lengths[rows].max())
-        everything = len(rows) == n_rows
-        self._cache.prepare(WritePlan(None if everything else rows, 0, None, longest))
-        hidden = self._forward(input_ids[rows, :longest])  # (b, longest, H)
-        last = hidden[torch.arange(len(rows), device=rows.device), lengths[rows] - 1]
+        contents = torch.cat([lengths[rows, None], input_ids[rows, :longest]], dim=1)
+        contents[:, 1:] *= torch.arange(longest, device=rows.device) < lengths[rows, None]
+        distinct, sources = contents.unique(dim=0, return_inverse=True)
+        if len(distinct) == len(rows):  # sorted; better in their own order
+            distinct, sources = contents, torch.arange(len(rows), device=rows.device)
+        everything = len(distinct) == n_rows
+        plan = WritePlan(None if everything else rows, 0, None, longest, sources)
+        self._cache.prepare(plan)
+        hidden = self._forward(distinct[:, 1:])  # (d, longest, H)
+        last = hidden[torch.arange(len(distinct), device=rows.device), distinct[:, 0] - 1]
         if self._hidden.shape[1] == 0:
             self._hidden = last.new_zeros(n_rows, last.shape[1])
-        self._hidden[rows] = last
+        self._hidden[rows] = last[sources]
 
     def _read_one_more(
         self, input_ids: torch.Tensor, lengths: torch.Tensor, grown: torch.Tensor
@@ -242,39 +287,13 @@ class Trunk:
         """
         slots = torch.arange(length, device=positions.device)
         seen = slots <= positions[:, None]  # (N, length)
-        window: int | None = getattr(self.config, "sliding_window", None)
-        layer_types = getattr(self.config, "layer_types", None)
-        if window is None or (layer_types is not None and "sliding_attention" not in layer_types):
+        if not slides(self.config):
             return seen.long()
-        near = seen & (slots > positions[:, None] - window)
-        full, sliding = self._explicit(seen), self._explicit(near)
-        if layer_types is None:
-            return sliding
-        return {"full_attention": full, "sliding_attention": sliding}
+        return self._explicit(seen[:, None], (positions[:, None] - slots)[:, None])
 
-    def _explicit(self, allowed: torch.Tensor) -> torch.Tensor:
-        """Bool `(N, length)` as the 4-dimensional mask the attention implementation expects."""
-        mask = allowed[:, None, None, :]
-        if self.config._attn_implementation != "eager":
-            return mask
+    def _explicit(self, allowed: torch.Tensor, back: torch.Tensor) -> Any:
         dtype = next(self.decoder.parameters()).dtype
-        zero = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-        return zero.masked_fill(~mask, torch.finfo(dtype).min)
-
-
-@contextmanager
-def _plain_attention(config: Any) -> Iterator[None]:
-    """Attention by matrix products and a softmax, as the model's own eager implementation.
-
-    On a CPU in bfloat16 PyTorch's fused attention is no help: forward and backward of 8 x 4 heads
-    over 79 tokens took 12.6 ms against 3.3 ms by plain products (torch 2.13, one thread).
-    """
-    before = config._attn_implementation
-    config._attn_implementation = "eager"
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
+        return explicit_masks(self.config, dtype, allowed, back)
 
 
 def fuse_gelu(module: nn.Module) -> None:

@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM
 from benchmarks.architectures.run import LENGTH, make_policy, worst_distance
 from benchmarks.architectures.tiny import tiny_model
 from llm_gym.policy import checks
-from llm_gym.policy.checks import CacheCheck, windows
+from llm_gym.policy.checks import CacheCheck
 from llm_gym.policy.prefix_cache import _Layer
 from llm_gym.policy.trunk import Trunk
+from llm_gym.policy.windows import windows
 
 from .conftest import naive_log_probs, observe
 
