@@ -169,6 +169,7 @@ def _algorithms(world: World) -> Table:
         "mixed_precision": WORD,
         "dtype": WORD,
         "prefix_cache": WORD,
+        "shared_prompts": WORD,
         "model": ["", 3, None],
     }
     yield policy, {}, sampling

@@ -163,8 +163,8 @@ def _numbers(world: World) -> Iterator[Line]:
 def _words(world: World) -> Iterator[Line]:
     choices = {
         "train": "algorithm advantage loss ratio aggregation critic kl-in kl-estimator labels "
-        "mixed-precision dtype attn-implementation prefix-cache on-max-length too-long bad-rows "
-        "device reference prompt-template",
+        "mixed-precision dtype attn-implementation prefix-cache shared-prompts on-max-length "
+        "too-long bad-rows device reference prompt-template",
         "evaluate": "prefix-cache on-max-length device prompt-template too-long",
         "generate": "prefix-cache device prompt-template",
         "pretrain": "weights device bad-rows",

@@ -5,7 +5,7 @@ from __future__ import annotations
 _NAMES = {
     "The task": "env scorer prompts eval_prompts prompt_column text pairs bad_rows too_long raters "
     "start_from",
-    "The model": "model dtype attn_implementation mixed_precision vocab_size "
+    "The model": "model dtype attn_implementation mixed_precision shared_prompts vocab_size "
     "context width layers heads weights dropout template max_length "
     "lora_rank lora_alpha lora_target_modules",
     "Prompts and answers": "system prompt_template add_special_tokens max_prompt_tokens "

@@ -10,8 +10,8 @@ from llm_gym.files.settings import setting
 from llm_gym.language_models.chat import check_fields
 from llm_gym.stages.by_name import PromptsConfig
 
-PREFIX_CACHE: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
-"""Values of the setting, and what the policy calls them."""
+AUTO_ON_OFF: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
+"""Values of some settings, and what the policy calls them."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        check_choice("prefix_cache", self.prefix_cache, PREFIX_CACHE)
+        check_choice("prefix_cache", self.prefix_cache, AUTO_ON_OFF)
 
     def policy_options(self) -> dict[str, Any]:
         """Arguments of the policy."""
@@ -89,5 +89,5 @@ class SamplingConfig:
             "temperature": self.temperature,
             "top_k": self.top_k,
             "top_p": self.top_p,
-            "prefix_cache": PREFIX_CACHE[self.prefix_cache],
+            "prefix_cache": AUTO_ON_OFF[self.prefix_cache],
         }

@@ -11,7 +11,7 @@ from llm_gym.files.settings import setting
 from llm_gym.language_models.loading import DTYPES, PRECISIONS, torch_device
 from llm_gym.runs.directory import SETTINGS, RunDirectory, read_object
 from llm_gym.stages.algorithms import AlgorithmConfig, build, resolved
-from llm_gym.stages.environment import EpisodeConfig, SamplingConfig
+from llm_gym.stages.environment import AUTO_ON_OFF, EpisodeConfig, SamplingConfig
 from llm_gym.stages.training_run import TrainingRun, learn
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig):
     attn_implementation: str | None = setting(
         None, "attention as in transformers: eager, sdpa, ...; default: transformers' choice"
     )
+    shared_prompts: str = setting(
+        "auto", "read a prompt once for all its answers: auto (where it is right and pays), on, off"
+    )
     seed: int = setting(0, "seed of everything random")
     device: str = setting("auto", "where the model runs: cpu, cuda or auto")
     checkpoint_every: int = setting(10, "iterations between two checkpoints")
@@ -65,11 +68,16 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig):
         SamplingConfig.__post_init__(self)
         check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
         check_choice("dtype", self.dtype, DTYPES)
+        check_choice("shared_prompts", self.shared_prompts, AUTO_ON_OFF)
 
     def policy_options(self) -> dict[str, Any]:
-        """As the parent's, and how the model is loaded."""
-        loading = {"dtype": self.dtype, "attn_implementation": self.attn_implementation}
-        return super().policy_options() | loading
+        """As the parent's, and how the model is loaded and read."""
+        return {
+            **super().policy_options(),
+            "dtype": self.dtype,
+            "attn_implementation": self.attn_implementation,
+            "shared_prompts": AUTO_ON_OFF[self.shared_prompts],
+        }
 
     def resolved(self) -> TrainConfig:
         """The same with the algorithm's own defaults in the places that were left to it.

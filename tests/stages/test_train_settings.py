@@ -18,9 +18,9 @@ def hybrid(tmp_path_factory):
     return str(directory)
 
 
-def build(model: str, prefix_cache: str):
+def build(model: str, prefix_cache: str, **more: str):
     settings = {"env": "llm_gym/PoliteEmail-v0", "num_envs": 2, "max_new_tokens": 4}
-    return build_algorithm(TrainConfig(model=model, prefix_cache=prefix_cache, **settings))
+    return build_algorithm(TrainConfig(model=model, prefix_cache=prefix_cache, **settings, **more))
 
 
 @pytest.mark.parametrize(("word", "value"), [("auto", "auto"), ("on", True), ("off", False)])
@@ -38,9 +38,18 @@ def test_a_hybrid_trains_recomputing_prefixes(hybrid):
     build(hybrid, "off").learn(8)
 
 
+@pytest.mark.parametrize(("word", "value"), [("auto", "auto"), ("on", True), ("off", False)])
+def test_the_policy_is_told_whether_to_share_prompts(word, value):
+    assert build("llm_gym/email-base", "auto", shared_prompts=word).policy.shared_prompts == value
+
+
 @pytest.mark.parametrize("word", ["yes", "True", ""])
 def test_other_words_are_refused(word):
     with pytest.raises(
         ValueError, match=f"prefix_cache='{word}' must be one of 'auto', 'on', 'off'"
     ):
         build("llm_gym/email-base", word)
+    with pytest.raises(
+        ValueError, match=f"shared_prompts='{word}' must be one of 'auto', 'on', 'off'"
+    ):
+        build("llm_gym/email-base", "auto", shared_prompts=word)
