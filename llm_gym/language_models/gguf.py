@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.language_models.gguf_header import GGUFHeader, read_header
+from llm_gym.language_models.memory import check_fits
 
 if TYPE_CHECKING:
     from tokenizers.pre_tokenizers import PreTokenizer
@@ -65,9 +66,8 @@ def load_gguf(
         FileNotFoundError: There is no such file.
         ImportError: `gguf` or `accelerate` is missing.
         ValueError: It is no GGUF file, or a part of one; it is cut off, of an architecture or
-            quantisation that cannot be read, lacks weights, or says sizes that its weights do not
-            have.
-        MemoryError: The weights are more than this machine can hold.
+            quantisation that cannot be read, lacks weights, says sizes that its weights do not
+            have, or is more than this machine's memory can hold.
     """
     if dtype not in WEIGHTS:
         raise ValueError(f"dtype={dtype!r} must be one of {', '.join(map(repr, WEIGHTS))}")
@@ -207,6 +207,13 @@ def _check_sizes(header: GGUFHeader, config: Any, dtype: str) -> None:
             f"{header.path} is damaged: what it says of itself makes a model of {numbers:,} "
             f"numbers, and it holds {header.numbers:,}"
         )
+    size = 4 if dtype == "float32" else 2
+    check_fits(
+        {f"weights in {dtype}": size * numbers},
+        "cpu",
+        str(header.path),
+        "take --dtype bfloat16, or a smaller model",
+    )
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
     if buffers > 8 * header.numbers + 2**28:
         raise ValueError(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.language_models.adapter_files import base_of, is_adapter
 from llm_gym.language_models.embedded import embedded_names, resolve
+from llm_gym.language_models.memory import check_loading
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +59,8 @@ def load_causal_lm(
     Raises:
         FileNotFoundError: If the directory, its `config.json` or its weights are missing.
         ValueError: If the files are there but cannot be read as a causal language model, lack
-            weights that the architecture needs, or hold weights that are no numbers.
+            weights that the architecture needs, or hold weights that are no numbers; or if the
+            weights are more than memory can hold.
         OSError: If the name is not a directory and the hub does not have it or cannot be reached.
         ImportError: If it is an adapter and PEFT is not installed.
     """
@@ -75,6 +77,7 @@ def load_causal_lm(
         return load_adapter(name_or_path, dtype=dtype, attn_implementation=attn_implementation)
     check_safetensors(source)
     refuse_oversized(source)
+    check_loading(source, dtype, name_or_path)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             source,

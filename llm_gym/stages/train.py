@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
 from llm_gym.language_models.loading import DTYPES, PRECISIONS, torch_device
+from llm_gym.language_models.memory import check_training
 from llm_gym.runs.directory import SETTINGS, RunDirectory, read_object
 from llm_gym.stages.algorithms import AlgorithmConfig, build, resolved
 from llm_gym.stages.environment import AUTO_ON_OFF, EpisodeConfig, SamplingConfig
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
     from llm_gym.runs.evaluation import Evaluation
+
+_NOT_ADAM = ("a2c", "trpo")  # whose optimizers may keep less for each weight
 
 PROMPT_FORMAT = "prompt_format"
 """What the file of the settings calls the format in which prompts were shown."""
@@ -179,6 +182,13 @@ def build_algorithm(config: TrainConfig) -> OnPolicyAlgorithm:
     from llm_gym.stages.by_name import environment_kwargs, make_vector_env
 
     values = resolved(config)
+    check_training(
+        config.model,
+        dtype=config.dtype,
+        device=torch_device(config.device),
+        frozen=bool(config.policy_options().get("lora")),
+        moments=0 if config.algorithm in _NOT_ADAM else 2,
+    )
     group = {} if values["group_size"] == 1 else {"group_size": values["group_size"]}
     kwargs = environment_kwargs(
         config.env,

@@ -19,6 +19,7 @@ from llm_gym.language_models import load_causal_lm, load_tokenizer
 from llm_gym.language_models.architecture import check_ids, context_length
 from llm_gym.language_models.chat import PromptFormat, check_prompt_template
 from llm_gym.language_models.generation import end_with
+from llm_gym.language_models.memory import check_training
 from llm_gym.supervised.loop import (
     TrainingConfig,
     check_trained,
@@ -106,6 +107,7 @@ def fine_tune(
     config = config or SFTConfig()
     check_replaceable(output)
     check_base(config, model)
+    check_training(model, device=config.device, frozen=bool(config.lora_rank))
     started = time.perf_counter()
     pairs = read_pairs(pairs, bad_rows=config.bad_rows)
     if held_out is None:

@@ -33,6 +33,7 @@ from llm_gym.language_models.architecture import check_ids, context_length
 from llm_gym.language_models.chat import PromptFormat, check_prompt_template
 from llm_gym.language_models.divergence import DivergenceError
 from llm_gym.language_models.generation import end_with
+from llm_gym.language_models.memory import check_training
 from llm_gym.language_models.packing import by_length
 from llm_gym.supervised.loop import (
     TrainingConfig,
@@ -150,6 +151,7 @@ def train_dpo(
     config = config or DPOConfig()
     check_replaceable(output)
     check_base(config, config.model)
+    check_training(config.model, device=config.device, frozen=bool(config.lora_rank))
     started = time.perf_counter()
     rows = preferences_from(preferences, config.contradictions, bad_rows=config.bad_rows)
     if held_out is None:
