@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.files.ranges import POSITIVE
 from llm_gym.files.settings import argument_parser, config_from, setting
 from llm_gym.stages.by_name import PromptsConfig
+from llm_gym.supervised.lora import LoraSettings, check_base
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
@@ -79,18 +80,25 @@ def text_agent_parser(documentation: str | None, **defaults: Any) -> argparse.Ar
     Returns:
         The parser, to which a script adds its own options.
     """
-    return argument_parser(documentation, TaskConfig, LearningConfig, **defaults)
+    return argument_parser(documentation, TaskConfig, LearningConfig, LoraSettings, **defaults)
 
 
 def policy_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments that every algorithm takes, from a script's options."""
+    """The arguments that every algorithm takes, from a script's options.
+
+    Raises:
+        ValueError: Of a LoRA adapter something does not fit.
+    """
+    adapter = config_from(LoraSettings, vars(options))
+    check_base(adapter, options.model)
+    lora = {} if adapter.lora is None else {"lora": adapter.lora}
     return {
         "learning_rate": options.learning_rate,
         "batch_size": options.batch_size,
         "n_epochs": options.n_epochs,
         "seed": options.seed,
         "device": options.device,
-        "policy_kwargs": {"model": options.model, "temperature": options.temperature},
+        "policy_kwargs": {"model": options.model, "temperature": options.temperature, **lora},
     }
 
 

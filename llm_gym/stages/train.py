@@ -11,9 +11,10 @@ from llm_gym.files.settings import setting
 from llm_gym.language_models.loading import DTYPES, PRECISIONS, torch_device
 from llm_gym.language_models.memory import check_training
 from llm_gym.runs.directory import SETTINGS, RunDirectory, read_object
-from llm_gym.stages.algorithms import AlgorithmConfig, build, resolved
+from llm_gym.stages.algorithms import AlgorithmConfig, build, parameters_of, resolved
 from llm_gym.stages.environment import AUTO_ON_OFF, EpisodeConfig, SamplingConfig
 from llm_gym.stages.training_run import TrainingRun, learn
+from llm_gym.supervised.lora import LoraSettings, check_base, told_adapter
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +30,7 @@ PROMPT_FORMAT = "prompt_format"
 
 
 @dataclass(frozen=True)
-class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig):
+class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig, LoraSettings):
     """Everything that determines a training run."""
 
     env: str = setting("llm_gym/TextGeneration-v0", "id of a text environment (see `llm-gym envs`)")
@@ -69,6 +70,7 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig):
         AlgorithmConfig.__post_init__(self)
         EpisodeConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
+        LoraSettings.__post_init__(self)
         check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
         check_choice("dtype", self.dtype, DTYPES)
         check_choice("shared_prompts", self.shared_prompts, AUTO_ON_OFF)
@@ -149,9 +151,11 @@ def train(
         prompt_format = environment_attribute(algorithm, PROMPT_FORMAT)
         directory.settings = {**asdict(config), PROMPT_FORMAT: prompt_format.shown}
         directory.write_settings()
-        (console or Console(stderr=True)).print(
-            f"prompts are shown as {prompt_format}", markup=False, highlight=False
-        )
+        default = parameters_of(config.algorithm)["learning_rate"]
+        told = told_adapter(algorithm.policy.model, config.learning_rate, default)
+        for line in (f"prompts are shown as {prompt_format}", told):
+            if line is not None:
+                (console or Console(stderr=True)).print(line, markup=False, highlight=False)
         return learn(
             algorithm,
             directory,
@@ -181,6 +185,7 @@ def build_algorithm(config: TrainConfig) -> OnPolicyAlgorithm:
     """Makes environment, policy and algorithm; raises `ValueError` for a setting that is wrong."""
     from llm_gym.stages.by_name import environment_kwargs, make_vector_env
 
+    check_base(config, config.model)
     values = resolved(config)
     check_training(
         config.model,
@@ -199,18 +204,31 @@ def build_algorithm(config: TrainConfig) -> OnPolicyAlgorithm:
         **config.episode_options(),
         **group,
     )
-    return build(
+    algorithm = build(
         make_vector_env(config.env, config.num_envs, kwargs),
         values,
         anneal_learning_rate=config.anneal_learning_rate,
         policy_kwargs={
             "model": config.model,
             "mixed_precision": config.mixed_precision,
+            **({} if config.lora is None else {"lora": config.lora}),
             **config.policy_options(),
         },
         seed=config.seed,
         device=config.device,
     )
+    _share_base(kwargs.get("scorer"), algorithm)
+    return algorithm
+
+
+def _share_base(scorer: Any, algorithm: OnPolicyAlgorithm) -> None:
+    """Has a reward model that is an adapter on the policy's base read the policy's tensors."""
+    from llm_gym.language_models.adapters import adapter_of, share_weights
+
+    policy: Any = algorithm.policy
+    reward_model = getattr(scorer, "model", None)
+    if reward_model is not None and adapter_of(reward_model) and adapter_of(policy.model):
+        share_weights(reward_model, policy.model)
 
 
 def held_out(config: TrainConfig, model: str | OnPolicyAlgorithm) -> Evaluation | None:

@@ -68,19 +68,20 @@ class LoraSettings:
         return {"r": self.lora_rank, "lora_alpha": self.lora_alpha, "target_modules": targets}
 
 
-def check_base(settings: LoraSettings, model: str | Path) -> None:
+def check_base(settings: LoraSettings, model: str | Path, name: str = "model") -> None:
     """Refuses a new adapter on an adapter, before anything is loaded.
 
     Args:
         settings: Of the run.
         model: Name or path of the model that it starts from.
+        name: Of the setting that says so.
 
     Raises:
         ValueError: The model is an adapter, and another is asked for.
     """
     if settings.lora_rank and is_adapter(resolve(model)):
         raise ValueError(
-            f"lora_rank={settings.lora_rank} asks for a new adapter, and model={str(model)!r} is "
+            f"lora_rank={settings.lora_rank} asks for a new adapter, and {name}={str(model)!r} is "
             "one, which is trained further with its own settings: leave lora_rank out, or merge "
             "it into its base first (llm-gym merge)"
         )
@@ -124,12 +125,13 @@ def put_adapter(
         add_adapter(model, config, seed=seed)
 
 
-def told_adapter(model: PreTrainedModel, settings: Any) -> str | None:
+def told_adapter(model: PreTrainedModel, rate: Any, default: Any) -> str | None:
     """What to say of the adapter that is trained: its size, and the learning rate if not chosen.
 
     Args:
         model: To be trained.
-        settings: Of the run, with `learning_rate`.
+        rate: Its learning rate.
+        default: What that is if nobody chooses one, for a training of all weights.
 
     Returns:
         One line; None for a model without an adapter.
@@ -143,8 +145,7 @@ def told_adapter(model: PreTrainedModel, settings: Any) -> str | None:
         f"a LoRA adapter of rank {adapter.config.r} is trained: {learnt:,} of {everything:,} "
         "parameters"
     )
-    rate = settings.learning_rate
-    if rate != type(settings).learning_rate:
+    if rate != default:
         return told
     return (
         f"{told}; learning_rate={rate:g} is the default for all weights, and adapters learn best "

@@ -120,7 +120,7 @@ def fine_tune(
     saved_tokenizer = prompt_format.saved_tokenizer()
     if not quiet:
         print(f"prompts are shown as {prompt_format}")
-        told = told_adapter(language_model, config)
+        told = told_adapter(language_model, config.learning_rate, SFTConfig.learning_rate)
         if told:
             print(told)
     limits: dict[str, Any] = {"context": context, "too_long": config.too_long}

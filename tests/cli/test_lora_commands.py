@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from llm_gym.cli import main
@@ -145,6 +146,51 @@ def test_commands_take_an_adapter_for_a_model(adapter, run, tmp_path):
         "--raters", "simulated", "--true-rater", "length:2", "--max-new-tokens", 4,
     )  # fmt: skip
     assert code == 0, err
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_train_makes_an_adapter_and_trains_it_further(architecture, base, run, tmp_path):
+    start = base(architecture)
+    before = digests(start)
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n".join(row["prompt"] for row in PAIRS[:4]))
+    task = [
+        "train", "--prompts", prompts, "--scorer", "length:2", "--max-new-tokens", 4,
+        "--num-envs", 4, "--batch-size", 8, "--device", "cpu", "--checkpoint-every", 1,
+    ]  # fmt: skip
+    first, second = tmp_path / "first", tmp_path / "second"
+    new = ["--model", start, "--lora-rank", 2, "--output", first]
+    code, _, err = run(*task, *new, "--total-tokens", 16)
+    assert code == 0, err
+    assert "a LoRA adapter of rank 2 is trained" in err
+    assert "learning_rate=0.0001 is the default for all weights" in err
+    one = load_file(first / "model" / "adapter_model.safetensors")
+    assert any(value.any() for name, value in one.items() if "lora_B" in name)
+    code, _, err = run("train", "--resume", first, "--total-tokens", 48)
+    assert code == 0, err
+    further = load_file(first / "model" / "adapter_model.safetensors")
+    assert any(not torch.equal(one[name], further[name]) for name in one)
+
+    code, _, err = run(
+        *task, "--model", first / "model", "--output", second, "--total-tokens", 16,
+        "--learning-rate", 1e-3,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "rank 2 is trained" in err
+    assert "is the default for all weights" not in err
+    assert digests(start) == before
+    for directory in (first, second):
+        settings = json.loads((directory / "model" / "adapter_config.json").read_text())
+        assert settings["base_model_name_or_path"] == str(start.resolve())
+        assert not (directory / "model" / "config.json").exists()
+        assert torch.equal(
+            logits(load_causal_lm(directory / "model")),
+            logits(AutoModelForCausalLM.from_pretrained(directory / "model")),
+        )
+    code, _, err = run(
+        *task, "--model", second / "model", "--lora-rank", 2, "--output", tmp_path / "no"
+    )
+    assert (code, "leave lora_rank out" in err) == (2, True)
 
 
 def test_a_base_that_has_moved_is_said(ours, run, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.architectures.tiny import tiny_model
+from llm_gym.stages.text_agent import policy_settings, text_agent_parser
 from llm_gym.stages.train import TrainConfig, build_algorithm
 from llm_gym.testing.tiny import tiny_tokenizer
 
@@ -53,3 +54,16 @@ def test_other_words_are_refused(word):
         ValueError, match=f"shared_prompts='{word}' must be one of 'auto', 'on', 'off'"
     ):
         build("llm_gym/email-base", "auto", shared_prompts=word)
+
+
+def test_a_script_of_an_agent_has_the_options_of_an_adapter():
+    parser = text_agent_parser("An agent.")
+    assert "lora" not in policy_settings(parser.parse_args([]))["policy_kwargs"]
+    options = parser.parse_args(["--lora-rank", "4", "--lora-target-modules", "c_attn, c_fc"])
+    assert policy_settings(options)["policy_kwargs"]["lora"] == {
+        "r": 4,
+        "lora_alpha": 32,
+        "target_modules": ["c_attn", "c_fc"],
+    }
+    with pytest.raises(ValueError, match="lora_alpha=8 is of a LoRA adapter"):
+        policy_settings(parser.parse_args(["--lora-alpha", "8"]))

@@ -164,7 +164,7 @@ def train_dpo(
     saved_tokenizer = prompt_format.saved_tokenizer()
     if not quiet:
         print(f"prompts are shown as {prompt_format}")
-        told = told_adapter(model, config)
+        told = told_adapter(model, config.learning_rate, DPOConfig.learning_rate)
         if told:
             print(told)
     encoded = _encoded(prompt_format, rows, model, config)
