@@ -146,8 +146,8 @@ RANGES: Mapping[str, Range] = {
         "layers heads documents generated_pairs train_prompts pairs_per_prompt max_prompts "
         "eval_prompts simulated_raters votes_per_comparison enough_votes mask_interval "
         "cg_max_steps n_critic_updates max_new_tokens max_prompt_tokens buffer_size n_envs "
-        "every look_every checkpoint_every keep_last per_rollout concurrency planned_looks bins "
-        "lora_alpha",
+        "micro_batch_size every look_every checkpoint_every keep_last per_rollout concurrency "
+        "planned_looks bins lora_alpha",
     ),
     **_names(
         NATURAL, "min_new_tokens shown_prompts resamples retries budget eos_token_id pad_token_id"

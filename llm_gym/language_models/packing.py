@@ -7,7 +7,7 @@ token works too. Padding on the right is invisible to the tokens before it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     TokenIds: TypeAlias = Sequence[int] | NDArray[np.int64]
+
+Members = TypeVar("Members", bound="Sequence[Any] | NDArray[Any]")
 
 IGNORED = -100
 """Label of positions that are no target (the default `ignore_index` of cross-entropy)."""
@@ -160,6 +162,18 @@ def pad_inputs(
     return {
         key: pad([row[key] for row in rows], fills.get(key, 0), device=device) for key in rows[0]
     }
+
+
+def micro_batches(members: Members, size: int | None) -> list[Members]:
+    """Parts of a minibatch, in order, whose gradients are computed one after the other.
+
+    Args:
+        members: Numbers of its examples, or the examples.
+        size: Examples of a part; the last may have fewer. None makes one part of all.
+    """
+    if size is None:
+        return [members]
+    return [members[start : start + size] for start in range(0, len(members), size)]  # type: ignore[misc]
 
 
 def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:

@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.files.ranges import check_numbers
 from llm_gym.language_models.divergence import check_step
+from llm_gym.language_models.packing import micro_batches
 from llm_gym.learning.answers import GroupedAnswers
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.learning.buffer import token_batches
@@ -188,12 +189,17 @@ class AnswerAlgorithm(AnswerLearner):
         self,
         lengths: Sequence[int],
         loss_of: Callable[[NDArray[np.int64]], tuple[torch.Tensor, Mapping[str, float]]],
+        *,
+        weights: Sequence[float] | None = None,
+        answers_per_item: int = 1,
     ) -> dict[str, float]:
         """Takes gradient steps on minibatches of items, `n_epochs` times through all of them.
 
         Args:
             lengths: Tokens of each item.
             loss_of: Scalar loss of the items of these numbers, and statistics of them (means).
+            weights: Of each item in the mean that is the loss; `None` weighs all alike.
+            answers_per_item: What an item counts in the policy's `micro_batch_size`.
 
         Returns:
             Means of the statistics over the items of the last epoch.
@@ -204,20 +210,30 @@ class AnswerAlgorithm(AnswerLearner):
         n_steps, step = sum(map(len, epochs)), 0
         self._update_learning_rate(self.policy.optimizer)
         means: dict[str, float] = {}
+        size = self.transformer.micro_batch_size
+        size = None if size is None else max(1, size // answers_per_item)
+        weight = np.ones(len(lengths)) if weights is None else np.asarray(weights, dtype=float)
         for batches in epochs:
             means.clear()
             for members in batches:
                 if self.sample_once:
                     rate = self.lr_schedule(1 - step / n_steps)
                     update_learning_rate(self.policy.optimizer, rate)
-                loss, statistics = loss_of(members)
                 self.policy.optimizer.zero_grad()
-                loss.backward()
+                statistics = {"loss": 0.0}
+                for part in micro_batches(members, size):
+                    loss, of_part = loss_of(part)
+                    loss = loss * float(weight[part].sum() / weight[members].sum())
+                    loss.backward()
+                    statistics["loss"] += loss.item()
+                    for name, value in of_part.items():
+                        share = len(part) / len(members)
+                        statistics[name] = statistics.get(name, 0.0) + share * value
                 norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-                check_step(loss.item(), float(norm))
+                check_step(statistics["loss"], float(norm))
                 self.policy.optimizer.step()
                 step += 1
-                for name, value in {"loss": loss.item(), **statistics}.items():
+                for name, value in statistics.items():
                     share = len(members) / len(lengths)
                     means[name] = means.get(name, 0.0) + share * value
         self._n_updates += self.n_epochs

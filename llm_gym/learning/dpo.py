@@ -169,7 +169,7 @@ class DPO(AnswerAlgorithm):
             }
 
         lengths = [len(p.chosen.completion_ids) + len(p.rejected.completion_ids) for p in pairs]
-        for name, value in self.descend(lengths, loss_of).items():
+        for name, value in self.descend(lengths, loss_of, answers_per_item=2).items():
             self.logger.record(f"train/{name}", value)
 
 

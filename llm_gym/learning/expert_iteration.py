@@ -128,7 +128,7 @@ class ExpertIteration(AnswerAlgorithm):
             _, token_log_probs = self.log_probs([kept[index] for index in members])
             return -token_log_probs.mean(), {}
 
-        statistics = self.descend(lengths, loss_of)
+        statistics = self.descend(lengths, loss_of, weights=lengths)
         self.logger.record("train/loss", statistics["loss"])
 
     def select(self, groups: Sequence[Sequence[Answer]]) -> list[Answer]:

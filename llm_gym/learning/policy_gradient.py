@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from llm_gym.files.ranges import check_numbers
 from llm_gym.files.schema import Check, number, record, whole
 from llm_gym.language_models.divergence import check_step
+from llm_gym.language_models.packing import micro_batches
 from llm_gym.learning import losses
 from llm_gym.learning.advantages import ESTIMATORS, NEED_GROUPS, Rollout, assert_same_prompts
 from llm_gym.learning.base import AnswerLearner, episode_length
@@ -30,6 +31,22 @@ from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
 from llm_gym.policy.sampling import log_prob_and_entropy
 
 Part = TypeVar("Part", Objective, KLPenalty)
+
+
+class _PartOfLoss(NamedTuple):
+    """What a micro-batch adds to the loss of its minibatch.
+
+    Attributes:
+        loss: Its share, a scalar; the minibatch's loss is the sum of all shares.
+        terms: Its shares in the terms of the loss, by name.
+        entropy: float `(A,)`, of its tokens.
+        log_ratio: float `(A,)` of its tokens or `(B,)` of its answers.
+    """
+
+    loss: torch.Tensor
+    terms: dict[str, float]
+    entropy: torch.Tensor
+    log_ratio: torch.Tensor
 
 
 class PolicyGradient(AnswerLearner):
@@ -207,9 +224,13 @@ class PolicyGradient(AnswerLearner):
         figures: dict[str, list[float]] = {}
         for _ in range(self.n_epochs):
             for members in buffer.minibatches(self.batch_size):
-                loss, step_figures = self._loss(policy, buffer, members)
                 policy.optimizer.zero_grad()
-                loss.backward()
+                parts = []
+                for micro_batch in micro_batches(members, policy.micro_batch_size):
+                    part = self._part_of_loss(policy, buffer, micro_batch, members)
+                    part.loss.backward()
+                    parts.append(part._replace(loss=part.loss.detach()))
+                loss, step_figures = self._sum(parts)
                 norm = float(
                     torch.nn.utils.clip_grad_norm_(policy.parameters(), self.max_grad_norm)
                 )
@@ -228,36 +249,62 @@ class PolicyGradient(AnswerLearner):
         self, policy: TransformerActorCriticPolicy, buffer: EpisodeBuffer, members: list[Segment]
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """The loss of a minibatch, and figures of it."""
-        batch, places = buffer.episode_batch(members), buffer.places(members)
+        return self._sum([self._part_of_loss(policy, buffer, members, members)])
+
+    def _sum(self, parts: list[_PartOfLoss]) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss of a minibatch, and figures of it, from those of its micro-batches."""
+        figures = {name: sum(part.terms[name] for part in parts) for name in parts[0].terms}
+        figures["entropy"] = torch.cat([part.entropy for part in parts]).mean().item()
+        log_ratio = torch.cat([part.log_ratio for part in parts])
+        loss = torch.stack([part.loss for part in parts]).sum()
+        return loss, figures | losses.ratio_figures(log_ratio, self.clip_low, self.clip_high)
+
+    def _part_of_loss(
+        self,
+        policy: TransformerActorCriticPolicy,
+        buffer: EpisodeBuffer,
+        micro_batch: list[Segment],
+        members: list[Segment],
+    ) -> _PartOfLoss:
+        """What some segments add to the loss of the minibatch that they are members of."""
+        batch, places = buffer.episode_batch(micro_batch), buffer.places(micro_batch)
         advantages = buffer.to_torch(buffer.advantages[places])  # (A,)
         old_log_prob = buffer.to_torch(buffer.log_probs[places])
-        in_loss = self.shaping.penalty.kl_in == "loss" and self.reference is not None
+        exact = self._kl_in_loss and self.shaping.penalty.kl_estimator == "exact"
         logits = None
-        if in_loss and self.shaping.penalty.kl_estimator == "exact":
+        if exact:
             values, logits = policy.values_and_logits(batch)
             log_prob, entropy = log_prob_and_entropy(logits, batch.actions)
         else:
             values, log_prob, entropy = policy.evaluate_actions(batch, batch.actions)
-        if self.objective.normalize_advantage and len(advantages) > 1:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        whole = buffer.to_torch(buffer.advantages[buffer.places(members)])
+        if self.objective.normalize_advantage and len(whole) > 1:
+            advantages = (advantages - whole.mean()) / (whole.std() + 1e-8)
+        of_tokens = len(advantages) / len(whole)
+        of_answers = len(micro_batch) / len(members)
+        share = of_tokens if self.objective.aggregation == "token_mean" else of_answers
         per_token = self._policy_loss(log_prob, old_log_prob, advantages, batch.action_rows)
-        policy_loss = self._aggregate(per_token, batch)
-        loss = policy_loss
-        figures = {"policy_loss": policy_loss.item(), "entropy": entropy.mean().item()}
+        loss = share * self._aggregate(per_token, batch)
+        terms = {"policy_loss": loss.item()}
         if self.ent_coef:
-            loss = loss - self.ent_coef * self._aggregate(entropy, batch)
+            loss = loss - self.ent_coef * share * self._aggregate(entropy, batch)
         if self.has_critic:
             value_loss = F.mse_loss(buffer.to_torch(buffer.returns[places]), values.flatten())
-            loss = loss + self.vf_coef * value_loss
-            figures["value_loss"] = value_loss.item()
-        if in_loss:
-            kl_loss = self._aggregate(self._kl_of_tokens(batch, places, logits, log_prob), batch)
+            loss = loss + self.vf_coef * of_tokens * value_loss
+            terms["value_loss"] = of_tokens * value_loss.item()
+        if self._kl_in_loss:
+            divergence = self._kl_of_tokens(batch, places, logits, log_prob)
+            kl_loss = share * self._aggregate(divergence, batch)
             loss = loss + self.shaping.scaled_coef * kl_loss
-            figures["kl_loss"] = kl_loss.item()
+            terms["kl_loss"] = kl_loss.item()
         log_ratio = log_prob.detach() - old_log_prob
         if self.objective.ratio == "answer":
             log_ratio = losses.answer_sums(log_ratio, batch.action_rows)
-        return loss, figures | losses.ratio_figures(log_ratio, self.clip_low, self.clip_high)
+        return _PartOfLoss(loss, terms, entropy.detach(), log_ratio)
+
+    @property
+    def _kl_in_loss(self) -> bool:
+        return self.shaping.penalty.kl_in == "loss" and self.reference is not None
 
     def _policy_loss(
         self,

@@ -55,6 +55,39 @@ def check_loading(
     check_choice("shared_prompts", shared_prompts, ("auto", True, False))
 
 
+def check_memory(micro_batch_size: int | None, gradient_checkpointing: bool) -> None:
+    """Raises `ValueError` or `TypeError` for an option of memory out of range, naming it."""
+    if micro_batch_size is not None:
+        check_numbers(micro_batch_size=micro_batch_size)
+    check_choice("gradient_checkpointing", gradient_checkpointing, (True, False))
+
+
+def checkpoint_layers(model: Any) -> None:
+    """Has a model's layers computed again in backward passes.
+
+    Raises:
+        ValueError: Its architecture cannot, or only with its dropout on.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    # The older name warns in releases that have the newer one.
+    newer = getattr(model, "activation_checkpointing_enable", None)
+    try:
+        (newer or model.gradient_checkpointing_enable)()
+    except (ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"gradient_checkpointing=True, but {type(model).__name__} cannot compute its layers "
+            f"again ({error}); leave it out, or lower micro_batch_size"
+        ) from error
+    asked = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
+    if not any(isinstance(module, GradientCheckpointingLayer) for module in asked):
+        raise ValueError(
+            f"gradient_checkpointing=True, but {type(model).__name__} computes its layers again "
+            "only with its dropout on, which a policy never has; leave it out, or lower "
+            "micro_batch_size"
+        )
+
+
 def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> int:
     """Checks that the spaces are a text environment's, and returns its length `L`."""
     if not isinstance(action_space, spaces.Discrete):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +52,30 @@ class EpisodeBatch:
     def context(self) -> torch.Tensor:
         """What the model has to read, int64 `(B, S - 1)`: nothing is chosen after the last."""
         return self.input_ids[:, :-1]
+
+    def split(self, n_episodes: int) -> Iterator[tuple[EpisodeBatch, torch.Tensor]]:
+        """The batch in parts.
+
+        Args:
+            n_episodes: Episodes of a part; the last may have fewer.
+
+        Yields:
+            Each part that has an action, no wider than its actions need, and the numbers of its
+            actions among all, int64.
+        """
+        for start in range(0, len(self.input_ids), n_episodes):
+            rows = self.action_rows - start
+            chosen = ((rows >= 0) & (rows < n_episodes)).nonzero().squeeze(1)
+            if not len(chosen):
+                continue
+            slots = self.action_slots[chosen]
+            part = EpisodeBatch(
+                self.input_ids[start : start + n_episodes, : int(slots.max()) + 1],
+                rows[chosen],
+                slots,
+                None if self.support is None else self.support[chosen],
+            )
+            yield part, chosen
 
     def to(self, device: torch.device | str) -> EpisodeBatch:
         """The same batch on another device."""

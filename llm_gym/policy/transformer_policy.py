@@ -34,12 +34,15 @@ from llm_gym.policy.chunked_likelihood import (
     autocast_dtype,
     log_prob_and_entropy_of_hidden,
 )
+from llm_gym.policy.micro_batches import Observation, evaluate_in_parts
 from llm_gym.policy.options import (
     check_fits,
     check_loading,
     check_lora,
+    check_memory,
     check_options,
     check_spaces,
+    checkpoint_layers,
 )
 from llm_gym.policy.sampling import (
     EpisodeBatch,
@@ -59,8 +62,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 VALUE_HEAD_FILE = "value_head.safetensors"
-
-Observation = Mapping[str, torch.Tensor] | EpisodeBatch
 
 
 class TransformerActorCriticPolicy(ActorCriticPolicy):
@@ -109,6 +110,11 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         shared_prompts: `"auto"` reads what episodes of a batch share once, where that pays and a
             small batch says that it is right (`llm_gym.policy.shared_prompts`); where it is wrong
             it warns and reads every episode whole. True raises there; false never shares.
+        micro_batch_size: Sequences whose activations an update holds at a time; `None` holds all
+            of a minibatch, whose gradient is the same. llm_gym's algorithms but PPO take it part by
+            part; PPO, and algorithms of other libraries, have each part computed twice.
+        gradient_checkpointing: Keep each layer's input alone for the backward pass, which computes
+            the layers again.
         seed: Seed of the sampling generator; `None` draws one from PyTorch's global generator,
             which Stable-Baselines3's own `seed` fixes.
         optimizer_class: As in Stable-Baselines3; AdamW by default.
@@ -138,6 +144,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         attn_implementation: str | None = None,
         prefix_cache: bool | str = "auto",
         shared_prompts: bool | str = "auto",
+        micro_batch_size: int | None = None,
+        gradient_checkpointing: bool = False,
         seed: int | None = None,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.AdamW,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -147,6 +155,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         if seed is not None:
             check_numbers(seed=seed)
         check_loading(dtype, attn_implementation, prefix_cache, shared_prompts)
+        check_memory(micro_batch_size, gradient_checkpointing)
         if lora is not None:
             check_lora(lora, model)
         capacity = check_spaces(observation_space, action_space)
@@ -165,6 +174,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         self.separate_critic, self.detach_value = separate_critic, detach_value
         self.value_scale, self.mixed_precision = float(value_scale), mixed_precision
         self.prefix_cache, self.shared_prompts, self.seed = prefix_cache, shared_prompts, seed
+        self.micro_batch_size = micro_batch_size
+        self.gradient_checkpointing = gradient_checkpointing
         sampling_seed = int(torch.randint(2**62, ())) if seed is None else seed
         self.generator = torch.Generator().manual_seed(sampling_seed)
 
@@ -207,6 +218,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         )
         if self.lora is not None:
             add_adapter(model, lora_config(self.lora, model), seed=seed)
+        if self.gradient_checkpointing:
+            checkpoint_layers(model)
         return model
 
     def _trunk(self, decoder: Any) -> Trunk:
@@ -335,8 +348,15 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             Values `(A, 1)`, log-probabilities `(A,)` and entropies `(A,)` in nats.
         """
         self._check_evaluable(obs)
-        actor, critic = self._hidden(obs)
         tokens = actions.long().flatten()
+        if self.micro_batch_size is None:
+            return self._evaluate(obs, tokens)
+        return evaluate_in_parts(self._evaluate, obs, tokens, self.micro_batch_size)
+
+    def _evaluate(
+        self, obs: Observation, tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        actor, critic = self._hidden(obs)
         if isinstance(obs, EpisodeBatch):
             log_prob, entropy = log_prob_and_entropy_of_hidden(
                 actor,
@@ -467,6 +487,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             "attn_implementation": self.attn_implementation,
             "prefix_cache": self.prefix_cache,
             "shared_prompts": self.shared_prompts,
+            "micro_batch_size": self.micro_batch_size,
+            "gradient_checkpointing": self.gradient_checkpointing,
             "seed": self.seed,
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,

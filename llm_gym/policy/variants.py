@@ -20,6 +20,8 @@ from llm_gym.policy.sampling import EpisodeBatch, LanguageModelHead, truncated_s
 from llm_gym.policy.transformer_policy import Observation, TransformerActorCriticPolicy
 from llm_gym.policy.trunk import Lock, Trunk
 
+_MASKS = "masks of single transitions"
+
 
 class TwiceDifferentiablePolicy(TransformerActorCriticPolicy):
     """A `TransformerActorCriticPolicy` for sb3-contrib's TRPO.
@@ -32,9 +34,19 @@ class TwiceDifferentiablePolicy(TransformerActorCriticPolicy):
              policy_kwargs={"model": MODEL}, gamma=1.0)
 
     works as it is, with `sub_sampling_factor=1` (the default): whole episodes cannot be sliced.
+    For the same reason there are no micro-batches, and all logits of a minibatch are in memory.
+
+    Raises:
+        ValueError: If `micro_batch_size` is given.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("micro_batch_size") is not None:
+            raise ValueError(
+                f"micro_batch_size={kwargs['micro_batch_size']} is nothing for TRPO, which "
+                "differentiates the distribution of a whole minibatch twice; leave it out, and "
+                "lower batch_size or set gradient_checkpointing=True"
+            )
         super().__init__(*args, **{**kwargs, "attn_implementation": "eager"})
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
@@ -133,21 +145,22 @@ class MaskableTransformerPolicy(TransformerActorCriticPolicy):
         super().__init__(*args, **kwargs)
 
     def _support(self, obs: Observation, logits: torch.Tensor) -> torch.Tensor | None:
-        if isinstance(obs, EpisodeBatch) or self._masks is None:
+        masks = None if isinstance(obs, EpisodeBatch) else obs.get(_MASKS, self._masks)
+        if masks is None:
             return super()._support(obs, logits)
-        allowed = logits.masked_fill(~self._masks, -torch.inf)
+        allowed = logits.masked_fill(~masks, -torch.inf)
         kept = truncated_support(allowed, self.top_k, self.top_p)
-        return self._masks if kept is None else self._masks & kept
+        return masks if kept is None else masks & kept
 
     def _stored_support(self, obs: EpisodeBatch) -> torch.Tensor | None:
         return obs.support
 
     def _with_masks(self, action_masks: Any) -> _Masked:
-        masks = None
-        if action_masks is not None:
-            masks = torch.as_tensor(np.asarray(action_masks), device=self.device).bool()
-            masks = masks.reshape(-1, masks.shape[-1])  # (N, V)
-        return _Masked(self, masks)
+        return _Masked(self, None if action_masks is None else self._as_masks(action_masks))
+
+    def _as_masks(self, action_masks: Any) -> torch.Tensor:
+        masks = torch.as_tensor(np.asarray(action_masks), device=self.device).bool()
+        return masks.reshape(-1, masks.shape[-1])  # (N, V)
 
     def forward(  # type: ignore[override]
         self, obs: Observation, deterministic: bool = False, action_masks: Any = None
@@ -160,8 +173,11 @@ class MaskableTransformerPolicy(TransformerActorCriticPolicy):
         self, obs: Observation, actions: torch.Tensor, action_masks: Any = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """As the parent's; an `EpisodeBatch` brings its masks along."""
-        with self._with_masks(action_masks):
-            return super().evaluate_actions(obs, actions)
+        if action_masks is not None and not isinstance(obs, EpisodeBatch):
+            # Beside the observations, so that parts of these have their own masks, also when a
+            # backward pass evaluates them again.
+            obs = {**obs, _MASKS: self._as_masks(action_masks)}
+        return super().evaluate_actions(obs, actions)
 
     def get_distribution(self, obs: Observation, action_masks: Any = None) -> Any:  # type: ignore[override]
         """As the parent's, among the tokens that bool `(N, V)` masks allow."""

@@ -374,6 +374,8 @@ def test_it_is_a_stable_baselines3_policy_that_saves_and_loads(make_policy, tmp_
         {"dtype": "bfloat16"},
         {"attn_implementation": "eager"},
         {"prefix_cache": False},
+        {"micro_batch_size": 3},
+        {"gradient_checkpointing": True},
         {"seed": 5},
         {"optimizer_class": torch.optim.SGD, "optimizer_kwargs": {"momentum": 0.9}},
         {"optimizer_kwargs": {"weight_decay": 0.25}},
