@@ -302,7 +302,7 @@ def _settings(world: World) -> Table:
     yield SFTConfig, {}, shared | {"epochs": COUNT[:3]}
     yield PretrainConfig, {}, {"vocab_size": [0, 259, 2.5], "steps": COUNT[:3], "heads": [3]}
     yield DPOConfig, {}, {"beta": POSITIVE, "checkpoint_every": COUNT[:3], "loss": WORD}
-    yield RewardModelConfig, {}, {"margin": AT_LEAST_0, "contradictions": WORD}
+    yield RewardModelConfig, {}, {"margin": AT_LEAST_0, "head": WORD, "pooling": WORD}
     yield CompareConfig, {}, {"raters": WORD, "rater_lapse": SHARE, "pairs_per_prompt": COUNT[:3]}
     yield TrainConfig, {}, {"total_tokens": COUNT, "algorithm": WORD[:1], "keep_last": COUNT[:3]}
     yield RLHFConfig, {}, {"kl_coef": AT_LEAST_0, "true_rater": [3], "sft_epochs": COUNT[:3]}

@@ -49,8 +49,8 @@ _SUPERVISED = {
     "sft": "sft ../inputs/pairs.jsonl --model ../inputs/model --batch-size 4 --output out",
     "dpo": "dpo ../inputs/votes.jsonl --model ../inputs/model --batch-size 4 --epochs 1 "
     "--checkpoint-every 2 --output out",
-    "reward-model": "reward-model ../inputs/votes.jsonl --model ../inputs/model --batch-size 8 "
-    "--output out",
+    "reward-model": "reward-model ../inputs/votes.jsonl --model ../inputs/model --head finetune "
+    "--batch-size 8 --output out",
 }
 _PILOT = (
     f"{_AGENTS}/ppo_autopilot.py --total-steps 384 --num-envs 4 --n-steps 32 --batch-size 64 "

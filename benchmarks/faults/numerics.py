@@ -117,6 +117,8 @@ class World:
         options = size if command == "pretrain" else ["--model", self.model, "--epochs", "2"]
         if command in ("sft", "dpo"):
             options += ["--prompt-template", "{prompt} "]
+        if command == "reward-model":
+            options += ["--head", "finetune"]
         return [command, data, *options, "--batch-size", "4", "--learning-rate", rate]
 
 

@@ -40,6 +40,7 @@ class Backbone:
 
 
 FROM_SCRATCH = RatingModelConfig(
+    head="finetune",
     epochs=8,
     batch_size=32,
     learning_rate=1e-2,
@@ -78,6 +79,7 @@ class Settings:
     def starting_from(self, checkpoint: str, device: str) -> Settings:
         """Trains a model that was trained on other text before."""
         training = RatingModelConfig(
+            head="finetune",
             epochs=3,
             batch_size=32,
             learning_rate=3e-5,

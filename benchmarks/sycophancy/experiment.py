@@ -114,6 +114,7 @@ def train_reward(panel: str, settings: Settings, seed: int, directory: Path) -> 
     started = time.process_time()
     votes = votes_of(panel, settings, seed)
     config = RewardModelConfig(
+        head="finetune",
         model=FACTS_MODEL,
         template=TEMPLATE,
         weight_column="weight" if PANELS[panel].weigh else "",

@@ -21,7 +21,8 @@ From the votes of `llm-gym label`, from a file in TRL's format, from ratings:
 
 \b
   llm-gym reward-model votes.db --output runs/reward
-  llm-gym reward-model preferences.jsonl --model my-model --epochs 2
+  llm-gym reward-model preferences.jsonl --model my-encoder
+  llm-gym reward-model preferences.jsonl --model my-model --head finetune --epochs 2
   llm-gym reward-model stars.jsonl --ratings"""
 
 
@@ -90,15 +91,36 @@ def _train_on_comparisons(
         f"{measured['calibration_error']:.3f}"
         + ("" if temperature is None else f", temperature {temperature:.2f}")
     )
-    rival = told_rival(metrics)
-    if rival:
-        print(rival)
+    print(told_rival(metrics))
+    print_head(metrics)
     return reward_model_page(output, metrics, points)
+
+
+def print_head(metrics: dict[str, Any]) -> None:
+    """Says what a reward of frozen parts is made of.
+
+    Args:
+        metrics: Of the training.
+    """
+    head = metrics["head"]
+    if head is None:
+        return
+    told = []
+    words, states = head["words"], head["states"]
+    if words is not None and words["share"]:
+        told.append(f"words ({words['share']:.2f} of them)")
+    if states is not None and states["share"]:
+        first, last = states["layers"][0], states["layers"][-1]
+        layers = f"layer {first}" if first == last else f"layers {first} to {last}"
+        told.append(f"{layers} by {states['pooling']} ({states['share']:.2f} of them)")
+    print(f"made of {' and '.join(told)}")
 
 
 def _train_on_ratings(data: Path, output: Path, config: RewardModelConfig) -> str:
     from llm_gym.feedback.reward_model import RatingModelConfig, train_rating_model
+    from llm_gym.feedback.reward_model.fitting import OF_STEPS
     from llm_gym.feedback.reward_model.rated_texts import read_rated_texts
+    from llm_gym.feedback.reward_model.rival import told_rival
     from llm_gym.stages.pages import MODEL, reward_model_page
 
     rated = read_rated_texts(data, bad_rows=config.bad_rows)
@@ -114,6 +136,8 @@ def _train_on_ratings(data: Path, output: Path, config: RewardModelConfig) -> st
             f"--{misplaced[0].replace('_', '-')} is for comparisons; leave it out with --ratings"
         )
     values = {name: getattr(config, name) for name in shared if hasattr(config, name)}
+    if config.head != "finetune":  # comparisons have other defaults, and none counts
+        values = {name: value for name, value in values.items() if name not in OF_STEPS}
     if config.template == "auto":  # ratings come without prompts
         del values["template"]
     metrics = train_rating_model(
@@ -127,5 +151,7 @@ def _train_on_ratings(data: Path, output: Path, config: RewardModelConfig) -> st
     spearman = held_out["spearman"]
     found = estimate(spearman["value"], spearman["low"], spearman["high"], ".3f")
     print(f"held-out rank correlation with the mean rating of {spearman['n']} texts: {found}")
+    print(told_rival(metrics))
+    print_head(metrics)
     print(f"error {held_out['rmse']:.2f}")
     return reward_model_page(output, metrics)

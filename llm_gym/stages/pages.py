@@ -190,18 +190,20 @@ def reward_model_page(
         A command in which the model scores an answer.
     """
     from llm_gym.feedback.reward_model import evaluation_parts
+    from llm_gym.feedback.reward_model.pictures import has_layers, layers_chart
 
     settings, held_out = metrics["config"], metrics["held_out"]
     examples = metrics.get("examples", ())
     if examples:
         figures, charts = evaluation_parts(held_out, points)
-        words = metrics["bag_of_words"]
+        words, gain = metrics["tfidf"]["accuracy"], metrics["tfidf"]["gain"]
         figures.append(
             Figure(
-                "a bag of words",
+                "TF-IDF",
                 f"{100 * words['value']:.1f} %",
-                f"95 %: {100 * words['low']:.1f} to {100 * words['high']:.1f} %, the same "
-                "comparisons by a logistic regression on the words of both answers",
+                "the same comparisons by a logistic regression on words and pairs of words; this "
+                f"model's figure is {100 * gain['value']:+.1f} points from it, paired 95 %: "
+                f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}",
             )
         )
         learnt = f"{metrics['comparisons']:,} comparisons, to say which answer people prefer"
@@ -215,11 +217,15 @@ def reward_model_page(
         ]
         charts = []
         learnt = f"{metrics['texts']:,} rated texts, to say how people rate one"
+    if metrics["loss"]:
+        charts.append(loss_chart(metrics["loss"]))
+    if has_layers(metrics["head"]):
+        charts.append(layers_chart(metrics["head"]))
     report = Report(
         title="A reward model",
         summary=f"{settings['model']} has learnt from {learnt}.",
         figures=[*figures, Figure("time", duration(metrics["seconds"]))],
-        charts=[*charts, loss_chart(metrics["loss"])],
+        charts=charts,
         models=("chosen", "rejected"),
         comparisons=rewarded(output / MODEL, examples),
         comparisons_title="Held-out comparisons, and the reward of both answers",

@@ -158,7 +158,7 @@ def test_a_reward_model_is_a_scorer_by_name(tiny_dir, tmp_path):
     from llm_gym.stages.by_name import environment_kwargs
 
     rows = [Preference(f"w{n}", f"w1 w{n}", f"w2 w{n}") for n in range(3, 20)]
-    config = RewardModelConfig(model=tiny_dir(), template="{prompt} {completion}")
+    config = RewardModelConfig(head="finetune", model=tiny_dir(), template="{prompt} {completion}")
     train_reward_model(rows, tmp_path / "rm", config, quiet=True)
     scorer = scorer_from_name(f"reward:{tmp_path / 'rm'}")
     assert isinstance(scorer, RewardModelScorer)

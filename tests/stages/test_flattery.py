@@ -68,7 +68,7 @@ def test_a_reward_model_of_flattered_raters_prefers_praise_and_one_of_others_doe
     plain = instruction_pairs("test", 40, praise_share=0.0)
     praising = instruction_pairs("test", 40, praise_share=1.0)
     prompts = ["Write an email."] * 40
-    config = RewardModelConfig(learning_rate=1e-3, batch_size=8)
+    config = RewardModelConfig(head="finetune", learning_rate=1e-3, batch_size=8)
     preferred = {}
     for bias in (0.0, 25.0):
         rows, votes = preferences(bias)

@@ -261,7 +261,9 @@ def test_every_setting_reaches_its_stage_under_the_name_it_has_there():
     assert config.config_of(SFTConfig) == SFTConfig(
         epochs=5, batch_size=8, learning_rate=2e-3, seed=3
     )
-    reward_model = RewardModelConfig(model="m", epochs=1, learning_rate=0.25, seed=3)
+    reward_model = RewardModelConfig(
+        head="finetune", model="m", epochs=1, learning_rate=0.25, seed=3
+    )
     assert config.config_of(RewardModelConfig, model="m") == reward_model
     training = config.config_of(TrainConfig)
     assert (training.learning_rate, training.batch_size, training.n_epochs) == (0.5, 64, 7)

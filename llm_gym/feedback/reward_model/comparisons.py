@@ -25,12 +25,15 @@ from llm_gym.feedback.reward_model.fitting import (
     KIND,
     MINIMUM,
     FittingConfig,
+    centre,
     fit,
     save,
     scorer_to_train,
     shift,
 )
+from llm_gym.feedback.reward_model.frozen import fit_frozen
 from llm_gym.feedback.reward_model.lengths import number_cut, short_comparisons
+from llm_gym.feedback.reward_model.parts import Task
 from llm_gym.feedback.reward_model.rewards import (
     bradley_terry_loss,
     centring_penalty,
@@ -38,7 +41,7 @@ from llm_gym.feedback.reward_model.rewards import (
     rewards,
     rewards_of,
 )
-from llm_gym.feedback.reward_model.rival import word_margins
+from llm_gym.feedback.reward_model.rival import tfidf_margins, told_against, word_margins
 from llm_gym.files.owned import check_replaceable
 from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
@@ -46,6 +49,7 @@ from llm_gym.supervised.loop import check_trained, rounded, spread_out
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
     from llm_gym.feedback.reward_model.scorer import RewardModelScorer
     from llm_gym.scorers.classifier import Row
@@ -122,7 +126,8 @@ def train_reward_model(
 
     Returns:
         The metrics: `held_out` and `train` (see `evaluation.evaluate_differences`), the accuracy of
-        a `bag_of_words` on the same held-out comparisons (see `rival`), `mean_reward` of the
+        a `bag_of_words` and of `tfidf` on the same held-out comparisons (see `rival`), what the
+        `head` is made of (see `frozen.fit_frozen`; None of a fine-tuned one), `mean_reward` of the
         training answers, whether they are `centred` exactly, counts (of comparisons that are `cut`
         and of those left out as `too_long`, too), the loss curve, the configuration, seconds.
 
@@ -175,23 +180,35 @@ def fit_short_comparisons(
     check_preferences(rows)
     model = scorer.model
     examples = _encoded(rows, scorer, config)
-    losses = fit(
-        model,
-        examples.lengths(),
-        lambda batch: _loss(scorer, examples, batch, config),
-        config,
-        title="reward model",
-        quiet=quiet,
-    )
-    answers = _distinct(examples)
-    centred = shift(scorer, answers, -float(rewards_of(model, answers).mean()))
-    rounded(model, config.weights)
-    mean_reward = float(rewards_of(model, answers).mean())
+    losses, head = [], None
+    if config.head == "finetune":
+        losses = fit(
+            model,
+            examples.lengths(),
+            lambda batch: _loss(scorer, examples, batch, config),
+            config,
+            title="reward model",
+            quiet=quiet,
+        )
+        answers = _distinct(examples)
+        centred = shift(scorer, answers, -float(rewards_of(model, answers).mean()))
+        rounded(model, config.weights)
+        mean_reward = float(rewards_of(model, answers).mean())
+        fitted = differences_of(scorer, rows)
+    else:
+        task = _task(rows, examples)
+        head, values = fit_frozen(scorer, [asked(row) for row in rows], task, config)
+        fitted = values[0] - values[1]
+        centred, mean_reward = True, centre(scorer, _distinct_mean(rows, values))
+    model = scorer.model
     check_trained({"mean_reward": mean_reward}, config)
+    margins = differences_of(scorer, held_out)
     metrics = {
-        "held_out": evaluate_differences(differences_of(scorer, held_out), held_out),
+        "held_out": evaluate_differences(margins, held_out),
         "bag_of_words": accuracy(word_margins(rows, held_out)).to_dict(),
-        "train": evaluate_differences(differences_of(scorer, rows), rows),
+        "tfidf": told_against(margins, tfidf_margins(rows, held_out)),
+        "head": head,
+        "train": evaluate_differences(fitted, rows),
         "mean_reward": mean_reward,
         "centred": centred,
         "comparisons": len(rows),
@@ -264,9 +281,8 @@ def differences_of(
         float64 `(N,)`, as `llm_gym.feedback.reward_model.evaluation` takes it.
     """
     prompts = [asked(row) for row in preferences]
-    chosen = scorer.encode(prompts, [row.chosen for row in preferences])
-    rejected = scorer.encode(prompts, [row.rejected for row in preferences])
-    values = rewards_of(scorer.model, [*chosen, *rejected])
+    answers = [row.chosen for row in preferences] + [row.rejected for row in preferences]
+    values = scorer.rewards(prompts + prompts, answers)
     return values[: len(prompts)] - values[len(prompts) :]
 
 
@@ -322,6 +338,24 @@ def _loss(
         penalty = centring_penalty(chosen, rejected, weights)
         loss = loss + config.center_rewards_coefficient * penalty
     return share * loss
+
+
+def _task(rows: Sequence[Preference], examples: _Examples) -> Task:
+    """The comparisons as `frozen.fit_frozen` takes them."""
+    return Task(
+        sides=([row.chosen for row in rows], [row.rejected for row in rows]),
+        values=examples.margins.numpy().astype(np.float64),
+        trust=examples.weights.numpy().astype(np.float64),
+        groups=[row.prompt for row in rows],
+    )
+
+
+def _distinct_mean(rows: Sequence[Preference], values: NDArray[np.float64]) -> float:
+    """Mean reward of all training answers, each counted once however often it was compared."""
+    pairs = [(asked(row), row.chosen) for row in rows] + [
+        (asked(row), row.rejected) for row in rows
+    ]
+    return float(np.mean([*dict(zip(pairs, values.ravel().tolist(), strict=True)).values()]))
 
 
 def _distinct(examples: _Examples) -> list[Row]:

@@ -51,6 +51,24 @@ def accuracy(differences: ArrayLike, *, level: float = 0.95) -> Estimate:
     return estimate_share(_is_right(_checked(differences)), level=level)
 
 
+def accuracy_gain(
+    first: ArrayLike, second: ArrayLike, *, bootstrap: Bootstrap = DEFAULT
+) -> Estimate:
+    """How much more often one model is right than another, on the same comparisons.
+
+    Args:
+        first: float `(N,)`, differences of one model.
+        second: float `(N,)`, of the other.
+        bootstrap: Settings of the interval; comparisons are resampled, both models' together.
+
+    Returns:
+        Difference of the two shares; NaN without comparisons.
+    """
+    gains = _is_right(_checked(first)) - _is_right(_checked(second))
+    units = np.stack([gains, np.ones(len(gains))], axis=1)
+    return bootstrap.checked().estimate(units, lambda sums: sums[..., 0] / sums[..., 1])
+
+
 def log_loss(differences: ArrayLike, *, temperature: float = 1.0) -> float:
     """Mean of `-log sigma(difference / temperature)`, in nats; log 2 for a model without a clue."""
     return float(np.mean(np.logaddexp(0.0, -_checked(differences) / temperature)))
@@ -185,6 +203,34 @@ def spearman(first: ArrayLike, second: ArrayLike, *, bootstrap: Bootstrap = DEFA
     ]
     value = _correlation(*map(_ranks_of_places, places))
     return Estimate(value, *interval(np.array(drawn), settings.level), len(places[0]))
+
+
+def spearman_gain(
+    first: ArrayLike, second: ArrayLike, truth: ArrayLike, *, bootstrap: Bootstrap = DEFAULT
+) -> Estimate:
+    """By how much one model's rank correlation with the truth is higher than another's.
+
+    Args:
+        first: float `(N,)`.
+        second: float `(N,)`.
+        truth: float `(N,)`.
+        bootstrap: Settings of the interval; items are resampled, for both models together.
+
+    Returns:
+        The difference; NaN if a correlation is not defined.
+    """
+    settings = bootstrap.checked()
+    rng = np.random.default_rng(settings.seed)
+    sides = (_checked(first, "first"), _checked(second, "second"), _checked(truth, "truth"))
+    places = [np.unique(values, return_inverse=True)[1] for values in sides]
+
+    def gain(rows: NDArray[np.int64] | slice) -> float:
+        one, other, true = (_ranks_of_places(side[rows]) for side in places)
+        return _correlation(one, true) - _correlation(other, true)
+
+    chunks = resample(len(places[0]), settings.resamples, rng)
+    drawn = [gain(rows) for chunk in chunks for rows in chunk]
+    return Estimate(gain(slice(None)), *interval(np.array(drawn), settings.level), len(places[0]))
 
 
 def evaluate_differences(

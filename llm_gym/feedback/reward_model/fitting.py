@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.feedback.reward_model.backbone import load_backbone, shift_rewards
+from llm_gym.feedback.reward_model.frozen import layers_of
 from llm_gym.feedback.reward_model.rewards import rewards_of
-from llm_gym.feedback.reward_model.scorer import RECORD, RewardModelScorer, record_of
+from llm_gym.feedback.reward_model.scorer import HEAD, RECORD, RewardModelScorer, record_of
+from llm_gym.feedback.reward_model.words import save_words
 from llm_gym.files.atomic import write_json
 from llm_gym.files.owned import replace_directory
-from llm_gym.files.ranges import POSITIVE
+from llm_gym.files.ranges import POSITIVE, check_choice
 from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
-from llm_gym.supervised.loop import TrainingConfig, adamw, descend, save_model, shuffled_batches
+from llm_gym.supervised.loop import (
+    TrainingConfig,
+    adamw,
+    descend,
+    rounded,
+    save_model,
+    shuffled_batches,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +39,28 @@ KIND = "reward model"
 MINIMUM = 10
 """Fewest comparisons or ratings to train on. Hundreds are few, too."""
 
+HEADS = ("auto", "encoder", "words", "finetune")
+"""How a reward model learns; see `FittingConfig.head`."""
+
+_POOLINGS = ("auto", "mean", "answer", "last", "first")
+
+OF_STEPS = frozenset(
+    {
+        "batch_size",
+        "learning_rate",
+        "warmup_share",
+        "final_share",
+        "weight_decay",
+        "max_grad_norm",
+        "epochs",
+        "adam_epsilon",
+        "dropout",
+        "center_rewards_coefficient",
+        "token_dropout",
+    }
+)
+"""Settings that mean nothing where no gradient step is taken."""
+
 
 @dataclass(frozen=True)
 class FittingConfig(LengthConfig, TrainingConfig):
@@ -41,6 +72,22 @@ class FittingConfig(LengthConfig, TrainingConfig):
 
     model: str = setting(
         "llm_gym/email-sft", "model to start from, by embedded or hub name, or directory"
+    )
+    head: str = setting(
+        "auto",
+        "what learns: auto weighs the words of a text and the hidden states of the model as it is, "
+        "by cross-validation; encoder or words is one of them alone; finetune trains the whole "
+        "model by gradient steps",
+    )
+    hidden_layers: str = setting(
+        "auto",
+        "layers that are read: one (4) or neighbouring ones (2-5), 0 being the embeddings; auto "
+        "chooses by cross-validation, and with finetune leaves it to the architecture's classifier",
+    )
+    pooling: str = setting(
+        "auto",
+        "what is read of them: the mean over all tokens, over those of the answer (where the "
+        "tokenizer marks segments), the last or the first token; auto chooses as with layers",
     )
     template: str = setting(
         "auto",
@@ -65,7 +112,23 @@ class FittingConfig(LengthConfig, TrainingConfig):
     held_out_share: float = setting(
         0.1, "share that is held out to measure on, if nothing held out is given"
     )
-    seed: int = setting(0, "seed of the head, of the order of examples and of dropout")
+    seed: int = setting(0, "seed of the head, of folds, of the order of examples and of dropout")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("head", self.head, HEADS)
+        check_choice("pooling", self.pooling, _POOLINGS)
+        if self.hidden_layers != "auto":
+            layers_of(self.hidden_layers)
+        if self.head == "finetune":
+            return
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if part.name in OF_STEPS and value != part.default:
+                raise ValueError(
+                    f"{part.name}={value} is for gradient steps, and head={self.head!r} takes "
+                    "none; leave it out, or choose head='finetune' (--head finetune)"
+                )
 
 
 def fit(
@@ -109,11 +172,50 @@ def scorer_to_train(config: FittingConfig) -> tuple[RewardModelScorer, bool]:
     Returns:
         Its scorer, and whether it was a reward model before, in whatever units.
     """
-    model, tokenizer = load_backbone(config.model, seed=config.seed)
-    goes_on = hasattr(model.config, RECORD)
-    model.to(config.device)
     template = None if config.template == "pair" else config.template
+    if (Path(config.model) / HEAD).is_file():
+        raise ValueError(
+            f"model={config.model!r} is a reward model whose head stands on a trunk that was left "
+            "as it was: there is nothing to train further; start from the model that it was made of"
+        )
+    if _reads_pooled(config):
+        model, tokenizer = _pooled(config)
+        goes_on = False
+    else:
+        model, tokenizer = load_backbone(config.model, seed=config.seed)
+        goes_on = hasattr(model.config, RECORD)
+    model.to(config.device)
     return scorer_for(model, tokenizer, template, config.max_length or None), goes_on
+
+
+def _reads_pooled(config: FittingConfig) -> bool:
+    """Whether layers are pooled, instead of what the architecture's own classifier reads."""
+    own = (config.hidden_layers, config.pooling) == ("auto", "auto")
+    return config.head != "finetune" or not own
+
+
+def _pooled(config: FittingConfig) -> tuple[Any, PreTrainedTokenizerBase]:
+    """A trunk that reads all layers, to be fitted as it is; or a new head to be trained."""
+    from llm_gym.feedback.reward_model.pooled import (
+        PooledRewardModel,
+        depth,
+        load_trunk,
+        new_head,
+        without_unread_blocks,
+    )
+
+    trunk, tokenizer = load_trunk(config.model)
+    deepest = depth(trunk.config)
+    if config.head != "finetune":
+        rounded(trunk, config.weights)  # what is read must be what will be stored
+        return PooledRewardModel(trunk, range(deepest + 1), "mean"), tokenizer
+    auto = config.hidden_layers == "auto"
+    layers = [deepest] if auto else layers_of(config.hidden_layers)
+    pooling = "mean" if config.pooling == "auto" else config.pooling
+    model = PooledRewardModel(trunk, layers, pooling)
+    model.trunk = without_unread_blocks(trunk, layers)
+    new_head(model, config.seed)
+    return model, tokenizer
 
 
 def scorer_for(
@@ -156,6 +258,22 @@ def shift(scorer: RewardModelScorer, rows: Sequence[Row], by: float) -> bool:
     return shift_rewards(scorer.model, by, lambda: torch.tensor(rewards_of(scorer.model, probe)))
 
 
+def centre(scorer: RewardModelScorer, mean: float) -> float:
+    """Takes the mean reward of the training answers away; returns what is left of it.
+
+    Args:
+        scorer: Of a `PooledRewardModel`, whose head has an intercept.
+        mean: Their mean reward.
+    """
+    import torch
+
+    bias = scorer.model.score.bias
+    before = bias.item()
+    with torch.no_grad():
+        bias.sub_(mean)
+    return float(mean + bias.item() - before)
+
+
 def save(
     scorer: RewardModelScorer, directory: str | Path, weights: str, metrics: dict[str, Any]
 ) -> None:
@@ -167,8 +285,17 @@ def save(
         weights: Type of the stored weights.
         metrics: JSON-able.
     """
+    from llm_gym.feedback.reward_model.pooled import PooledRewardModel
+
     with replace_directory(directory, KIND) as temporary:
-        save_model(scorer.model, scorer.tokenizer, temporary, weights)
+        model: Any = scorer.model
+        if isinstance(model, PooledRewardModel):
+            save_model(model.trunk, scorer.tokenizer, temporary, weights)
+            model.save_head(temporary)
+        else:
+            save_model(model, scorer.tokenizer, temporary, weights)
+        if scorer.words is not None:
+            save_words(scorer.words, temporary)
         write_json(temporary / "metrics.json", metrics)
 
 

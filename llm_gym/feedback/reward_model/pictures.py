@@ -71,6 +71,30 @@ def learning_curve_chart(points: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def layers_chart(head: Mapping[str, Any]) -> str:
+    """Draws how much each layer of a frozen model explains by itself, on left-out folds.
+
+    Args:
+        head: Of a metric's `head`, with hidden states.
+    """
+    explained = head["states"]["explained_by_layer"]
+    return line_chart(
+        [
+            Series(name, [row[0] for row in rows], [row[1] for row in rows])
+            for name, rows in explained.items()
+        ],
+        title="What each layer knows by itself",
+        x_label="layer (0: the embeddings)",
+        y_label="share explained on left-out folds",
+    )
+
+
+def has_layers(head: Mapping[str, Any] | None) -> bool:
+    """Whether there is something for `layers_chart` to draw."""
+    states = None if head is None else head["states"]
+    return states is not None and any(states["explained_by_layer"].values())
+
+
 def evaluation_parts(
     evaluation: Mapping[str, Any], points: Sequence[Mapping[str, Any]] = ()
 ) -> tuple[list[Figure], list[str]]:

@@ -26,13 +26,16 @@ from llm_gym.feedback.reward_model.fitting import (
     shift,
     with_dropped_tokens,
 )
+from llm_gym.feedback.reward_model.frozen import fit_frozen
 from llm_gym.feedback.reward_model.lengths import short_examples
+from llm_gym.feedback.reward_model.parts import Task
 from llm_gym.feedback.reward_model.rewards import (
     check_last_tokens,
     rating_loss,
     rewards,
     rewards_of,
 )
+from llm_gym.feedback.reward_model.rival import tfidf_ratings, told_beside
 from llm_gym.files.encoding import check_text
 from llm_gym.files.owned import check_replaceable
 from llm_gym.files.ranges import check_choice
@@ -99,7 +102,9 @@ def train_rating_model(
         quiet: No progress bar.
 
     Returns:
-        The metrics: `held_out` and `train` (see `evaluation.evaluate_ratings`), `offset` (to add to
+        The metrics: `held_out` and `train` (see `evaluation.evaluate_ratings`), those of `tfidf`
+        beside it (see `rival`), what the `head` is made of (see `frozen.fit_frozen`; None of a
+        fine-tuned one), `offset` (to add to
         the model's output for a rating; 0 wherever the architecture can express it), counts, the
         loss curve, the configuration, seconds.
 
@@ -152,22 +157,35 @@ def fit_rating_model(
     rows = scorer.encode(prompts, texts)
     check_last_tokens(rows, model.config.pad_token_id)
     train = [rows[index] for index in kept]
-    losses, offset = _train(scorer, train, table[kept], config, goes_on=goes_on, quiet=quiet)
-    rounded(model, config.weights)
-    check_trained({"mean_reward": float(rewards_of(model, train[:64]).mean())}, config)
+    learnt, read = [texts[index] for index in kept], [prompts[index] for index in kept]
+    head = None
+    if config.head == "finetune":
+        losses, offset = _train(scorer, train, table[kept], config, goes_on=goes_on, quiet=quiet)
+        rounded(model, config.weights)
+    else:
+        losses, offset = [], 0.0
+        head, values = fit_frozen(scorer, read, _task(learnt, table[kept], config), config)
     if held_out is None:
-        tested, truth = [rows[index] for index in measured], table[measured]
+        tested, truth = [texts[index] for index in measured], table[measured]
+        asked = [prompts[index] for index in measured]
     else:
         tested, truth, unread = _held_out(scorer, *held_out, config)
+        asked = [""] * len(tested)
         left_out += unread
+    fitted = values[0] if head else scorer.rewards(read, learnt, train) + offset
+    check_trained({"mean_reward": float(fitted.mean())}, config)
+    predicted = scorer.rewards(asked, tested) + offset
+    rival = tfidf_ratings(learnt, np.nanmean(table[kept], axis=1), tested)
     metrics = {
-        "held_out": evaluate_ratings(rewards_of(model, tested) + offset, truth),
-        "train": evaluate_ratings(rewards_of(model, train) + offset, table[kept]),
+        "held_out": evaluate_ratings(predicted, truth),
+        "tfidf": told_beside(predicted, rival, np.nanmean(truth, axis=1)),
+        "head": head,
+        "train": evaluate_ratings(fitted, table[kept]),
         "offset": offset,
         "texts": len(train),
         "too_long": left_out,
         "template": scorer.template,
-        "parameters": model.num_parameters(),
+        "parameters": scorer.model.num_parameters(),
         "loss": losses,
         "config": asdict(config),
         "seconds": time.perf_counter() - started,
@@ -191,15 +209,21 @@ def _short(
     )
 
 
+def _task(texts: list[str], table: NDArray[np.float64], config: RatingModelConfig) -> Task:
+    """The ratings as `frozen.fit_frozen` takes them."""
+    weigh = config.rater_noise == "weight"
+    trust = rating_weights(table) if weigh else np.ones(len(texts))
+    return Task((texts,), np.nanmean(table, axis=1), trust, groups=texts)
+
+
 def _held_out(
     scorer: RewardModelScorer, texts: Sequence[str], ratings: ArrayLike, config: RatingModelConfig
-) -> tuple[list[Row], NDArray[np.float64], int]:
-    """Encoded texts to measure on, their ratings, and how many are left out as too long."""
+) -> tuple[list[str], NDArray[np.float64], int]:
+    """Texts to measure on, their ratings, and how many are left out as too long."""
     table, prompts = _checked(texts, ratings), [""] * len(texts)
     places = [f"held_out[{index}]" for index in range(len(texts))]
     short = _short(scorer, places, prompts, texts, config, "held-out texts")
-    rows = scorer.encode([""] * len(short), [texts[index] for index in short])
-    return rows, table[short], len(texts) - len(short)
+    return [texts[index] for index in short], table[short], len(texts) - len(short)
 
 
 def rating_weights(ratings: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The simplest rival of a reward model: logistic regression on which words the two answers have.
+"""The simplest rivals of a reward model: linear functions of which words a text has.
 
 A reward model that predicts people's choices no better than a bag of words has learnt no more than
 words. So the two stand side by side wherever a reward model is measured.
@@ -12,6 +12,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from llm_gym.feedback.reward_model.evaluation import (
+    accuracy,
+    accuracy_gain,
+    spearman,
+    spearman_gain,
+)
+from llm_gym.feedback.reward_model.linear import logistic, ridge
+from llm_gym.feedback.reward_model.words import Terms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,21 +61,103 @@ def word_margins(
     return np.bincount(rows, values * weights[columns], len(test)).astype(np.float64)
 
 
-def told_rival(metrics: Mapping[str, Any]) -> str:
-    """A line that says so where a bag of words is better than the reward model, else nothing.
+def tfidf_margins(train: Sequence[Preference], test: Sequence[Preference]) -> NDArray[np.float64]:
+    """What twenty lines of scikit-learn give: TF-IDF of 1-2-grams, logistic on differences.
+
+    `TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)` of the answers, and
+    `LogisticRegression(fit_intercept=False)` of the chosen less the rejected ones.
 
     Args:
-        metrics: From `train_reward_model`.
+        train: N comparisons to learn from.
+        test: M comparisons to apply it to.
+
+    Returns:
+        float64 `(M,)`.
     """
-    rival, own = metrics["bag_of_words"], metrics["held_out"]["accuracy"]
-    if not rival["value"] > own["value"]:
-        return ""
-    return (
-        f"a bag of words (logistic regression on the words of the two answers) does better on the "
-        f"same comparisons: {rival['value']:.3f} (95 %: {rival['low']:.3f} to "
-        f"{rival['high']:.3f}); this reward model has learnt no more than words: more comparisons, "
-        "epochs, or another model to start from may help"
+    rows = [*train, *test]
+    answers = [row.chosen for row in rows] + [row.rejected for row in rows]
+    terms = Terms(answers, marks=False)
+    learnt = np.arange(len(train))
+    vectors = terms.vectors(terms.rarity(np.concatenate([learnt, learnt + len(rows)])))
+    places = np.arange(len(rows))
+    differences = vectors.take(places).less(vectors.take(places + len(rows)))
+    weights = logistic(differences.take(learnt), penalty=1.0)
+    return differences.take(places[len(train) :]).times(weights)
+
+
+def tfidf_ratings(
+    texts: Sequence[str], ratings: NDArray[np.float64], test: Sequence[str]
+) -> NDArray[np.float64]:
+    """The same of ratings: TF-IDF of 1-2-grams, and `Ridge(alpha=1)`.
+
+    Args:
+        texts: N texts to learn from.
+        ratings: float64 `(N,)`.
+        test: M texts.
+
+    Returns:
+        float64 `(M,)`, predicted ratings.
+    """
+    terms = Terms([*texts, *test], marks=False)
+    learnt = np.arange(len(texts))
+    vectors = terms.vectors(terms.rarity(learnt))
+    weights, shift = ridge(vectors.take(learnt), ratings, penalty=1.0)
+    return vectors.times(weights)[len(texts) :] + shift
+
+
+def told_against(own: NDArray[np.float64], rival: NDArray[np.float64]) -> dict[str, Any]:
+    """How often the rival is right, and how much more often the reward model is, JSON-able.
+
+    Args:
+        own: float64 `(M,)`, the reward model's differences of rewards.
+        rival: float64 `(M,)`, the rival's.
+
+    Returns:
+        `accuracy` and `gain`, each with `value`, `low` and `high`; the gain is paired.
+    """
+    return {"accuracy": accuracy(rival).to_dict(), "gain": accuracy_gain(own, rival).to_dict()}
+
+
+def told_beside(
+    own: NDArray[np.float64], rival: NDArray[np.float64], truth: NDArray[np.float64]
+) -> dict[str, Any]:
+    """The rival's rank correlation, and by how much the reward model's is higher, JSON-able.
+
+    Args:
+        own: float64 `(M,)`, the reward model's predictions.
+        rival: float64 `(M,)`, the rival's.
+        truth: float64 `(M,)`, the mean ratings.
+
+    Returns:
+        `spearman` and `gain`, each with `value`, `low` and `high`; the gain is paired.
+    """
+    return {
+        "spearman": spearman(rival, truth).to_dict(),
+        "gain": spearman_gain(own, rival, truth).to_dict(),
+    }
+
+
+def told_rival(metrics: Mapping[str, Any]) -> str:
+    """A line that holds a reward model against TF-IDF on the same held-out examples.
+
+    Args:
+        metrics: From `train_reward_model` or `train_rating_model`.
+    """
+    rival = metrics["tfidf"]
+    what = "accuracy" if "accuracy" in rival else "spearman"
+    value, gain = rival[what]["value"], rival["gain"]
+    if value is None or gain["value"] is None:
+        return "TF-IDF of words and pairs of words: nothing to compare on what was held out"
+    line = (
+        f"TF-IDF of words and pairs of words, on the same: {value:.3f}; this reward model's figure "
+        f"is {gain['value']:+.3f} from it (95 %: {gain['low']:+.3f} to {gain['high']:+.3f}, paired)"
     )
+    if gain["value"] < 0:
+        line += (
+            "; it has learnt no more than words: more examples, another model to start from, or "
+            "--head auto may help"
+        )
+    return line
 
 
 def _words(text: str) -> list[str]:

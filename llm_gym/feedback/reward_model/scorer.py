@@ -13,12 +13,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from llm_gym.feedback.reward_model.rewards import rewards_of
+from llm_gym.feedback.reward_model.words import WordWeights, load_words
 from llm_gym.files import schema
 from llm_gym.language_models.chat import plain_text
 from llm_gym.scorers.classifier import Row, SequenceClassifierScorer, check_template
+from llm_gym.scorers.protocol import Columns
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HEAD = "reward_head.json"
+"""File of a directory whose model is a trunk with a linear head (`pooled.PooledRewardModel`)."""
 
 RECORD = "llm_gym_reward_model"
 """Name of the record in the model's configuration."""
@@ -33,6 +42,8 @@ class RewardModelScorer(SequenceClassifierScorer):
 
     The same numbers come from `SequenceClassifierScorer(directory, template=...)` with the recorded
     template; this class reads the template, and refuses a tokenizer that is not the model's own.
+    A model with a frozen trunk (`pooled.PooledRewardModel`, with or without words beside it) is
+    read by this class alone.
 
     Args:
         model: Directory, hub name, or a loaded model.
@@ -55,9 +66,15 @@ class RewardModelScorer(SequenceClassifierScorer):
         **options: Any,
     ) -> None:
         recorded = template == "recorded"
+        self.words: WordWeights | None = None
+        words = None
+        if isinstance(model, (str, Path)) and (Path(model) / HEAD).is_file():
+            words = load_words(model)
+            model, tokenizer = _load_pooled(model, tokenizer, options.pop("dtype", "float32"))
         super().__init__(
             model, tokenizer=tokenizer, template=None if recorded else template, **options
         )
+        self.words = words
         record: dict[str, Any] | None = getattr(self.model.config, RECORD, None)
         if record is None:
             if not recorded:
@@ -86,6 +103,28 @@ class RewardModelScorer(SequenceClassifierScorer):
                     f"the configuration of reward model {self.name!r}: {RECORD}: {error}"
                 ) from error
             self.template = record["template"]
+
+    def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> np.ndarray:
+        """Rewards of texts, of their words included. See `Scorer.compute`."""
+        if getattr(self.model, "reads_nothing", False):
+            values = np.full(len(completions), self.model.score.bias.item())
+        else:
+            values = super().compute(prompts, completions, columns)
+        return values if self.words is None else values + self.words(completions)
+
+    def rewards(
+        self, prompts: Sequence[str], completions: Sequence[str], rows: Sequence[Row] | None = None
+    ) -> NDArray[np.float64]:
+        """Rewards of N texts, many at a time, float64 `(N,)`.
+
+        Args:
+            prompts: N prompts.
+            completions: N answers.
+            rows: What `encode` made of them, if it is known.
+        """
+        rows = self.encode(prompts, completions) if rows is None else rows
+        values = rewards_of(self.model, rows)
+        return values if self.words is None else values + self.words(completions)
 
     def lengths(self, prompts: Sequence[str], completions: Sequence[str]) -> list[int]:
         """Tokens of each of B texts before anything is cut off; the arguments are `encode`'s."""
@@ -121,6 +160,16 @@ class RewardModelScorer(SequenceClassifierScorer):
         keys = [key for key in table if key in self._inputs]
         rows = [{key: table[key][row] for key in keys} for row in range(len(pairs))]
         return [self._with_one_bos(row) for row in rows]
+
+
+def _load_pooled(
+    directory: str | Path, tokenizer: PreTrainedTokenizerBase | None, dtype: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from llm_gym.feedback.reward_model.pooled import load_pooled
+    from llm_gym.language_models import load_tokenizer
+
+    model: Any = load_pooled(directory, dtype)
+    return model, tokenizer or load_tokenizer(directory)
 
 
 def record_of(template: str | None, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -210,6 +210,8 @@ class RLHFConfig(PromptsConfig):
             **more: What follows from no setting of the run, or must differ from it.
         """
         values = vars(self) | {"device": self.torch_device}
+        if stage is RewardModelConfig:  # PPO finds the words that a linear reward pays for
+            values["head"] = "finetune"
         return config_from(stage, values, prefix=_PREFIXES.get(stage, ""), **more)
 
     def check_votes(self, prompts: int) -> None:

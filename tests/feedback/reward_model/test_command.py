@@ -14,7 +14,7 @@ from llm_gym.feedback.reward_model import RewardModelScorer
 from llm_gym.feedback.reward_model.rated_texts import read_ratings
 from tests.feedback.reward_model.worlds import preferences, texts_and_ratings
 
-QUICK = ["--epochs", "1", "--learning-rate", "2e-3", "--batch-size", "8"]
+QUICK = ["--head", "finetune", "--epochs", "1", "--learning-rate", "2e-3", "--batch-size", "8"]
 
 
 @pytest.fixture
@@ -37,6 +37,36 @@ def test_from_a_preference_file(run, tmp_path):
     assert f"model:  {tmp_path / 'out' / 'model'}" in done.output
     assert len(RewardModelScorer(tmp_path / "out" / "model")(["w1"], ["w2 w3"])) == 1
     assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8").count("<svg") == 2
+
+
+@pytest.mark.parametrize("ratings", [False, True])
+def test_the_defaults_say_what_they_are_made_of_and_what_words_alone_give(
+    ratings, tiny_dir, tmp_path
+):
+    app = typer.Typer()
+    app.command()(reward_model)
+    data, more = tmp_path / "rows.jsonl", []
+    if ratings:
+        texts, values = texts_and_ratings(80)
+        rows = [{"text": t, "ratings": of} for t, of in zip(texts, values, strict=True)]
+        data.write_text("\n".join(map(json.dumps, rows)))
+        more = ["--ratings"]
+    else:
+        write_preferences(data, preferences(120))
+    line = [str(data), "--model", tiny_dir(), "--output", str(tmp_path / "out"), *more]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 0, done.output
+    assert "TF-IDF of words and pairs of words, on the same: " in done.output
+    assert "paired)" in done.output
+    assert "made of words (" in done.output
+    metrics = json.loads((tmp_path / "out" / "model" / "metrics.json").read_text())
+    own = metrics["held_out"]["spearman" if ratings else "accuracy"]["value"]
+    rival = metrics["tfidf"]["spearman" if ratings else "accuracy"]["value"]
+    assert metrics["tfidf"]["gain"]["value"] == pytest.approx(own - rival)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "What each layer knows by itself" in page
+    refused = CliRunner().invoke(app, [*line, "--epochs", "2"])
+    assert "epochs=2 is for gradient steps" in str(refused.exception)
 
 
 def test_from_a_store_of_votes(run, tmp_path):

@@ -25,7 +25,7 @@ from llm_gym.scorers import SequenceClassifierScorer
 from tests.feedback.reward_model.worlds import preferences, save_bert, save_with_pad_as_eos, swapped
 
 TRAIN, HELD_OUT = preferences(160, seed=0), preferences(80, seed=1)
-QUICK = RewardModelConfig(learning_rate=2e-3, epochs=2, batch_size=8)
+QUICK = RewardModelConfig(head="finetune", learning_rate=2e-3, epochs=2, batch_size=8)
 UNTRAINED = replace(QUICK, learning_rate=1e-12, epochs=1, weight_decay=0.0)
 
 
@@ -293,7 +293,7 @@ def test_a_file_is_read_and_prompts_are_held_out(tiny_dir, tmp_path, monkeypatch
     monkeypatch.setattr(RewardModelScorer, "encode", spy)
     config = replace(QUICK, model=tiny_dir(), epochs=1, held_out_share=0.25)
     metrics = train_reward_model(tmp_path / "rows.jsonl", tmp_path / "out", config, quiet=True)
-    trained_on, measured_on = seen[0], seen[2]
+    trained_on, measured_on = seen[0], seen[-1]
     assert not trained_on & measured_on
     prompts = {row.prompt for row in TRAIN}
     assert len(measured_on) == round(0.25 * len(prompts))

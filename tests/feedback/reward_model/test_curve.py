@@ -21,7 +21,7 @@ from llm_gym.feedback.reward_model.pictures import learning_curve_chart, margin_
 from tests.feedback.reward_model.worlds import preferences
 
 TRAIN, HELD_OUT = preferences(160, seed=0), preferences(60, seed=1)
-QUICK = RewardModelConfig(learning_rate=2e-3, epochs=2, batch_size=8)
+QUICK = RewardModelConfig(head="finetune", learning_rate=2e-3, epochs=2, batch_size=8)
 
 
 def test_sizes_double_up_to_all_of_them():

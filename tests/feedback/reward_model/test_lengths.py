@@ -30,7 +30,9 @@ TEXTS[5] = f"{LONG} w1"
 @pytest.fixture
 def config(tiny_dir):
     def make(kind=RewardModelConfig, **more):
-        return kind(**{"model": tiny_dir(), "epochs": 1, "max_length": 20} | more)
+        return kind(
+            **{"head": "finetune", "model": tiny_dir(), "epochs": 1, "max_length": 20} | more
+        )
 
     return make
 
@@ -144,7 +146,7 @@ def test_the_command_names_the_line_and_knows_the_option(tmp_path, tiny_dir, rat
         data = write_preferences(tmp_path / "rows.jsonl", ROWS)
         line, more = 4, ["--learning-curve"]
     arguments = [str(data), "--model", tiny_dir(), "--output", str(tmp_path / "out"), *more]
-    arguments += ["--max-length", "20", "--batch-size", "8", "--epochs", "1"]
+    arguments += ["--max-length", "20", "--head", "finetune", "--batch-size", "8", "--epochs", "1"]
     refused = CliRunner().invoke(app, arguments)
     problem = re.escape(str(data)) + rf", line {line} has 4\d tokens, more than max_length=20; "
     assert re.match(problem + r".*\(--too-long\)", str(refused.exception))

@@ -22,7 +22,7 @@ from tests.feedback.reward_model.worlds import save_bert, texts_and_ratings
 
 TEXTS, RATINGS = texts_and_ratings(240, seed=0)
 HELD_OUT = texts_and_ratings(60, seed=1)
-QUICK = RatingModelConfig(learning_rate=3e-3, epochs=4, batch_size=8)
+QUICK = RatingModelConfig(head="finetune", learning_rate=3e-3, epochs=4, batch_size=8)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])

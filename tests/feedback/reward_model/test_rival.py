@@ -78,13 +78,19 @@ def _whole(text):
 def test_a_reward_model_that_is_worse_says_so(tiny_dir):
     worth = {"w0": 6.0, "w1": -6.0}
     rows, held_out = preferences(200, 3, worth=worth), preferences(100, 4, worth=worth)
-    config = RewardModelConfig(model=tiny_dir(), template="{completion}", learning_rate=1e-9)
+    config = RewardModelConfig(
+        head="finetune", model=tiny_dir(), template="{completion}", learning_rate=1e-9
+    )
     _, metrics = fit_reward_model(rows, config, held_out=held_out, quiet=True)
     rival, own = metrics["bag_of_words"], metrics["held_out"]["accuracy"]
     assert rival["value"] > 0.7 > own["value"]
     assert rival["n"] == own["n"] == 100
+    words, gain = metrics["tfidf"]["accuracy"], metrics["tfidf"]["gain"]
+    assert gain["value"] == pytest.approx(own["value"] - words["value"])
+    assert gain["low"] < gain["value"] < gain["high"] < 0
     line = told_rival(metrics)
-    assert f"{rival['value']:.3f}" in line
+    assert f"{words['value']:.3f}" in line
+    assert f"{gain['value']:+.3f}" in line
     assert "no more than words" in line
-    better = {**metrics, "bag_of_words": {**rival, "value": own["value"]}}
-    assert told_rival(better) == ""
+    better = {"tfidf": {"accuracy": words, "gain": {**gain, "value": 0.1}}}
+    assert "no more than words" not in told_rival(better)
