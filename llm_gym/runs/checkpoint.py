@@ -4,10 +4,12 @@ A checkpoint is a directory:
 
     llm_gym.json               size and SHA-256 of every other file
     checkpoint.json            counters, optimizer settings, random states, the environment's state
-    training.safetensors       parameters, optimizer moments, random states, last observations
+    training.safetensors       parameters, optimizer moments, random states, last observations; of a
+                               policy with a LoRA adapter not the base, only its fingerprint
     log.json                   how long the run's logs were, and what waited for their next row
     model/                     the language model as `transformers` saves it, tokenizer included:
-                               AutoModelForCausalLM.from_pretrained("CHECKPOINT/model") loads it
+                               AutoModelForCausalLM.from_pretrained("CHECKPOINT/model") loads it; of
+                               a policy with a LoRA adapter that adapter, which names its base
 
 Training 2N iterations equals training N, saving, loading and training N, bit for bit on the same
 machine, if the checkpoint is taken between iterations, as `callbacks.CheckpointCallback` does.
@@ -148,7 +150,7 @@ def load_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> dict
         tensors = load_file(directory / TENSORS)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{directory / TENSORS} is corrupt: {error}") from error
-    values = {key: metadata[key] for key in checkpoint_schema.STATE}
+    values = {key: metadata.get(key) for key in checkpoint_schema.STATE}
     with _naming(directory / METADATA):
         tensors |= shared_tensors(metadata["shared_tensors"], tensors)
     with _naming(directory):

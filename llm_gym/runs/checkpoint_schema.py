@@ -20,6 +20,7 @@ from llm_gym.files.schema import (
     text,
     whole,
 )
+from llm_gym.runs.shared_base import ADAPTER
 
 _WORDS = 624  # of a Mersenne Twister's state
 _U32 = whole(0, 2**32 - 1)
@@ -90,10 +91,12 @@ STATE: Mapping[str, Check] = {
     "environment": anything,  # the environment's own: see `training_state.misfit`
     "own": record({}, others=anything),  # the algorithm's own: likewise
     "reference_sha256": optional(text),
+    "adapter": optional(ADAPTER),
 }
 """What `training_state.collect` gives."""
 
 METADATA: Check = record(
-    {"format": anything, "llm_gym": text, **STATE, "shared_tensors": record({}, others=text)}
+    {"format": anything, "llm_gym": text, **STATE, "shared_tensors": record({}, others=text)},
+    may_lack=["adapter"],  # as of versions before there were adapters
 )
 """The content of `checkpoint.json`."""

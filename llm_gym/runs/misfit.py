@@ -19,6 +19,7 @@ from gymnasium import spaces
 
 from llm_gym.files.schema import list_of, one_of, record, refuse
 from llm_gym.learning.base import AnswerLearner
+from llm_gym.runs.shared_base import check_adapter, stored_state
 from llm_gym.runs.training_state import Tensors, below, plain, reference_digest
 
 _NEVER_NEGATIVE = {"step", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"}  # of moments
@@ -40,7 +41,8 @@ def check_origin(algorithm: OnPolicyAlgorithm, values: Mapping[str, Any], tensor
     kind = type(algorithm).__name__
     if values["algorithm"] != kind:
         raise ValueError(f"it was saved by {values['algorithm']}, not {kind}")
-    present = algorithm.policy.state_dict()
+    check_adapter(algorithm.policy, values["adapter"])
+    present = stored_state(algorithm.policy)
     saved = below(tensors, "policy.")
     for name in sorted(present.keys() ^ saved.keys()):
         where = "the policy has no" if name in saved else "it has no"

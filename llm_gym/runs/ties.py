@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from llm_gym.files.ranges import shown
+from llm_gym.runs.shared_base import stored_state
 
 
 def without_aliases(
@@ -56,7 +57,7 @@ def check_ties(policy: torch.nn.Module, aliases: Mapping[str, str]) -> None:
         policy: The policy.
         aliases: What `without_aliases` left out, and its twin.
     """
-    present = {f"policy.{name}": value for name, value in policy.state_dict().items()}
+    present = {f"policy.{name}": value for name, value in stored_state(policy).items()}
     _, tied = without_aliases(present)
     for name, source in aliases.items():
         if tied.get(name) != source:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import warnings
 from collections import deque
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 
 from llm_gym.learning.base import AnswerLearner
+from llm_gym.runs.digests import digest_of
+from llm_gym.runs.shared_base import adapter_state, stored_state
 
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -34,7 +35,7 @@ def collect(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors]:
         that tied weights can still be told from equal ones.
     """
     optimizer, tensors = _optimizer_state(algorithm)
-    tensors |= {f"policy.{name}": value for name, value in algorithm.policy.state_dict().items()}
+    tensors |= {f"policy.{name}": value for name, value in stored_state(algorithm.policy).items()}
     if isinstance(algorithm._last_obs, dict):
         tensors |= {
             f"last_obs.{key}": torch.as_tensor(array) for key, array in algorithm._last_obs.items()
@@ -55,6 +56,7 @@ def collect(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors]:
         "environment": _environment_state(algorithm),
         "own": algorithm.get_state() if isinstance(algorithm, AnswerLearner) else {},
         "reference_sha256": reference_digest(algorithm),
+        "adapter": adapter_state(algorithm.policy),
     }
     tensors |= random_tensors
     return plain(values), {name: value.detach() for name, value in tensors.items()}
@@ -73,7 +75,8 @@ def restore(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensors: Tenso
             algorithm is changed then.
     """
     _restore_environment(algorithm, values["environment"])
-    algorithm.policy.load_state_dict(below(tensors, "policy."))
+    # What the file lacks is the base below an adapter, which is there; names were compared.
+    algorithm.policy.load_state_dict(below(tensors, "policy."), strict=False)
     algorithm.policy.optimizer.load_state_dict(_optimizer_from(values["optimizer"], tensors))
     algorithm.num_timesteps = values["num_timesteps"]
     algorithm._total_timesteps = values["total_timesteps"]
@@ -216,11 +219,7 @@ def reference_digest(algorithm: OnPolicyAlgorithm) -> str | None:
 
 def weights_digest(model: torch.nn.Module) -> str:
     """A fingerprint of a model's weights: SHA-256 of their names and bytes."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return digest_of(model.state_dict())
 
 
 def below(tensors: Tensors, prefix: str) -> Tensors:
