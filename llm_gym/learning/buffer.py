@@ -67,6 +67,8 @@ class EpisodeBuffer(RolloutBuffer):
             computed, e.g. to subtract a KL penalty from `rewards` in place.
         seed: Seed of the order of minibatches; `None` draws one from NumPy's global generator,
             which Stable-Baselines3's own `seed` fixes.
+        group_size: Rows `k*G .. k*G + G-1` answer the same prompts; their answers to one stay
+            together in a minibatch, so that it is read once. 1 parts them as chance has it.
 
     Attributes:
         bootstraps: float32 `(T, N)`, what the rest of an episode that a step truncated would have
@@ -88,6 +90,7 @@ class EpisodeBuffer(RolloutBuffer):
         n_envs: int = 1,
         before_returns: RewardHook | None = None,
         seed: int | None = None,
+        group_size: int = 1,
     ) -> None:
         if not isinstance(observation_space, spaces.Dict) or "input_ids" not in (
             observation_space.spaces
@@ -105,7 +108,9 @@ class EpisodeBuffer(RolloutBuffer):
             gamma=gamma,
             n_envs=n_envs,
             seed=seed,
+            group_size=group_size,
         )
+        self.group_size = group_size
         self.before_returns = before_returns
         if seed is None:
             # SB3 makes the run's seed the global one before it makes its buffer.
@@ -250,9 +255,24 @@ class EpisodeBuffer(RolloutBuffer):
         Args:
             batch_size: See `token_batches`; actions are its tokens.
         """
-        segments = self.segments()
-        batches = token_batches([s.stop - s.start for s in segments], batch_size, self.rng)
-        return [[segments[index] for index in batch] for batch in batches]
+        units = self._units()
+        lengths = [sum(s.stop - s.start for s in unit) for unit in units]
+        batches = token_batches(lengths, batch_size, self.rng)
+        return [[segment for index in batch for segment in units[index]] for batch in batches]
+
+    def _units(self) -> list[list[Segment]]:
+        """What minibatches do not part: segments, or those of a group that answer one prompt.
+
+        Of an episode that began in the rollout before, the prompt's end is not known: those of a
+        group stay together.
+        """
+        if self.group_size == 1:
+            return [[segment] for segment in self.segments()]
+        units: dict[tuple[int, bytes], list[Segment]] = {}
+        for segment in self.segments():
+            prompt = segment.prefix.tobytes() if segment.is_start else b""
+            units.setdefault((segment.env // self.group_size, prompt), []).append(segment)
+        return list(units.values())
 
     def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
         """Yields one epoch of minibatches of whole episodes.

@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
-from llm_gym.files.ranges import check_numbers
+from llm_gym.files.ranges import check_choice, check_numbers
 from llm_gym.files.schema import Check, number, record, whole
 from llm_gym.language_models.divergence import check_step
 from llm_gym.language_models.packing import micro_batches
@@ -72,6 +72,8 @@ class PolicyGradient(AnswerLearner):
             without a critic a multiple of it plays that many episodes a row, each to its end.
         batch_size: Tokens per gradient step, filled with whole episodes; `None` is all of them.
         n_epochs: Passes over a rollout.
+        keep_groups: Never part answers to one prompt of a group into different minibatches: the
+            prompt is then read once for all of them (`llm_gym.policy.shared_rows`).
         gamma: Discount.
         ent_coef: Weight of the entropy bonus.
         vf_coef: Weight of the value loss.
@@ -100,6 +102,7 @@ class PolicyGradient(AnswerLearner):
         n_steps: int | None = None,
         batch_size: int | None = None,
         n_epochs: int = 1,
+        keep_groups: bool = False,
         gamma: float = 1.0,
         ent_coef: float = 0.0,
         vf_coef: float = 0.5,
@@ -113,6 +116,7 @@ class PolicyGradient(AnswerLearner):
         _check_names(type(self), settings)
         self.objective = _part(Objective, "objective", objective, self.choices, settings)
         check_numbers(n_epochs=n_epochs)
+        check_choice("keep_groups", keep_groups, (True, False))
         if batch_size is not None:
             check_numbers(batch_size=batch_size)
         self.objective.check_epochs(n_epochs)
@@ -123,7 +127,7 @@ class PolicyGradient(AnswerLearner):
             recompute_log_probs=recompute_log_probs,
         )
         self.clip_low, self.clip_high = self.objective.clip_bounds()
-        self.batch_size, self.n_epochs = batch_size, n_epochs
+        self.batch_size, self.n_epochs, self.keep_groups = batch_size, n_epochs, keep_groups
         #: Of "moving_average": the average itself, before scaling, and how many rollouts are in it.
         self.baseline = {"mean": 0.0, "rollouts": 0}
         super().__init__(
@@ -159,6 +163,11 @@ class PolicyGradient(AnswerLearner):
         if advantage in NEED_GROUPS and self.group_size < 2:
             raise ValueError(
                 f"{name} compares answers to the same prompt, but env has "
+                f"group_size={self.group_size}: make it with gymnasium.make_vec(..., group_size=4)"
+            )
+        if self.keep_groups and self.group_size < 2:
+            raise ValueError(
+                f"keep_groups=True keeps answers to the same prompt together, but env has "
                 f"group_size={self.group_size}: make it with gymnasium.make_vec(..., group_size=4)"
             )
         super()._fit_to(env)
@@ -219,6 +228,7 @@ class PolicyGradient(AnswerLearner):
     def train(self) -> None:
         """Updates the policy from the rollout."""
         policy, buffer = self.transformer, self.episodes
+        buffer.group_size = self.group_size if self.keep_groups else 1
         policy.set_training_mode(True)
         self._update_learning_rate(policy.optimizer)
         figures: dict[str, list[float]] = {}

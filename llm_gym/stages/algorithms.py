@@ -104,6 +104,9 @@ class AlgorithmConfig:
     )
     batch_size: int | None = setting(None, "tokens per gradient step")
     n_epochs: int | None = setting(None, "passes over what was sampled")
+    keep_groups: bool | None = setting(
+        None, "never part answers to one prompt: whole groups in a gradient step, which is quicker"
+    )
     max_grad_norm: float | None = setting(None, "clipping of the gradient")
     gamma: float | None = setting(None, "discount factor")
     gae_lambda: float | None = setting(None, "bias against variance of the advantages")

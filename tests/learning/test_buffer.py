@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -208,6 +210,32 @@ def test_truncated_sampling_keeps_its_support_through_the_buffer(tiny_dir, optio
         log_prob = model.policy.evaluate_actions(samples.observations, samples.actions)[1]
         assert log_prob.isfinite().all()
         assert (log_prob - samples.old_log_prob).abs().max() < 1e-4
+
+
+def groups_of(members) -> list[tuple[int, tuple[int, ...]]]:
+    return [(s.env // 4, tuple(s.prefix) if s.is_start else ()) for s in members]
+
+
+@pytest.mark.parametrize("batch_size", [8, 24, None])
+def test_answers_to_one_prompt_stay_together_where_that_is_asked(tiny_dir, batch_size):
+    """Rows of a group at their own pace, some of their episodes cut by the rollout's end."""
+    env = make_env(8, group_size=4)
+    ppo = make_ppo(tiny_dir, env=env, rollout_buffer_kwargs={"group_size": 4}, n_steps=10)
+    ppo.learn(2 * 8 * 10)
+    buffer = ppo.rollout_buffer
+    batches = buffer.minibatches(batch_size)
+    everything = [segment for members in batches for segment in members]
+    assert sorted(map(id, everything)) == sorted(map(id, buffer.segments()))
+    found = [set(groups_of(members)) for members in batches]
+    assert sum(map(len, found)) == len(set(groups_of(everything)))  # none is in two
+    if batch_size == 8:
+        assert len(batches) > 2
+        buffer.group_size = 1
+        parted = [set(groups_of(members)) for members in buffer.minibatches(batch_size)]
+        assert sum(map(len, parted)) > len(set(groups_of(everything)))
+    for members in batches:  # neighbours, so that parts of a minibatch keep them together as well
+        kinds = groups_of(members)
+        assert sum(a != b for a, b in pairwise(kinds)) == len(set(kinds)) - 1
 
 
 def test_truncated_episodes_bootstrap_and_terminated_do_not(tiny_dir):

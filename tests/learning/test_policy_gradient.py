@@ -178,6 +178,24 @@ def test_minibatches_and_epochs(model):
     assert algorithm.logger.name_to_value["train/approx_kl"] > 0
 
 
+def test_whole_groups_in_every_minibatch(model, monkeypatch):
+    algorithm = make("RLOO", model, grouped(model), batch_size=10, keep_groups=True)
+    met = []
+    own = type(algorithm)._loss
+
+    def loss(self, policy, buffer, members):
+        met.append(sorted(segment.env for segment in members))
+        return own(self, policy, buffer, members)
+
+    monkeypatch.setattr(type(algorithm), "_loss", loss)
+    rollouts(algorithm)
+    assert len(met) > 1
+    groups = [[env // 4 for env in envs] for envs in met]
+    assert all(numbers.count(group) == 4 for numbers in groups for group in numbers)
+    with pytest.raises(ValueError, match=r"keep_groups=True keeps answers.*group_size=1"):
+        make("REINFORCE", model, small_env(model, eos_token_id=EOS_IDS), keep_groups=True)
+
+
 def test_save_and_load(model, tmp_path):
     algorithm = rollouts(make("GRPO", model, grouped(model), kl_coef=0.1))
     algorithm.save(tmp_path / "grpo.zip")
@@ -207,6 +225,7 @@ def test_save_and_load(model, tmp_path):
         ({"n_epochs": 2}, "n_epochs=2 with loss='policy_gradient'"),
         ({"clip_range": (0.2, 0.3, 0.4)}, "clip_range=.* must be one number"),
         ({"clip_range": 0.0}, "clip_range=0.0 must be"),
+        ({"keep_groups": "yes"}, "keep_groups='yes' must be one of True, False"),
         ({"n_steps": 7}, "n_steps=7 must be a multiple of max_new_tokens=5"),
         ({"n_steps": 3}, "n_steps=3 must be a multiple of max_new_tokens=5"),
         ({"policy_kwargs": {"separate_critic": True}}, "separate_critic=True contradicts"),

@@ -173,6 +173,9 @@ def test_equal_answers_are_read_once():
     found = packed([[7, 8, 9]] * 3, [1] * 3)
     assert found.input_ids.tolist() == [[7, 8]]
     assert found.slots.tolist() == [0, 1] * 3
+    among = packed([[7, 8, 9], [5, 5, 5, 5, 9], [7, 8, 9]], [1] * 3)
+    assert among.input_ids.tolist() == [[5, 5, 5, 5], [7, 8, 0, 0]]
+    assert among.owners.tolist() == [[0, 0, 0, 0], [0, 0, -1, -1]]
 
 
 def test_a_beginning_of_all_prompts_does_not_join_the_groups():
