@@ -142,9 +142,9 @@ class DPO(AnswerAlgorithm):
             return
         doubts = torch.tensor([pair.doubt for pair in pairs], device=self.device)
         smoothing = self.label_smoothing + (1 - 2 * self.label_smoothing) * doubts
-        # Once for all epochs: the reference does not change.
-        reference_chosen = self.reference_log_probs([pair.chosen for pair in pairs])
-        reference_rejected = self.reference_log_probs([pair.rejected for pair in pairs])
+        # Once for all epochs: the reference does not change. Answers to one prompt side by side.
+        answers = [answer for pair in pairs for answer in (pair.chosen, pair.rejected)]
+        reference = self.reference_log_probs(answers).view(-1, 2)  # (pairs, 2)
 
         def loss_of(members: NDArray[np.int64]) -> tuple[torch.Tensor, dict[str, float]]:
             chosen = [pairs[index].chosen for index in members]
@@ -154,8 +154,8 @@ class DPO(AnswerAlgorithm):
             result = dpo_loss(
                 log_chosen,
                 log_rejected,
-                reference_chosen[members],
-                reference_rejected[members],
+                reference[members, 0],
+                reference[members, 1],
                 beta=self.beta,
                 label_smoothing=smoothing[members],
                 loss=self.loss,

@@ -48,13 +48,14 @@ def test_what_is_equal_is_read_once_whatever_is_behind_it(architecture):
     trunk.decoder.register_forward_pre_hook(
         lambda _, __, kwargs: passes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
-    ids = pad([[*A, 1], [*A, 2], [*A, 3], [4, 4, 0], [4, 4, 0]])
-    found = trunk.last_hidden(ids, torch.tensor([5, 5, 5, 2, 3]))
+    ids = pad([[*A, 1], [*A, 2], [*A, 3], [4, 4, 7], [4, 4, 9], [4, 4, 0]])
+    found = trunk.last_hidden(ids, torch.tensor([5, 5, 5, 2, 2, 3]))
     assert passes == [(3, 5)]
+    assert torch.equal(found[3], found[4])
+    assert not torch.equal(found[4], found[5])
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[1], found[2])
-    trunk.last_hidden(ids, torch.tensor([6, 6, 6, 2, 3]))
-    assert passes[1:] == [(5, 1)]
-    anew = pad([[*A, 1], B, B, [4, 4], B])
-    trunk.last_hidden(torch.nn.functional.pad(anew, (0, 0)), torch.tensor([6, 3, 3, 2, 3]))
+    trunk.last_hidden(ids, torch.tensor([6, 6, 6, 2, 2, 3]))
+    assert passes[1:] == [(6, 1)]
+    trunk.last_hidden(pad([[*A, 1], B, B, [4, 4], [4, 4], B]), torch.tensor([6, 3, 3, 2, 2, 3]))
     assert passes[2:] == [(1, 3)]
