@@ -15,7 +15,7 @@ from llm_gym.cli.options import Device, Seed, with_options_of
 from llm_gym.cli.panels import panel_of
 from llm_gym.files.settings import config_from
 from llm_gym.files.untrusted import printable, shortened
-from llm_gym.stages.environment import AnswerConfig, EpisodeConfig, SamplingConfig
+from llm_gym.stages.environment import AnswerConfig, EpisodeConfig, LoadingConfig, SamplingConfig
 from llm_gym.stages.train import TrainConfig
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ _NAMESPACE = "llm_gym"  # of our environments, and by convention of plug-ins'
 
 @with_options_of(EpisodeConfig)
 @with_options_of(SamplingConfig)
+@with_options_of(LoadingConfig)
 def evaluate(
     context: typer.Context,
     models: Annotated[list[str], typer.Argument(help="Names or directories of language models.")],
@@ -81,7 +82,7 @@ def evaluate(
     from llm_gym.runs.evaluation import evaluate
     from llm_gym.stages.by_name import check_task, environment_kwargs
 
-    sampling = config_from(SamplingConfig, values)
+    sampling, loading = config_from(SamplingConfig, values), config_from(LoadingConfig, values)
     answers = config_from(EpisodeConfig, values).episode_options()
     quiet_libraries()
     evaluations: dict[str, Evaluation] = {}
@@ -94,7 +95,7 @@ def evaluate(
             model,
             env,
             env_kwargs=kwargs,
-            policy_kwargs=sampling.policy_options(),
+            policy_kwargs=sampling.policy_options() | loading.loading_options(),
             max_prompts=max_prompts,
             num_envs=num_envs,
             deterministic=deterministic,
@@ -156,6 +157,7 @@ def _print_table(evaluations: dict[str, Evaluation]) -> None:
 
 @with_options_of(AnswerConfig)
 @with_options_of(SamplingConfig)
+@with_options_of(LoadingConfig)
 def generate(
     texts: Annotated[
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Prompts to answer.")
@@ -186,6 +188,7 @@ def generate(
     from llm_gym.text.prompts import read_prompt
 
     options = config_from(AnswerConfig, values)
+    loading = config_from(LoadingConfig, values).loading_options()
     quiet_libraries()
     if samples < 1:
         raise ValueError(f"--samples must be at least 1, got {samples}")
@@ -212,7 +215,7 @@ def generate(
         answers = evaluate(
             model,
             {**kwargs, "prompts": [row for row in rows for _ in range(samples)]},
-            policy_kwargs=config_from(SamplingConfig, values).policy_options(),
+            policy_kwargs=config_from(SamplingConfig, values).policy_options() | loading,
             deterministic=deterministic,
             seed=seed,
             device=device,

@@ -8,6 +8,7 @@ from typing import Any
 from llm_gym.files.ranges import check_choice, check_settings
 from llm_gym.files.settings import setting
 from llm_gym.language_models.chat import check_fields
+from llm_gym.language_models.loading import DTYPES
 from llm_gym.stages.by_name import PromptsConfig
 
 AUTO_ON_OFF: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
@@ -63,6 +64,29 @@ class EpisodeConfig(AnswerConfig):
         values = {name: getattr(self, name) for name in names}
         ends = {name: value for name, value in values.items() if value is not None}
         return self.prompt_options() | self.ending_options() | ends
+
+
+@dataclass(frozen=True)
+class LoadingConfig:
+    """How a language model is loaded.
+
+    Raises:
+        ValueError: There is no such type.
+    """
+
+    dtype: str = setting(
+        "float32", "type of the weights: float32, bfloat16, ... or auto (the file's)"
+    )
+    attn_implementation: str | None = setting(
+        None, "attention as in transformers: eager, sdpa, ...; default: transformers' choice"
+    )
+
+    def __post_init__(self) -> None:
+        check_choice("dtype", self.dtype, DTYPES)
+
+    def loading_options(self) -> dict[str, Any]:
+        """Arguments of the policy."""
+        return {"dtype": self.dtype, "attn_implementation": self.attn_implementation}
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
-from llm_gym.language_models.loading import DTYPES, PRECISIONS, torch_device
+from llm_gym.language_models.divergence import FLOAT16
+from llm_gym.language_models.loading import PRECISIONS, torch_device
 from llm_gym.language_models.memory import check_training
 from llm_gym.runs.directory import SETTINGS, RunDirectory, read_object
 from llm_gym.stages.algorithms import AlgorithmConfig, build, parameters_of, resolved
-from llm_gym.stages.environment import AUTO_ON_OFF, EpisodeConfig, SamplingConfig
+from llm_gym.stages.environment import AUTO_ON_OFF, EpisodeConfig, LoadingConfig, SamplingConfig
 from llm_gym.stages.training_run import TrainingRun, learn
 from llm_gym.supervised.lora import LoraSettings, check_base, told_adapter
 
@@ -30,7 +31,7 @@ PROMPT_FORMAT = "prompt_format"
 
 
 @dataclass(frozen=True)
-class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig, LoraSettings):
+class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig, LoadingConfig, LoraSettings):
     """Everything that determines a training run."""
 
     env: str = setting("llm_gym/TextGeneration-v0", "id of a text environment (see `llm-gym envs`)")
@@ -44,12 +45,6 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig, LoraSettings):
     num_envs: int = setting(32, "answers written at the same time")
     anneal_learning_rate: bool = setting(False, "let the learning rate fall linearly to 0")
     mixed_precision: str = setting("no", "arithmetic of the model: no (as the weights) or bf16")
-    dtype: str = setting(
-        "float32", "type of the weights: float32, bfloat16, ... or auto (the file's)"
-    )
-    attn_implementation: str | None = setting(
-        None, "attention as in transformers: eager, sdpa, ...; default: transformers' choice"
-    )
     shared_prompts: str = setting(
         "auto", "read a prompt once for all its answers: auto (where it is right and pays), on, off"
     )
@@ -72,17 +67,23 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig, LoraSettings):
         SamplingConfig.__post_init__(self)
         LoraSettings.__post_init__(self)
         check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
-        check_choice("dtype", self.dtype, DTYPES)
+        LoadingConfig.__post_init__(self)
         check_choice("shared_prompts", self.shared_prompts, AUTO_ON_OFF)
+        if self.dtype == "float16" and not self.trains_adapter:
+            raise ValueError(f"dtype='float16': {FLOAT16}")
 
     def policy_options(self) -> dict[str, Any]:
         """As the parent's, and how the model is loaded and read."""
         return {
             **super().policy_options(),
-            "dtype": self.dtype,
-            "attn_implementation": self.attn_implementation,
+            **self.loading_options(),
             "shared_prompts": AUTO_ON_OFF[self.shared_prompts],
         }
+
+    @property
+    def trains_adapter(self) -> bool:
+        """Whether the model itself stays as it is."""
+        return bool(self.lora_rank)
 
     def resolved(self) -> TrainConfig:
         """The same with the algorithm's own defaults in the places that were left to it.
@@ -191,7 +192,7 @@ def build_algorithm(config: TrainConfig) -> OnPolicyAlgorithm:
         config.model,
         dtype=config.dtype,
         device=torch_device(config.device),
-        frozen=bool(config.policy_options().get("lora")),
+        frozen=config.trains_adapter,
         moments=0 if config.algorithm in _NOT_ADAM else 2,
     )
     group = {} if values["group_size"] == 1 else {"group_size": values["group_size"]}

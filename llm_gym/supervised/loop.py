@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from llm_gym.files.rows import RowConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models import adapters
 from llm_gym.language_models.divergence import (
+    FLOAT16,
     DivergenceError,
     check_figures,
     check_step,
@@ -32,6 +34,34 @@ Example = TypeVar("Example")
 
 WEIGHTS = ("float32", "float16", "bfloat16")
 """Types in which weights are stored."""
+
+TRAINED = ("float32", "bfloat16")
+"""Types that weights may have while they are trained."""
+
+
+class PrecisionWarning(UserWarning):
+    """Numbers are so coarse that a part of what is learnt is lost."""
+
+
+def check_dtype(dtype: str) -> None:
+    """Raises `ValueError` for a type in which nothing can be trained."""
+    if dtype == "float16":
+        raise ValueError(f"dtype='float16': {FLOAT16}")
+    check_choice("dtype", dtype, TRAINED)
+
+
+def say_precision(model: PreTrainedModel) -> None:
+    """Says once, as a warning, that steps of weights in bfloat16 are rounded away."""
+    import torch
+
+    if any(p.requires_grad and p.dtype == torch.bfloat16 for p in model.parameters()):
+        warnings.warn(
+            "the weights are trained in bfloat16, so a step that is smaller than a 256th of a "
+            "weight is lost: it learns less than float32 does, in half the memory; a LoRA adapter "
+            "(--lora-rank) is trained in float32 on weights in bfloat16",
+            PrecisionWarning,
+            stacklevel=3,
+        )
 
 
 @dataclass(frozen=True)
@@ -154,9 +184,11 @@ def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """
     from torch.nn.functional import cross_entropy
 
+    from llm_gym.policy.sampling import widened
+
     # (B, T-1, V) against (B, T-1)
     return cross_entropy(
-        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
+        widened(logits[:, :-1]).flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
     )
 
 

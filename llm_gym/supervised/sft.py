@@ -22,11 +22,13 @@ from llm_gym.language_models.generation import end_with
 from llm_gym.language_models.memory import check_training
 from llm_gym.supervised.loop import (
     TrainingConfig,
+    check_dtype,
     check_trained,
     descend,
     next_token_loss,
     perplexity_of,
     save_model,
+    say_precision,
     shuffled_batches,
     spread_out,
 )
@@ -65,12 +67,16 @@ class SFTConfig(LengthConfig, TrainingConfig, LoraSettings):
     held_out_share: float = setting(
         0.05, "share of the pairs that is held out if no held-out pairs are given"
     )
+    dtype: str = setting(
+        "float32", "type of the model's weights while it is trained: float32 or bfloat16"
+    )
     seed: int = setting(0, "seed of the order of pairs, and of a new adapter")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         LoraSettings.__post_init__(self)
         check_prompt_template(self.prompt_template)
+        check_dtype(self.dtype)
 
 
 def fine_tune(
@@ -107,14 +113,15 @@ def fine_tune(
     config = config or SFTConfig()
     check_replaceable(output)
     check_base(config, model)
-    check_training(model, device=config.device, frozen=bool(config.lora_rank))
+    check_training(model, dtype=config.dtype, device=config.device, frozen=bool(config.lora_rank))
     started = time.perf_counter()
     pairs = read_pairs(pairs, bad_rows=config.bad_rows)
     if held_out is None:
         pairs, held_out = split_pairs(pairs, config.held_out_share, config.seed)
-    language_model, tokenizer = load_causal_lm(model), load_tokenizer(model)
+    language_model, tokenizer = load_causal_lm(model, dtype=config.dtype), load_tokenizer(model)
     put_adapter(language_model, config, seed=config.seed)
     check_output(language_model, output)
+    say_precision(language_model)
     context = context_length(language_model)
     prompt_format = PromptFormat(tokenizer, config.prompt_template)
     saved_tokenizer = prompt_format.saved_tokenizer()

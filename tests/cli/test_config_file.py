@@ -38,11 +38,12 @@ def written(tmp_path):
 
 
 def needed_arguments(command):
-    return [
-        "here.jsonl"
-        for parameter in GROUP.commands[command].params
-        if parameter.param_type_name == "argument" and parameter.required
-    ]
+    line = []
+    for parameter in GROUP.commands[command].params:
+        if parameter.required:
+            option = [] if parameter.param_type_name == "argument" else [parameter.opts[0]]
+            line += [*option, "here.jsonl"]
+    return line
 
 
 def other_values(command):

@@ -38,10 +38,12 @@ from llm_gym.language_models.packing import by_length
 from llm_gym.supervised.loop import (
     TrainingConfig,
     adamw,
+    check_dtype,
     check_trained,
     descend,
     rounded,
     save_model,
+    say_precision,
     shuffled_batches,
     spread_out,
     thinned,
@@ -96,6 +98,9 @@ class DPOConfig(LengthConfig, TrainingConfig, LoraSettings):
     contradictions: str = setting(
         "raise", "what becomes of rows that contradict others: raise, keep or drop"
     )
+    dtype: str = setting(
+        "float32", "type of the model's weights while it is trained: float32 or bfloat16"
+    )
     checkpoint_every: int = setting(100, "steps between two savings of the unfinished run")
     seed: int = setting(0, "seed of the order of preferences, and of a new adapter")
 
@@ -107,6 +112,7 @@ class DPOConfig(LengthConfig, TrainingConfig, LoraSettings):
         LoraSettings.__post_init__(self)
         check_choice("contradictions", self.contradictions, CONTRADICTIONS)
         check_prompt_template(self.prompt_template)
+        check_dtype(self.dtype)
 
 
 def train_dpo(
@@ -151,15 +157,19 @@ def train_dpo(
     config = config or DPOConfig()
     check_replaceable(output)
     check_base(config, config.model)
-    check_training(config.model, device=config.device, frozen=bool(config.lora_rank))
+    check_training(
+        config.model, dtype=config.dtype, device=config.device, frozen=bool(config.lora_rank)
+    )
     started = time.perf_counter()
     rows = preferences_from(preferences, config.contradictions, bad_rows=config.bad_rows)
     if held_out is None:
         rows, held_out = split_preferences(rows, config.held_out_share, config.seed)
     held_out = preferences_from(held_out)
-    model, tokenizer = load_causal_lm(config.model), load_tokenizer(config.model)
+    model = load_causal_lm(config.model, dtype=config.dtype)
+    tokenizer = load_tokenizer(config.model)
     put_adapter(model, config, seed=config.seed)
     check_output(model, output)
+    say_precision(model)
     prompt_format = PromptFormat(tokenizer, config.prompt_template)
     saved_tokenizer = prompt_format.saved_tokenizer()
     if not quiet:

@@ -39,7 +39,7 @@ def reference_of(model: PreTrainedModel, name: str, reference: str) -> PreTraine
     adapter = adapter_of(model)
     if adapter is not None and _place(reference) == _place(adapter.base_name):
         return without_adapter(frozen_twin(model))
-    other = load_causal_lm(reference)
+    other = load_causal_lm(reference, dtype=model.dtype)
     found, expected = vocabulary_size(other), vocabulary_size(model)
     if found != expected:
         raise ValueError(
