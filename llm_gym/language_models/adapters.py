@@ -13,28 +13,14 @@ from __future__ import annotations
 
 import copy
 import shutil
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_gym.language_models.adapter_files import (
-    CONFIG,
-    WEIGHTS,
-    base_metadata,
-    base_of,
-    is_adapter,
-    read_settings,
-)
+from llm_gym.language_models.adapter_files import CONFIG, WEIGHTS, base_metadata, is_adapter
+from llm_gym.language_models.adapter_loading import NAME, ORIGIN, PREFIX, inject, load_adapter
 from llm_gym.language_models.embedded import resolve
-from llm_gym.language_models.lora_settings import (
-    check_config,
-    lora_config,
-    no_match,
-    peft_library,
-)
+from llm_gym.language_models.lora_settings import lora_config, peft_library
 from llm_gym.language_models.sharing import frozen_twin, share_weights, trainable_twin
 
 if TYPE_CHECKING:
@@ -58,10 +44,6 @@ __all__ = [
     "without_adapter",
 ]
 
-_NAME = "default"  # PEFT's own for an adapter that nobody named
-_PREFIX = "base_model.model."  # of every name in a file of PEFT's
-_ORIGIN = "_llm_gym_adapter"
-
 
 @dataclass(frozen=True)
 class Adapter:
@@ -80,14 +62,14 @@ class Adapter:
     @property
     def config(self) -> LoraConfig:
         """PEFT's configuration."""
-        return self.model.peft_config[_NAME]
+        return self.model.peft_config[NAME]
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The adapter's tensors, by the names that they have in a file of PEFT's."""
         state = peft_library().get_peft_model_state_dict(
-            self.model, adapter_name=_NAME, save_embedding_layers=False
+            self.model, adapter_name=NAME, save_embedding_layers=False
         )
-        return {_PREFIX + name: tensor.detach() for name, tensor in state.items()}
+        return {PREFIX + name: tensor.detach() for name, tensor in state.items()}
 
     def save(self, directory: str | Path) -> None:
         """Writes a directory that PEFT, transformers and `load_adapter` open.
@@ -120,7 +102,7 @@ class Adapter:
 
 def adapter_of(model: nn.Module) -> Adapter | None:
     """The adapter that `add_adapter` or `load_adapter` put into a model; `None` without one."""
-    origin = getattr(model, _ORIGIN, None)
+    origin = getattr(model, ORIGIN, None)
     return None if origin is None else Adapter(model, *origin)
 
 
@@ -145,69 +127,10 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig, *, seed: int) -> Non
         raise ValueError("the model has an adapter already: merge that one first (llm-gym merge)")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        _inject(model, config)
+        inject(model, config)
     name = str(model.name_or_path)
     base = str(Path(name).resolve()) if Path(name).is_dir() else name
-    setattr(model, _ORIGIN, (base, None))
-
-
-def load_adapter(
-    directory: str | Path,
-    *,
-    dtype: torch.dtype | str | None = None,
-    attn_implementation: str | None = None,
-    trainable: bool = True,
-) -> PreTrainedModel:
-    """Loads a base model with an adapter on it, in evaluation mode.
-
-    Args:
-        directory: What `Adapter.save` or PEFT wrote; it names its base.
-        dtype: Type of the base's weights in memory; see `load_causal_lm`. The adapter's are float32
-            at least.
-        attn_implementation: As in `transformers`.
-        trainable: Freeze the adapter, too, if false. The base is frozen always.
-
-    Returns:
-        The model, on the CPU.
-
-    Raises:
-        ImportError: PEFT is not installed.
-        FileNotFoundError: A file of the adapter is missing.
-        ValueError: The adapter is of another kind than LoRA, has settings that are not supported,
-            is corrupt or does not fit its base; or the base is not here.
-        OSError: The base cannot be had from the hub.
-    """
-    from llm_gym.language_models.loading import load_causal_lm, refuse_diverged
-
-    directory = Path(resolve(directory))
-    peft = peft_library()
-    weights = _read_weights(directory)
-    base = base_of(directory)
-    config = _read_config(directory, weights)
-    try:
-        model = load_causal_lm(base, dtype=dtype, attn_implementation=attn_implementation)
-    except OSError as error:
-        raise type(error)(f"{str(directory)!r} is an adapter of {base!r}: {error}") from error
-    given, config.inference_mode = copy.copy(config.target_modules), not trainable
-    unfit = f"{str(directory)!r} does not fit {base!r}, which it names as its base"
-    advice = "is it an adapter of another model?"
-    try:
-        _inject(model, config)
-    except ValueError as error:
-        raise ValueError(f"{unfit}: {no_match(given, model)}; {advice}") from error
-    try:
-        result = peft.set_peft_model_state_dict(model, weights, _NAME)
-    except (RuntimeError, KeyError) as error:
-        raise ValueError(f"{unfit} ({error}); {advice}") from error
-    absent = {name for name, p in model.named_parameters() if _is_of_adapter(name)}
-    absent &= set(result.missing_keys)
-    if absent or result.unexpected_keys:
-        name = sorted([*absent, *result.unexpected_keys])[0]
-        where = "a layer that the base has not" if name in result.unexpected_keys else "no weights"
-        raise ValueError(f"{unfit}: it has {where} for {name!r}; {advice}")
-    refuse_diverged(model, directory)
-    setattr(model, _ORIGIN, (base, str(directory)))
-    return model.eval()
+    setattr(model, ORIGIN, (base, None))
 
 
 def save_model(model: PreTrainedModel, directory: str | Path) -> None:
@@ -248,7 +171,7 @@ def without_adapter(model: PreTrainedModel, *, merged: bool = False) -> PreTrain
     for name, layer in list(model.named_modules()):
         parent, _, attribute = name.rpartition(".")
         if hasattr(layer, "original_module"):  # one of `modules_to_save`
-            inner = layer.modules_to_save[_NAME] if merged else layer.original_module
+            inner = layer.modules_to_save[NAME] if merged else layer.original_module
         elif hasattr(layer, "get_base_layer"):
             if merged:
                 layer.merge(safe_merge=True)
@@ -257,7 +180,7 @@ def without_adapter(model: PreTrainedModel, *, merged: bool = False) -> PreTrain
             continue
         setattr(model.get_submodule(parent), attribute, inner)
     del model.peft_config
-    delattr(model, _ORIGIN)
+    delattr(model, ORIGIN)
     model._hf_peft_config_loaded = False
     return model
 
@@ -289,62 +212,3 @@ def merge(directory: str | Path, output: str | Path) -> None:
     load_tokenizer(source).save_pretrained(output)
     for extra in source.glob("value_head.safetensors"):
         shutil.copyfile(extra, Path(output) / extra.name)
-
-
-# ------------------------------------------------------------------ PEFT's part
-
-
-def _inject(model: PreTrainedModel, config: LoraConfig) -> None:
-    peft = peft_library()
-    with _quiet_about_conv1d():
-        peft.inject_adapter_in_model(config, model, _NAME)
-    model._hf_peft_config_loaded = True  # transformers' own methods go by it
-    for name, parameter in model.named_parameters():
-        if "lora_" in name and parameter.element_size() < 4:
-            # An optimizer step on 16 bits is mostly lost, and these are few.
-            parameter.data = parameter.data.float()
-
-
-@contextmanager
-def _quiet_about_conv1d() -> Iterator[None]:
-    """PEFT sets `fan_in_fan_out` as each layer needs it, and warns of each."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
-        yield
-
-
-def _read_weights(directory: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = directory / WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{str(directory)!r} is an adapter without {WEIGHTS}: nothing is unpickled here, so "
-            "save it again with PEFT's save_pretrained"
-        )
-    try:
-        return {name.removeprefix(_PREFIX): tensor for name, tensor in load_file(path).items()}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is corrupt ({error}); copy or save it again") from error
-
-
-def _read_config(directory: Path, weights: dict[str, torch.Tensor]) -> LoraConfig:
-    peft = peft_library()
-    read_settings(directory)
-    try:
-        config = peft.PeftConfig.from_pretrained(str(directory))
-        check_config(config)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{directory}/adapter_config.json: {error}") from error
-    numbers = sum(tensor.numel() for tensor in weights.values())
-    largest = max([config.r, *config.rank_pattern.values()])
-    if largest > numbers:
-        raise ValueError(
-            f"{directory}/adapter_config.json: rank {largest} is more than the weights can fill"
-        )
-    return config
-
-
-def _is_of_adapter(name: str) -> bool:
-    return f".{_NAME}." in name or name.endswith(f".{_NAME}")

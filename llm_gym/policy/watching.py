@@ -41,6 +41,7 @@ class _Happenings:
 _HAPPENINGS = _Happenings()
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+_NEVER_CHANGE = frozenset({bool, int, float, str, type(None)})
 _LIBRARIES = ("torch", "transformers")  # whose modules have no switches that change while in use
 
 
@@ -128,15 +129,16 @@ def _hooks(part: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
 
 def _switches(part: nn.Module) -> tuple[Any, ...]:
     own = vars(part)
-    return tuple((name, _plain(own[name])) for name in own if name not in _OF_EVERY_MODULE)
+    return tuple([(name, _plain(own[name])) for name in own if name not in _OF_EVERY_MODULE])
 
 
 def _plain(value: Any) -> Any:
     """A copy of numbers, texts and what is made of them; anything else is no switch."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+    kind = type(value)
+    if kind in _NEVER_CHANGE:  # before all else, since it is asked for every token
         return value
-    if isinstance(value, Mapping):
-        return tuple((str(name), _plain(entry)) for name, entry in value.items())
+    if kind is dict or isinstance(value, Mapping):
+        return tuple([(name, _plain(entry)) for name, entry in value.items()])
     if isinstance(value, (list, tuple, set, frozenset)):
         return tuple(map(_plain, value))
-    return None
+    return value if isinstance(value, (bool, int, float, str)) else None

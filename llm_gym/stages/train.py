@@ -223,12 +223,12 @@ def build_algorithm(config: TrainConfig) -> OnPolicyAlgorithm:
 
 
 def _share_base(scorer: Any, algorithm: OnPolicyAlgorithm) -> None:
-    """Has a reward model that is an adapter on the policy's base read the policy's tensors."""
+    """Has a reward model on the base of a policy's adapter read the policy's tensors."""
     from llm_gym.language_models.adapters import adapter_of, share_weights
 
     policy: Any = algorithm.policy
     reward_model = getattr(scorer, "model", None)
-    if reward_model is not None and adapter_of(reward_model) and adapter_of(policy.model):
+    if reward_model is not None and adapter_of(policy.model):
         share_weights(reward_model, policy.model)
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import stable_baselines3
 import torch
+from transformers import AutoModel
 
 import llm_gym
+from llm_gym.feedback.reward_model.pooled import PooledRewardModel
 from llm_gym.language_models import load_causal_lm
 from llm_gym.language_models.adapters import adapter_of
 from llm_gym.learning.buffer import MaskableEpisodeBuffer
 from llm_gym.learning.kl import ReferenceModel
 from llm_gym.policy import MaskableTransformerPolicy, TwiceDifferentiablePolicy
+from llm_gym.stages.train import _share_base
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env
 
 LLAMA = {
@@ -214,6 +218,39 @@ def test_another_reference_on_the_same_base_shares_it(directory, tmp_path):
         if p.data_ptr() not in frozen_places(algorithm.policy.model)
     }
     assert apart == {n for n, _ in reference.named_parameters() if "lora_" in n}
+
+
+@pytest.mark.parametrize("architecture", SIZES)
+def test_a_reward_model_reads_the_policys_tensors(architecture, directory):
+    """Frozen, with a head on its hidden states; `train` shares what a scorer by name loads."""
+    policy = ALGORITHMS["PPO"](directory(architecture)).policy
+    trunk = AutoModel.from_pretrained(directory(architecture))
+    rewards = PooledRewardModel(trunk.requires_grad_(False), [1], "mean")
+    ids = torch.tensor([[3, 4, 5]])
+    with torch.no_grad():
+        expected = rewards(ids, torch.ones_like(ids)).logits
+        _share_base(SimpleNamespace(model=rewards), SimpleNamespace(policy=policy))
+        assert torch.equal(rewards(ids, torch.ones_like(ids)).logits, expected)
+    assert {p.data_ptr() for p in trunk.parameters()} <= frozen_places(policy.model)
+    assert {n for n, p in rewards.named_parameters() if p.requires_grad} == {
+        "score.weight",
+        "score.bias",
+    }
+
+
+@pytest.mark.parametrize("architecture", SIZES)
+def test_parts_of_a_minibatch_give_the_whole_ones_gradients(architecture, directory):
+    """With layers recomputed, whose inputs come from an embedding that does not learn."""
+    states = []
+    for options in ({}, {"micro_batch_size": 3, "gradient_checkpointing": True}):
+        build = of_llm_gym(
+            "PPO", kl_coef=0.1, n_epochs=1, policy_kwargs={"optimizer_class": torch.optim.SGD}
+        )
+        states.append(rollouts(build(directory(architecture), **options)).policy.state_dict())
+    start = ALGORITHMS["PPO"](directory(architecture)).policy.state_dict()
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, atol=1e-6, rtol=1e-5)
+    assert any("lora_B" in n and not torch.equal(states[0][n], start[n]) for n in start)
 
 
 def test_what_the_reference_shares_cannot_be_trained_behind_its_back(directory):

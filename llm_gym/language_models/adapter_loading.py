@@ -1,0 +1,142 @@
+"""Adapters read from a directory: what it says is checked before PEFT makes layers of it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_gym.language_models.adapter_files import WEIGHTS, base_of, read_settings
+from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.lora_settings import check_config, no_match, peft_library
+
+if TYPE_CHECKING:
+    import torch
+    from peft import LoraConfig
+    from transformers import PreTrainedModel
+
+#: PEFT's own name for an adapter that nobody named.
+NAME = "default"
+#: Of every name in a file of PEFT's.
+PREFIX = "base_model.model."
+#: Attribute of a model with an adapter: its base, and where the adapter was loaded from.
+ORIGIN = "_llm_gym_adapter"
+
+
+def load_adapter(
+    directory: str | Path,
+    *,
+    dtype: torch.dtype | str | None = None,
+    attn_implementation: str | None = None,
+    trainable: bool = True,
+) -> PreTrainedModel:
+    """Loads a base model with an adapter on it, in evaluation mode.
+
+    Args:
+        directory: What `Adapter.save` or PEFT wrote; it names its base.
+        dtype: Type of the base's weights in memory; see `load_causal_lm`. The adapter's are float32
+            at least.
+        attn_implementation: As in `transformers`.
+        trainable: Freeze the adapter, too, if false. The base is frozen always.
+
+    Returns:
+        The model, on the CPU.
+
+    Raises:
+        ImportError: PEFT is not installed.
+        FileNotFoundError: A file of the adapter is missing.
+        ValueError: The adapter is of another kind than LoRA, has settings that are not supported,
+            is corrupt or does not fit its base; or the base is not here.
+        OSError: The base cannot be had from the hub.
+    """
+    from llm_gym.language_models.loading import load_causal_lm, refuse_diverged
+
+    directory = Path(resolve(directory))
+    peft = peft_library()
+    weights = _read_weights(directory)
+    base = base_of(directory)
+    config = _read_config(directory, weights)
+    try:
+        model = load_causal_lm(base, dtype=dtype, attn_implementation=attn_implementation)
+    except OSError as error:
+        raise type(error)(f"{str(directory)!r} is an adapter of {base!r}: {error}") from error
+    given, config.inference_mode = copy.copy(config.target_modules), not trainable
+    unfit = f"{str(directory)!r} does not fit {base!r}, which it names as its base"
+    advice = "is it an adapter of another model?"
+    try:
+        inject(model, config)
+    except ValueError as error:
+        raise ValueError(f"{unfit}: {no_match(given, model)}; {advice}") from error
+    try:
+        result = peft.set_peft_model_state_dict(model, weights, NAME)
+    except (RuntimeError, KeyError) as error:
+        raise ValueError(f"{unfit} ({error}); {advice}") from error
+    absent = {name for name, p in model.named_parameters() if _is_of_adapter(name)}
+    absent &= set(result.missing_keys)
+    if absent or result.unexpected_keys:
+        name = sorted([*absent, *result.unexpected_keys])[0]
+        where = "a layer that the base has not" if name in result.unexpected_keys else "no weights"
+        raise ValueError(f"{unfit}: it has {where} for {name!r}; {advice}")
+    refuse_diverged(model, directory)
+    setattr(model, ORIGIN, (base, str(directory)))
+    return model.eval()
+
+
+def inject(model: PreTrainedModel, config: LoraConfig) -> None:
+    """Has PEFT put an adapter's layers into a model, in place, and freeze everything else."""
+    peft = peft_library()
+    with _quiet_about_conv1d():
+        peft.inject_adapter_in_model(config, model, NAME)
+    model._hf_peft_config_loaded = True  # transformers' own methods go by it
+    for name, parameter in model.named_parameters():
+        if "lora_" in name and parameter.element_size() < 4:
+            # An optimizer step on 16 bits is mostly lost, and these are few.
+            parameter.data = parameter.data.float()
+
+
+@contextmanager
+def _quiet_about_conv1d() -> Iterator[None]:
+    """PEFT sets `fan_in_fan_out` as each layer needs it, and warns of each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+        yield
+
+
+def _read_weights(directory: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = directory / WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{str(directory)!r} is an adapter without {WEIGHTS}: nothing is unpickled here, so "
+            "save it again with PEFT's save_pretrained"
+        )
+    try:
+        return {name.removeprefix(PREFIX): tensor for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is corrupt ({error}); copy or save it again") from error
+
+
+def _read_config(directory: Path, weights: dict[str, torch.Tensor]) -> LoraConfig:
+    peft = peft_library()
+    read_settings(directory)
+    try:
+        config = peft.PeftConfig.from_pretrained(str(directory))
+        check_config(config)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{directory}/adapter_config.json: {error}") from error
+    numbers = sum(tensor.numel() for tensor in weights.values())
+    largest = max([config.r, *config.rank_pattern.values()])
+    if largest > numbers:
+        raise ValueError(
+            f"{directory}/adapter_config.json: rank {largest} is more than the weights can fill"
+        )
+    return config
+
+
+def _is_of_adapter(name: str) -> bool:
+    return f".{NAME}." in name or name.endswith(f".{NAME}")
