@@ -3,6 +3,8 @@
 `"favoured_words"` is the workload's random GPT-2 and its random prompts. `"polite_email"` is
 the task of `llm_gym/PoliteEmail-v0`: the model of about a million parameters that ships with the
 library, its training prompts, and the rules of `llm_gym.PolitenessScorer` scaled to 0 to 1.
+`"real_model"` is the same task for a pretrained, instruction-tuned model of the user's, which is
+asked by its chat template.
 The peers take the library's scorer as it is, because a scorer and a reward function are the same
 thing: they import it from this tree, for which their environments have Gymnasium.
 """
@@ -77,6 +79,8 @@ def build_task(workload: Workload, folder: str | Path) -> Task:
     """
     if workload.task == "polite_email":
         return _polite_email()
+    if workload.task == "real_model":
+        return _real_model(workload.model)
     tokenizer, prompts = build_tokenizer(workload), build_prompts(workload)
     build_model(workload).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -85,14 +89,25 @@ def build_task(workload: Workload, folder: str | Path) -> Task:
 
 def _polite_email() -> Task:
     from llm_gym.language_models import SFT_MODEL, resolve
+    from llm_gym.polite_email.task import environment_kwargs
+
+    task = environment_kwargs("train")
+    return _emails(resolve(SFT_MODEL), task["tokenizer"], task["prompt_template"])
+
+
+def _real_model(directory: str) -> Task:
+    from llm_gym.language_models import load_tokenizer
+
+    return _emails(directory, load_tokenizer(directory), None)
+
+
+def _emails(model: str, tokenizer: PreTrainedTokenizerBase, template: str | None) -> Task:
     from llm_gym.language_models.chat import PromptFormat
     from llm_gym.polite_email.judge import PolitenessScorer
     from llm_gym.polite_email.task import environment_kwargs
     from llm_gym.scorers import Scale
 
-    task = environment_kwargs("train")
-    instructions = list(task["prompts"])
-    prompt_format = PromptFormat(task["tokenizer"], task["prompt_template"])
+    instructions = list(environment_kwargs("train")["prompts"])
+    prompt_format = PromptFormat(tokenizer, template)
     prompts = [prompt_format.render(text) for text in instructions]
-    score = Scale(PolitenessScorer(), 0.01)
-    return Task(resolve(SFT_MODEL), task["tokenizer"], prompts, instructions, score)
+    return Task(model, tokenizer, prompts, instructions, Scale(PolitenessScorer(), 0.01))

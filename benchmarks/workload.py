@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-TASKS = ("favoured_words", "polite_email")  # see benchmarks/tasks.py
+TASKS = ("favoured_words", "polite_email", "real_model")  # see benchmarks/tasks.py
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Workload:
             groups.
     """
 
-    task: str = "favoured_words"  # one of TASKS; "polite_email" brings its own model and prompts
+    task: str = "favoured_words"  # one of TASKS; the others bring prompts of their own
+    model: str = ""  # directory of the model of "real_model"; the other tasks bring one
     layers: int = 4
     width: int = 256
     heads: int = 4

@@ -52,6 +52,14 @@ def make_environment(workload: Workload, task: Task, scorer: Tally) -> gym.vecto
     }
     if w.task == "polite_email":
         return gym.make_vec("llm_gym/PoliteEmail-v0", max_new_tokens=w.new_tokens, **shared)
+    if w.task == "real_model":
+        return gym.make_vec(
+            "llm_gym/TextGeneration-v0",
+            tokenizer=task.tokenizer,
+            prompts=task.instructions,
+            max_new_tokens=w.new_tokens,
+            **shared,
+        )
     return gym.make_vec(
         "llm_gym/TextGeneration-v0",
         tokenizer=task.tokenizer,

@@ -43,6 +43,8 @@ def build(
     seed: int = 0,
     bf16: bool = False,
     true_positions: bool = False,
+    lora: dict[str, Any] | None = None,
+    gradient_checkpointing: bool = False,
 ) -> TrainerInThread:
     """The system.
 
@@ -52,6 +54,8 @@ def build(
         seed: Seed of everything that is drawn.
         bf16: TRL's mixed precision, which is its default.
         true_positions: See above.
+        lora: Arguments of PEFT's `LoraConfig`; None trains all weights.
+        gradient_checkpointing: TRL's default, which saves memory and costs time.
     """
     w = workload
     trainer_class, config_class = TRAINERS[algorithm]
@@ -63,7 +67,7 @@ def build(
     config = config_class(
         output_dir=folder,
         bf16=bf16,
-        gradient_checkpointing=False,
+        gradient_checkpointing=gradient_checkpointing,
         use_cpu=w.device == "cpu",
         seed=seed,
         per_device_train_batch_size=w.minibatch_episodes,
@@ -99,6 +103,7 @@ def build(
         train_dataset=Dataset.from_dict({"prompt": task.prompts, "instruction": task.instructions}),
         processing_class=task.tokenizer,
         callbacks=[gate],
+        peft_config=None if lora is None else _lora_config(lora),
     )
     if true_positions:
         for model in (trainer.model, trainer.ref_model):
@@ -106,6 +111,12 @@ def build(
     clock = Clock(w.device)
     trainer._generate = clock.wrap(trainer._generate)
     return TrainerInThread(w, tally, clock, gate, trainer.train)
+
+
+def _lora_config(settings: dict[str, Any]) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(task_type="CAUSAL_LM", **settings)
 
 
 def _count_from_the_prompt(

@@ -1,0 +1,76 @@
+"""The systems that train a real model, and the figures that the table wants of them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from benchmarks.driver import Entry
+
+# GRPO, 16 answers of up to 32 tokens in groups of 4, minibatches of 4 answers, one epoch.
+WORKLOAD: dict[str, Any] = {
+    "task": "real_model",
+    "new_tokens": 32,
+    "episodes": 16,
+    "group_size": 4,
+    "minibatch_episodes": 4,
+    "epochs": 1,
+    "kl_coef": 0.04,
+    "learning_rate": 1e-5,
+}
+
+LORA: dict[str, Any] = {"r": 1, "lora_alpha": 32, "target_modules": "all-linear"}
+
+ENTRIES: dict[str, Entry] = {
+    "ours": Entry("llm_gym, all weights", "ours_groups", {"algorithm": "grpo"}),
+    "trl": Entry("TRL, all weights", "trl_group", {"algorithm": "grpo"}),
+    "trl_checkpointing": Entry(
+        "TRL, all weights, gradient checkpointing",
+        "trl_group",
+        {"algorithm": "grpo", "gradient_checkpointing": True},
+    ),
+    "ours_lora": Entry(
+        "llm_gym, LoRA", "ours_groups", {"algorithm": "grpo", "policy": {"lora": LORA}}
+    ),
+    "trl_lora": Entry("TRL, LoRA", "trl_group", {"algorithm": "grpo", "lora": LORA}),
+    "trl_lora_checkpointing": Entry(
+        "TRL, LoRA, gradient checkpointing",
+        "trl_group",
+        {"algorithm": "grpo", "lora": LORA, "gradient_checkpointing": True},
+    ),
+    "generate": Entry("inference alone", "generate_real", measures=("rollout",)),
+}
+
+
+class Ratio(NamedTuple):
+    """CPU seconds of a batch, or the peak of memory, of one entry over those of another.
+
+    Attributes:
+        of: Entry in the numerator.
+        over: Entry in the denominator.
+        what: "seconds" or "peak".
+        wanted: At most so much; None is for information.
+    """
+
+    of: str
+    over: str
+    what: str
+    wanted: float | None = None
+
+
+RATIOS: dict[str, Ratio] = {
+    "CPU seconds, all weights, against TRL": Ratio("ours", "trl", "seconds", 0.5),
+    "peak, all weights, against TRL": Ratio("ours", "trl", "peak", 0.85),
+    "CPU seconds, LoRA, against TRL's": Ratio("ours_lora", "trl_lora", "seconds", 0.5),
+    "peak, LoRA, against TRL's": Ratio("ours_lora", "trl_lora", "peak", 0.9),
+    "peak, LoRA, against inference alone": Ratio("ours_lora", "generate", "peak", 1.3),
+    "CPU seconds, all weights, against TRL with checkpointing": Ratio(
+        "ours", "trl_checkpointing", "seconds"
+    ),
+    "peak, all weights, against TRL with checkpointing": Ratio("ours", "trl_checkpointing", "peak"),
+    "CPU seconds, LoRA, against TRL's with checkpointing": Ratio(
+        "ours_lora", "trl_lora_checkpointing", "seconds"
+    ),
+    "peak, LoRA, against TRL's with checkpointing": Ratio(
+        "ours_lora", "trl_lora_checkpointing", "peak"
+    ),
+}
