@@ -13,6 +13,7 @@ quick one did.
     python benchmarks/real_preferences/run.py --data FILE --output runs/real --quick
     python benchmarks/real_preferences/run.py --data FILE --output runs/real
     python benchmarks/real_preferences/run.py --data FILE --output runs/large --model NAME
+    python benchmarks/real_preferences/run.py --data FILE --output runs/asis --model DIR --head auto
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ import numpy as np
 from benchmarks.common import record
 from benchmarks.real_preferences import summary, systems, tables
 from benchmarks.real_preferences.data import Rated, folds, read
+from benchmarks.real_preferences.reader import Reader
 from benchmarks.real_preferences.settings import Settings
 from benchmarks.run_log import RunLog
+from llm_gym.feedback.reward_model.fitting import HEADS
 from llm_gym.files.atomic import write_json
 
 RUNS = "runs.jsonl"
@@ -53,10 +56,20 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path, Path]:
         metavar="NAME_OR_DIR",
         help="checkpoint to train further, instead of a small backbone from scratch",
     )
+    parser.add_argument(
+        "--head",
+        default="finetune",
+        choices=HEADS,
+        help="leave --model as it is, and choose layers and penalties inside the training folds",
+    )
     parser.add_argument("--device", default="cpu", help="where to train --model (cpu)")
     options = parser.parse_args(arguments)
     settings = Settings()
-    if options.model:
+    if options.head != "finetune":
+        settings = settings.frozen(
+            options.model or "llm_gym/email-sft", options.head, options.device
+        )
+    elif options.model:
         settings = settings.starting_from(options.model, options.device)
     return settings.quick() if options.quick else settings, options.data, options.output
 
@@ -66,13 +79,15 @@ def measure(rated: Rated, settings: Settings, output: Path) -> summary.Done:
     conditions = {"data": rated.sha256, **settings.conditions()}
     log = RunLog(output / RUNS, ("fold", "run"), conditions)
     fold_of = folds(rated.texts, settings.folds, settings.seed)
+    frozen = settings.training.head != "finetune"
+    reader = Reader(rated.texts, settings.training) if frozen else None
     keys = [(fold, run) for fold in range(settings.folds) for run in systems.runs(settings)]
     for place, (number, run) in enumerate(keys, start=1):
         if (number, run) in log.done:
             continue
         tested = fold_of == number
         fold = systems.Fold(np.flatnonzero(~tested), np.flatnonzero(tested))
-        log.add((number, run), systems.measure(rated, fold, settings, run))
+        log.add((number, run), systems.measure(rated, fold, settings, run, reader))
         seconds = sum(log.done[number, run]["cpu_seconds"].values())
         print(
             f"{place}/{len(keys)}: fold {number + 1}, {run}: {seconds:.1f} CPU s",
@@ -94,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     systems.require_sklearn()
     from benchmarks.real_preferences import figures
 
-    if not settings.checkpoint:
+    if not settings.checkpoint or settings.training.head != "finetune":
         torch.set_num_threads(1)  # so small a model gains nothing from more
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -108,6 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
         "data": {"file": data.name, "sha256": rated.sha256, "texts": len(rated.texts)},
         "parameters": done[0, "reward model 0"]["parameters"],
         "cpu_seconds": summary.cpu_seconds(done),
+        "heads": [done[key]["head"] for key in sorted(done) if "head" in done[key]],
     }
     write_json(output / "results.json", results)
     picture = figures.draw(rated, predictions, results, output / "real_preferences.png")

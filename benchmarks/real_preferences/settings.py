@@ -91,6 +91,13 @@ class Settings:
         )
         return replace(self, checkpoint=checkpoint, training=training, models=1)
 
+    def frozen(self, checkpoint: str, head: str, device: str) -> Settings:
+        """Leaves a model as it is, and fits a head to it (`FittingConfig.head`)."""
+        training = RatingModelConfig(
+            model=checkpoint, head=head, too_long="truncate", device=device
+        )
+        return replace(self, checkpoint=checkpoint, training=training, models=1)
+
     def conditions(self) -> dict[str, Any]:
         """What a run depends on; more models leave those that are done valid."""
         return {name: value for name, value in asdict(self).items() if name != "models"}

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.real_preferences.backbone import make_backbone
 from benchmarks.real_preferences.data import Rated, quarters
+from benchmarks.real_preferences.reader import Reader
 from benchmarks.real_preferences.settings import Settings
 
 UNIGRAMS = "unigram counts, logistic regression"
@@ -38,14 +39,23 @@ class Fold(NamedTuple):
     test: NDArray[np.int64]
 
 
-def measure(rated: Rated, fold: Fold, settings: Settings, run: str) -> dict[str, Any]:
+def measure(
+    rated: Rated, fold: Fold, settings: Settings, run: str, reader: Reader | None = None
+) -> dict[str, Any]:
     """Trains what a run of `runs` names.
+
+    Args:
+        rated: The texts.
+        fold: Which to train on and to predict.
+        settings: Of the benchmark.
+        run: One of `runs`.
+        reader: Has read the texts, for a reward model on a frozen model; None trains another one.
 
     Returns:
         JSON-able: `margins` of the test texts by the system's name, positive for the upper quarter:
         predicted rating less the median of the training folds' mean ratings, or the classifier's
-        own; `cpu_seconds` by the same name; for a reward model also its number of `parameters`, and
-        its predicted ratings as `predicted`.
+        own; `cpu_seconds` by the same name; for a reward model also its number of `parameters`, its
+        predicted ratings as `predicted`, and what its `head` is made of, if it is a frozen one.
     """
     result: dict[str, Any] = {"margins": {}, "cpu_seconds": {}}
     for name in BASELINES if run == LINEAR else (run,):
@@ -54,7 +64,10 @@ def measure(rated: Rated, fold: Fold, settings: Settings, run: str) -> dict[str,
             margins = baseline(name)(rated, fold)
         else:
             seed = int(run.rpartition(" ")[2])
-            predicted, result["parameters"] = reward_model(rated, fold, settings, seed)
+            if reader is None:
+                predicted, result["parameters"] = reward_model(rated, fold, settings, seed)
+            else:
+                predicted, result["parameters"], result["head"] = frozen(rated, fold, reader)
             result["predicted"] = _rounded(predicted)
             margins = predicted - np.median(rated.means[fold.train])
         result["margins"][name] = _rounded(margins)
@@ -87,6 +100,19 @@ def reward_model(
         )
     predicted = scorer([""] * len(test), test)
     return np.asarray(predicted, dtype=np.float64) + metrics["offset"], metrics["parameters"]
+
+
+def frozen(
+    rated: Rated, fold: Fold, reader: Reader
+) -> tuple[NDArray[np.float64], int, dict[str, Any]]:
+    """The same of a frozen model, and what its head is made of."""
+    from llm_gym.feedback.reward_model.parts import Task
+
+    texts = _chosen(rated, fold.train)
+    task = Task((texts,), rated.means[fold.train], np.ones(len(texts)), texts)
+    scorer, head = reader.fit(task)
+    predicted = reader.rewards(scorer, _chosen(rated, fold.test))
+    return predicted, scorer.model.num_parameters(), head
 
 
 def baseline(name: str) -> Callable[[Rated, Fold], NDArray[np.float64]]:

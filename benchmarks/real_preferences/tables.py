@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.common import columns
-from benchmarks.real_preferences.systems import BASELINES, UNIGRAMS
+from benchmarks.real_preferences.systems import BASELINES
 
 
 def print_tables(results: dict[str, Any]) -> None:
@@ -22,8 +23,9 @@ def print_tables(results: dict[str, Any]) -> None:
         rows.append(_single(results["single_models"]))
     rows += [_row(name, results["systems"][name], results) for name in BASELINES]
     print(columns(rows))
-    gain = results["differences"][UNIGRAMS]
-    print(f"\nreward model less {UNIGRAMS}: {_percent(gain)} points (paired)")
+    print()
+    for name, gain in results["differences"].items():
+        print(f"reward model less {name}: {_percent(gain)} points (paired)")
     if results["humans"] is not None:
         _print_humans(results, settings)
 
@@ -31,6 +33,8 @@ def print_tables(results: dict[str, Any]) -> None:
 def ours_label(settings: dict[str, Any]) -> str:
     """Name of our reward model in tables and pictures."""
     origin = settings["checkpoint"] or "from scratch"
+    if settings["training"]["head"] != "finetune":
+        origin = f"{Path(origin).name} as it is, --head {settings['training']['head']}"
     if settings["models"] == 1:
         return f"reward model, {origin}"
     return f"reward model, {origin}, mean of {settings['models']}"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.real_preferences import backbone, data, run, summary
+from benchmarks.real_preferences import backbone, data, reader, run, stress, summary
 from benchmarks.real_preferences.settings import Backbone, Settings
 from benchmarks.real_preferences.systems import BASELINES, LINEAR, UNIGRAMS
 from benchmarks.run_log import RunLog
@@ -272,3 +272,48 @@ def test_predictions_go_back_to_their_texts():
     assert gathered.systems()[UNIGRAMS].tolist() == [-6.0, -5.0, -7.0]
     seconds = summary.cpu_seconds(done)
     assert (seconds["reward model"], seconds[UNIGRAMS]) == (8.0, 2.0)
+
+
+# ------------------------------------------------------------------ frozen models
+
+
+def test_a_frozen_model_is_read_once_and_measured_like_the_others(small, monkeypatch, tmp_path):
+    read = []
+    original = reader.pooled_features
+
+    def spy(model, rows, poolings):
+        read.append(len(rows))
+        return original(model, rows, poolings)
+
+    monkeypatch.setattr(reader, "pooled_features", spy)
+    path = write(tmp_path / "rated.jsonl", rows_of(150))
+    model = save_tiny_model(tmp_path / "model", "gpt2")
+    found = results_of(path, tmp_path / "out", "--model", model, "--head", "auto")
+    assert found["accuracy"] > 0.8
+    assert len(found["heads"]) == 3
+    assert sum(read) == 150  # the texts are different
+    assert found["settings"]["training"]["head"] == "auto"
+
+
+def test_many_tasks_of_one_file_hold_the_reward_model_against_tfidf(tmp_path, capsys, monkeypatch):
+    settings = stress.Settings(sizes=(40,), pairs=(30,), test=40, heads=("auto", "words"))
+    monkeypatch.setattr(stress, "Settings", lambda: settings)
+    one = write(tmp_path / "one.jsonl", rows_of(120))
+    two = write(tmp_path / "two.jsonl", rows_of(100, seed=1))
+    model = save_tiny_model(tmp_path / "model", "llama")
+    stress.main(
+        ["--data", str(one), "--other", str(two), "--model", model,
+         "--output", str(tmp_path / "stress.json")]
+    )  # fmt: skip
+    shown = capsys.readouterr().out
+    found = json.loads((tmp_path / "stress.json").read_text())["cases"]
+    names = [case["case"] for case in found]
+    assert names == [
+        "40 ratings", "short to long", "long to short",
+        "30 pairs, each by one person's ratings", "across", "across, back",
+    ]  # fmt: skip
+    assert all(name in shown for name in names)
+    across = found[-2]
+    assert across["auto"]["figure"]["value"] > 0.7
+    gain = across["auto"]["figure"]["value"] - across["TF-IDF"]["value"]
+    assert across["auto"]["gain"]["value"] == pytest.approx(gain)

@@ -71,6 +71,11 @@ class Reading(NamedTuple):
     layers: tuple[int, ...]
     averaged: bool = False
 
+    @property
+    def vectors(self) -> int:
+        """How many vectors stand side by side."""
+        return 1 if self.averaged else len(self.layers)
+
     def columns(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """What is read of features float32 `(L, N, D)`: float32 `(N, D or len(layers) * D)`."""
         if self.averaged:
@@ -99,7 +104,7 @@ class Choice(NamedTuple):
     Attributes:
         reading: Which layers.
         penalty: One of `PENALTIES`.
-        errors: Mean squared error on left-out folds by penalty.
+        errors: Mean squared error on left-out folds by the penalties that were tried.
         predictions: float64 `(N,)`, of each row while its fold was left out.
         alone: Of each single layer that was tried its number, and the share of the values' variance
             (of differences: of their mean square) that it explains on left-out folds.
@@ -159,10 +164,15 @@ def choose_layers(
         target: What is to be predicted.
         folds: int64 `(N,)`, from 0.
     """
-    found = []
-    for reading in candidates:
+    found: list[Choice] = []
+    for reading in sorted(candidates, key=lambda reading: reading.vectors):
+        penalties: Sequence[float] = PENALTIES
+        if reading.vectors > 1 and found:  # what one vector wants tells what several may want
+            narrow = [choice for choice in found if choice.reading.vectors == 1]
+            place = PENALTIES.index(min(narrow, key=lambda choice: choice.error).penalty)
+            penalties = PENALTIES[max(0, place - 1) : place + 3]
         columns = standardised(features.columns(reading), target.free)[0]
-        found.append(_measured(columns, reading, target, folds))
+        found.append(_measured(columns, reading, target, folds, penalties))
     mean = target.trust @ target.values / target.trust.sum() if target.free else 0.0
     spread = float(target.trust @ (target.values - mean) ** 2 / target.trust.sum())
     alone = [
@@ -196,10 +206,51 @@ def standardised(
 
 
 def _measured(
-    columns: NDArray[np.float32], reading: Reading, target: Target, folds: NDArray[np.int64]
+    columns: NDArray[np.float32],
+    reading: Reading,
+    target: Target,
+    folds: NDArray[np.int64],
+    penalties: Sequence[float],
 ) -> Choice:
+    few = len(columns) < columns.shape[1]
+    predictions = (_by_rows if few else _by_columns)(columns, target, folds, penalties)
+    errors = (target.trust * (predictions - target.values) ** 2).mean(axis=1) / target.trust.mean()
+    best = int(errors.argmin())
+    return Choice(reading, penalties[best], errors, predictions[best])
+
+
+def _by_rows(
+    columns: NDArray[np.float32],
+    target: Target,
+    folds: NDArray[np.int64],
+    penalties: Sequence[float],
+) -> Floats:
+    """Left-out predictions `(penalties, N)`, by products of rows: cheaper where they are few."""
+    predictions = np.zeros((len(penalties), len(columns)))
+    root = np.sqrt(target.trust).astype(np.float32)
+    products = columns @ columns.T
+    for fold in range(int(folds.max()) + 1):
+        train, tested = folds != fold, folds == fold
+        total, values = target.trust[train], target.values[train]
+        mean = float(total @ values / total.sum()) if target.free else 0.0
+        scale = root[train]
+        square = products[np.ix_(train, train)] * scale[:, None] * scale
+        right = (scale * (values - mean)).astype(np.float32)
+        for place, solution in enumerate(_path(square, right, penalties)):
+            found = products[np.ix_(tested, train)] @ (scale * solution)
+            predictions[place, tested] = found + mean
+    return predictions
+
+
+def _by_columns(
+    columns: NDArray[np.float32],
+    target: Target,
+    folds: NDArray[np.int64],
+    penalties: Sequence[float],
+) -> Floats:
+    """The same by products of columns."""
     squares, sums = _moments(columns, target, folds)
-    predictions = np.zeros((len(PENALTIES), len(columns)))
+    predictions = np.zeros((len(penalties), len(columns)))
     for fold in range(len(squares)):
         tested = folds == fold
         total, weight = target.trust[~tested], target.trust[~tested].sum()
@@ -207,11 +258,9 @@ def _measured(
         others = [number for number in range(len(squares)) if number != fold]
         square = sum(squares[number] for number in others)
         right = sum(sums[number][0] - mean * sums[number][1] for number in others)
-        for place, solution in enumerate(_path(np.asarray(square), np.asarray(right))):
+        for place, solution in enumerate(_path(np.asarray(square), np.asarray(right), penalties)):
             predictions[place, tested] = columns[tested] @ solution + mean
-    errors = (target.trust * (predictions - target.values) ** 2).mean(axis=1) / target.trust.mean()
-    best = int(errors.argmin())
-    return Choice(reading, PENALTIES[best], errors, predictions[best])
+    return predictions
 
 
 def _moments(
@@ -229,13 +278,15 @@ def _moments(
     return squares, sums
 
 
-def _path(square: NDArray[np.float32], right: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Solutions for all penalties, by Cholesky; to choose one, single precision will do."""
+def _path(
+    square: NDArray[np.float32], right: NDArray[np.float32], penalties: Sequence[float]
+) -> list[NDArray[np.float32]]:
+    """Solutions for some penalties, by Cholesky; to choose one, single precision will do."""
     import torch
 
     matrix, column = torch.from_numpy(square), torch.from_numpy(right)[:, None]
     solutions = []
-    for penalty in PENALTIES:
+    for penalty in penalties:
         shifted = matrix + penalty * torch.eye(len(matrix), dtype=matrix.dtype)
         solution = torch.cholesky_solve(column, torch.linalg.cholesky(shifted))
         solutions.append(solution[:, 0].numpy())

@@ -159,10 +159,14 @@ def test_the_chosen_layer_is_the_one_that_knows():
     assert np.corrcoef(choice.predictions, truth)[0, 1] > 0.9
 
 
-def test_left_out_predictions_are_those_of_the_obvious_loop():
+@pytest.mark.parametrize("free", [True, False])
+@pytest.mark.parametrize("width", [5, 90])
+def test_left_out_predictions_are_those_of_the_obvious_loop(width, free):
+    """Whether there are more rows or more columns; and a row of trust 0 counts nothing."""
     rng = np.random.default_rng(1)
-    columns = standardised(rng.normal(2, 3, size=(60, 5)).astype(np.float32), free=True)[0]
-    target = Target(rng.normal(size=60), rng.uniform(0.5, 2, size=60), free=True)
+    columns = standardised(rng.normal(2, 3, size=(60, width)).astype(np.float32), free=free)[0]
+    trust = np.where(np.arange(60) == 7, 0.0, rng.uniform(0.5, 2, size=60))
+    target = Target(rng.normal(size=60), trust, free=free)
     folds = deal([str(n) for n in range(60)], 0)
     features = Features(columns[None], np.arange(60)[None])
     found = choose_layers(features, [Reading((0,))], target, folds)
@@ -170,8 +174,8 @@ def test_left_out_predictions_are_those_of_the_obvious_loop():
     for fold in range(5):
         train = folds != fold
         trust, part = target.trust[train], columns[train].astype(np.float64)
-        mean = trust @ target.values[train] / trust.sum()
-        square = part.T * trust @ part + found.penalty * np.eye(5)
+        mean = trust @ target.values[train] / trust.sum() if free else 0.0
+        square = part.T * trust @ part + found.penalty * np.eye(width)
         weights = np.linalg.solve(square, part.T @ (trust * (target.values[train] - mean)))
         expected[~train] = columns[~train] @ weights + mean
     np.testing.assert_allclose(found.predictions, expected, atol=1e-4)
