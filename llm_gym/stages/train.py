@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
+from llm_gym.language_models.adapter_files import is_adapter
 from llm_gym.language_models.divergence import FLOAT16
+from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.loading import PRECISIONS, torch_device
 from llm_gym.language_models.memory import check_training
 from llm_gym.runs.directory import SETTINGS, RunDirectory, read_object
@@ -83,7 +85,7 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig, LoadingConfig,
     @property
     def trains_adapter(self) -> bool:
         """Whether the model itself stays as it is."""
-        return bool(self.lora_rank)
+        return bool(self.lora_rank) or is_adapter(resolve(self.model))
 
     def resolved(self) -> TrainConfig:
         """The same with the algorithm's own defaults in the places that were left to it.

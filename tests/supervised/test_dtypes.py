@@ -79,6 +79,12 @@ def test_float16_is_not_trained(config):
         config(dtype="int8")
 
 
+def test_beside_an_adapter_the_frozen_weights_may_be_float16(tmp_path):
+    assert TrainConfig(dtype="float16", lora_rank=4).trains_adapter
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert TrainConfig(dtype="float16", model=str(tmp_path)).trains_adapter
+
+
 def test_no_optimizer_of_a_policy_steps_in_float16():
     weight = torch.nn.Parameter(torch.ones(3, dtype=torch.float16))
     optimizer = torch.optim.AdamW([weight])
