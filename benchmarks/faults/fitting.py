@@ -1,7 +1,8 @@
 """Which tests should notice a fault at a place, and in what order to ask them.
 
-The tests that call the function the fault is in, the quickest first, for so many seconds. What each
-test calls is found out once, by running them all with a trace.
+The tests that call the function the fault is in: those that call little else or have words of the
+line in them, then the quickest, for so many seconds. What each test calls is found out once, by
+running them all with a trace.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import math
+import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ from benchmarks.faults.workshop import Workshop
 from llm_gym.files.atomic import write_json
 
 # Rooms of tests that meet the environment, the policy, learning and checkpoints.
-ROOMS = ("learning", "policy", "text", "runs", "language_models")
+ROOMS = ("learning", "policy", "text", "runs", "language_models", "scorers")
 ALSO = (
     "tests/files/test_atomic.py", "tests/files/test_owned.py", "tests/files/test_digests.py",
     "tests/test_end_tokens.py", "tests/test_prompt_format.py",
@@ -25,6 +29,7 @@ ALSO = (
 _HOURS = 3600.0
 _MOST_SECONDS = 40.0  # of tests for one fault, a case of each test first
 _WORTH = 12  # faults for which it pays to load all tests once
+_NEAR = 25  # tests that are asked first
 _QUICK_SECONDS = 0.3  # a test that takes less is asked before its file's others
 
 
@@ -61,6 +66,7 @@ class Fitting:
         }
         self._tests: dict[str, dict[str, Any]] = same | (_reach(workshop, new) if new else {})
         write_json(kept, {"digests": digests, "tests": self._tests})
+        self._words = _words_of_tests(workshop.folder, digests)
         if faults >= _WORTH:
             workshop.collect(list(digests))
 
@@ -77,16 +83,57 @@ class Fitting:
         reached = {n: t["seconds"] for n, t in self._tests.items() if names & set(t["functions"])}
         if not names:  # it is at the level of the module or of a class, which any test may read
             reached = {n: t["seconds"] for n, t in self._tests.items() if n.startswith(own)}
+        near = self._near(reached, text, lines)
         ordered, total = [], 0.0
-        for name in _one_of_each_first(reached, own):
+        for name in dict.fromkeys([*near, *_one_of_each_first(reached, own)]):
             total += reached[name]
             if total > _MOST_SECONDS and ordered:
                 break
             ordered.append(name)
-        quick = [name for name in ordered if reached[name] < _QUICK_SECONDS]
-        slow = [name for name in ordered if reached[name] >= _QUICK_SECONDS]
+        later = ordered[len(near) :]
+        quick = [name for name in later if reached[name] < _QUICK_SECONDS]
+        slow = [name for name in later if reached[name] >= _QUICK_SECONDS]
         groups = [[n for n in quick if n.startswith(own)], [n for n in quick if own not in n]]
-        return [group for group in (*groups, slow) if group]
+        return [group for group in (ordered[: len(near)], *groups, slow) if group]
+
+    def _near(self, reached: dict[str, float], text: str, lines: range) -> list[str]:
+        """Tests that call little else, and those that speak of what stands there; quick first."""
+        told = words(" ".join(text.splitlines()[lines.start - 1 : lines.stop - 1]))
+        told |= words(" ".join(functions_at(text, lines)))
+        spoken = {name: self._words.get(_function(name), set()) for name in reached}
+        count = Counter(word for said in spoken.values() for word in said & told)
+        weight = {word: math.log(len(reached) / n) for word, n in count.items()}
+        shared = {n: sum(weight[word] for word in said & told) for n, said in spoken.items()}
+        calls = {n: len(self._tests[n]["functions"]) for n in reached}
+        by_words = sorted(reached, key=lambda n: (-shared[n], reached[n]))
+        by_calls = sorted(reached, key=lambda n: (calls[n], reached[n]))
+        return sorted({*by_words[:_NEAR], *by_calls[:_NEAR]}, key=lambda n: reached[n])
+
+
+def words(text: str) -> set[str]:
+    """The words of names and sentences in a text, `first_ratio` being two."""
+    return {word for word in re.split(r"[^a-z]+", text.lower()) if len(word) > 2}
+
+
+def _words_of_tests(root: Path, files: Iterable[str]) -> dict[str, set[str]]:
+    found = {}
+    for file in files:
+        text = (root / file).read_text(encoding="utf-8")
+        lines = text.splitlines()
+        for node in _functions(ast.parse(text)):
+            source = "\n".join(lines[_first_line(node) - 1 : node.end_lineno])
+            found[f"{file}::{node.name}"] = words(source)
+    return found
+
+
+def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+
+
+def _function(test: str) -> str:
+    """File and function of a test, without its class and its case."""
+    file, *_, name = test.partition("[")[0].split("::")
+    return f"{file}::{name}"
 
 
 def _one_of_each_first(seconds: dict[str, float], own: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.faults import mutants, mutation
-from benchmarks.faults.fitting import Fitting, functions_at
+from benchmarks.faults.fitting import Fitting, functions_at, words
 from benchmarks.faults.swap import CannotSwapError, loaded_functions, swap
 from benchmarks.faults.workshop import Workshop
 
@@ -77,6 +77,10 @@ def test_a_line_belongs_to_the_innermost_function():
     assert functions_at(TWO, range(6, 7)) == {"double"}
     assert functions_at(TWO, range(6, 11)) == {"double", "triple"}
     assert functions_at(TWO, range(1, 5)) == set()  # not the line that its arguments stand on
+
+
+def test_words_of_names_are_told_apart():
+    assert words("x = self.first_ratio(2) # Of It") == {"self", "first", "ratio"}
 
 
 def test_verdicts_are_read_as_they_are_written(tmp_path):

@@ -92,6 +92,9 @@ def test_after_a_reset_groups_are_whole_again(keeper, seed):
         keeper.reset()
     keeper.take()
     play(keeper, 60, rng)
+    state = keeper.get_state()
+    # Nothing is kept of groups that cannot be completed any more.
+    assert all(n >= state["first_ordinal"][group] for group, n, _ in state["pending"])
     groups = keeper.take()
     assert len(groups) > 8
     assert all(len({answer.prompt_ids for answer in group}) == 1 for group in groups)
@@ -107,6 +110,15 @@ def test_unscored_answers_are_left_out(tiny_dir):
         keeper.step(np.full(8, 9))
     first, *_ = sorted(keeper.take(), key=len, reverse=True)
     assert [answer.completion_ids for answer in first] == [(1,), (1,)]
+
+
+def test_one_row_is_a_group_by_itself(tiny_dir):
+    keeper = GroupedAnswers(GymVecEnv(grouped_env(tiny_dir(), num_envs=1, group_size=1)))
+    keeper.reset()
+    episodes = play(keeper, 30, np.random.default_rng(0))
+    groups = [[(a.prompt_ids, a.completion_ids) for a in group] for group in keeper.take()]
+    assert groups == [[(prompt, completion)] for _, prompt, completion, _ in episodes]
+    assert len(groups) > 3
 
 
 def test_rows_of_a_group_with_different_prompts_are_an_error(tiny_dir):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -88,9 +90,18 @@ def test_divergence_from_oneself_is_zero(tiny_dir, recompute):
         assert model.logger.name_to_value["train/first_ratio_deviation"] < 1e-4
 
 
-def test_penalty_is_subtracted_per_token_with_the_right_sign(tiny_dir):
+@pytest.mark.parametrize(
+    ("kl_estimator", "estimate"),
+    [
+        ("k1", lambda log_ratio: log_ratio),
+        ("k2", lambda log_ratio: log_ratio**2 / 2),
+        ("k3", lambda log_ratio: np.exp(-log_ratio) - 1 + log_ratio),
+    ],
+)
+def test_penalty_is_subtracted_per_token_with_the_right_sign(tiny_dir, kl_estimator, estimate):
     """A token more probable than the reference finds it loses reward."""
     model = make_ppo(tiny_dir, kl_coef=0.3, reward_scaling=False)
+    model.shaping.penalty = replace(model.shaping.penalty, kl_estimator=kl_estimator)
     with torch.no_grad():
         for parameter in model.policy.model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.manual_seed(0)))
@@ -98,19 +109,20 @@ def test_penalty_is_subtracted_per_token_with_the_right_sign(tiny_dir):
     model.learn(64, callback=raw)
     buffer = model.rollout_buffer
     penalty = np.stack(raw.rewards) - buffer.rewards  # (T, N)
-    segments = buffer.segments()
+    segments, sums = buffer.segments(), []
     for segment in segments:
-        batch = buffer.episode_batch([segment])
-        reference = model.reference.log_probs(batch).numpy()
+        reference = model.reference.log_probs(buffer.episode_batch([segment])).numpy()
         places = buffer.places([segment])
-        expected = 0.3 * (buffer.log_probs[places] - reference)
-        np.testing.assert_allclose(penalty[places], expected, atol=1e-5)
+        log_ratio = buffer.log_probs[places] - reference
+        np.testing.assert_allclose(penalty[places], 0.3 * estimate(log_ratio), atol=1e-5)
+        if buffer.complete(segment):
+            sums.append(log_ratio.sum())
     assert penalty.max() > 0.01
-    complete = [s for s in segments if buffer.complete(s)]
-    sums = [penalty[s.start : s.stop, s.env].sum() / 0.3 for s in complete]
     np.testing.assert_allclose(
         model.rollout_statistics["kl_per_sequence"], np.mean(sums), atol=1e-4
     )
+    figures = model.logger.name_to_value
+    assert 0 < figures["train/entropy"] == -figures["train/entropy_loss"]
 
 
 def test_penalty_holds_the_policy_near_the_reference(tiny_dir):

@@ -151,10 +151,16 @@ def test_single_environments(model):
     assert len(played(algorithm)) == 1
 
 
+def sum_of_numbers(prompts, completions, **_):
+    """Pays every answer otherwise; not for what ends one, be it written or not."""
+    ends = {"w4", "w5"}
+    return [sum(1.0 + int(w[1:]) for w in text.split() if w not in ends) for text in completions]
+
+
 def test_greedy_rows_are_the_baseline_and_not_learnt_from(model):
-    env = small_env(model, group_size=4, eos_token_id=EOS_IDS)
+    env = small_env(model, group_size=4, eos_token_id=EOS_IDS, scorer=sum_of_numbers)
     algorithm = rollouts(make("ReMax", model, env, learning_rate=0.0, n_steps=10))
-    buffer = algorithm.rollout_buffer
+    buffer, [tokenizer] = algorithm.rollout_buffer, algorithm.env.get_attr("tokenizer", [0])
     assert {s.env % 4 for s in buffer.segments()} == {1, 2, 3}
     greedy_reward = {}
     for segment in buffer.segments():
@@ -165,13 +171,16 @@ def test_greedy_rows_are_the_baseline_and_not_learnt_from(model):
                 with torch.no_grad():
                     logits = algorithm.policy.model(torch.tensor([tokens + answer])).logits
                 answer.append(int(logits[0, -1].argmax()))
-            paid = algorithm.env.get_attr("tokenizer")[0].convert_tokens_to_ids("w1")
-            greedy_reward[tuple(tokens)] = answer.count(paid)
+            text = tokenizer.decode(answer, skip_special_tokens=True)
+            [greedy_reward[tuple(tokens)]] = sum_of_numbers([""], [text])
         score = buffer.rewards[segment.start : segment.stop, segment.env].sum()
         np.testing.assert_allclose(
             buffer.advantages[segment.start : segment.stop, segment.env],
             score - greedy_reward[tuple(tokens)],
         )
+    rounds = len({segment.start for segment in buffer.segments()})
+    assert rounds > 1
+    assert len(set(greedy_reward.values())) > 2
 
 
 @pytest.mark.parametrize("name", ["REINFORCE", "RLOO", "GRPO", "ReMax"])

@@ -278,3 +278,16 @@ def test_positions_that_depend_on_the_longest_row_are_refused(tmp_path):
         "llama", rope_parameters=rope | {"original_max_position_embeddings": LENGTH}
     ).save_pretrained(tmp_path)
     assert distance(make_policy(str(tmp_path)), tmp_path) < 1e-4
+
+
+def test_on_another_device_it_is_asked_again(saved, monkeypatch):
+    """There is one device here: the check is made to believe that it was asked on another."""
+    policy = make_policy(saved("bloom"))
+    check, asked = policy._cache_check, []
+    monkeypatch.setattr(check, "_ask", lambda device, reach: asked.append((device, reach)))
+    lengths = torch.tensor([3, 2])
+    assert check.before(lengths)
+    assert not asked
+    check._device = torch.device("meta")
+    assert check.before(lengths)
+    assert asked == [(lengths.device, LENGTH)]

@@ -8,9 +8,10 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
+from llm_gym.policy.sampling import LanguageModelHead
 from llm_gym.testing.tiny import ARCHITECTURES, tiny_model
 
 from .conftest import LENGTH, VOCABULARY, naive_log_probs, observe, text_space
@@ -260,6 +261,54 @@ def test_gradient_stays_off_prompt_positions(make_policy):
     assert [tuple(h.shape) for h in logits_at] == [(2, 32)]
 
 
+def test_observations_may_be_as_long_as_the_context(make_policy):
+    policy = make_policy(length=64)
+    row = [3 + i % 7 for i in range(64)]
+    with torch.no_grad():
+        [action], _, [log_prob] = policy(observe([row], length=64))
+    torch.testing.assert_close(log_prob, naive_log_probs(policy.model, row)[action])
+
+
+def test_the_last_token_is_not_read(make_policy):
+    """Nothing is chosen after it, and it may stand where the model has no position any more."""
+    policy, read = make_policy(), []
+    policy.model.get_input_embeddings().register_forward_hook(
+        lambda module, inputs, output: read.append(inputs[0].tolist())
+    )
+    batch = EpisodeBatch(torch.tensor([[5, 6, 7, 8]]), torch.tensor([0, 0]), torch.tensor([2, 3]))
+    policy.evaluate_actions(batch, batch.actions)
+    assert read == [[[5, 6, 7]]]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config"),
+    [
+        ("gemma2", {"final_logit_softcapping": 0.05, "head_dim": 8}),
+        ("cohere", {"logit_scale": 3.0}),
+        ("granite", {"logits_scaling": 4.0}),
+    ],
+)
+def test_scales_and_soft_caps_need_no_pass_of_the_whole_model(model_type, config):
+    """They are computed here; in a pass of the whole model the linear layer sees three axes."""
+    sizes = {"vocab_size": 32, "hidden_size": 32, "intermediate_size": 64, "pad_token_id": 0}
+    layers = {"num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(model_type, **sizes, **layers, **config)
+    ).eval()
+    head, seen = LanguageModelHead(model), []
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits[0]
+        hidden = model.model(input_ids=ids).last_hidden_state[0]
+        model.get_output_embeddings().register_forward_hook(
+            lambda module, inputs, output: seen.append(inputs[0].ndim)
+        )
+        torch.testing.assert_close(head(hidden), expected, atol=1e-6, rtol=1e-5)
+        assert (expected - model.get_output_embeddings()(hidden)).abs().max() > 1e-3
+    assert set(seen) == {2}
+
+
 def test_vf_coef_zero_leaves_the_policy_gradient_alone(make_policy):
     """And detach_value does so for any coefficient."""
     batch = EpisodeBatch(
@@ -276,6 +325,24 @@ def test_vf_coef_zero_leaves_the_policy_gradient_alone(make_policy):
     assert not torch.allclose(shared, alone, atol=1e-6)
     torch.testing.assert_close(gradient(make_policy(detach_value=True), 1.0), alone)
     torch.testing.assert_close(gradient(make_policy(separate_critic=True), 1.0), alone)
+
+
+def test_actor_and_critic_read_with_transformers_of_their_own(make_policy):
+    policy = make_policy(separate_critic=True)
+    batch = EpisodeBatch(torch.tensor([[5, 6, 7, 8]]), torch.tensor([0, 0]), torch.tensor([2, 3]))
+    values = policy.evaluate_actions(batch, batch.actions)[0]
+    with torch.no_grad():
+        for parameter in policy.critic_trunk.decoder.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.manual_seed(2)))
+        expected = [naive_log_probs(policy.model, [5, 6])[7]]
+        expected.append(naive_log_probs(policy.model, [5, 6, 7])[8])
+        moved, log_probs, _ = policy.evaluate_actions(batch, batch.actions)
+        torch.testing.assert_close(log_probs, torch.stack(expected), atol=1e-5, rtol=0)
+        assert (moved - values).abs().min() > 1e-3
+        [action], [value], [log_prob] = policy(observe([[5, 6]]))
+        alone = naive_log_probs(policy.model, [5, 6])[action]
+        torch.testing.assert_close(log_prob, alone, atol=1e-5, rtol=0)
+        torch.testing.assert_close(value, moved[0], atol=1e-5, rtol=0)
 
 
 def test_separate_critic_has_its_own_cache(make_policy):
