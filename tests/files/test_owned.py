@@ -265,3 +265,12 @@ def test_a_list_of_files_that_lies_is_refused(entries, reason, tmp_path):
     marker["files"] |= entries
     (target / owned.MARKER).write_text(json.dumps(marker))
     assert reason in owned.damage(target, "checkpoint")
+
+
+def test_a_directory_without_its_marker_is_no_whole_one(tmp_path):
+    target = tmp_path / "model"
+    write(target, weights="1")
+    (target / owned.MARKER).unlink()
+    assert owned.damage(target, "model") == (
+        f"{target / owned.MARKER} is missing, so {target} is no whole model"
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -62,3 +64,8 @@ def test_only_ids_are_padded_with_the_pad_token():
 def test_batches_by_length_hold_every_row_once_from_short_to_long():
     assert list(by_length([5, 2, 5, 1, 2], 2)) == [[3, 1], [4, 0], [2]]
     assert list(by_length([], 2)) == []
+
+
+def test_what_is_no_target_is_what_torch_and_transformers_ignore():
+    parameters = inspect.signature(torch.nn.functional.cross_entropy).parameters
+    assert parameters["ignore_index"].default == IGNORED

@@ -171,3 +171,8 @@ def test_reinforce_plus_plus_whitens_all_tokens_together():
 def test_layouts_that_do_not_fit_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_settings_of_advantages_are_given_by_name():
+    with pytest.raises(TypeError):
+        reinforce_plus_plus(np.ones((2, 3)), 1e-3)

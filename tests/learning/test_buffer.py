@@ -8,6 +8,7 @@ import pytest
 import stable_baselines3 as sb3
 import torch
 from stable_baselines3.common.buffers import DictRolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 
 import llm_gym
 from llm_gym import EpisodeBuffer, GymVecEnv, TransformerActorCriticPolicy
@@ -279,3 +280,17 @@ def test_unseeded_buffers_draw_orders_of_their_own():
         for _ in range(100)
     }
     assert len(drawn) > 95
+
+
+def test_a_buffer_is_full_with_its_last_step_and_not_before(tiny_dir):
+    seen = []
+
+    class Look(BaseCallback):
+        def _on_step(self) -> bool:
+            seen.append(self.model.rollout_buffer.full)
+            return True
+
+    model = make_ppo(tiny_dir)
+    model.learn(model.n_steps * model.n_envs, callback=Look())
+    assert seen == [False] * model.n_steps
+    assert model.rollout_buffer.full

@@ -112,6 +112,19 @@ def test_unscored_answers_are_left_out(tiny_dir):
     assert [answer.completion_ids for answer in first] == [(1,), (1,)]
 
 
+def test_a_state_with_tokens_beyond_the_vocabulary_is_refused(keeper):
+    play(keeper, 25, np.random.default_rng(0))
+    state = json.loads(json.dumps(keeper.get_state()))
+    for token in (-1, V):
+        for ids in (0, 1):  # of the prompt, of the answer
+            broken = json.loads(json.dumps(state))
+            broken["finished"][0][0][ids] = [token]
+            with pytest.raises(ValueError, match="finished"):
+                keeper.set_state(broken)
+    state["finished"][0][0][0] = [V - 1]
+    keeper.set_state(state)
+
+
 def test_one_row_is_a_group_by_itself(tiny_dir):
     keeper = GroupedAnswers(GymVecEnv(grouped_env(tiny_dir(), num_envs=1, group_size=1)))
     keeper.reset()

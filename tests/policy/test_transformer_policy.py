@@ -51,6 +51,25 @@ def test_cached_decoding_equals_the_plain_forward_pass(make_policy, architecture
         torch.testing.assert_close(log_probs, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_rows_may_grow_by_any_number_of_tokens(make_policy, architecture):
+    """Beside others that grow by one, by none or become shorter."""
+    policy = make_policy(architecture)
+    first = [[3, 4], [5, 6, 7], [8, 9], [4, 4, 4]]
+    then = [[3, 4, 10, 11, 12], [5, 6, 7, 8], [8, 9], [4, 4]]
+    for rows in (first, then):
+        with torch.no_grad():
+            actions, _, log_probs = policy(observe(rows))
+        expected = [naive_log_probs(policy.model, r)[a] for r, a in zip(rows, actions, strict=True)]
+        torch.testing.assert_close(log_probs, torch.stack(expected), atol=1e-5, rtol=0)
+
+
+def test_one_draw_says_nothing_of_the_next(make_policy):
+    policy, rows = make_policy(temperature=3.0), observe([[3, 4, 5]])
+    with torch.no_grad():
+        assert len({int(policy(rows)[0]) for _ in range(30)}) > 3
+
+
 @every_architecture
 def test_whole_episodes_equal_single_prefixes(make_policy, architecture):
     """One pass over an episode gives every step what its own prefix gives."""

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 import llm_gym
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.runs import checkpoint as module
+from llm_gym.runs import misfit
 from llm_gym.runs.checkpoint import (
     has_checkpoint,
     latest_checkpoint,
@@ -262,8 +263,9 @@ def test_checkpoint_of_something_else_is_refused_with_the_reason(saved, tiny_dir
         load_checkpoint(stock("A2C")(tiny_dir()), directory)
     with pytest.raises(ValueError, match="no parameter"):
         load_checkpoint(tiny_ppo(tiny_dir("llama")), directory)
-    with pytest.raises(ValueError, match="has shape"):
-        load_checkpoint(tiny_ppo(tiny_dir(n_embd=16)), directory)
+    for width in (16, 64):  # narrower and wider than it was
+        with pytest.raises(ValueError, match=r"has shape .* started from another model"):
+            load_checkpoint(tiny_ppo(tiny_dir(n_embd=width)), directory)
     with pytest.raises(ValueError, match="KL reference is not the one"):
         load_checkpoint(tiny_ppo(tiny_dir(seed=5)), directory)
     with pytest.raises(ValueError, match="saved with 4 environments, there are 2"):
@@ -392,3 +394,13 @@ def test_figures_of_episodes_are_saved_whatever_numbers_they_are(saved):
     algorithm.ep_info_buffer.clear()
     load_checkpoint(algorithm, path)
     assert algorithm.ep_info_buffer[-1] == {"r": 1.5, "l": 3, "t": 0.5}
+
+
+def test_generators_that_are_missing_or_unknown_are_named():
+    known = dict.fromkeys(("torch", "policy", "numpy"), torch.zeros(1, dtype=torch.uint8))
+    for name in known:
+        without = {other: state for other, state in known.items() if other != name}
+        with pytest.raises(ValueError, match=rf"random\.{name} is missing"):
+            misfit._check_random(None, "cpu", without)
+    with pytest.raises(ValueError, match=r"random\.dice is no state of a generator"):
+        misfit._check_random(None, "cpu", {**known, "dice": known["torch"]})

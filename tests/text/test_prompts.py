@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from llm_gym import TextGenerationEnv
+from llm_gym import TextGenerationEnv, TextGenerationVectorEnv
 from tests.text.helpers import PROMPTS, Recorder, arguments, word
 
 
@@ -221,3 +221,16 @@ def test_bad_prompt_of_a_stream_is_numbered():
     env.reset()
     with pytest.raises(ValueError, match="prompt 1 of the stream has 2 tokens"):
         env.reset()
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("group_size", [1, 2, 4])
+def test_there_is_a_cursor_for_each_row(is_stream, group_size):
+    stream = ({"prompt": f"w{n % 20}"} for n in itertools.count())
+    source = {"prompts": stream, "max_prompt_tokens": 1} if is_stream else {}
+    env = TextGenerationVectorEnv(**arguments(**source), num_envs=4, group_size=group_size)
+    env.reset(seed=0)
+    state = env.get_state()["episodes"]
+    assert len(state["cursors"]) == 4
+    if not is_stream:  # whose prompts are told by their places alone
+        assert all(set(row["prompt"]) == {"index"} for row in state["rows"])

@@ -171,3 +171,16 @@ def test_a_conversation_given_at_reset_is_one_after_the_state():
     before, after = (e._episodes.prompt(0).row.text for e in (env, restored))
     assert messages_of(before) == messages_of(after) == turns
     assert before == after
+
+
+def test_a_state_with_tokens_beyond_the_vocabulary_is_refused():
+    env = TextGenerationVectorEnv(**arguments(), num_envs=2)
+    env.reset(seed=0)
+    env.step(np.array([word(1), word(1)]))
+    state, size = json.loads(json.dumps(env.get_state())), int(env.single_action_space.n)
+    for token in (-1, size):
+        state["episodes"]["rows"][1]["completion_ids"] = [token]
+        with pytest.raises(ValueError, match=r"rows\[1\]"):
+            env.set_state(state)
+    state["episodes"]["rows"][1]["completion_ids"] = [size - 1]
+    env.set_state(state)
