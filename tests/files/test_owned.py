@@ -186,8 +186,9 @@ def test_a_file_that_comes_later_belongs_to_the_directory(tmp_path):
 def test_only_what_is_ours_is_removed(tmp_path):
     write(tmp_path / "step", kind="checkpoint", weights="1")
     (tmp_path / "step" / "notes.txt").write_text("dear")
-    with pytest.warns(UserWarning, match=r"stays, because notes\.txt"):
+    with pytest.warns(UserWarning, match=r"stays, because notes\.txt") as told:
         owned.remove_directory(tmp_path / "step", "checkpoint")
+    assert told[0].filename == __file__  # it is the caller's to mend
     (tmp_path / "step" / "notes.txt").unlink()
     owned.remove_directory(tmp_path / "step", "checkpoint")
     assert names(tmp_path) == []

@@ -1,0 +1,46 @@
+"""What a checkpoint says of the last observations fits together, or is refused by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from llm_gym.runs.checkpoint import load_checkpoint, save_checkpoint, save_numbered_checkpoint
+from llm_gym.runs.misfit import _check_masks
+from tests.tiny_runs import tiny_ppo
+
+
+def mask(*rows: str) -> np.ndarray:
+    return np.array([[int(cell) for cell in row] for row in rows], dtype=np.int8)
+
+
+@pytest.mark.parametrize(
+    ("attention", "completion"),
+    [("11100", "00110"), ("11100", "01000"), ("11111", "00110"), ("11111", "10001")],
+    ids=["beyond the end", "before the end", "before the end of a full row", "twice"],
+)
+def test_a_completion_is_the_end_of_what_is_attended_to(attention, completion):
+    for attended, fine in (("11110", "00110"), ("11100", "00000"), ("11111", "11111")):
+        _check_masks(mask(attended), mask(fine))
+    with pytest.raises(ValueError, match=r"last_obs\.completion_mask must mark the end"):
+        _check_masks(mask("11110", attention), mask("00110", completion))
+
+
+@pytest.mark.parametrize("attention", ["01100", "11011", "00000"])
+def test_what_is_attended_to_is_the_beginning_of_a_row(attention):
+    with pytest.raises(ValueError, match=r"last_obs\.attention_mask must be ones, then zeros"):
+        _check_masks(mask("11110", attention), mask("00110", "00000"))
+
+
+def test_what_was_never_played_has_no_observations(tiny_dir, tmp_path):
+    directory = save_checkpoint(tiny_ppo(tiny_dir()), tmp_path / "new")
+    algorithm = tiny_ppo(tiny_dir())
+    load_checkpoint(algorithm, directory)
+    assert algorithm._last_obs is None
+    assert algorithm.num_timesteps == 0
+
+
+@pytest.mark.parametrize("save", [save_checkpoint, save_numbered_checkpoint])
+def test_what_else_a_checkpoint_holds_is_given_by_name(save, tiny_dir, tmp_path):
+    with pytest.raises(TypeError):
+        save(tiny_ppo(tiny_dir()), tmp_path / "new", None)
