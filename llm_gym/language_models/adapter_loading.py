@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_gym.language_models.adapter_files import WEIGHTS, base_of, read_settings
 from llm_gym.language_models.embedded import resolve
-from llm_gym.language_models.lora_settings import check_config, no_match, peft_library
+from llm_gym.language_models.lora_settings import check_config, no_match, peft_library, task_of
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +32,8 @@ def load_adapter(
     dtype: torch.dtype | str | None = None,
     attn_implementation: str | None = None,
     trainable: bool = True,
+    base_model: PreTrainedModel | None = None,
+    new_modules: Sequence[str] = (),
 ) -> PreTrainedModel:
     """Loads a base model with an adapter on it, in evaluation mode.
 
@@ -41,6 +43,10 @@ def load_adapter(
             at least.
         attn_implementation: As in `transformers`.
         trainable: Freeze the adapter, too, if false. The base is frozen always.
+        base_model: The base, if it is loaded already, as a classifier above all; it gets the
+            adapter in place.
+        new_modules: Further modules of it that are to be trained, and saved with the adapter, such
+            as a new head.
 
     Returns:
         The model, on the CPU.
@@ -59,10 +65,23 @@ def load_adapter(
     weights = _read_weights(directory)
     base = base_of(directory)
     config = _read_config(directory, weights)
-    try:
-        model = load_causal_lm(base, dtype=dtype, attn_implementation=attn_implementation)
-    except OSError as error:
-        raise type(error)(f"{str(directory)!r} is an adapter of {base!r}: {error}") from error
+    if base_model is not None:
+        model = base_model
+    elif config.task_type == "SEQ_CLS":
+        raise ValueError(
+            f"{str(directory)!r} is an adapter of a classifier, which scores texts and writes none"
+        )
+    else:
+        try:
+            model = load_causal_lm(base, dtype=dtype, attn_implementation=attn_implementation)
+        except OSError as error:
+            raise type(error)(f"{str(directory)!r} is an adapter of {base!r}: {error}") from error
+    if new_modules:
+        config.modules_to_save = sorted({*(config.modules_to_save or ()), *new_modules})
+        config.task_type = task_of(model)
+        for name, tensor in model.state_dict().items():
+            if any(f".{module}." in f".{name}" for module in new_modules):
+                weights.setdefault(name, tensor)  # PEFT wants them from the file
     given, config.inference_mode = copy.copy(config.target_modules), not trainable
     unfit = f"{str(directory)!r} does not fit {base!r}, which it names as its base"
     advice = "is it an adapter of another model?"

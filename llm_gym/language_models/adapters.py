@@ -190,12 +190,14 @@ def merge(directory: str | Path, output: str | Path) -> None:
 
     Args:
         directory: An adapter.
-        output: A directory for `AutoModelForCausalLM.from_pretrained`, made if it is not there; the
-            weights have the type of the base's files.
+        output: A directory for `AutoModelForCausalLM.from_pretrained`, or of a classifier's adapter
+            for that of classifiers, made if it is not there; the weights have the type of the
+            base's files.
 
     Raises:
         ValueError: It is no adapter; or see `load_adapter`.
     """
+    from llm_gym.language_models.classifier_adapters import is_classifier, load_classifier
     from llm_gym.language_models.loading import load_tokenizer
 
     source = Path(resolve(directory))
@@ -204,10 +206,13 @@ def merge(directory: str | Path, output: str | Path) -> None:
             f"{str(source)!r} is no adapter (it has no adapter_config.json, or a model beside it): "
             "there is nothing to merge"
         )
-    model = without_adapter(load_adapter(source, dtype="auto"), merged=True)
-    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    model.config.get_text_config(decoder=True).tie_word_embeddings = tied
-    model.config.tie_word_embeddings = tied
+    if is_classifier(source):
+        model = without_adapter(load_classifier(source, dtype="auto"), merged=True)
+    else:
+        model = without_adapter(load_adapter(source, dtype="auto"), merged=True)
+        tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+        model.config.get_text_config(decoder=True).tie_word_embeddings = tied
+        model.config.tie_word_embeddings = tied
     save_model(model, output)
     load_tokenizer(source).save_pretrained(output)
     for extra in source.glob("value_head.safetensors"):

@@ -81,7 +81,7 @@ def lora_config(settings: Mapping[str, Any] | LoraConfig, model: PreTrainedModel
     from transformers.pytorch_utils import Conv1D
 
     config.fan_in_fan_out = any(isinstance(layer, Conv1D) for layer in targets.values())
-    config.task_type = _task_of(model)
+    config.task_type = task_of(model)
     config.inference_mode = False
     return config
 
@@ -199,7 +199,8 @@ def _others_with_weights() -> tuple[type, ...]:
     return (nn.Linear, Conv1D, nn.Embedding)
 
 
-def _task_of(model: PreTrainedModel) -> str:
+def task_of(model: PreTrainedModel) -> str:
+    """PEFT's word for what a model is for."""
     return "SEQ_CLS" if type(model).__name__.endswith("SequenceClassification") else "CAUSAL_LM"
 
 

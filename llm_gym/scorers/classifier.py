@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llm_gym.files.ranges import COUNT, check_choice, check_device, check_numbers, shown
+from llm_gym.language_models.adapter_files import is_adapter
 from llm_gym.language_models.chat import plain_text
+from llm_gym.language_models.classifier_adapters import load_classifier
+from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.loading import (
     check_safetensors,
+    load_tokenizer,
     model_source,
     refuse_diverged,
     refuse_oversized,
@@ -179,6 +183,9 @@ def _load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    if is_adapter(resolve(name_or_path)):
+        model = load_classifier(name_or_path, dtype=dtype)
+        return model, load_tokenizer(name_or_path) if with_tokenizer else None
     source = model_source(name_or_path)
     check_safetensors(source)
     refuse_oversized(source)

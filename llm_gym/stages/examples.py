@@ -129,8 +129,14 @@ def rewarded(model: Path, examples: Sequence[Mapping[str, Any]]) -> list[Compari
 
 def writes_text(model: str) -> bool:
     """Whether a model writes texts, as a causal language model does."""
+    from llm_gym.language_models.adapter_files import is_adapter
+    from llm_gym.language_models.classifier_adapters import is_classifier
+    from llm_gym.language_models.embedded import resolve
     from llm_gym.language_models.loading import load_config
 
+    source = resolve(model)
+    if is_adapter(source) and is_classifier(source):
+        return False
     kinds = tuple(load_config(model).architectures or ())
     return any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds)
 

@@ -220,17 +220,25 @@ def build_algorithm(config: TrainConfig) -> OnPolicyAlgorithm:
         seed=config.seed,
         device=config.device,
     )
-    _share_base(kwargs.get("scorer"), algorithm)
+    share_base(kwargs.get("scorer"), algorithm)
     return algorithm
 
 
-def _share_base(scorer: Any, algorithm: OnPolicyAlgorithm) -> None:
-    """Has a reward model on the base of a policy's adapter read the policy's tensors."""
+def share_base(scorer: Any, algorithm: OnPolicyAlgorithm) -> None:
+    """Has a reward model on the base of a policy's adapter read the policy's tensors.
+
+    Args:
+        scorer: Any; one that is no such model is left alone.
+        algorithm: Its policy keeps its tensors.
+    """
+    import torch
+
     from llm_gym.language_models.adapters import adapter_of, share_weights
 
     policy: Any = algorithm.policy
     reward_model = getattr(scorer, "model", None)
-    if reward_model is not None and adapter_of(policy.model):
+    # Of other scorers it may be a name.
+    if isinstance(reward_model, torch.nn.Module) and adapter_of(policy.model):
         share_weights(reward_model, policy.model)
 
 

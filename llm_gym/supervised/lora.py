@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.settings import setting
+from llm_gym.language_models.adapter_files import base_of
 from llm_gym.language_models.adapters import adapter_of, add_adapter, is_adapter, lora_config
 from llm_gym.language_models.embedded import resolve
 
@@ -68,33 +69,34 @@ class LoraSettings:
         return {"r": self.lora_rank, "lora_alpha": self.lora_alpha, "target_modules": targets}
 
 
-def check_base(settings: LoraSettings, model: str | Path, name: str = "model") -> None:
-    """Refuses a new adapter on an adapter, before anything is loaded.
+def check_base(
+    settings: LoraSettings,
+    model: str | Path,
+    output: str | Path | None = None,
+    *,
+    name: str = "model",
+) -> None:
+    """Refuses a new adapter on an adapter, and one in its base's place, before anything is loaded.
 
     Args:
         settings: Of the run.
         model: Name or path of the model that it starts from.
-        name: Of the setting that says so.
+        output: Directory for the adapter.
+        name: Of the setting that says which model.
 
     Raises:
-        ValueError: The model is an adapter, and another is asked for.
+        ValueError: The model is an adapter, and another is asked for; or the output directory
+            holds the base.
     """
-    if settings.lora_rank and is_adapter(resolve(model)):
+    source = resolve(model)
+    if settings.lora_rank and is_adapter(source):
         raise ValueError(
             f"lora_rank={settings.lora_rank} asks for a new adapter, and {name}={str(model)!r} is "
             "one, which is trained further with its own settings: leave lora_rank out, or merge "
             "it into its base first (llm-gym merge)"
         )
-
-
-def check_output(model: PreTrainedModel, output: str | Path) -> None:
-    """Refuses to write an adapter where its base is.
-
-    Raises:
-        ValueError: The base would be replaced by its own adapter.
-    """
-    adapter = adapter_of(model)
-    if adapter is not None and _is_same(adapter.base_name, output):
+    base = base_of(source) if is_adapter(source) else source if settings.lora_rank else None
+    if base is not None and output is not None and _is_same(base, output):
         raise ValueError(
             f"{str(output)!r} holds the base model, which the adapter needs and would replace; "
             "choose another output directory"
@@ -148,8 +150,8 @@ def told_adapter(model: PreTrainedModel, rate: Any, default: Any) -> str | None:
     if rate != default:
         return told
     return (
-        f"{told}; learning_rate={rate:g} is the default for all weights, and adapters learn best "
-        "at about ten times that"
+        f"{told}; learning_rate={rate:g} is the default, and an adapter learns best at about ten "
+        "times the rate that is best for all weights"
     )
 
 

@@ -35,7 +35,6 @@ from llm_gym.supervised.loop import (
 from llm_gym.supervised.lora import (
     LoraSettings,
     check_base,
-    check_output,
     put_adapter,
     told_adapter,
 )
@@ -112,7 +111,7 @@ def fine_tune(
     """
     config = config or SFTConfig()
     check_replaceable(output)
-    check_base(config, model)
+    check_base(config, model, output)
     check_training(model, dtype=config.dtype, device=config.device, frozen=bool(config.lora_rank))
     started = time.perf_counter()
     pairs = read_pairs(pairs, bad_rows=config.bad_rows)
@@ -120,7 +119,6 @@ def fine_tune(
         pairs, held_out = split_pairs(pairs, config.held_out_share, config.seed)
     language_model, tokenizer = load_causal_lm(model, dtype=config.dtype), load_tokenizer(model)
     put_adapter(language_model, config, seed=config.seed)
-    check_output(language_model, output)
     say_precision(language_model)
     context = context_length(language_model)
     prompt_format = PromptFormat(tokenizer, config.prompt_template)

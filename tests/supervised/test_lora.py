@@ -109,7 +109,7 @@ def test_what_is_trained_is_said_once(tiny_dir, tmp_path, capsys):
         model = load_causal_lm(tmp_path / "out")
         own = sum(p.numel() for p in model.parameters() if p.requires_grad)
         assert f"a LoRA adapter of rank 2 is trained: {own:,} of " in out
-        assert ("learning_rate=0.001 is the default for all weights" in out) == (not rate)
+        assert ("learning_rate=0.001 is the default, and an adapter" in out) == (not rate)
 
 
 @pytest.mark.parametrize(

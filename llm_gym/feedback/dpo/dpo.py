@@ -51,7 +51,6 @@ from llm_gym.supervised.loop import (
 from llm_gym.supervised.lora import (
     LoraSettings,
     check_base,
-    check_output,
     put_adapter,
     told_adapter,
 )
@@ -156,7 +155,7 @@ def train_dpo(
 
     config = config or DPOConfig()
     check_replaceable(output)
-    check_base(config, config.model)
+    check_base(config, config.model, output)
     check_training(
         config.model, dtype=config.dtype, device=config.device, frozen=bool(config.lora_rank)
     )
@@ -168,7 +167,6 @@ def train_dpo(
     model = load_causal_lm(config.model, dtype=config.dtype)
     tokenizer = load_tokenizer(config.model)
     put_adapter(model, config, seed=config.seed)
-    check_output(model, output)
     say_precision(model)
     prompt_format = PromptFormat(tokenizer, config.prompt_template)
     saved_tokenizer = prompt_format.saved_tokenizer()

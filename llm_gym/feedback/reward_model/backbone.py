@@ -14,7 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_gym.language_models import embedded_names, load_tokenizer, resolve
+from llm_gym.language_models.adapter_files import base_of, is_adapter
+from llm_gym.language_models.adapters import load_adapter
+from llm_gym.language_models.classifier_adapters import is_classifier, load_classifier, widen
 from llm_gym.language_models.loading import check_safetensors, refuse_diverged, refuse_oversized
+from llm_gym.supervised.lora import LoraSettings, check_base, put_adapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +30,7 @@ PAD = "<|pad|>"
 
 
 def load_backbone(
-    name_or_path: str | Path, *, seed: int = 0
+    name_or_path: str | Path, *, seed: int = 0, adapter: LoraSettings | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads a model as a sequence classifier with one output, in evaluation mode.
 
@@ -34,23 +38,54 @@ def load_backbone(
     new one, drawn from N(0, 1 / (d + 1)) for d inputs (Stiennon et al. 2020, arXiv:2009.01325,
     appendix B.1, after Ziegler et al. 2019, arXiv:1909.08593), with bias 0.
 
+    The adapter of a language model becomes that of a classifier, and is trained further with a new
+    head; both are saved with it, as PEFT saves them.
+
     Args:
         name_or_path: Embedded name, directory or hub name; a language model, an encoder or a
             classifier. Code from the hub is never run, and weights are read from safetensors only.
-        seed: Seed of whatever weights the checkpoint lacks.
+        seed: Seed of whatever weights the checkpoint lacks, and of a new adapter.
+        adapter: Freeze the model and train head and a new LoRA adapter, if they ask for one.
 
     Returns:
         The model, in float32 on the CPU, and its tokenizer, with a pad token of its own.
 
     Raises:
-        ValueError: The architecture has no sequence classifier, or the checkpoint lacks weights
-            below the head.
+        ImportError: For an adapter, PEFT is not installed.
+        ValueError: The architecture has no sequence classifier, the checkpoint lacks weights
+            below the head, or the model cannot have the adapter.
         FileNotFoundError, OSError: It is not there; see `llm_gym.language_models.load_tokenizer`.
+    """
+    source = Path(resolve(name_or_path))
+    if adapter is not None:
+        check_base(adapter, source)
+    tokenizer = _with_own_pad_token(load_tokenizer(name_or_path))
+    if not is_adapter(source):
+        lora = adapter is not None and adapter.lora is not None
+        model, new = _load(name_or_path, tokenizer, seed, frozen=lora)
+        if adapter is not None and lora:
+            put_adapter(model, adapter, seed=seed, more={"modules_to_save": _modules(model, new)})
+    elif is_classifier(source):
+        model = load_classifier(source, trainable=True)
+    else:
+        base = base_of(source)
+        model, new = _load(base, tokenizer, seed, frozen=True)
+        model = load_adapter(source, base_model=model, new_modules=_modules(model, new))
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return model.eval(), tokenizer
+
+
+def _load(
+    name_or_path: str | Path, tokenizer: PreTrainedTokenizerBase, seed: int, *, frozen: bool
+) -> tuple[PreTrainedModel, set[str]]:
+    """A classifier of a whole model, and the names of parameters that its checkpoint lacks.
+
+    What is to stay frozen gets no random embeddings, which would be lost.
     """
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    tokenizer = _with_own_pad_token(load_tokenizer(name_or_path))
     check_safetensors(resolve(name_or_path))
     refuse_oversized(resolve(name_or_path))
     # transformers draws from the global generator, and lists the missing head as if it were news
@@ -83,12 +118,21 @@ def load_backbone(
             torch.nn.init.normal_(head.weight, std=1 / math.sqrt(head.in_features + 1))
             if head.bias is not None:
                 torch.nn.init.zeros_(head.bias)
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        if frozen:
+            widen(model, tokenizer)
+        elif len(tokenizer) > model.get_input_embeddings().num_embeddings:
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     refuse_diverged(model, name_or_path)
-    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    model.config.pad_token_id = tokenizer.pad_token_id
-    return model.eval(), tokenizer
+    return model, new
+
+
+def _modules(model: PreTrainedModel, new: set[str]) -> list[str]:
+    """What is to be saved with an adapter: the head, and what the base lacks below it."""
+    paths = {id(module): name for name, module in model.named_modules()}
+    names = {paths[id(final_linear(model))].split(".")[0]}
+    for name in new:
+        names.add(name.removeprefix(f"{model.base_model_prefix}.").split(".")[0])
+    return sorted(names)
 
 
 def final_linear(model: PreTrainedModel) -> torch.nn.Linear:
@@ -124,7 +168,8 @@ def shift_rewards(
 
     It goes into the bias of the head. Heads of decoders have none, but GPT-2's and its relatives'
     read a layer norm that has: there `shift * w / |w|^2` does the same for head weights w. After
-    an RMS norm (LLaMA, Qwen) nothing can, and the model is left as it was.
+    an RMS norm (LLaMA, Qwen) nothing can, nor where the layer norm is of the frozen base of an
+    adapter, and the model is left as it was.
 
     Args:
         model: With one output.
@@ -144,7 +189,7 @@ def shift_rewards(
         shifted = rewards_of_probe() + shift
         for module in reversed(list(model.base_model.modules())):
             bias = module.bias if isinstance(module, torch.nn.LayerNorm) else None
-            if bias is None or bias.shape != head.weight[0].shape:
+            if bias is None or not bias.requires_grad or bias.shape != head.weight[0].shape:
                 continue
             saved = bias.clone()
             bias.add_(shift * head.weight[0] / head.weight.square().sum())

@@ -46,6 +46,7 @@ from llm_gym.files.owned import check_replaceable
 from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import check_trained, rounded, spread_out
+from llm_gym.supervised.lora import check_base
 
 if TYPE_CHECKING:
     import torch
@@ -140,6 +141,7 @@ def train_reward_model(
     """
     config = config or RewardModelConfig()
     check_replaceable(output, KIND)
+    check_base(config, config.model, output)
     scorer, metrics = fit_reward_model(preferences, config, held_out=held_out, quiet=quiet)
     save(scorer, output, config.weights, metrics)
     return metrics

@@ -18,6 +18,8 @@ from llm_gym.files.owned import replace_directory
 from llm_gym.files.ranges import POSITIVE, check_choice
 from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
+from llm_gym.language_models.adapters import adapter_of
+from llm_gym.language_models.classifier_adapters import write_classifier_config
 from llm_gym.supervised.loop import (
     TrainingConfig,
     adamw,
@@ -26,6 +28,7 @@ from llm_gym.supervised.loop import (
     save_model,
     shuffled_batches,
 )
+from llm_gym.supervised.lora import LoraSettings, told_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -57,13 +60,16 @@ OF_STEPS = frozenset(
         "dropout",
         "center_rewards_coefficient",
         "token_dropout",
+        "lora_rank",
+        "lora_alpha",
+        "lora_target_modules",
     }
 )
 """Settings that mean nothing where no gradient step is taken."""
 
 
 @dataclass(frozen=True)
-class FittingConfig(LengthConfig, TrainingConfig):
+class FittingConfig(LengthConfig, TrainingConfig, LoraSettings):
     """Settings that training on comparisons and training on ratings share.
 
     Raises:
@@ -116,11 +122,13 @@ class FittingConfig(LengthConfig, TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        LoraSettings.__post_init__(self)
         check_choice("head", self.head, HEADS)
         check_choice("pooling", self.pooling, _POOLINGS)
         if self.hidden_layers != "auto":
             layers_of(self.hidden_layers)
         if self.head == "finetune":
+            self._check_adapter()
             return
         for part in fields(self):
             value = getattr(self, part.name)
@@ -128,6 +136,15 @@ class FittingConfig(LengthConfig, TrainingConfig):
                 raise ValueError(
                     f"{part.name}={value} is for gradient steps, and head={self.head!r} takes "
                     "none; leave it out, or choose head='finetune' (--head finetune)"
+                )
+
+    def _check_adapter(self) -> None:
+        for name in ("hidden_layers", "pooling"):
+            if self.lora_rank and getattr(self, name) != "auto":
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is of a head on pooled layers, and "
+                    f"lora_rank={self.lora_rank} trains the architecture's own classifier; leave "
+                    "one of them out"
                 )
 
 
@@ -153,6 +170,9 @@ def fit(
     Returns:
         The loss curve, as the means of at most 100 stretches.
     """
+    told = told_adapter(model, config.learning_rate, type(config).learning_rate)
+    if told is not None and not quiet:
+        print(told)
     with _seeded(model, config.seed):
         return descend(
             model,
@@ -182,7 +202,7 @@ def scorer_to_train(config: FittingConfig) -> tuple[RewardModelScorer, bool]:
         model, tokenizer = _pooled(config)
         goes_on = False
     else:
-        model, tokenizer = load_backbone(config.model, seed=config.seed)
+        model, tokenizer = load_backbone(config.model, seed=config.seed, adapter=config)
         goes_on = hasattr(model.config, RECORD)
     model.to(config.device)
     return scorer_for(model, tokenizer, template, config.max_length or None), goes_on
@@ -294,6 +314,8 @@ def save(
             model.save_head(temporary)
         else:
             save_model(model, scorer.tokenizer, temporary, weights)
+            if adapter_of(model) is not None:  # which comes without a config.json
+                write_classifier_config(model, temporary, RECORD)
         if scorer.words is not None:
             save_words(scorer.words, temporary)
         write_json(temporary / "metrics.json", metrics)

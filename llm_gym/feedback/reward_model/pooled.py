@@ -24,7 +24,8 @@ from llm_gym.feedback.reward_model.scorer import HEAD
 from llm_gym.files import schema
 from llm_gym.files.atomic import write_json
 from llm_gym.files.ranges import check_choice
-from llm_gym.language_models import load_tokenizer, resolve
+from llm_gym.language_models import load_causal_lm, load_tokenizer, resolve
+from llm_gym.language_models.adapters import is_adapter, without_adapter
 from llm_gym.language_models.loading import check_safetensors, refuse_diverged, refuse_oversized
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def load_trunk(
 
     Args:
         name_or_path: Embedded name, directory or hub name. Code from the hub is never run, and
-            weights are read from safetensors only.
+            weights are read from safetensors only. The adapter of a language model is merged.
 
     Returns:
         The trunk, in float32 on the CPU, and its tokenizer.
@@ -200,6 +201,26 @@ def load_trunk(
     """
     tokenizer = load_tokenizer(name_or_path)
     source = resolve(name_or_path)
+    if is_adapter(source):  # the trunk is read, trained and saved as a plain one
+        trunk = without_adapter(load_causal_lm(source), merged=True).base_model.requires_grad_(True)
+    else:
+        trunk = _plain_trunk(name_or_path, source)
+    config = trunk.config
+    if config.is_encoder_decoder or not hasattr(config.get_text_config(), "num_hidden_layers"):
+        raise ValueError(
+            f"model={str(name_or_path)!r} ({type(trunk).__name__}) has no hidden states that can "
+            "be pooled: take an encoder (BERT and its like) or a decoder (GPT-2, LLaMA), or "
+            "head='finetune'"
+        )
+    if tokenizer.pad_token_id is not None:  # else any id will do, since padding is masked
+        config.pad_token_id = tokenizer.pad_token_id
+    elif config.pad_token_id is None:
+        config.pad_token_id = tokenizer.eos_token_id or 0
+    config.num_labels = 1
+    return trunk.eval(), tokenizer
+
+
+def _plain_trunk(name_or_path: str | Path, source: str) -> PreTrainedModel:
     check_safetensors(source)
     refuse_oversized(source)
     with torch.random.fork_rng(devices=[]), _only_errors_logged():
@@ -223,19 +244,7 @@ def load_trunk(
             f"first is {lost[0]!r}; they would be random"
         )
     refuse_diverged(trunk, name_or_path)
-    config = trunk.config
-    if config.is_encoder_decoder or not hasattr(config.get_text_config(), "num_hidden_layers"):
-        raise ValueError(
-            f"model={str(name_or_path)!r} ({type(trunk).__name__}) has no hidden states that can "
-            "be pooled: take an encoder (BERT and its like) or a decoder (GPT-2, LLaMA), or "
-            "head='finetune'"
-        )
-    if tokenizer.pad_token_id is not None:  # else any id will do, since padding is masked
-        config.pad_token_id = tokenizer.pad_token_id
-    elif config.pad_token_id is None:
-        config.pad_token_id = tokenizer.eos_token_id or 0
-    config.num_labels = 1
-    return trunk.eval(), tokenizer
+    return trunk
 
 
 def load_pooled(directory: str | Path, dtype: str = "float32") -> PooledRewardModel:

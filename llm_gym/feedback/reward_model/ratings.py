@@ -41,6 +41,7 @@ from llm_gym.files.owned import check_replaceable
 from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
 from llm_gym.supervised.loop import check_trained, rounded
+from llm_gym.supervised.lora import check_base
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -116,6 +117,7 @@ def train_rating_model(
     """
     config = config or RatingModelConfig()
     check_replaceable(output, KIND)
+    check_base(config, config.model, output)
     scorer, metrics = fit_rating_model(
         texts, ratings, config, prompts=prompts, held_out=held_out, places=places, quiet=quiet
     )

@@ -22,7 +22,7 @@ _FIRST_USES: Mapping[str, str] = MappingProxyType(
         name: stage
         for stage, names in {
             "sft": "generated_pairs praise_share flattery_bias sft_epochs sft_batch_size "
-            "sft_learning_rate",
+            "sft_learning_rate lora_rank lora_alpha lora_target_modules",
             "compare": "pairs_per_prompt raters simulated_raters votes_per_comparison rater_noise "
             "rater_lapse length_bias",
             "reward-model": "reward_epochs reward_batch_size reward_learning_rate",

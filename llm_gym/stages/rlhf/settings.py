@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from llm_gym.language_models.loading import torch_device
 from llm_gym.stages.by_name import PromptsConfig
 from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.train import TrainConfig
+from llm_gym.supervised.lora import LoraSettings, check_base
 from llm_gym.supervised.pretrain import PretrainConfig
 from llm_gym.supervised.sft import SFTConfig
 
@@ -71,11 +72,12 @@ Stage = TypeVar("Stage", PretrainConfig, SFTConfig, CompareConfig, RewardModelCo
 
 
 @dataclass(frozen=True)
-class RLHFConfig(PromptsConfig):
+class RLHFConfig(PromptsConfig, LoraSettings):
     """Everything that determines a run of `rlhf`.
 
     A setting is that of every stage that has one of the same name; with `pretrain_`, `sft_` or
-    `reward_` before the name it is that of this stage alone (see `config_of`).
+    `reward_` before the name it is that of this stage alone (see `config_of`). A LoRA adapter is
+    begun by fine-tuning; reward model and PPO go on with that one, on the same base.
     """
 
     start_from: str | None = setting(
@@ -151,6 +153,9 @@ class RLHFConfig(PromptsConfig):
     def __post_init__(self) -> None:
         check_settings(self, prefixes=_PREFIXES.values())
         super().__post_init__()
+        LoraSettings.__post_init__(self)
+        if self.start_from is not None:
+            check_base(self, self.start_from, name="start_from")
         self.check_votes(self.train_prompts)
         if self.start_from is None and self.max_new_tokens >= self.context:
             raise ValueError(
@@ -212,6 +217,8 @@ class RLHFConfig(PromptsConfig):
         values = vars(self) | {"device": self.torch_device}
         if stage is RewardModelConfig:  # PPO finds the words that a linear reward pays for
             values["head"] = "finetune"
+        if stage is not SFTConfig:  # what comes after goes on with the adapter that it leaves
+            values |= {part.name: part.default for part in fields(LoraSettings)}
         return config_from(stage, values, prefix=_PREFIXES.get(stage, ""), **more)
 
     def check_votes(self, prompts: int) -> None:

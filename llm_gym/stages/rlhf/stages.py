@@ -19,7 +19,7 @@ from llm_gym.stages.rlhf.data import Prompts, pairs_of, prompts_of, write_prompt
 from llm_gym.stages.rlhf.directory import RLHFDirectory
 from llm_gym.stages.rlhf.results import answer_held_out, held_out_env, judge_against_gold
 from llm_gym.stages.rlhf.settings import HELD_OUT_VOTES, RLHFConfig
-from llm_gym.stages.train import TrainConfig, build_algorithm
+from llm_gym.stages.train import TrainConfig, build_algorithm, share_base
 from llm_gym.stages.training_run import run as run_algorithm
 from llm_gym.supervised.pretrain import PretrainConfig, pretrain
 from llm_gym.supervised.sft import SFTConfig, fine_tune
@@ -237,6 +237,7 @@ def _ppo_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
     from rich.console import Console
 
     from llm_gym.language_models import load_causal_lm
+    from llm_gym.language_models.adapters import adapter_of, share_weights
     from llm_gym.runs.checkpoint import load_checkpoint, resume_point, save_model
     from llm_gym.runs.directory import CHECKPOINTS
     from llm_gym.runs.evaluation import perplexity_under, sequence_kl
@@ -259,13 +260,15 @@ def _ppo_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
         checkpoint_every=config.checkpoint_every,
         keep_last=config.keep_last,
         console=Console(file=io.StringIO()) if quiet else None,
-        callbacks=[_watch(run)],
+        callbacks=[_watch(run, algorithm)],
     )
     if training.stopped:
         return None
     save_model(algorithm, run.model)
     evaluation, figures = answer_held_out(run, "ppo", algorithm)
     fine_tuned = load_causal_lm(run.sft).to(algorithm.device)
+    if adapter_of(fine_tuned) is not None:
+        share_weights(fine_tuned, algorithm.policy.model)
     return {
         "tokens": algorithm.num_timesteps,
         "kl": sequence_kl(algorithm.policy.model, fine_tuned, evaluation.rows),
@@ -274,7 +277,7 @@ def _ppo_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
     }
 
 
-def _watch(run: RLHFDirectory) -> OveroptimisationAlarm:
+def _watch(run: RLHFDirectory, algorithm: Any) -> OveroptimisationAlarm:
     from llm_gym.feedback.diagnostics import HeldOutMeasure, OveroptimisationAlarm
     from llm_gym.feedback.reward_model import RewardModelScorer
     from llm_gym.scorers.by_name import scorer_from_name
@@ -282,9 +285,11 @@ def _watch(run: RLHFDirectory) -> OveroptimisationAlarm:
     config = run.config
     kwargs = held_out_env(run, str(run.sft))
     kwargs.pop("scorer")
+    proxy = RewardModelScorer(run.reward_model, device=config.torch_device)
+    share_base(proxy, algorithm)
     measure = HeldOutMeasure(
         kwargs,
-        RewardModelScorer(run.reward_model, device=config.torch_device),
+        proxy,
         scorer_from_name(config.true_rater, config.device),
         seed=config.seed,
     )
