@@ -17,8 +17,15 @@ from torch.utils.checkpoint import checkpoint
 
 from llm_gym.policy.sampling import LanguageModelHead, log_prob_and_entropy, unpack_support
 
-LOGITS_BYTES = 64 * 2**20
-"""Logits are computed at once where they take no more bytes than this, else in chunks of so many.
+WHOLE_BYTES = 128 * 2**20
+"""Logits of no more bytes than this are computed at once: chunks would save next to nothing.
+
+The gradient of the weights, 113 MB for 49 thousand tokens and a width of 576, is in memory beside
+the chunks; without them it comes after the logits.
+"""
+
+CHUNK_BYTES = 64 * 2**20
+"""Most bytes of the logits of a chunk.
 
 Smaller chunks are slow: each reads the head's weights anew, and adds to a gradient of their size.
 `docs/models.md` has what chunks cost, and what they save.
@@ -33,12 +40,14 @@ def rows_at_once(n_rows: int, n_tokens: int) -> int:
         n_tokens: V, the size of the vocabulary.
 
     Returns:
-        `n_rows` where their logits in float32 take `LOGITS_BYTES` at most, else the rows of the
-        fewest chunks of equal size that do.
+        `n_rows` where their logits in float32 take `WHOLE_BYTES` at most, else the rows of the
+        fewest chunks of equal size that take `CHUNK_BYTES` each at most.
     """
-    fitting = max(1, LOGITS_BYTES // (4 * n_tokens))
+    if 4 * n_rows * n_tokens <= WHOLE_BYTES:
+        return n_rows
+    fitting = max(1, CHUNK_BYTES // (4 * n_tokens))
     n_chunks = -(-n_rows // fitting)
-    return -(-n_rows // max(1, n_chunks))
+    return -(-n_rows // n_chunks)
 
 
 def autocast_dtype(mixed_precision: str) -> torch.dtype | None:

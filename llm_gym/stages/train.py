@@ -50,6 +50,12 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig, LoadingConfig,
     shared_prompts: str = setting(
         "auto", "read a prompt once for all its answers: auto (where it is right and pays), on, off"
     )
+    micro_batch_size: int | None = setting(
+        None, "answers of an update in memory at a time; default: all; the result is the same"
+    )
+    gradient_checkpointing: bool = setting(
+        False, "keep less of an update in memory, and compute the model's layers twice"
+    )
     seed: int = setting(0, "seed of everything random")
     device: str = setting("auto", "where the model runs: cpu, cuda or auto")
     checkpoint_every: int = setting(10, "iterations between two checkpoints")
@@ -80,6 +86,8 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig, LoadingConfig,
             **super().policy_options(),
             **self.loading_options(),
             "shared_prompts": AUTO_ON_OFF[self.shared_prompts],
+            "micro_batch_size": self.micro_batch_size,
+            "gradient_checkpointing": self.gradient_checkpointing,
         }
 
     @property

@@ -22,7 +22,7 @@ from llm_gym.language_models.divergence import (
     check_step,
     check_tensors,
 )
-from llm_gym.language_models.packing import IGNORED
+from llm_gym.language_models.packing import IGNORED, micro_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +73,9 @@ class TrainingConfig(RowConfig):
     """
 
     batch_size: int = setting(16, "examples per step")
+    micro_batch_size: int | None = setting(
+        None, "examples of a step in memory at a time; default: all; the result is the same"
+    )
     learning_rate: float = setting(1e-3, "peak of the cosine schedule", POSITIVE)
     warmup_share: float = setting(0.05, "share of the steps that warm up")
     final_share: float = setting(0.05, "last learning rate as a share of the peak")
@@ -238,6 +241,7 @@ def descend(
     title: str,
     quiet: bool,
     optimizer: torch.optim.Optimizer | None = None,
+    weights: Sequence[float] | None = None,
     dropout: bool = False,
     start: int = 0,
     after_step: Callable[[], None] | None = None,
@@ -250,10 +254,11 @@ def descend(
         model: Trained in place; in evaluation mode afterwards.
         batches: Numbers of each step's examples.
         loss_of: Scalar loss of a batch, given the examples' numbers.
-        config: Learning rate, its schedule, clipping and weight decay.
+        config: Learning rate, its schedule, clipping, weight decay and micro-batches.
         title: Title of the progress bar.
         quiet: Show none.
         optimizer: Of the model's parameters; None makes AdamW.
+        weights: Of each example in the mean that is the loss of a batch; None weighs all alike.
         dropout: Leave the model's own dropout on.
         start: Steps that were taken before: their batches are left out, the schedule goes on.
         after_step: Called after each step.
@@ -269,7 +274,6 @@ def descend(
     model.train(dropout)  # training mode means nothing but dropout
     with progress(title, len(batches) - start, quiet=quiet) as show:
         for step in range(start, len(batches)):
-            loss = loss_of(batches[step])
             for group in optimizer.param_groups:
                 group["lr"] = cosine_learning_rate(
                     step,
@@ -279,9 +283,12 @@ def descend(
                     final_share=config.final_share,
                 )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            losses.append(0.0)
+            for part, share in _parts(batches[step], config.micro_batch_size, weights):
+                loss = share * loss_of(part)
+                loss.backward()
+                losses[-1] += loss.item()
             norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-            losses.append(loss.item())
             with _explained(config, f"at step {step + 1:,} of {len(batches):,}"):
                 check_step(losses[-1], float(norm))
             optimizer.step()
@@ -289,9 +296,20 @@ def descend(
             if after_step is not None:
                 after_step()
     with torch.no_grad(), _explained(config, "after the last step"):
-        check_step(loss_of(batches[-1]).item(), 0.0)  # nobody else has measured that step
+        parts = _parts(batches[-1], config.micro_batch_size, weights)
+        last = sum(share * loss_of(part).item() for part, share in parts)
+        check_step(last, 0.0)  # nobody else has measured that step
     model.eval()
     return thinned(losses)
+
+
+def _parts(
+    batch: list[int], size: int | None, weights: Sequence[float] | None
+) -> list[tuple[list[int], float]]:
+    """Parts of a batch, and the share that each has in the mean over the batch."""
+    weight = (lambda _: 1.0) if weights is None else weights.__getitem__
+    total = sum(map(weight, batch))
+    return [(part, sum(map(weight, part)) / total) for part in micro_batches(batch, size)]
 
 
 @contextmanager

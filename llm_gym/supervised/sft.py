@@ -147,6 +147,8 @@ def fine_tune(
         config,
         title="fine-tuning",
         quiet=quiet,
+        # A prompt's first token, or an answer's without a prompt, is nowhere predicted.
+        weights=[len(pair.ids) - max(1, len(pair.prompt_ids)) for pair in encoded],
     )
     after = answer_perplexity(language_model, held_out_encoded, config.batch_size)
     metrics = {

@@ -240,12 +240,12 @@ def test_a_second_derivative_is_refused():
 
 def test_where_chunks_begin():
     """The whole up to the threshold, then as few chunks as do, of one size; never nothing."""
-    assert rows_at_once(341, 49_152) == 341
-    assert rows_at_once(342, 49_152) == 171
-    assert rows_at_once(512, 151_936) == 103  # of five chunks, of 110 at most
+    assert rows_at_once(682, 49_152) == 682
+    assert rows_at_once(683, 49_152) == 228  # of three chunks, of 341 at most
+    assert rows_at_once(512, 151_936) == 103  # of five, of 110 at most
     assert rows_at_once(2, 10**9) == 1
-    assert rows_at_once(16, 2**20) == 16
-    assert 17 / 2 <= rows_at_once(17, 2**20) < 10
+    assert rows_at_once(32, 2**20) == 32
+    assert rows_at_once(33, 2**20) == 11
 
 
 # ------------------------------------------------------------------ where it is used

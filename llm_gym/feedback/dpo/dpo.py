@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from llm_gym.feedback.preferences import Preference
     from llm_gym.learning.losses import PairLoss
 
-_NOT_PART_OF_A_RUN = ("device", "checkpoint_every")
+_NOT_PART_OF_A_RUN = ("device", "checkpoint_every", "micro_batch_size")
 
 
 @dataclass(frozen=True)
@@ -320,24 +320,27 @@ def _train(
     weights /= weights.mean()
     optimizer = adamw(model, config.weight_decay)
     state.restore(model, optimizer)
-    noted: dict[str, float] = {}
+    noted: list[dict[str, float]] = []  # of each micro-batch of the step, times its pairs
 
     def weighted_loss(batch: list[int]) -> torch.Tensor:
         ours = pair_log_probs(model, [preferences[index] for index in batch])
         pairs = loss_of(ours, reference[batch], config)
         loss = (weights[batch] * pairs.losses).mean()
         margins = pairs.chosen_rewards - pairs.rejected_rewards
-        noted.update(
-            loss=loss.item(),
-            accuracy=float(share_right(margins).mean()),
-            margin=float(margins.mean()),
-            chosen_log_prob=float(ours[0].detach().mean()),
-            rejected_log_prob=float(ours[1].detach().mean()),
-        )
+        means = {
+            "loss": loss.detach(),
+            "accuracy": share_right(margins).mean(),
+            "margin": margins.mean(),
+            "chosen_log_prob": ours[0].detach().mean(),
+            "rejected_log_prob": ours[1].detach().mean(),
+        }
+        noted.append({name: len(batch) * float(mean) for name, mean in means.items()})
         return loss
 
     def note() -> None:
-        state.note(**noted)
+        n_pairs = len(batches[state.step])
+        state.note(**{name: sum(part[name] for part in noted) / n_pairs for name in noted[0]})
+        noted.clear()
         if state.step % config.checkpoint_every == 0 and state.step < len(batches):
             state.save(model, optimizer)
 

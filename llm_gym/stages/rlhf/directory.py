@@ -14,7 +14,8 @@ from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig
 from llm_gym.stages.train import TrainConfig
 
 _INPUTS = ("text", "pairs", "prompts")  # settings that name a file
-_FREE = ("enough_votes", "shown_prompts")  # what may change between two calls: nothing is redone
+# What may change between two calls: nothing is redone.
+_FREE = ("enough_votes", "shown_prompts", "micro_batch_size", "gradient_checkpointing")
 _SETTLED = ("pretrain", "sft", "compare")  # what people have voted on, and what led to it
 
 _FIRST_USES: Mapping[str, str] = MappingProxyType(

@@ -142,6 +142,14 @@ class RLHFConfig(PromptsConfig, LoraSettings):
     )
     n_epochs: int = setting(4, "passes over each rollout")
     learning_rate: float = setting(1.5e-4, "step size of PPO", POSITIVE)
+    micro_batch_size: int | None = setting(
+        None,
+        "examples of a gradient step in memory at a time, at every stage; default: all; the result "
+        "is the same",
+    )
+    gradient_checkpointing: bool = setting(
+        False, "keep less of PPO's updates in memory, and compute the model's layers twice"
+    )
     kl_coef: float = setting(0.15, "penalty per nat of divergence from the fine-tuned model")
     kl_target: float | None = setting(None, "nats per answer that the penalty steers to")
     checkpoint_every: int = setting(2, "iterations between two checkpoints of PPO")
