@@ -8,14 +8,26 @@ gone before those of the next chunk are computed, in the forward pass and in the
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from llm_gym.policy.sampling import LanguageModelHead, log_prob_and_entropy, unpack_support
+from llm_gym.language_models.architecture import decoder_of, vocabulary_size
+from llm_gym.policy.sampling import (
+    LanguageModelHead,
+    log_prob_and_entropy,
+    token_log_probs,
+    unpack_support,
+    widened,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from llm_gym.language_models.packing import TokenBatch
 
 WHOLE_BYTES = 128 * 2**20
 """Logits of no more bytes than this are computed at once: chunks would save next to nothing.
@@ -128,6 +140,33 @@ def log_prob_and_entropy_of_hidden(
     ]
     log_probs, entropies = zip(*parts, strict=True)
     return torch.cat(log_probs), torch.cat(entropies)
+
+
+def answer_token_log_probs(model: PreTrainedModel, batch: TokenBatch) -> torch.Tensor:
+    """Log-probabilities of the tokens of a batch's answers, with gradients.
+
+    A model's own pass makes logits of prompts and padding too. Where they would take more than
+    `WHOLE_BYTES`, hidden states are taken from its decoder, and only answers have logits, in
+    chunks.
+
+    Args:
+        model: A causal language model.
+        batch: Rows of which every answer token has a token before it.
+
+    Returns:
+        float `(A,)` in nats, float32 or wider.
+
+    Raises:
+        ValueError: There are that many logits, and the model's head needs more than hidden states.
+    """
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    places = batch.answer_rows, batch.answer_slots - 1
+    if 4 * batch.input_ids.numel() * vocabulary_size(model) <= WHOLE_BYTES:
+        logits = model(**inputs, use_cache=False).logits  # (B, S, V)
+        return token_log_probs(widened(logits[places]), batch.answer_ids)
+    hidden = decoder_of(model)(**inputs, use_cache=False).last_hidden_state  # (B, S, H)
+    head = LanguageModelHead(model)
+    return log_prob_and_entropy_of_hidden(hidden[places], head, batch.answer_ids)[0]
 
 
 class _Rows(NamedTuple):

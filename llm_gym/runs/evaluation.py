@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from llm_gym.files.ranges import check_device, check_numbers
-from llm_gym.policy.sampling import token_log_probs, widened
+from llm_gym.policy.chunked_likelihood import answer_token_log_probs
+from llm_gym.policy.sampling import widened
 from llm_gym.runs.playing import (
     make_playing_env,
     number_of_prompts,
@@ -159,7 +160,8 @@ def perplexity_under(
     """
     total, count = 0.0, 0
     for batch in _batches(answers, batch_size, model.device):
-        log_probs = token_log_probs(_answer_logits(model, batch), batch.answer_ids)  # (A,)
+        with torch.no_grad():
+            log_probs = answer_token_log_probs(model, batch)  # (A,)
         total += float(log_probs.double().sum())
         count += len(log_probs)
     return float(np.exp(-total / count))

@@ -25,7 +25,6 @@ from llm_gym.supervised.loop import (
     check_dtype,
     check_trained,
     descend,
-    next_token_loss,
     perplexity_of,
     save_model,
     say_precision,
@@ -197,6 +196,11 @@ def answer_perplexity(
 
 def _loss(model: PreTrainedModel, pairs: Sequence[Answer]) -> torch.Tensor:
     """Mean negative log-likelihood of all answer tokens of the batch."""
+    from llm_gym.policy.chunked_likelihood import answer_token_log_probs
+
     batch = pack_answers(pairs, device=model.device)
-    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-    return next_token_loss(logits, batch.labels)
+    predicted = batch.answer_slots > 0
+    batch = batch._replace(
+        answer_rows=batch.answer_rows[predicted], answer_slots=batch.answer_slots[predicted]
+    )
+    return -answer_token_log_probs(model, batch).mean()

@@ -11,9 +11,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from llm_gym.language_models.packing import pack
 from llm_gym.learning.kl import ReferenceModel
 from llm_gym.policy import EpisodeBatch, chunked_likelihood
-from llm_gym.policy.chunked_likelihood import log_prob_and_entropy_of_hidden, rows_at_once
+from llm_gym.policy.chunked_likelihood import (
+    answer_token_log_probs,
+    log_prob_and_entropy_of_hidden,
+    rows_at_once,
+)
 from llm_gym.policy.sampling import (
     LanguageModelHead,
     _without_decoder,
@@ -331,3 +336,27 @@ def test_a_reference_evaluates_alike(monkeypatch, mixed_precision):
     tolerance = 1e-5 if mixed_precision == "no" else 0.05
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
     assert math.isfinite(float(found.sum()))
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
+def test_answers_under_a_model_are_alike_in_chunks(monkeypatch, architecture):
+    """Gradients in every parameter, padding and prompts without logits."""
+    model = model_of(architecture)
+    batch = pack([[3, 4, 5, 6, 7, 9], [8, 9, 10]], [2, 1])
+
+    def run():
+        model.zero_grad(set_to_none=True)
+        log_probs = answer_token_log_probs(model, batch)
+        (log_probs @ torch.arange(1.0, 7.0, dtype=torch.float64)).backward()
+        return [log_probs.detach(), *[p.grad.clone() for p in model.parameters()]]
+
+    expected = run()
+    monkeypatch.setattr(chunked_likelihood, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(chunked_likelihood, "CHUNK_BYTES", 2 * 4 * VOCABULARY)
+    with Largest() as largest:
+        found = run()
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=1e-11)
+    assert largest.elements <= max(p.numel() for p in model.parameters())
+    with torch.inference_mode():
+        assert torch.allclose(answer_token_log_probs(model, batch), expected[0])

@@ -131,16 +131,10 @@ def answer_log_probs(model: PreTrainedModel, answers: Sequence[Answer]) -> torch
         float `(B,)` in nats, float32 or wider, with gradients: the sums over each answer's tokens.
     """
     from llm_gym.learning.losses import answer_sums
-    from llm_gym.policy.sampling import token_log_probs, widened
+    from llm_gym.policy.chunked_likelihood import answer_token_log_probs
 
     batch = pack_answers(answers, device=model.device)
-    logits = model(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-    ).logits  # (B, S, V)
-    # Only where an answer's token is predicted: prompts would double the work for nothing.
-    answer_logits = widened(logits[batch.answer_rows, batch.answer_slots - 1])  # (A, V)
-    log_probs = token_log_probs(answer_logits, batch.answer_ids)  # (A,)
-    return answer_sums(log_probs, batch.answer_rows)
+    return answer_sums(answer_token_log_probs(model, batch), batch.answer_rows)
 
 
 def reference_log_probs(
