@@ -42,7 +42,7 @@ def run_pretrain(model, output, size):
 
 def run_reward(model, output, size):
     config = comparisons.RewardModelConfig(
-        model=model, template="{prompt} {completion}", micro_batch_size=size,
+        model=model, template="{prompt} {completion}", micro_batch_size=size, head="finetune",
         center_rewards_coefficient=0.1, **SIZES,
     )  # fmt: skip
     comparisons.train_reward_model(PREFERENCES, output, config, quiet=True)

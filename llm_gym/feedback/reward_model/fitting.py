@@ -49,6 +49,7 @@ _POOLINGS = ("auto", "mean", "answer", "last", "first")
 
 OF_STEPS = frozenset(
     {
+        "micro_batch_size",
         "batch_size",
         "learning_rate",
         "warmup_share",
