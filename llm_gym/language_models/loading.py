@@ -282,7 +282,9 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
             )
         raise FileNotFoundError(f"{source!r} is a file; pass the directory that contains it")
     if isinstance(name_or_path, Path) or not _may_be_hub_name(source):
-        raise FileNotFoundError(f"there is no directory {source!r}{_nearest(directory)}")
+        raise FileNotFoundError(
+            f"there is no directory {source!r} to load a model from{_nearest(directory)}"
+        )
     return source
 
 

@@ -73,7 +73,7 @@ def test_a_misspelt_path_is_not_asked_of_the_hub(load, name, hint, tmp_path, mon
         monkeypatch.setattr(f"transformers.{asked}.from_pretrained", None)
     with pytest.raises(FileNotFoundError) as error:
         load(name)
-    assert str(error.value) == f"there is no directory {name!r}{hint}"
+    assert str(error.value) == f"there is no directory {name!r} to load a model from{hint}"
 
 
 def test_the_directory_of_a_run_says_where_its_model_is(copy):

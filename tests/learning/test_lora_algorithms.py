@@ -18,7 +18,7 @@ from llm_gym.language_models.adapters import adapter_of
 from llm_gym.learning.buffer import MaskableEpisodeBuffer
 from llm_gym.learning.kl import ReferenceModel
 from llm_gym.policy import MaskableTransformerPolicy, TwiceDifferentiablePolicy
-from llm_gym.stages.train import _share_base
+from llm_gym.stages.train import share_base
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env
 
 LLAMA = {
@@ -229,7 +229,7 @@ def test_a_reward_model_reads_the_policys_tensors(architecture, directory):
     ids = torch.tensor([[3, 4, 5]])
     with torch.no_grad():
         expected = rewards(ids, torch.ones_like(ids)).logits
-        _share_base(SimpleNamespace(model=rewards), SimpleNamespace(policy=policy))
+        share_base(SimpleNamespace(model=rewards), SimpleNamespace(policy=policy))
         assert torch.equal(rewards(ids, torch.ones_like(ids)).logits, expected)
     assert {p.data_ptr() for p in trunk.parameters()} <= frozen_places(policy.model)
     assert {n for n, p in rewards.named_parameters() if p.requires_grad} == {

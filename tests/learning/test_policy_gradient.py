@@ -181,13 +181,13 @@ def test_minibatches_and_epochs(model):
 def test_whole_groups_in_every_minibatch(model, monkeypatch):
     algorithm = make("RLOO", model, grouped(model), batch_size=10, keep_groups=True)
     met = []
-    own = type(algorithm)._loss
+    own = type(algorithm)._part_of_loss
 
-    def loss(self, policy, buffer, members):
+    def part_of_loss(self, policy, buffer, micro_batch, members):
         met.append(sorted(segment.env for segment in members))
-        return own(self, policy, buffer, members)
+        return own(self, policy, buffer, micro_batch, members)
 
-    monkeypatch.setattr(type(algorithm), "_loss", loss)
+    monkeypatch.setattr(type(algorithm), "_part_of_loss", part_of_loss)
     rollouts(algorithm)
     assert len(met) > 1
     groups = [[env // 4 for env in envs] for envs in met]
