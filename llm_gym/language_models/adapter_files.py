@@ -9,6 +9,7 @@ Nothing here needs PEFT.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,7 @@ def read_settings(directory: str | Path) -> dict[str, Any]:
         ValueError: It is no JSON object, or not of a LoRA adapter.
     """
     path = Path(directory) / CONFIG
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} must hold a JSON object, not {settings!r:.80}")
+    settings = read_object(path)
     kind = settings.get("peft_type")
     if kind != "LORA":
         raise ValueError(
@@ -47,6 +43,32 @@ def read_settings(directory: str | Path) -> dict[str, Any]:
             "only one that is supported; merge it into its base with PEFT and pass the merged model"
         )
     return settings
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        ValueError: The file cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object, not {content!r:.80}")
+    return content
+
+
+def is_below(name: str, modules: Iterable[str]) -> bool:
+    """Whether a parameter is of one of some modules, which are named by the end of their path."""
+    return any(f".{module}." in f".{name}" for module in modules)
+
+
+def is_same_directory(one: str | Path, other: str | Path) -> bool:
+    """Whether two names are of one directory that is there."""
+    one, other = Path(one), Path(other)
+    return one.is_dir() and other.is_dir() and one.samefile(other)
 
 
 def base_of(directory: str | Path) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_gym.language_models.adapter_files import WEIGHTS, base_of, read_settings
+from llm_gym.language_models.adapter_files import WEIGHTS, base_of, is_below, read_settings
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.lora_settings import check_config, no_match, peft_library, task_of
 
@@ -80,7 +80,7 @@ def load_adapter(
         config.modules_to_save = sorted({*(config.modules_to_save or ()), *new_modules})
         config.task_type = task_of(model)
         for name, tensor in model.state_dict().items():
-            if any(f".{module}." in f".{name}" for module in new_modules):
+            if is_below(name, new_modules):
                 weights.setdefault(name, tensor)  # PEFT wants them from the file
     given, config.inference_mode = copy.copy(config.target_modules), not trainable
     unfit = f"{str(directory)!r} does not fit {base!r}, which it names as its base"

@@ -10,11 +10,16 @@ what PEFT saved for the task SEQ_CLS opens here; the second file may be missing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.language_models.adapter_files import WEIGHTS, base_of, read_settings
+from llm_gym.language_models.adapter_files import (
+    WEIGHTS,
+    base_of,
+    is_below,
+    read_object,
+    read_settings,
+)
 from llm_gym.language_models.adapters import load_adapter
 from llm_gym.language_models.embedded import resolve
 
@@ -43,13 +48,7 @@ def read_classifier_config(directory: str | Path) -> dict[str, Any]:
     path = Path(directory) / CONFIG
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, not {content!r:.80}")
-    return content
+    return read_object(path)
 
 
 def write_classifier_config(model: PreTrainedModel, directory: str | Path, *names: str) -> None:
@@ -91,7 +90,6 @@ def load_classifier(
         OSError: The base cannot be had from the hub.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification
 
     from llm_gym.language_models.loading import (
         check_safetensors,
@@ -113,22 +111,13 @@ def load_classifier(
     labels = _labels(directory)
     with torch.random.fork_rng(devices=[]):  # the head is drawn before it is read
         try:
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                base,
-                num_labels=labels,
-                ignore_mismatched_sizes=True,  # a head for other labels is replaced
-                dtype=torch.float32 if dtype is None else dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
+            model, new = with_labels(base, labels, dtype)
         except Exception as error:  # transformers raises OSError, ValueError, KeyError, ...
             raise ValueError(
                 f"{base!r}, the base of the adapter {str(directory)!r}, cannot be loaded as a "
                 f"sequence classifier: {error}"
             ) from error
         widen(model, load_tokenizer(directory))
-    new = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
     saved = read_settings(directory).get("modules_to_save") or []
     lost = [name for name in sorted(new) if not is_below(name, saved)]
     if lost:
@@ -144,6 +133,37 @@ def load_classifier(
     model.config.get_text_config().pad_token_id = model.config.pad_token_id
     model.config.name_or_path = str(directory)
     return model
+
+
+def with_labels(
+    source: str, labels: int, dtype: torch.dtype | str | None = None
+) -> tuple[PreTrainedModel, set[str]]:
+    """Makes a sequence classifier of a model's weights.
+
+    Args:
+        source: A directory or a name on the hub.
+        labels: How many; a head for another number of them is replaced.
+        dtype: Type of the weights in memory; `None` means float32.
+
+    Returns:
+        The classifier, and the names of the parameters that the checkpoint lacks: they are random.
+
+    Raises:
+        Exception: Whatever transformers raises (`OSError`, `ValueError`, `KeyError`, ...).
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        source,
+        num_labels=labels,
+        ignore_mismatched_sizes=True,
+        dtype=torch.float32 if dtype is None else dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    return model, {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
 
 
 def widen(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -162,11 +182,6 @@ def widen(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         with torch.no_grad():
             model.get_input_embeddings().weight[before:] = 0
-
-
-def is_below(name: str, modules: Iterable[str]) -> bool:
-    """Whether a parameter is of one of some modules, which are named by the end of their path."""
-    return any(f".{module}." in f".{name}" for module in modules)
 
 
 def _labels(directory: Path) -> int:

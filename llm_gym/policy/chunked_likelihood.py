@@ -9,6 +9,7 @@ gone before those of the next chunk are computed, in the forward pass and in the
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -42,6 +43,8 @@ CHUNK_BYTES = 64 * 2**20
 Smaller chunks are slow: each reads the head's weights anew, and adds to a gradient of their size.
 `docs/models.md` has what chunks cost, and what they save.
 """
+
+_HEADS: WeakKeyDictionary[PreTrainedModel, LanguageModelHead] = WeakKeyDictionary()
 
 
 def rows_at_once(n_rows: int, n_tokens: int) -> int:
@@ -165,8 +168,15 @@ def answer_token_log_probs(model: PreTrainedModel, batch: TokenBatch) -> torch.T
         logits = model(**inputs, use_cache=False).logits  # (B, S, V)
         return token_log_probs(widened(logits[places]), batch.answer_ids)
     hidden = decoder_of(model)(**inputs, use_cache=False).last_hidden_state  # (B, S, H)
-    head = LanguageModelHead(model)
-    return log_prob_and_entropy_of_hidden(hidden[places], head, batch.answer_ids)[0]
+    return log_prob_and_entropy_of_hidden(hidden[places], _head_of(model), batch.answer_ids)[0]
+
+
+def _head_of(model: PreTrainedModel) -> LanguageModelHead:
+    """A model's head, held against the model's own logits once, not at every step."""
+    head = _HEADS.get(model)
+    if head is None or head.linear is not model.get_output_embeddings():
+        head = _HEADS[model] = LanguageModelHead(model)
+    return head
 
 
 class _Rows(NamedTuple):

@@ -28,14 +28,14 @@ def merge_adapter(adapter: str | Path, output: str | Path) -> str:
             `llm_gym.language_models.adapters.load_adapter`); or `output` holds it or its base, or
             something that we did not write.
     """
-    from llm_gym.language_models.adapter_files import base_of, is_adapter
+    from llm_gym.language_models.adapter_files import base_of, is_adapter, is_same_directory
     from llm_gym.language_models.adapters import merge
     from llm_gym.language_models.embedded import resolve
 
     source = Path(resolve(adapter))
     base = base_of(source) if is_adapter(source) else ""  # `merge` says what it is instead
     for what, path in (("adapter", source), ("base", Path(base))):
-        if base and _is_same(path, output):
+        if base and is_same_directory(path, output):
             raise ValueError(
                 f"output={str(output)!r} holds the {what} itself, which would be replaced; choose "
                 "another directory"
@@ -46,8 +46,3 @@ def merge_adapter(adapter: str | Path, output: str | Path) -> str:
         record = {"adapter": str(source), "base": base, "versions": versions(), "commit": commit()}
         write_json(directory / RECORD, record)
     return base
-
-
-def _is_same(path: Path, output: str | Path) -> bool:
-    """Whether two names are of one directory that is there."""
-    return path.is_dir() and Path(output).is_dir() and path.samefile(output)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.settings import setting
-from llm_gym.language_models.adapter_files import base_of
+from llm_gym.language_models.adapter_files import base_of, is_same_directory
 from llm_gym.language_models.adapters import adapter_of, add_adapter, is_adapter, lora_config
 from llm_gym.language_models.embedded import resolve
 
@@ -96,7 +96,7 @@ def check_base(
             "it into its base first (llm-gym merge)"
         )
     base = base_of(source) if is_adapter(source) else source if settings.lora_rank else None
-    if base is not None and output is not None and _is_same(base, output):
+    if base is not None and output is not None and is_same_directory(base, output):
         raise ValueError(
             f"{str(output)!r} holds the base model, which the adapter needs and would replace; "
             "choose another output directory"
@@ -153,8 +153,3 @@ def told_adapter(model: PreTrainedModel, rate: Any, default: Any) -> str | None:
         f"{told}; learning_rate={rate:g} is the default, and an adapter learns best at about ten "
         "times the rate that is best for all weights"
     )
-
-
-def _is_same(one: str | Path, other: str | Path) -> bool:
-    one, other = Path(one), Path(other)
-    return one.is_dir() and other.is_dir() and one.samefile(other)

@@ -21,22 +21,6 @@ COMMANDS = (
 
 
 @pytest.fixture
-def run(capsys):
-    """Runs a command line in this process; gives exit code, standard output and error."""
-
-    def call(*arguments):
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-@pytest.fixture
 def prompts(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_text("\n".join(PROMPTS))

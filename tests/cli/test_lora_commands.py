@@ -12,27 +12,10 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from llm_gym.cli import main
 from llm_gym.language_models import load_causal_lm, load_tokenizer
 from tests.supervised.test_lora import digests, logits
 
 PAIRS = [{"prompt": f"w{n} w{n + 1}", "completion": "w5 w6 w7"} for n in range(20)]
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command line in this process; gives exit code, standard output and error."""
-
-    def call(*arguments):
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="session")

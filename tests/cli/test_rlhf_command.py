@@ -14,22 +14,6 @@ from tests.tiny_rlhf import TINY
 from tests.tiny_runs import PROMPTS
 
 
-@pytest.fixture
-def run(capsys):
-    """Runs a command line in this process; gives exit code, standard output and error."""
-
-    def call(*arguments):
-        code = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
 def line_of(settings, output):
     """A command line that means the settings, without the program's name."""
     return shlex.split(module._command(settings, output))[1:]

@@ -52,3 +52,21 @@ def naive_log_probs(model, row: list[int]) -> torch.Tensor:
     """Log-probabilities of the next token after `row`, by the model's own plain forward pass."""
     with torch.no_grad():
         return model(input_ids=torch.tensor([row])).logits[0, -1].log_softmax(-1)
+
+
+def evaluated(policy, batch):
+    """What `evaluate_actions` gives, and the elements that it keeps for its backward pass.
+
+    The weights do not count.
+    """
+    kept = []
+    own = {p.data_ptr() for p in policy.parameters()}
+
+    def keep(tensor):
+        if tensor.data_ptr() not in own:
+            kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        evaluation = policy.evaluate_actions(batch, batch.actions)
+    return evaluation, sum(kept)

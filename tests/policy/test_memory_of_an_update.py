@@ -8,7 +8,7 @@ import torch
 from llm_gym.policy import EpisodeBatch, TwiceDifferentiablePolicy, chunked_likelihood
 from llm_gym.policy.sampling import pack_support
 
-from .conftest import VOCABULARY, observe
+from .conftest import VOCABULARY, evaluated, observe
 
 every_architecture = pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 
@@ -70,30 +70,17 @@ def test_parts_of_a_batch():
     assert [chosen.tolist() for _, chosen in batch.split(1)] == [[1, 3], [2], [0, 4]]
 
 
-def kept_elements(policy, batch) -> int:
-    """Elements that a forward pass keeps for its backward pass, beside the weights."""
-    kept = []
-    own = {p.data_ptr() for p in policy.parameters()}
-
-    def keep(tensor):
-        if tensor.data_ptr() not in own:
-            kept.append(tensor.numel())
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        policy.evaluate_actions(batch, batch.actions)
-    return sum(kept)
-
-
 @every_architecture
 def test_less_is_kept_for_the_backward_pass(make_policy, architecture):
     ids = torch.randint(VOCABULARY, (8, 20), generator=torch.manual_seed(0))
     batch = EpisodeBatch(ids, torch.arange(8).repeat(6), torch.arange(10, 16).repeat_interleave(8))
-    everything = kept_elements(make_policy(architecture), batch)
-    assert kept_elements(make_policy(architecture, gradient_checkpointing=True), batch) < (
-        0.7 * everything
-    )
-    assert kept_elements(make_policy(architecture, micro_batch_size=2), batch) < 0.1 * everything
+
+    def kept(**options):
+        return evaluated(make_policy(architecture, **options), batch)[1]
+
+    everything = kept()
+    assert kept(gradient_checkpointing=True) < 0.7 * everything
+    assert kept(micro_batch_size=2) < 0.1 * everything
 
 
 def test_a_rollout_is_not_cut(make_policy, monkeypatch):

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from llm_gym.policy import EpisodeBatch
 from llm_gym.testing.tiny import ARCHITECTURES, tiny_model
 
-from .conftest import VOCABULARY, naive_log_probs, observe
+from .conftest import VOCABULARY, evaluated, naive_log_probs, observe
 from .test_transformer_policy import play
 
 ROWS = [[3, 4, 5, 6, 7, 8, 9, 3], [6, 7]]
@@ -97,17 +97,7 @@ class CountedCheckpoints:
 
 def update(policy) -> tuple[torch.Tensor, int]:
     """Gradient of an update, and the elements that were kept for it."""
-    kept = []
-    own = {p.data_ptr() for p in policy.parameters()}
-
-    def keep(tensor):
-        if tensor.data_ptr() not in own:
-            kept.append(tensor.numel())
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        values, log_prob, entropy = policy.evaluate_actions(BATCH, BATCH.actions)
-    kept_after_forward = sum(kept)
+    (values, log_prob, entropy), kept_after_forward = evaluated(policy, BATCH)
     (log_prob.sum() + values.square().sum() + entropy.sum()).backward()
     grads = [p.grad.flatten() for p in policy.parameters() if p.grad is not None]
     return torch.cat(grads), kept_after_forward

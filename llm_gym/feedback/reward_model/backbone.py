@@ -9,19 +9,29 @@ from __future__ import annotations
 
 import copy
 import math
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_gym.language_models import embedded_names, load_tokenizer, resolve
 from llm_gym.language_models.adapter_files import base_of, is_adapter
 from llm_gym.language_models.adapters import load_adapter
-from llm_gym.language_models.classifier_adapters import is_classifier, load_classifier, widen
-from llm_gym.language_models.loading import check_safetensors, refuse_diverged, refuse_oversized
+from llm_gym.language_models.classifier_adapters import (
+    is_classifier,
+    load_classifier,
+    widen,
+    with_labels,
+)
+from llm_gym.language_models.loading import (
+    check_safetensors,
+    only_errors_logged,
+    refuse_diverged,
+    refuse_oversized,
+)
 from llm_gym.supervised.lora import LoraSettings, check_base, put_adapter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -84,29 +94,19 @@ def _load(
     What is to stay frozen gets no random embeddings, which would be lost.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification
 
     check_safetensors(resolve(name_or_path))
     refuse_oversized(resolve(name_or_path))
     # transformers draws from the global generator, and lists the missing head as if it were news
-    with torch.random.fork_rng(devices=[]), _only_errors_logged():
+    with torch.random.fork_rng(devices=[]), only_errors_logged():
         torch.manual_seed(seed)
         try:
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                resolve(name_or_path),
-                num_labels=1,
-                ignore_mismatched_sizes=True,  # a head for other labels is replaced
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
+            model, new = with_labels(resolve(name_or_path), 1)
         except Exception as error:  # transformers raises OSError, ValueError, KeyError, ...
             raise ValueError(
                 f"model={str(name_or_path)!r} cannot be loaded as a sequence classifier: {error} "
                 f"(the embedded models are {', '.join(embedded_names())})"
             ) from error
-        new = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
         lost = sorted(name for name in new if _is_below_the_head(model, name))
         if lost:
             raise ValueError(
@@ -206,18 +206,6 @@ def _with_own_pad_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokeniz
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.add_special_tokens({"pad_token": PAD})
     return tokenizer
-
-
-@contextmanager
-def _only_errors_logged() -> Iterator[None]:
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
 
 
 def _is_below_the_head(model: PreTrainedModel, name: str) -> bool:

@@ -11,14 +11,13 @@ import copy
 import inspect
 import math
 from collections.abc import Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import AutoModel
 from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.utils import logging
 
 from llm_gym.feedback.reward_model.scorer import HEAD
 from llm_gym.files import schema
@@ -26,11 +25,14 @@ from llm_gym.files.atomic import write_json
 from llm_gym.files.ranges import check_choice
 from llm_gym.language_models import load_causal_lm, load_tokenizer, resolve
 from llm_gym.language_models.adapters import is_adapter, without_adapter
-from llm_gym.language_models.loading import check_safetensors, refuse_diverged, refuse_oversized
+from llm_gym.language_models.loading import (
+    check_safetensors,
+    only_errors_logged,
+    refuse_diverged,
+    refuse_oversized,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 WEIGHTS = "reward_head.safetensors"
@@ -223,7 +225,7 @@ def load_trunk(
 def _plain_trunk(name_or_path: str | Path, source: str) -> PreTrainedModel:
     check_safetensors(source)
     refuse_oversized(source)
-    with torch.random.fork_rng(devices=[]), _only_errors_logged():
+    with torch.random.fork_rng(devices=[]), only_errors_logged():
         torch.manual_seed(0)  # a pooler that nobody reads may be missing, and is drawn
         try:
             trunk, info = AutoModel.from_pretrained(
@@ -365,13 +367,3 @@ def _reads_alike(first: PreTrainedModel, second: PreTrainedModel, layers: Sequen
                 return False
         return True
     return False
-
-
-@contextmanager
-def _only_errors_logged() -> Iterator[None]:
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

@@ -86,18 +86,24 @@ def test_it_learns_and_opens_in_peft(start, tmp_path, capsys):
     assert (tmp_path / "merged" / "config.json").exists()
 
 
+def save_adapter(base, directory, std):
+    """An adapter of a language model that does something; the model with it."""
+    model = load_causal_lm(base)
+    add_adapter(model, lora_config({"r": 3}, model), seed=0)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=std, generator=torch.manual_seed(2))
+    adapter_of(model).save(directory)
+    load_tokenizer(base).save_pretrained(directory)
+    return model
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_the_adapter_of_a_language_model_becomes_one_of_a_reward_model(
     architecture, tiny_dir, tmp_path
 ):
     base = tiny_dir(architecture)
-    model = load_causal_lm(base)
-    add_adapter(model, lora_config({"r": 3}, model), seed=0)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.1, generator=torch.manual_seed(2))
-    adapter_of(model).save(tmp_path / "sft")
-    load_tokenizer(base).save_pretrained(tmp_path / "sft")
+    save_adapter(base, tmp_path / "sft", std=0.1)
     still = replace(FURTHER, learning_rate=1e-12, weight_decay=0.0)
     for name, config in (("reward", FURTHER), ("still", still)):
         config = replace(config, model=str(tmp_path / "sft"))
@@ -168,13 +174,7 @@ def test_a_base_is_not_replaced_by_its_reward_model(tiny_dir, tmp_path):
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_a_frozen_head_reads_base_and_adapter(architecture, tiny_dir, tmp_path):
     base = tiny_dir(architecture)
-    model = load_causal_lm(base)
-    add_adapter(model, lora_config({"r": 3}, model), seed=0)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.2, generator=torch.manual_seed(2))
-    adapter_of(model).save(tmp_path / "sft")
-    load_tokenizer(base).save_pretrained(tmp_path / "sft")
+    model = save_adapter(base, tmp_path / "sft", std=0.2)
     trunk, _ = load_trunk(tmp_path / "sft")
     assert all(parameter.requires_grad for parameter in trunk.parameters())
     ids = torch.arange(3, 9)[None]
