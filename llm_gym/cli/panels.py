@@ -22,7 +22,8 @@ _NAMES = {
     "The objective": "gamma gae_lambda vf_coef ent_coef clip_range clip_range_high beta loss "
     "label_smoothing margin center_rewards_coefficient advantage ratio aggregation "
     "aggregation_constant critic normalize_advantage reward_scaling recompute_log_probs",
-    "Staying close to a reference": "kl_coef kl_target kl_horizon kl_in kl_estimator reference",
+    "Staying close to a reference": "kl_coef kl_target kl_horizon kl_in kl_estimator reference "
+    "reference_weights",
     "Of single algorithms": "clip_range_vf target_kl baseline_decay mask_top_p mask_interval "
     "top_share threshold sample_once labels label_scale online cg_max_steps n_critic_updates",
     "The run": "seed device checkpoint_every keep_last eval_every keep_best look_every "

@@ -21,6 +21,7 @@ from llm_gym.files.ranges import check_arguments, check_numbers
 from llm_gym.files.schema import Check, record
 from llm_gym.learning.buffer import EpisodeBuffer
 from llm_gym.learning.divergence import explained
+from llm_gym.learning.heap import trim
 from llm_gym.learning.kl import ReferenceModel
 from llm_gym.learning.shaping import RewardShaping
 from llm_gym.learning.vec_env import GymVecEnv
@@ -144,7 +145,7 @@ class AnswerLearner(OnPolicyAlgorithm):
             )
         super()._setup_model()
         if self._needs_reference():
-            self.reference = ReferenceModel.of(self.transformer, self._reference_name())
+            self.reference = ReferenceModel.of(self.transformer, *self._reference_source())
         if self.shaping is not None:
             self.shaping.start(self.transformer)
             self.episodes.before_returns = self._shape_rewards
@@ -161,8 +162,10 @@ class AnswerLearner(OnPolicyAlgorithm):
     def _needs_reference(self) -> bool:
         return self.shaping is not None and self.shaping.penalty.needs_reference
 
-    def _reference_name(self) -> str | Path | None:
-        return None if self.shaping is None else self.shaping.penalty.reference
+    def _reference_source(self) -> tuple[str | Path | None, str]:
+        """Name of the reference, `None` for the policy as it starts, and where its weights are."""
+        assert self.shaping is not None
+        return self.shaping.penalty.reference, self.shaping.penalty.reference_weights
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "reference"]
@@ -199,6 +202,9 @@ class AnswerLearner(OnPolicyAlgorithm):
         n_rollout_steps: int,
     ) -> bool:
         """As in Stable-Baselines3, or as the collector does; logs what is known of the rollout."""
+        # The last step's gradients, as large as the weights: the reference needs room for its own.
+        self.policy.optimizer.zero_grad(set_to_none=True)
+        trim(self.policy)
         if self.collector is None:
             goes_on = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         else:
@@ -207,6 +213,7 @@ class AnswerLearner(OnPolicyAlgorithm):
             self.shaping.unfinished.clear()
         for name, value in self.rollout_statistics.items():
             self.logger.record(f"rollout/{name}", value)
+        trim(self.policy)
         return goes_on
 
     def _update_info_buffer(

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.files.ranges import check_choice, check_numbers
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
+from llm_gym.learning.kl import REFERENCE_WEIGHTS
 from llm_gym.learning.losses import check_loss_settings, dpo_loss
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.text.answer import Answer
@@ -72,6 +73,9 @@ class DPO(AnswerAlgorithm):
         label_scale: Difference of scores that makes a nat of log-odds.
         online: Sample fresh pairs each iteration.
         reference: Name or path of the reference model; `None` is the policy as it starts.
+        reference_weights: Where the reference's weights are: in `"memory"`, there as `"bfloat16"`,
+            or on the `"disk"` and in memory only while it reads (see
+            `llm_gym.learning.kl.ReferenceModel.of`).
         policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
         **kwargs: `seed`, `device`, `verbose`, ... as in Stable-Baselines3.
 
@@ -95,6 +99,7 @@ class DPO(AnswerAlgorithm):
         label_scale: float = 1.0,
         online: bool = False,
         reference: str | Path | None = None,
+        reference_weights: str = "memory",
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
@@ -104,7 +109,9 @@ class DPO(AnswerAlgorithm):
         check_numbers(label_scale=label_scale)
         self.beta, self.label_smoothing, self.loss = beta, label_smoothing, loss
         self.labels, self.label_scale, self.online = labels, label_scale, online
+        check_choice("reference_weights", reference_weights, REFERENCE_WEIGHTS)
         self.reference_name = None if reference is None else str(reference)
+        self.reference_weights = reference_weights
         super().__init__(
             policy,
             env,
@@ -130,8 +137,8 @@ class DPO(AnswerAlgorithm):
     def _needs_reference(self) -> bool:
         return True
 
-    def _reference_name(self) -> str | None:
-        return self.reference_name
+    def _reference_source(self) -> tuple[str | Path | None, str]:
+        return self.reference_name, self.reference_weights
 
     def fit(self, groups: list[list[Answer]]) -> None:
         """Learns from the pairs in finished groups."""

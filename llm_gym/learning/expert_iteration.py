@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from llm_gym.files.ranges import check_numbers
+from llm_gym.files.ranges import check_choice, check_numbers
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
+from llm_gym.learning.kl import REFERENCE_WEIGHTS
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.text.answer import Answer
 
@@ -48,6 +49,9 @@ class ExpertIteration(AnswerAlgorithm):
             before choosing (RAFT's equation for the KL-penalised reward); 0 is no reference at
             all.
         reference: Name or path of the reference model; `None` is the policy as it starts.
+        reference_weights: Where the reference's weights are: in `"memory"`, there as `"bfloat16"`,
+            or on the `"disk"` and in memory only while it reads (see
+            `llm_gym.learning.kl.ReferenceModel.of`).
         sample_once: See `SFTOnBest`.
         policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
         **kwargs: `seed`, `device`, `verbose`, ... as in Stable-Baselines3.
@@ -69,6 +73,7 @@ class ExpertIteration(AnswerAlgorithm):
         threshold: float | None = None,
         kl_coef: float = 0.0,
         reference: str | Path | None = None,
+        reference_weights: str = "memory",
         sample_once: bool = False,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
@@ -84,7 +89,9 @@ class ExpertIteration(AnswerAlgorithm):
             check_numbers(threshold=threshold)
         check_numbers(kl_coef=kl_coef)
         self.top_share, self.threshold, self.kl_coef = top_share, threshold, kl_coef
+        check_choice("reference_weights", reference_weights, REFERENCE_WEIGHTS)
         self.reference_name = None if reference is None else str(reference)
+        self.reference_weights = reference_weights
         super().__init__(
             policy,
             env,
@@ -111,8 +118,8 @@ class ExpertIteration(AnswerAlgorithm):
     def _needs_reference(self) -> bool:
         return self.kl_coef > 0 or self.reference_name is not None
 
-    def _reference_name(self) -> str | None:
-        return self.reference_name
+    def _reference_source(self) -> tuple[str | Path | None, str]:
+        return self.reference_name, self.reference_weights
 
     def fit(self, groups: list[list[Answer]]) -> None:
         """Imitates the best answers of finished groups."""

@@ -7,7 +7,9 @@ reference's *lowers* its reward. The divergence of an episode is the *sum* over 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from llm_gym.files.ranges import AT_LEAST_0, POSITIVE, Range
+from llm_gym.files.ranges import AT_LEAST_0, POSITIVE, Range, check_choice
 from llm_gym.language_models.adapters import (
     adapter_of,
     frozen_twin,
@@ -23,6 +25,7 @@ from llm_gym.language_models.adapters import (
     without_adapter,
 )
 from llm_gym.language_models.architecture import decoder_of, vocabulary_size
+from llm_gym.language_models.mapped import MappedWeights
 from llm_gym.policy.chunked_likelihood import (
     autocast,
     autocast_dtype,
@@ -33,6 +36,8 @@ from llm_gym.policy.sampling import EpisodeBatch, LanguageModelHead
 from llm_gym.policy.trunk import Trunk
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from llm_gym.policy import TransformerActorCriticPolicy
 
 Array = TypeVar("Array", torch.Tensor, NDArray[np.floating])
@@ -157,6 +162,9 @@ def _checked(name: str, value: float, range_: Range) -> float:
 # ------------------------------------------------------------------ the reference
 
 
+REFERENCE_WEIGHTS = ("memory", "bfloat16", "disk")
+
+
 class ReferenceModel:
     """A frozen causal language model that scores the actions of whole episodes.
 
@@ -183,10 +191,14 @@ class ReferenceModel:
         self._trunk = Trunk(decoder_of(self.model), use_cache=False, shared_prompts=shared_prompts)
         self._head = LanguageModelHead(self.model)
         self._parameters = list(self.model.parameters())
+        self._mapped: MappedWeights | None = None
 
     @classmethod
     def of(
-        cls, policy: TransformerActorCriticPolicy, model: str | Path | None = None
+        cls,
+        policy: TransformerActorCriticPolicy,
+        model: str | Path | None = None,
+        weights: str = "memory",
     ) -> ReferenceModel:
         """A frozen copy of the policy's model as it is now, or of another checkpoint.
 
@@ -197,11 +209,41 @@ class ReferenceModel:
         Args:
             policy: The policy whose distribution settings to follow.
             model: Name or path of another causal language model with the same vocabulary.
+            weights: Where those are that are not the policy's own: in `"memory"`, there as
+                `"bfloat16"`, or on the `"disk"` (`llm_gym.language_models.mapped`), from which
+                they are read for each pass, to the same bits.
 
         Raises:
-            ValueError: If the other model's vocabulary differs.
+            ValueError: If the other model's vocabulary differs, or the reference has no weights of
+                its own, or they are on a GPU and to be on the disk.
         """
-        if model is None:
+        check_choice("reference_weights", weights, REFERENCE_WEIGHTS)
+        if weights != "memory" and model is None and adapter_of(policy.model) is not None:
+            raise ValueError(
+                f"reference_weights={weights!r} saves nothing beside an adapter, whose reference "
+                "has the policy's own base: leave it out"
+            )
+        reference = cls(
+            cls._model_of(policy, model, torch.bfloat16 if weights == "bfloat16" else None),
+            temperature=policy.temperature,
+            mixed_precision=policy.mixed_precision,
+            shared_prompts=policy.shared_prompts,
+        )
+        if weights == "disk":
+            of_policy = {p.data_ptr() for p in policy.model.parameters()}
+            own = [p for p in reference._parameters if p.data_ptr() not in of_policy]
+            reference._mapped = MappedWeights(own)
+        return reference
+
+    @staticmethod
+    def _model_of(
+        policy: TransformerActorCriticPolicy, model: str | Path | None, dtype: torch.dtype | None
+    ) -> PreTrainedModel:
+        """The frozen model, in the policy's type where no other is asked for."""
+        if model is None and dtype is not None:
+            # Not a twin: what it shared with the policy would change its type there, too.
+            frozen = copy.deepcopy(policy.model).requires_grad_(False).to(dtype)
+        elif model is None:
             frozen = frozen_twin(policy.model)
             adapter = adapter_of(frozen)
             if adapter is not None and adapter.directory is None:
@@ -209,7 +251,7 @@ class ReferenceModel:
         else:
             from llm_gym.language_models.loading import load_causal_lm
 
-            frozen = load_causal_lm(model, dtype=policy.dtype).to(policy.device)
+            frozen = load_causal_lm(model, dtype=dtype or policy.dtype).to(policy.device)
             expected, n_tokens = vocabulary_size(policy.model), vocabulary_size(frozen)
             if expected != n_tokens:
                 raise ValueError(
@@ -217,31 +259,36 @@ class ReferenceModel:
                     f"{expected}; a divergence needs the same vocabulary"
                 )
             share_weights(frozen, policy.model)
-        return cls(
-            frozen,
-            temperature=policy.temperature,
-            mixed_precision=policy.mixed_precision,
-            shared_prompts=policy.shared_prompts,
-        )
+        return frozen
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While this is open the weights may be in memory; after it those on the disk are not."""
+        try:
+            yield
+        finally:
+            if self._mapped is not None:
+                self._mapped.release()
 
     @torch.no_grad()
     def logits(self, batch: EpisodeBatch) -> torch.Tensor:
         """Logits at a batch's actions, float `(A, V)`, `-inf` where the policy's are cut."""
-        with autocast(batch.input_ids.device, self.mixed_precision):
+        with self.reading(), autocast(batch.input_ids.device, self.mixed_precision):
             logits = self._head(self._hidden(batch))  # (A, V)
         return policy_logits(logits, self.temperature, batch.support)
 
     @torch.no_grad()
     def log_probs(self, batch: EpisodeBatch) -> torch.Tensor:
         """Log-probabilities of a batch's actions, float `(A,)`, in nats."""
-        return log_prob_and_entropy_of_hidden(
-            self._hidden(batch),
-            self._head,
-            batch.actions,
-            temperature=self.temperature,
-            support=batch.support,
-            autocast_dtype=autocast_dtype(self.mixed_precision),
-        )[0]
+        with self.reading():
+            return log_prob_and_entropy_of_hidden(
+                self._hidden(batch),
+                self._head,
+                batch.actions,
+                temperature=self.temperature,
+                support=batch.support,
+                autocast_dtype=autocast_dtype(self.mixed_precision),
+            )[0]
 
     def _hidden(self, batch: EpisodeBatch) -> torch.Tensor:
         """Hidden states that the actions were chosen from, float `(A, H)`."""

@@ -14,7 +14,12 @@ from typing import Any
 
 from llm_gym.files.ranges import check_choice, check_settings
 from llm_gym.learning.advantages import ESTIMATORS, OF_TOKENS
-from llm_gym.learning.kl import AdaptiveKLController, FixedKLController, ScheduledKLController
+from llm_gym.learning.kl import (
+    REFERENCE_WEIGHTS,
+    AdaptiveKLController,
+    FixedKLController,
+    ScheduledKLController,
+)
 from llm_gym.learning.losses import AGGREGATIONS
 
 LOSSES = ("policy_gradient", "clipped")
@@ -155,6 +160,9 @@ class KLPenalty:
             loss only). `None` is k1 in the reward and k2 in the loss: the ones whose gradient is
             the divergence's (see `llm_gym.learning.losses.kl_loss`).
         reference: Name or path of the reference model; `None` is the policy as it starts.
+        reference_weights: Where the reference's weights are: in `"memory"`, there as `"bfloat16"`,
+            or on the `"disk"` and in memory only while it reads (see
+            `llm_gym.learning.kl.ReferenceModel.of`).
 
     Raises:
         ValueError: If a choice, or a pair of them, does not fit, naming it.
@@ -166,6 +174,7 @@ class KLPenalty:
     kl_in: str = "reward"
     kl_estimator: str | None = None
     reference: str | Path | None = None
+    reference_weights: str = "memory"
 
     def __post_init__(self) -> None:
         if self.kl_estimator is None:
@@ -173,6 +182,7 @@ class KLPenalty:
         check_settings(self, schedules=True)
         check_choice("kl_in", self.kl_in, KL_PLACES)
         check_choice("kl_estimator", self.kl_estimator, KL_ESTIMATORS)
+        check_choice("reference_weights", self.reference_weights, REFERENCE_WEIGHTS)
         if self.kl_in == "reward" and self.kl_estimator == "exact":
             raise ValueError(
                 "kl_estimator='exact' with kl_in='reward' has no gradient at the token it is paid "

@@ -43,6 +43,7 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         kl_target: See `KLPenalty`.
         kl_horizon: See `KLPenalty`.
         reference: See `KLPenalty`.
+        reference_weights: See `KLPenalty`.
         reward_scaling: Divide rewards by a running estimate of the returns' standard deviation, so
             that a shared transformer hears the critic as loudly as the actor whatever the
             scorer's units. Logged rewards are not scaled.
@@ -72,13 +73,20 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         kl_target: float | None = None,
         kl_horizon: int = 10_000,
         reference: str | Path | None = None,
+        reference_weights: str = "memory",
         reward_scaling: bool = True,
         recompute_log_probs: bool | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        penalty = KLPenalty(kl_coef, kl_target, kl_horizon, reference=reference)
+        penalty = KLPenalty(
+            kl_coef,
+            kl_target,
+            kl_horizon,
+            reference=reference,
+            reference_weights=reference_weights,
+        )
         self.shaping: RewardShaping = RewardShaping(
             penalty, scale=reward_scaling, recompute_log_probs=recompute_log_probs
         )

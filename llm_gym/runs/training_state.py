@@ -214,7 +214,8 @@ def reference_digest(algorithm: OnPolicyAlgorithm) -> str | None:
     reference = algorithm.reference if isinstance(algorithm, AnswerLearner) else None
     if reference is None:
         return None
-    return weights_digest(reference.model)
+    with reference.reading():
+        return weights_digest(reference.model)
 
 
 def weights_digest(model: torch.nn.Module) -> str:

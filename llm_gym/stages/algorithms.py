@@ -144,6 +144,9 @@ class AlgorithmConfig:
     reference: str | None = setting(
         None, "model to stay close to; default: the one that is trained"
     )
+    reference_weights: str | None = setting(
+        None, "where that model's weights are: memory, bfloat16 (there, half as large) or disk"
+    )
     mask_top_p: float | None = setting(None, "probability of the mask policy's nucleus")
     mask_interval: int | None = setting(None, "rollouts between two refreshments of the mask")
     top_share: float | None = setting(None, "keep this share of all answers")

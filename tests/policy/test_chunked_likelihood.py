@@ -251,6 +251,8 @@ def test_where_chunks_begin():
     assert rows_at_once(2, 10**9) == 1
     assert rows_at_once(32, 2**20) == 32
     assert rows_at_once(33, 2**20) == 11
+    assert rows_at_once(170, 49_152, learns=False) == 170
+    assert rows_at_once(171, 49_152, learns=False) == 86
 
 
 # ------------------------------------------------------------------ where it is used
@@ -259,7 +261,7 @@ def test_where_chunks_begin():
 @contextmanager
 def in_chunks(monkeypatch, rows=2):
     with monkeypatch.context() as patch:
-        patch.setattr(chunked_likelihood, "rows_at_once", lambda n_rows, n_tokens: rows)
+        patch.setattr(chunked_likelihood, "rows_at_once", lambda n_rows, n_tokens, learns: rows)
         yield
 
 

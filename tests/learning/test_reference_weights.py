@@ -1,0 +1,95 @@
+"""Where the reference's weights are: in memory, there as bfloat16, or on the disk."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import llm_gym
+from llm_gym.learning.kl import ReferenceModel
+from llm_gym.runs.checkpoint import load_checkpoint, save_checkpoint
+from tests.learning.online_worlds import MODEL, make, rollouts, small_env
+
+WITH_REFERENCE = {
+    "PPO": {"kl_coef": 0.1},
+    "GRPO": {"kl_coef": 0.1, "kl_in": "loss", "kl_estimator": "k3"},
+    "RLOO": {"kl_coef": 0.1, "kl_in": "loss", "kl_estimator": "exact"},
+    "ExpertIteration": {"kl_coef": 0.1},
+    "DPO": {},
+}
+
+
+@pytest.fixture
+def model(tiny_dir):
+    return tiny_dir("gpt2", **MODEL)
+
+
+def learnt(name, model, **settings):
+    algorithm = getattr(llm_gym, name)(
+        "TransformerPolicy", small_env(model, group_size=4), learning_rate=1e-2, seed=0,
+        device="cpu", policy_kwargs={"model": model}, **WITH_REFERENCE[name], **settings,
+    )  # fmt: skip
+    return rollouts(algorithm, 2)
+
+
+@pytest.mark.parametrize("name", WITH_REFERENCE)
+def test_from_the_disk_everything_is_as_from_memory(name, model):
+    """Bit for bit, after two updates; and between passes the weights are where they belong."""
+    in_memory = learnt(name, model)
+    on_disk = learnt(name, model, reference_weights="disk")
+    expected = in_memory.policy.state_dict()
+    assert all(torch.equal(v, expected[key]) for key, v in on_disk.policy.state_dict().items())
+    mapped = on_disk.reference._mapped
+    assert mapped.nbytes == sum(p.nbytes for p in on_disk.reference.model.parameters())
+
+
+@pytest.mark.parametrize("name", WITH_REFERENCE)
+def test_in_bfloat16_the_policy_stays_what_it_is(name, model):
+    algorithm = learnt(name, model, reference_weights="bfloat16")
+    assert {p.dtype for p in algorithm.reference.model.parameters()} == {torch.bfloat16}
+    assert algorithm.policy.dtype == torch.float32
+
+
+def test_a_reference_in_bfloat16_is_near_the_one_it_stands_for(model):
+    algorithm = make("PPO", model, kl_coef=0.1)
+    rollouts(algorithm)
+    segments = list(algorithm.episodes.segments())
+    batch = algorithm.episodes.episode_batch(segments)
+    exact = algorithm.reference.log_probs(batch)
+    half = ReferenceModel.of(algorithm.policy, model, "bfloat16").log_probs(batch)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, exact, atol=0.05, rtol=0)
+    assert not torch.equal(half, exact)
+
+
+@pytest.mark.parametrize("weights", ["disk", "bfloat16"])
+def test_what_is_frozen_in_the_policy_stays_the_policys(weights, model):
+    policy = make("PPO", model).policy
+    frozen = policy.model.get_input_embeddings().weight.requires_grad_(False)
+    before = frozen.detach().clone()
+    reference = ReferenceModel.of(policy, weights=weights)
+    assert frozen.dtype == torch.float32
+    assert torch.equal(frozen, before)
+    shared = {p.data_ptr() for p in reference.model.parameters()}
+    assert (frozen.data_ptr() in shared) == (weights == "disk")
+
+
+def test_a_run_goes_on_with_its_reference_elsewhere(model, tmp_path):
+    """Where weights lie is no part of what they are."""
+    first = learnt("PPO", model, reference_weights="disk")
+    saved = save_checkpoint(first, tmp_path)
+    rollouts(first)
+    second = make("PPO", model, small_env(model, group_size=4), kl_coef=0.1)
+    load_checkpoint(second, saved)
+    rollouts(second)
+    expected = first.policy.state_dict()
+    assert all(torch.equal(v, expected[key]) for key, v in second.policy.state_dict().items())
+
+
+def test_what_saves_nothing_or_is_nothing_is_refused(model):
+    lora = {"model": model, "lora": {"r": 2}}
+    with pytest.raises(ValueError, match="reference_weights='disk' saves nothing beside an"):
+        make("PPO", model, kl_coef=0.1, reference_weights="disk", policy_kwargs=lora)
+    for name in ("PPO", "GRPO", "DPO", "ExpertIteration"):
+        with pytest.raises(ValueError, match="reference_weights='tape' must be one of 'memory'"):
+            make(name, model, small_env(model, group_size=4), reference_weights="tape")
