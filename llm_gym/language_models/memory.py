@@ -84,7 +84,7 @@ def check_training(
     frozen: bool = False,
     moments: int = 2,
     models: int = 1,
-    copies: int = 0,
+    copies: float = 0,
 ) -> None:
     """Refuses to train a model whose weights, gradients and moments cannot be in memory at once.
 
@@ -95,7 +95,7 @@ def check_training(
         frozen: Whether its own weights are not trained, but an adapter's.
         moments: Numbers that the optimizer keeps for each trained one; two of Adam's.
         models: How many models are trained: two with a separate critic.
-        copies: Frozen copies beside them, such as a reference.
+        copies: Frozen copies beside them, such as a reference; half a one takes half the bytes.
 
     Raises:
         ValueError: They do not fit, with the numbers and what to do.
@@ -112,7 +112,7 @@ def check_training(
             "weights": models * each,
             "gradients": models * each,
             "the optimizer's moments": models * moments * each,
-            "a frozen copy": copies * each,
+            "a frozen copy": int(copies * each),
         }
         return {name: count for name, count in found.items() if count}
 

@@ -268,6 +268,8 @@ def _without_effect(values: Mapping[str, Any]) -> dict[str, str]:
     if values.get("kl_coef") == 0:
         free = ["kl_target", "kl_horizon", "kl_in", "kl_estimator"]
         idle |= dict.fromkeys(free, "with kl_coef=0")
+        if values.get("reference") is None:
+            idle["reference_weights"] = "with kl_coef=0 and no reference"
     return {name: reason for name, reason in idle.items() if name in values}
 
 

@@ -97,6 +97,7 @@ def test_tensors_that_the_model_does_not_have_do_not_count(tiny_dir, tmp_path, f
         ({"dtype": "auto"}, 4 * (1 + 1 + 2)),
         ({"moments": 0}, 4 * (1 + 1)),
         ({"models": 2, "copies": 1}, 4 * (2 * 4 + 1)),
+        ({"copies": 0.5}, 4 * 4 + 2),
         ({"device": "cuda"}, 4 * (1 + 1 + 2)),
     ],
 )

@@ -175,6 +175,10 @@ def test_fewest_tokens_need_an_algorithm_that_heeds_masks(config):
         ({"algorithm": "rloo", "clip_range": 0.3}, "clip_range=0.3 does nothing .*loss='clipped'"),
         ({"algorithm": "grpo", "vf_coef": 0.3}, "vf_coef=0.3 does nothing .*advantage='gae'"),
         ({"algorithm": "dapo", "kl_target": 3.0}, "kl_target=3.0 does nothing .*with kl_coef=0"),
+        (
+            {"algorithm": "dapo", "reference_weights": "disk"},
+            "reference_weights='disk' does nothing .*with kl_coef=0 and no reference",
+        ),
         ({"algorithm": "ppo", "kl_horizon": 3}, "kl_horizon=3 does nothing .*without kl_target"),
     ],
 )  # fmt: skip

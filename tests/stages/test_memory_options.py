@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llm_gym.files.settings import options_of
+from llm_gym.stages import train
 from llm_gym.stages.rlhf.directory import RLHFDirectory
 from llm_gym.stages.rlhf.settings import RLHFConfig
 from llm_gym.stages.train import TrainConfig, build_algorithm
@@ -50,3 +51,21 @@ def test_a_run_goes_on_with_others(tmp_path):
         RLHFDirectory(RLHFConfig.quick(seed=5), tmp_path / "run").go_on("advice")
     other = RLHFConfig.quick(micro_batch_size=3, gradient_checkpointing=True)
     RLHFDirectory(other, tmp_path / "run").go_on("advice")
+
+
+def test_a_reference_is_counted_where_it_is(monkeypatch):
+    counted = []
+    monkeypatch.setattr(train, "check_training", lambda model, **kwargs: counted.append(kwargs))
+    for settings in (
+        {"kl_coef": 0.1},
+        {"kl_coef": 0.1, "reference_weights": "bfloat16"},
+        {"kl_coef": 0.1, "reference_weights": "disk"},
+        {"algorithm": "rloo", "kl_coef": 0.0},
+        {"critic": "separate", "algorithm": "a2c", "kl_coef": 0.0},
+    ):
+        config = TrainConfig(env="llm_gym/PoliteEmail-v0", num_envs=8, **settings).resolved()
+        algorithm = build_algorithm(config)
+        on_disk = getattr(algorithm.reference, "_mapped", None) is not None
+        assert on_disk == (settings.get("reference_weights") == "disk")
+    assert [each["copies"] for each in counted] == [1, 0.5, 0, 0, 0]
+    assert [each["models"] for each in counted] == [1, 1, 1, 1, 2]
