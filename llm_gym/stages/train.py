@@ -206,7 +206,7 @@ def build_algorithm(config: TrainConfig) -> OnPolicyAlgorithm:
         moments=0 if config.algorithm in _NOT_ADAM else 2,
         models=2 if values.get("critic") == "separate" else 1,
         # One on the disk is in memory while there are no gradients, which are as large.
-        copies={"memory": 1.0, "bfloat16": 0.5}.get(values.get("reference_weights"), 0.0),
+        copies={"memory": 1.0, "bfloat16": 0.5}.get(str(values.get("reference_weights")), 0.0),
     )
     group = {} if values["group_size"] == 1 else {"group_size": values["group_size"]}
     kwargs = environment_kwargs(

@@ -66,9 +66,10 @@ def test_a_reference_in_bfloat16_is_near_the_one_it_stands_for(model):
 def test_what_is_frozen_in_the_policy_stays_the_policys(weights, model):
     policy = make("PPO", model).policy
     frozen = policy.model.get_input_embeddings().weight.requires_grad_(False)
-    before = frozen.detach().clone()
+    before, place = frozen.detach().clone(), frozen.data_ptr()
     reference = ReferenceModel.of(policy, weights=weights)
     assert frozen.dtype == torch.float32
+    assert frozen.data_ptr() == place
     assert torch.equal(frozen, before)
     shared = {p.data_ptr() for p in reference.model.parameters()}
     assert (frozen.data_ptr() in shared) == (weights == "disk")
