@@ -22,7 +22,7 @@ def cispo(tokens: Tokens) -> torch.Tensor:
 
 def nearer(court: Court) -> Figure:
     """Cosine with the exact gradient, less that of the clipped loss, over problems."""
-    found = court.each(compare, [{"seed": seed} for seed in range(court.pick(40, 4))])
+    found = court.each(compare, [{"seed": seed} for seed in range(court.pick(200, 4))])
     means = [sum(one[name] for one in found) / len(found) for name in ("cispo", "clipped")]
     told = mean_with_interval([one["cispo"] - one["clipped"] for one in found])
     return figure_of(told, f"{means[0]:.3f} against {means[1]:.3f}")
@@ -47,7 +47,7 @@ def compare(seed: int) -> dict[str, float]:
 
 def rare(court: Court) -> Figure:
     """Probability of the tokens that the upper clip cuts off, over that of all that gain."""
-    found = court.each(compare, [{"seed": seed} for seed in range(court.pick(40, 4))])
+    found = court.each(compare, [{"seed": seed} for seed in range(court.pick(200, 4))])
     return figure_of(mean_with_interval([one["cut"] for one in found]))
 
 

@@ -38,7 +38,7 @@ def same_when_fresh(court: Court) -> Figure:
 
 def noise(court: Court) -> Figure:
     """The noise of GSPO's gradient over that of GRPO's, neither clipped, over problems."""
-    found = court.each(unclipped, [{"seed": seed} for seed in range(court.pick(40, 4))])
+    found = court.each(unclipped, [{"seed": seed} for seed in range(court.pick(200, 4))])
     ratio = mean_with_interval([one["gspo"][1] / one["grpo"][1] for one in found])
     cosines = [sum(one[name][0] for one in found) / len(found) for name in ("gspo", "grpo")]
     return figure_of(

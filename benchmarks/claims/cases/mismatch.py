@@ -70,7 +70,7 @@ def measure(kind: str, seed: int) -> dict[str, list[float]]:
 
 def figures(court: Court, kind: str) -> dict[str, tuple[list[float], list[float]]]:
     """Biases and noises by kind of weights, over problems."""
-    seeds = range(court.pick(40, 4))
+    seeds = range(court.pick(200, 4))
     found = court.each(measure, [{"kind": kind, "seed": seed} for seed in seeds])
     return {
         name: ([one[name][0] for one in found], [one[name][1] for one in found]) for name in KINDS

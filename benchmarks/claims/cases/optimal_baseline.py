@@ -37,7 +37,7 @@ def measure(seed: int) -> dict[str, float]:
 
 def against(court: Court, other: str) -> Figure:
     """Variance with the length-weighted baseline, over that with another one, over problems."""
-    found = court.each(measure, [{"seed": seed} for seed in range(court.pick(100, 5))])
+    found = court.each(measure, [{"seed": seed} for seed in range(court.pick(200, 5))])
     means = {
         name: sum(one[name] for one in found) / len(found) for name in ("length", "mean", "none")
     }

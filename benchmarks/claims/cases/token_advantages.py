@@ -39,7 +39,7 @@ def measure(seed: int) -> dict[str, float]:
 
 def noise(court: Court) -> Figure:
     """Noise with exact credit for tokens, over that with credit for answers, over problems."""
-    found = court.each(measure, [{"seed": seed} for seed in range(court.pick(40, 4))])
+    found = court.each(measure, [{"seed": seed} for seed in range(court.pick(200, 4))])
     return figure_of(mean_with_interval([one["tokens"] / one["answers"] for one in found]))
 
 

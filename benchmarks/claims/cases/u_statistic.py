@@ -49,7 +49,7 @@ def measure(seed: int) -> dict[str, list[list[float]]]:
 
 def near_the_oracle(court: Court) -> Figure:
     """Variance of groups of 16 over an oracle's, over problems."""
-    found = court.each(measure, [{"seed": seed} for seed in range(court.pick(40, 4))])
+    found = court.each(measure, [{"seed": seed} for seed in range(court.pick(200, 4))])
     ratios = {
         size: [of_group(*one["path"][0][:2], size) / one["path"][0][0] for one in found]
         for size in (2, 4, 8, 16, 64)
@@ -65,7 +65,7 @@ def best_size(oracle: float, kernel: float, between: float) -> float:
 
 def one_size(court: Court) -> Figure:
     """The largest best group size on the way, over the smallest, over problems."""
-    found = court.each(measure, [{"seed": seed} for seed in range(court.pick(40, 4))])
+    found = court.each(measure, [{"seed": seed} for seed in range(court.pick(200, 4))])
     sizes = [[best_size(*place) for place in one["path"]] for one in found]
     means = [sum(column) / len(column) for column in zip(*sizes, strict=True)]
     told = ", ".join(f"{size:.1f}" for size in means)
