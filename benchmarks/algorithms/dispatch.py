@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.algorithms.flight.training import train_to_fly
-from benchmarks.algorithms.known_optimum.gradients import measure_gradient, measure_kl_gradient
-from benchmarks.algorithms.known_optimum.lengths import measure_lengths
+from benchmarks.algorithms.known_optimum.gradients import measure_gradient
 from benchmarks.algorithms.known_optimum.training import train
 from benchmarks.algorithms.text.models import make_model
 from benchmarks.algorithms.text.training import train_on_text
@@ -14,8 +13,6 @@ from benchmarks.algorithms.text.training import train_on_text
 FUNCTIONS = {
     "train": train,
     "gradient": measure_gradient,
-    "kl": measure_kl_gradient,
-    "lengths": measure_lengths,
     "tune": train,
     "text": train_on_text,
     "text-tune": train_on_text,

@@ -2,11 +2,11 @@
 
 Every algorithm learns on the five families of `llm_gym/KnownOptimum-v0`, where J*, the optimal
 policy and the exact gradient are numbers. Reported are J/J*, the divergence from the optimum
-against samples and CPU seconds, bias and variance of the gradient estimators, and verdicts on
-published claims. On tasks of text (polite emails, spelling backwards, text of your own) the optimum
-is not known: held-out scores from 0 to 1 before and after, KL to the reference, tokens and CPU
-seconds. On the autopilot, where there are no tokens, stock algorithms of the same families learn to
-fly. A run that was interrupted goes on with the same command.
+against samples and CPU seconds, and bias and variance of the gradient estimators. On tasks of text
+(polite emails, spelling backwards, text of your own) the optimum is not known: held-out scores from
+0 to 1 before and after, KL to the reference, tokens and CPU seconds. On the autopilot, where there
+are no tokens, stock algorithms of the same families learn to fly. A run that was interrupted goes
+on with the same command.
 
     python benchmarks/algorithms/run.py --quick --output runs/algorithms-quick
     python benchmarks/algorithms/run.py --output runs/algorithms --data input.txt

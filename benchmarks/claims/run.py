@@ -29,7 +29,7 @@ from benchmarks.algorithms.store import OtherRunsError, RunStore
 from benchmarks.claims.claim import Claim, Judgement
 from benchmarks.claims.court import Court
 from benchmarks.claims.losses import Loss
-from benchmarks.claims.page import page, table_of_claims
+from benchmarks.claims.page import page
 from benchmarks.claims.standing import row_of, standing_claim
 from benchmarks.common import record
 from llm_gym.files.atomic import write_json, write_text
@@ -127,7 +127,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """Judges, prints the table, writes `results.json` and the page."""
+    """Judges, prints verdicts, writes `results.json` and the page."""
     options = parse(arguments)
     torch.set_num_threads(1)
     disable_progress_bar()
@@ -149,7 +149,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "all_cpu_seconds": sum(run["cpu_seconds"] for run in store.runs),
     }
     write_json(options.output / "results.json", results)
-    print(f"\n{table_of_claims(docket.all_claims(), judgements)}\n")
     if options.write is not None:
         write_text(options.write, page(docket.claims, docket.losses, judgements, rows, results))
     return results

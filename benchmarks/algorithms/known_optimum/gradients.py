@@ -7,15 +7,14 @@ critic keeps its own, so it learns the values of that policy first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from llm_gym_known_optimum import EstimatorFigures, KnownOptimum, estimator_figures, sequence_kl
+from llm_gym_known_optimum import KnownOptimum, estimator_figures
 
 from benchmarks.algorithms.known_optimum.training import make_algorithm, make_problem
-from benchmarks.algorithms.settings import BETA, Entry
+from benchmarks.algorithms.settings import Entry
 
 if TYPE_CHECKING:
     from llm_gym_known_optimum.tree import Layers
@@ -55,7 +54,6 @@ def sampled_gradients(
     rollouts: int,
     warmup: int = 0,
     seed: int = 0,
-    objective: Callable[[KnownOptimum, Any], torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of an algorithm's updates at one policy, and the exact one.
 
@@ -67,7 +65,6 @@ def sampled_gradients(
         rollouts: Samples K, one a rollout.
         warmup: Rollouts before the first sample, in which a critic learns.
         seed: Seed of the sampling.
-        objective: What the exact gradient is of, a function of problem and policy; None is `J`.
 
     Returns:
         Samples `(K, D)`, with the sign of an ascent, and the exact gradient `(D,)`.
@@ -91,8 +88,7 @@ def sampled_gradients(
     model.policy.optimizer.register_step_pre_hook(take_away)
     model.learn((warmup + rollouts) * rows * problem.tree.length, log_interval=None)
     with torch.enable_grad():
-        policy = problem.policy(model.policy.model)
-        value = problem.objective(policy) if objective is None else objective(problem, policy)
+        value = problem.objective(problem.policy(model.policy.model))
     exact = torch.cat([g.flatten().double() for g in torch.autograd.grad(value, parameters)])
     return torch.stack(taken[-rollouts:]), exact
 
@@ -103,52 +99,3 @@ def half_way(problem: KnownOptimum) -> Layers:
         ((ours + best) / 2).log_softmax(-1)
         for ours, best in zip(problem.reference, problem.optimum.log_probs, strict=True)
     )
-
-
-# ---------------------------------------------------------------------- the KL penalty by itself
-
-KL_VARIANTS: dict[str, dict[str, Any]] = {
-    "k1 in the reward": {"kl_in": "reward", "kl_estimator": "k1"},
-    "k1 in the loss": {"kl_in": "loss", "kl_estimator": "k1"},
-    "k2 in the loss": {"kl_in": "loss", "kl_estimator": "k2"},
-    "k3 in the loss": {"kl_in": "loss", "kl_estimator": "k3"},
-    "exact in the loss": {"kl_in": "loss", "kl_estimator": "exact"},
-}
-"""Where the penalty can go, as arguments of `PolicyGradient`."""
-
-
-def measure_kl_gradient(job: dict[str, Any]) -> dict[str, Any]:
-    """The gradient of the penalty alone, on a problem that pays nothing, against `-beta KL`'s.
-
-    Args:
-        job: `variant` (of `KL_VARIANTS`), `task`, `budget` and `seed`.
-    """
-    budget, problem = job["budget"], make_problem(job["task"], job["seed"])
-    nothing = KnownOptimum(
-        problem.tree, problem.rewards * 0.0, problem.reference_model, beta=problem.beta
-    )
-    arguments = {
-        "advantage": "reinforce",
-        "aggregation": "constant",
-        "aggregation_constant": 1.0,
-        "kl_coef": BETA,
-        **KL_VARIANTS[job["variant"]],
-    }
-    entry = Entry(job["variant"], "llm_gym:PolicyGradient", arguments, group_size=1, one_step={})
-    samples, exact = sampled_gradients(
-        entry,
-        nothing,
-        half_way(problem),  # of the problem that pays: here the reference is the optimum
-        rows=budget.rows,
-        rollouts=budget.gradient_rollouts,
-        seed=job["seed"],
-        objective=_penalty,
-    )
-    figures: EstimatorFigures = estimator_figures(samples, exact)
-    along = samples @ exact / (exact @ exact)
-    error = float(along.std() / len(along) ** 0.5)
-    return {"gradient": figures.as_dict(), "scale_error": error}
-
-
-def _penalty(problem: KnownOptimum, policy: Any) -> torch.Tensor:
-    return -problem.beta * sequence_kl(problem.tree, policy, problem.reference).mean()

@@ -86,10 +86,7 @@ def plan_known(options: argparse.Namespace) -> KnownPlan:
 
 
 def known_jobs(entries: dict[str, Entry], tasks: dict[str, Task], budget: Budget) -> list[Job]:
-    """Training, gradients and the experiments of the claims; seed by seed, training first."""
-    from benchmarks.algorithms.known_optimum.gradients import KL_VARIANTS
-    from benchmarks.algorithms.known_optimum.lengths import LENGTH_ENTRIES
-
+    """Training and gradients; seed by seed, training first."""
     seeds = range(budget.first_seed, budget.first_seed + budget.seeds)
     jobs = [
         known_job("train", name, task_name, seed, budget, entry=entry, task=task)
@@ -99,25 +96,13 @@ def known_jobs(entries: dict[str, Entry], tasks: dict[str, Task], budget: Budget
     ]
     if not budget.gradient_rollouts:
         return jobs
-    jobs += [
+    return jobs + [
         known_job("gradient", name, task_name, seed, budget, entry=entry, task=task)
         for seed in seeds[: budget.gradient_seeds]
         for name, entry in entries.items()
         if entry.one_step is not None
         for task_name, task in tasks.items()
         if task.reference == "tabular"
-    ]
-    jobs += [
-        known_job("kl", "policy_gradient", task_name, seed, budget, variant=variant, task=task)
-        for seed in seeds[: budget.gradient_seeds]
-        for variant in KL_VARIANTS
-        for task_name, task in list(tasks.items())[:1]
-    ]
-    return jobs + [
-        known_job("lengths", name, "first word", seed, budget, entry=entries[name])
-        for seed in seeds
-        for name in LENGTH_ENTRIES
-        if name in entries
     ]
 
 
@@ -132,10 +117,10 @@ def known_job(
         task_name: Name of the task.
         seed: Seed of problem and sampling.
         budget: How much of everything.
-        **details: What else decides the result, all of it part of the fingerprint; `variant`
-            and `learning_rate` are part of the key too.
+        **details: What else decides the result, all of it part of the fingerprint;
+            `learning_rate` is part of the key too.
     """
-    extra = [str(details[name]) for name in ("variant", "learning_rate") if name in details]
+    extra = [str(details["learning_rate"])] if "learning_rate" in details else []
     names = {"kind": kind, "algorithm": algorithm, "seed": seed}
     return {
         **names,

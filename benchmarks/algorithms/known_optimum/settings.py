@@ -50,7 +50,6 @@ class Budget:
         gradient_seeds: Problems that it is measured on.
         probe_warmup: Rollouts before, in which a critic learns while the policy stays.
         tuning_seeds: Problems that each learning rate was tried on.
-        length_rollouts: Rollouts of the experiment on the length of wrong answers.
     """
 
     seeds: int = 10
@@ -62,7 +61,6 @@ class Budget:
     gradient_seeds: int = 3
     probe_warmup: int = 60
     tuning_seeds: int = 2
-    length_rollouts: int = 60
 
     def quick(self) -> Budget:
         """Everything there is, in ten minutes on two cores."""

@@ -1,4 +1,4 @@
-"""From runs to results: scores, statistics, figures to reach, claims."""
+"""From runs to results: scores, statistics, figures to reach."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from llm_gym_known_optimum import EstimatorFigures, KnownOptimum
 
 from benchmarks.algorithms import statistics
-from benchmarks.algorithms.known_optimum import claims
 from benchmarks.algorithms.known_optimum.plan import KnownPlan
 from benchmarks.algorithms.known_optimum.settings import Budget, Task
 from benchmarks.algorithms.known_optimum.training import make_problem
@@ -77,12 +76,6 @@ def summarise(runs: list[Run], plan: KnownPlan) -> dict[str, Any]:
         "gradients": _gradients([run for run in done if run["kind"] == "gradient"], entries),
         "best_of_n": _best_of_n(tasks, budget),
         "figures_to_reach": _figures(ratio, kls, names, budget),
-        "claims": claims.judge(
-            gain,
-            training,
-            [run for run in done if run["kind"] == "lengths"],
-            [run for run in done if run["kind"] == "kl"],
-        ),
     }
 
 

@@ -1,18 +1,17 @@
-"""What is known exactly, as Markdown: scores, gradients, figures to reach and verdicts."""
+"""What is known exactly, as Markdown: scores, gradients and figures to reach."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from benchmarks.algorithms.tables import table
 
 
 def all_tables(results: dict[str, Any]) -> list[str]:
-    """Scores, gradients, figures to reach and verdicts; nothing of runs that are not there."""
+    """Scores, gradients and figures to reach; nothing of runs that are not there."""
     if "tasks" not in results:
         return []
-    return [_scores(results), _gradients(results), _figures(results), _claims(results)]
+    return [_scores(results), _gradients(results), _figures(results)]
 
 
 def _scores(results: dict[str, Any]) -> str:
@@ -67,18 +66,3 @@ def _figures(results: dict[str, Any]) -> str:
         for line in results["figures_to_reach"]
     ]
     return "\n".join(lines)
-
-
-def _claims(results: dict[str, Any]) -> str:
-    parts = []
-    for claim in results["claims"].values():
-        details = {name: value for name, value in claim.items() if name not in ("claim", "verdict")}
-        parts.append(f"- **{claim['verdict']}**: {claim['claim']} `{json.dumps(rounded(details))}`")
-    return "\n".join(parts)
-
-
-def rounded(value: Any) -> Any:
-    """Numbers with three figures after the point, at any depth."""
-    if isinstance(value, dict):
-        return {name: rounded(part) for name, part in value.items()}
-    return round(value, 3) if isinstance(value, float) else value

@@ -7,6 +7,7 @@ import numpy as np
 
 from benchmarks.claims.claim import Claim, Figure, figure_of
 from benchmarks.claims.court import Court
+from benchmarks.claims.standing import gain
 from benchmarks.common import mean_with_interval
 
 TUNED = {
@@ -51,7 +52,7 @@ def runs(court: Court, entry: str) -> list[list[dict[str, Any]]]:
                     "family": family,
                     "seed": seed,
                     "rate": TUNED[entry],
-                    "episodes": court.pick(12_800, 128),
+                    "episodes": court.pick(12_800, 256),
                 }
                 for family in families
             ],
@@ -84,29 +85,17 @@ def clip(court: Court) -> Figure:
 
 def wrong_lengths(court: Court) -> Figure:
     """Words that wrong answers gain under GRPO, less those under Dr. GRPO, over problems."""
-    seeds = range(court.pick(5, 1))
+    from benchmarks.claims.lengths import measure_lengths
+
+    amount = court.pick({"rows": 128, "rollouts": 60}, {"rows": 32, "rollouts": 4})
+    seeds, names = range(court.pick(5, 1)), ("grpo", "dr_grpo")
     slopes = {
-        name: [
-            one["slope"]
-            for one in court.each(
-                lengthen, [{"entry": name, "seed": seed, "quick": court.quick} for seed in seeds]
-            )
-        ]
-        for name in ("grpo", "dr_grpo")
+        name: court.each(measure_lengths, [{"entry": name, "seed": s, **amount} for s in seeds])
+        for name in names
     }
-    told = [mean_with_interval(slopes[name])["mean"] for name in slopes]
-    differences = np.subtract(slopes["grpo"], slopes["dr_grpo"])
+    told = [mean_with_interval([one["slope"] for one in slopes[name]])["mean"] for name in names]
+    differences = gain(slopes["grpo"], slopes["dr_grpo"], "slope")
     return figure_of(mean_with_interval(differences), f"{told[0]:.3f} and {told[1]:.3f}")
-
-
-def lengthen(entry: str, seed: int, quick: bool) -> dict[str, Any]:
-    """A trial: see `measure_lengths`."""
-    from benchmarks.algorithms.known_optimum.lengths import measure_lengths
-    from benchmarks.algorithms.known_optimum.settings import Budget
-    from benchmarks.algorithms.settings import ENTRIES
-
-    budget = replace(Budget(), rows=32, length_rollouts=4) if quick else Budget().quick()
-    return measure_lengths({"entry": ENTRIES[entry], "budget": budget, "seed": seed})
 
 
 SOURCE = "2402.14740"

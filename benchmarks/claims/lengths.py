@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from llm_gym_known_optimum import AnswerTree, KnownOptimum, make_reference
 
-from benchmarks.algorithms.known_optimum.settings import Budget
 from benchmarks.algorithms.known_optimum.training import Watch, make_algorithm
+from benchmarks.algorithms.settings import ENTRIES
 
 WORDS, LENGTH = 4, 6
 _LEARNING_RATE = 0.03  # so that wrong answers do not vanish at once
@@ -47,23 +47,22 @@ class WrongLengths(Watch):
         self.points[-1]["wrong"] = float(wrong.sum())
 
 
-def measure_lengths(job: dict[str, Any]) -> dict[str, Any]:
-    """Trains without a KL penalty and watches wrong answers.
+def measure_lengths(entry: str, seed: int, rows: int, rollouts: int) -> dict[str, Any]:
+    """A trial: trains without a KL penalty and watches wrong answers.
 
     Args:
-        job: `entry`, `budget` and `seed`.
+        entry: Name of the algorithm in `benchmarks.algorithms.settings.ENTRIES`.
+        seed: Seed of problem and sampling.
+        rows: Answers at a time.
+        rollouts: How often.
 
     Returns:
         `wrong_lengths` and `wrong` (probability) at even steps, and `slope`: words gained
         per tenth of probability that wrong answers lost, by least squares.
     """
-    entry, seed = job["entry"], job["seed"]
-    budget: Budget = job["budget"]
-    problem = make_length_problem(seed)
-    model: Any = make_algorithm(
-        entry, problem, budget.rows, seed, kl_coef=0.0, learning_rate=_LEARNING_RATE
-    )
-    episodes = budget.length_rollouts * budget.rows
+    problem, changes = make_length_problem(seed), {"kl_coef": 0.0, "learning_rate": _LEARNING_RATE}
+    model: Any = make_algorithm(ENTRIES[entry], problem, rows, seed, **changes)
+    episodes = rollouts * rows
     watch = WrongLengths(problem, episodes, 20)
     model.learn(episodes * LENGTH // 2, callback=watch, log_interval=None)
     watch.note()
@@ -73,7 +72,3 @@ def measure_lengths(job: dict[str, Any]) -> dict[str, Any]:
     counted = [i for i, share in enumerate(wrong) if share > 0.02]
     slope = -0.1 * float(np.polyfit(np.take(wrong, counted), np.take(lengths, counted), 1)[0])
     return {"wrong_lengths": lengths, "wrong": wrong, "slope": slope}
-
-
-LENGTH_ENTRIES = ("grpo", "dr_grpo")
-"""What is compared."""
