@@ -1,8 +1,8 @@
 """Reinforcement learning on language models, as Gymnasium environments.
 
-Importing the package registers `llm_gym/TextGeneration-v0`, `llm_gym/PoliteEmail-v0` and what
-installed plug-ins bring (such as `llm_gym/Autopilot-v0`). Everything else is imported when it is
-first used.
+Importing the package registers `llm_gym/TextGeneration-v0`, `llm_gym/Turns-v0`,
+`llm_gym/PoliteEmail-v0` and what installed plug-ins bring (such as `llm_gym/Autopilot-v0`).
+Everything else is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ if TYPE_CHECKING:  # an alias to itself: type checkers then take the name for ex
     from llm_gym.scorers import as_scorer as as_scorer
     from llm_gym.text import TextGenerationEnv as TextGenerationEnv
     from llm_gym.text import TextGenerationVectorEnv as TextGenerationVectorEnv
+    from llm_gym.turns import TurnEnv as TurnEnv
+    from llm_gym.turns import TurnVectorEnv as TurnVectorEnv
+    from llm_gym.turns import WorldError as WorldError
+    from llm_gym.turns import as_turns as as_turns
 
 _NAMES_OF = {
     "llm_gym.learning.dpo": ("DPO",),
@@ -95,6 +99,7 @@ _NAMES_OF = {
         "as_scorer",
     ),
     "llm_gym.text": ("TextGenerationEnv", "TextGenerationVectorEnv"),
+    "llm_gym.turns": ("TurnEnv", "TurnVectorEnv", "WorldError", "as_turns"),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 

@@ -35,6 +35,12 @@ def register_environments() -> None:
         vector_entry_point="llm_gym.text:TextGenerationVectorEnv",
         kwargs=RegisteredArguments(),
     )
+    gym.register(
+        "llm_gym/Turns-v0",
+        entry_point="llm_gym.turns:TurnEnv",
+        vector_entry_point="llm_gym.turns:TurnVectorEnv",
+        kwargs=RegisteredArguments(),
+    )
     register_task(
         "llm_gym/PoliteEmail-v0", "llm_gym.polite_email.task:environment_kwargs", split="train"
     )

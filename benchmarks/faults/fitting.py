@@ -21,7 +21,7 @@ from benchmarks.faults.workshop import Workshop
 from llm_gym.files.atomic import write_json
 
 # Rooms of tests that meet the environment, the policy, learning and checkpoints.
-ROOMS = ("learning", "policy", "text", "runs", "language_models", "scorers")
+ROOMS = ("learning", "policy", "text", "turns", "runs", "language_models", "scorers")
 ALSO = (
     "tests/files/test_atomic.py", "tests/files/test_owned.py", "tests/files/test_digests.py",
     "tests/test_end_tokens.py", "tests/test_prompt_format.py",

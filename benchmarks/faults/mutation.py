@@ -38,8 +38,10 @@ SURVIVORS = Path(__file__).with_name("survivors.md")
 #: Environment, policy, buffer, advantages, losses, algorithms, checkpoints.
 MODULES = (
     "llm_gym/text/episodes.py", "llm_gym/text/masking.py", "llm_gym/text/mdp.py",
-    "llm_gym/text/prompt_sources.py", "llm_gym/text/scoring.py", "llm_gym/text/single.py",
-    "llm_gym/text/vector.py", "llm_gym/text/vocabulary.py", "llm_gym/language_models/packing.py",
+    "llm_gym/text/prompt_sources.py", "llm_gym/text/rows.py", "llm_gym/text/scoring.py",
+    "llm_gym/text/token_env.py", "llm_gym/text/token_vector.py", "llm_gym/text/vocabulary.py",
+    "llm_gym/turns/as_turns.py", "llm_gym/turns/turn_format.py", "llm_gym/turns/turn_rows.py",
+    "llm_gym/turns/worlds.py", "llm_gym/language_models/packing.py",
     "llm_gym/policy/checks.py", "llm_gym/policy/prefix_cache.py", "llm_gym/policy/sampling.py",
     "llm_gym/policy/transformer_policy.py", "llm_gym/policy/trunk.py",
     "llm_gym/policy/variants.py", "llm_gym/policy/watching.py",

@@ -147,13 +147,14 @@ RANGES: Mapping[str, Range] = {
         "eval_prompts simulated_raters votes_per_comparison enough_votes mask_interval "
         "cg_max_steps n_critic_updates max_new_tokens max_prompt_tokens buffer_size n_envs "
         "micro_batch_size every look_every checkpoint_every keep_last per_rollout concurrency "
-        "planned_looks bins lora_alpha",
+        "planned_looks bins lora_alpha max_turn_tokens max_turns",
     ),
     **_names(
         NATURAL, "min_new_tokens shown_prompts resamples retries budget eos_token_id pad_token_id"
     ),
     "lora_rank": Range(0, whole=True, note="0 is off"),
     "max_length": Range(0, whole=True, note="0 is what the model can read"),
+    "context_length": Range(2, whole=True),
     "vocab_size": Range(260, whole=True, note="256 bytes and 4 special tokens"),
     "eval_every": Range(0, whole=True, note="0 is before and after only"),
     # Sampling
@@ -163,7 +164,7 @@ RANGES: Mapping[str, Range] = {
     "mask_top_p": Range(0, 1, above=True, note="1 masks nothing"),
     # Around a run
     "seed": Range(0, 2**32 - 1, whole=True, optional=True),
-    **_names(POSITIVE, "timeout time_limit scorer_time_limit lease_seconds"),
+    **_names(POSITIVE, "timeout time_limit scorer_time_limit world_time_limit lease_seconds"),
     "port": Range(0, 65535, whole=True, note="0 is any free one"),
 }
 """What numbers are called, and may be."""

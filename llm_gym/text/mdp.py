@@ -21,43 +21,34 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from llm_gym.language_models.chat import PromptFormat
-    from llm_gym.text.episodes import Episodes
     from llm_gym.text.options import OptionKeywords
+    from llm_gym.text.rows import Rows
 
 
-class TextMDP:
-    """States are token sequences, actions are tokens, a scorer judges the finished text.
+class TokenMDP:
+    """States are token sequences, actions are tokens.
 
     Args:
-        tokenizer: Tokenizer, or its path or name.
-        prompts: Where episodes start.
-        scorer: What a finished completion is worth.
-        keywords: See `TextOptions`.
+        vocabulary: Ids and text.
+        options: Of these, what concerns tokens.
+        length: L.
 
     Attributes:
         options: The options.
         vocabulary: Ids and text.
-        source: The prompts.
         stop_strings: Finds stop strings.
         masks: Allowed actions.
-        scoring: Reward and final info.
-        length: Length L of an observation, `max_prompt_tokens + max_new_tokens`.
+        length: Length L of an observation.
         observation_space: Dict of three Box spaces of shape `(L,)`.
         action_space: `Discrete(V)`.
     """
 
-    def __init__(self, tokenizer: Any, prompts: Any, scorer: Any, keywords: OptionKeywords) -> None:
-        self.options = options = TextOptions.from_keywords(keywords)
-        checked_scorer = as_scorer(scorer, time_limit=options.scorer_time_limit)
-        self.vocabulary = Vocabulary(tokenizer, options)
-        self._encoder = PromptEncoder(self.vocabulary, options)
-        self.source = make_source(prompts, self._encoder, options)
-        self.stop_strings = StopStrings(self.vocabulary, options.stop_strings)
-        self.masks = ActionMasks(self.vocabulary, options)
-        self.scoring = EpisodeScoring(checked_scorer, self.source.column_names, options)
-        self.length = self.source.max_tokens + options.max_new_tokens
+    def __init__(self, vocabulary: Vocabulary, options: TextOptions, length: int) -> None:
+        self.options, self.vocabulary, self.length = options, vocabulary, length
+        self.stop_strings = StopStrings(vocabulary, options.stop_strings)
+        self.masks = ActionMasks(vocabulary, options)
         self.observation_space = self._observation_space()
-        self.action_space = spaces.Discrete(self.vocabulary.size)
+        self.action_space = spaces.Discrete(vocabulary.size)
 
     def _observation_space(self) -> spaces.Dict:
         highest = max(self.vocabulary.size - 1, self.vocabulary.pad_token_id)
@@ -69,6 +60,48 @@ class TextMDP:
                 "completion_mask": spaces.Box(0, 1, shape, np.int8),
             }
         )
+
+    def text_of(self, ids: np.ndarray, before: np.ndarray, reason: StopReason | None) -> str:
+        """What an agent wrote, for people, scorers and worlds.
+
+        Args:
+            ids: int64 `(T,)`, its tokens.
+            before: int64 `(P,)`, what stands before them.
+            reason: What ended them; None if they go on.
+
+        Returns:
+            The text, without the EOS token, special tokens and the stop string.
+        """
+        if reason == "stop_string":
+            return self.stop_strings.strip(ids, before)
+        # The id that ended the text need not be a special token of the tokenizer.
+        ids = ids[:-1] if reason == "eos" else ids
+        return self.vocabulary.decode(ids, skip_special_tokens=True, after=before)
+
+
+class TextMDP(TokenMDP):
+    """A scorer judges the finished text.
+
+    Args:
+        tokenizer: Tokenizer, or its path or name.
+        prompts: Where episodes start.
+        scorer: What a finished completion is worth.
+        keywords: See `TextOptions`.
+
+    Attributes:
+        source: The prompts.
+        scoring: Reward and final info.
+    """
+
+    def __init__(self, tokenizer: Any, prompts: Any, scorer: Any, keywords: OptionKeywords) -> None:
+        options = TextOptions.from_keywords(keywords)
+        checked_scorer = as_scorer(scorer, time_limit=options.scorer_time_limit)
+        vocabulary = Vocabulary(tokenizer, options)
+        self._encoder = PromptEncoder(vocabulary, options)
+        self.source = make_source(prompts, self._encoder, options)
+        # `max_prompt_tokens + max_new_tokens`.
+        super().__init__(vocabulary, options, self.source.max_tokens + options.max_new_tokens)
+        self.scoring = EpisodeScoring(checked_scorer, self.source.column_names, options)
 
     def prompt_at_reset(self, item: Any) -> Prompt:
         """Encodes a prompt that was passed to `reset`.
@@ -105,15 +138,9 @@ class TextMDP:
             The answer, not yet scored; its text is without the EOS token, special tokens and the
             stop string.
         """
-        if reason == "stop_string":
-            text = self.stop_strings.strip(completion_ids, prompt.ids)
-        else:
-            # The id that ended the episode need not be a special token of the tokenizer.
-            ids = completion_ids[:-1] if reason == "eos" else completion_ids
-            text = self.vocabulary.decode(ids, skip_special_tokens=True, after=prompt.ids)
         return Answer(
             prompt=prompt.row.text,
-            completion=text,
+            completion=self.text_of(completion_ids, prompt.ids, reason),
             completion_ids=tuple(completion_ids.tolist()),
             stop_reason=reason,
             prompt_index=prompt.index,
@@ -121,11 +148,11 @@ class TextMDP:
         )
 
 
-class TextProperties:
-    """What both forms of the environment tell about themselves."""
+class TokenProperties:
+    """What both forms of an environment of tokens tell about themselves."""
 
-    _mdp: TextMDP
-    _episodes: Episodes
+    _mdp: TokenMDP
+    _episodes: Rows
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -136,16 +163,6 @@ class TextProperties:
     def prompt_format(self) -> PromptFormat:
         """How prompts are shown to the model."""
         return self._mdp.vocabulary.prompt_format
-
-    @property
-    def max_new_tokens(self) -> int:
-        """Length budget of a completion, in tokens."""
-        return self._mdp.options.max_new_tokens
-
-    @property
-    def on_max_length(self) -> Literal["terminate", "truncate", "penalise"]:
-        """What becomes of an answer that the length budget cuts off."""
-        return self._mdp.options.on_max_length
 
     @property
     def masks_actions(self) -> bool:
@@ -164,16 +181,6 @@ class TextProperties:
             ValueError: It is something else.
         """
         self._episodes.note_probabilities(probability)
-
-    @property
-    def max_prompt_tokens(self) -> int:
-        """Length limit of a prompt, in tokens."""
-        return self._mdp.length - self._mdp.options.max_new_tokens
-
-    @property
-    def num_prompts(self) -> int | None:
-        """Number of prompts; None for a stream."""
-        return self._mdp.source.num_prompts
 
     @property
     def pad_token_id(self) -> int:
@@ -202,6 +209,32 @@ class TextProperties:
         """
         self._mdp.vocabulary.also_end_with(token_ids)
         self._mdp.masks = ActionMasks(self._mdp.vocabulary, self._mdp.options)
+
+
+class TextProperties(TokenProperties):
+    """What both forms of `TextGenerationEnv` tell about themselves."""
+
+    _mdp: TextMDP
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Length budget of a completion, in tokens."""
+        return self._mdp.options.max_new_tokens
+
+    @property
+    def on_max_length(self) -> Literal["terminate", "truncate", "penalise"]:
+        """What becomes of an answer that the length budget cuts off."""
+        return self._mdp.options.on_max_length
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """Length limit of a prompt, in tokens."""
+        return self._mdp.length - self._mdp.options.max_new_tokens
+
+    @property
+    def num_prompts(self) -> int | None:
+        """Number of prompts; None for a stream."""
+        return self._mdp.source.num_prompts
 
 
 def check_reset_options(

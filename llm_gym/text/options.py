@@ -7,7 +7,7 @@ import difflib
 import math
 import numbers
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -170,16 +170,21 @@ class TextOptions:
         Raises:
             TypeError: A keyword is unknown.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in keywords:
-            if name not in known:
-                # Python's own phrase comes first: Stable-Baselines3, TorchRL and Gymnasium look for
-                # it to find out which of their own options an environment does not take.
-                raise TypeError(
-                    f"the text environment got an unexpected keyword argument {name!r}; "
-                    f"{_hint(name, known)}"
-                )
+        check_keywords(cls, keywords)
         return cls(**keywords)
+
+
+def check_keywords(options: type[Any], keywords: Mapping[str, Any]) -> None:
+    """Raises `TypeError` for a keyword that is no field of a dataclass of options, with a hint."""
+    known = [field.name for field in dataclasses.fields(options)]
+    for name in keywords:
+        if name not in known:
+            # Python's own phrase comes first: Stable-Baselines3, TorchRL and Gymnasium look for it
+            # to find out which of their own options an environment does not take.
+            raise TypeError(
+                f"the text environment got an unexpected keyword argument {name!r}; "
+                f"{_hint(name, known)}"
+            )
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llm_gym.files.untrusted import printable
-from llm_gym.text.episodes import Episodes
+from llm_gym.text.rows import Rows
 from llm_gym.text.scoring import Outcome
 
 RENDER_MODES = ("ansi", "human", "rgb_array")
@@ -18,10 +18,10 @@ class Frame(NamedTuple):
     """What there is to see of a row; all of its texts are safe to show.
 
     Attributes:
-        prompt: The prompt.
+        prompt: What stands before the text that is being written.
         completion: What was written before the newest token, special tokens included.
         newest: What the newest token added; "" before the first.
-        tokens: Number of tokens written.
+        tokens: Number of its tokens.
         max_new_tokens: How many may be written.
         probability: How probable its agent held the newest token, if it said so.
         outcome: How the episode ended, if it has.
@@ -49,7 +49,7 @@ def check_render_mode(render_mode: str | None) -> None:
         raise ValueError(f"render_mode={render_mode!r} is not one of {(None, *RENDER_MODES)}")
 
 
-def frame_of(episodes: Episodes, row: int) -> Frame:
+def frame_of(episodes: Rows, row: int) -> Frame:
     """What there is to see of a row now.
 
     Args:
@@ -62,14 +62,14 @@ def frame_of(episodes: Episodes, row: int) -> Frame:
     Raises:
         ResetNeeded: There was no episode yet.
     """
-    prompt = episodes.prompt(row)
+    before = episodes.shown_before(row)
     completion, newest = _split_at_newest(episodes, row)
     probability = float(episodes.probabilities[row])
     return Frame(
-        prompt=printable(prompt.row.text),
+        prompt=printable(before),
         completion=completion,
         newest=newest,
-        tokens=int(episodes.generated[row]),
+        tokens=len(episodes.completion_ids(row)),
         max_new_tokens=episodes.mdp.options.max_new_tokens,
         probability=None if np.isnan(probability) else probability,
         outcome=episodes.outcomes[row],
@@ -124,8 +124,8 @@ def _field(name: str, text: str) -> str:
     return f"{name:<10}| " + text.replace("\n", f"\n{'':<10}| ")
 
 
-def _split_at_newest(episodes: Episodes, row: int) -> tuple[str, str]:
-    ids, prompt_ids = episodes.completion_ids(row), episodes.prompt(row).ids
+def _split_at_newest(episodes: Rows, row: int) -> tuple[str, str]:
+    ids, prompt_ids = episodes.completion_ids(row), episodes.ids_before(row)
     if not len(ids):
         return "", ""
     decode = episodes.mdp.vocabulary.decode

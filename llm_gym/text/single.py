@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
-import numpy as np
-from gymnasium.error import ResetNeeded
-
-from llm_gym.files.generators import generator_from, generator_state
-from llm_gym.files.schema import record
-from llm_gym.text.episodes import Episodes, Observation
-from llm_gym.text.mdp import TextMDP, TextProperties, check_reset_options
-from llm_gym.text.prompts import Prompt
-from llm_gym.text.rendering import (
-    RENDER_MODES,
-    as_text,
-    check_render_mode,
-    frame_of,
-    render,
-    show,
-)
+from llm_gym.text.episodes import Episodes
+from llm_gym.text.mdp import TextMDP, TextProperties
+from llm_gym.text.token_env import TokenEnv
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +24,7 @@ if TYPE_CHECKING:
     ScorerLike: TypeAlias = "Callable[..., Sequence[float | None]] | str"
 
 
-class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
+class TextGenerationEnv(TextProperties, TokenEnv):
     """Text generation, one token an action.
 
     ## Description
@@ -141,8 +126,6 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
         ValueError: An argument has a value that is not allowed; the message says what to do.
     """  # noqa: E501 -- a table row cannot be broken
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": 10}  # type: ignore[misc]
-
     def __init__(
         self,
         tokenizer: TokenizerLike,
@@ -152,147 +135,5 @@ class TextGenerationEnv(TextProperties, gym.Env[Observation, np.int64]):
         render_mode: str | None = None,
         **options: Unpack[OptionKeywords],
     ) -> None:
-        check_render_mode(render_mode)
-        self.render_mode = render_mode
-        self._mdp = TextMDP(tokenizer, prompts, scorer, options)
-        self._episodes = Episodes(self._mdp, num_rows=1)
-        self.observation_space = self._mdp.observation_space  # type: ignore[assignment]
-        self.action_space = self._mdp.action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Begins an episode.
-
-        Args:
-            seed: Seeds the generator that shuffles the prompts and starts the walk anew.
-            options: `{"prompt": ...}` or `{"prompt_index": ...}`.
-
-        Returns:
-            Observation and info.
-
-        Raises:
-            ValueError: An option is unknown, or its prompt is empty, too long or does not exist.
-        """
-        prompt = self._chosen_prompt(options)
-        super().reset(seed=seed)
-        if seed is not None:
-            self._episodes.restart_cursor(0)
-        info = self._episodes.begin(0, self.np_random, prompt)
-        self._add_mask(info)
-        self._draw()
-        return self._episodes.row_observation(0), info
-
-    def _chosen_prompt(self, options: Mapping[str, Any] | None) -> Prompt | None:
-        options = check_reset_options(options, ("prompt", "prompt_index"))
-        if "prompt" in options:
-            return self._mdp.prompt_at_reset(options["prompt"])
-        if "prompt_index" in options:
-            index = options["prompt_index"]
-            if isinstance(index, bool) or not isinstance(index, numbers.Integral):
-                raise TypeError(f"prompt_index={index!r} must be a whole number")
-            return self._mdp.source.get(int(index))
-        return None
-
-    def step(
-        self, action: int | np.integer | np.ndarray
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Appends a token.
-
-        Args:
-            action: Id of the next token.
-
-        Returns:
-            Observation, reward, terminated, truncated and info.
-
-        Raises:
-            ResetNeeded: There is no running episode.
-            ValueError: The action is not in the action space, or masked.
-            ScorerError: The scorer failed and `on_scorer_error` is "raise".
-        """
-        if not self._episodes.running[0]:
-            raise ResetNeeded("step() needs a running episode: call reset() first")
-        token = np.asarray(action)
-        if token.size != 1 or token.dtype.kind not in "iu":
-            raise ValueError(f"action {action!r} is not a token id: pass one integer")
-        step = self._episodes.step(token.reshape(1))
-        outcome = step.outcomes.get(0)
-        info = dict(outcome.info) if outcome else {}
-        self._add_mask(info)
-        self._draw()
-        return (
-            self._episodes.row_observation(0),
-            float(step.rewards[0]),
-            bool(step.terminated[0]),
-            bool(step.truncated[0]),
-            info,
-        )
-
-    def _add_mask(self, info: dict[str, Any]) -> None:
-        masks = self._episodes.update_masks()
-        if masks is not None:
-            info["action_mask"] = masks[0].copy()
-
-    def action_masks(self) -> np.ndarray:
-        """Which actions are allowed now: bool `(V,)`, as MaskablePPO asks for."""
-        return self._episodes.action_masks()[0]
-
-    def render(self) -> Any:
-        """The episode now, as the render mode says.
-
-        Returns:
-            Text ("ansi"); uint8 `(540, 960, 3)` ("rgb_array"); None
-            ("human", which has printed it).
-
-        Raises:
-            gymnasium.error.DependencyNotInstalled: "rgb_array" without Pillow.
-            ResetNeeded: There was no episode yet.
-        """
-        if self.render_mode is None:
-            gym.logger.warn(
-                "render() needs a render mode: make the environment with render_mode='ansi' for "
-                "text or 'rgb_array' for pictures"
-            )
-            return None
-        return render(frame_of(self._episodes, 0), self.render_mode)
-
-    def _draw(self) -> None:
-        if self.render_mode == "human":
-            show(as_text(frame_of(self._episodes, 0)) + "\n")
-
-    def get_state(self) -> dict[str, Any]:
-        """Everything needed to continue exactly: JSON-able, as far as the prompts' columns are.
-
-        Returns:
-            State for `set_state`: generator, place in the prompts, tokens of the episode.
-        """
-        return {
-            "rng": self.np_random.bit_generator.state,
-            "episodes": self._episodes.get_state(),
-        }
-
-    def set_state(self, state: Mapping[str, Any]) -> Observation:
-        """Continues from a state of `get_state`, of an environment made with the same arguments.
-
-        Args:
-            state: The state.
-
-        Returns:
-            The observation at that moment.
-
-        Raises:
-            ValueError: The state does not fit, or the prompts are a stream that is past it.
-        """
-        self.check_state("the state", state)
-        self._episodes.set_state(state["episodes"])
-        self.np_random = generator_from(state["rng"])
-        return self._episodes.row_observation(0)
-
-    def check_state(self, name: str, state: Any) -> None:
-        """Raises `ValueError` unless `set_state` can continue from a state.
-
-        Args:
-            name: Of the state, for messages.
-            state: The state.
-        """
-        record({"episodes": self._episodes.check_state, "rng": generator_state})(name, state)
+        mdp = TextMDP(tokenizer, prompts, scorer, options)
+        super().__init__(mdp, Episodes(mdp, num_rows=1), render_mode)

@@ -1,0 +1,318 @@
+"""Turn-level worlds: what they must be, and N of them at work, each within a time limit."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from time import monotonic
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+
+Result = TypeVar("Result")
+
+
+class World(Protocol):
+    """The least that a turn-level environment must have; every `gymnasium.Env` of texts has it."""
+
+    def reset(self, *, seed: int) -> Any:
+        """Begins anew; the first text, or `(text, info)`."""
+
+    def step(self, text: str, /) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Answers: text, reward, terminated, truncated and info."""
+
+
+class WorldError(RuntimeError):
+    """A world raised an exception, or did not begin in time."""
+
+
+class Answered(NamedTuple):
+    """What a world says to a turn."""
+
+    text: str
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: Mapping[str, Any]
+
+
+class Fault(NamedTuple):
+    """Why a world says nothing."""
+
+    reason: Literal["timeout", "error"]
+    error: WorldError
+
+
+class _RaisedError(Exception):
+    """Carries what a world raised, as `__cause__`, past our own checks."""
+
+
+def world_maker(world: Any, num_rows: int, world_kwargs: Mapping[str, Any] | None) -> Callable:
+    """How a row gets its world.
+
+    Args:
+        world: A world; a function, or a class, that makes one; or an id of Gymnasium's.
+        num_rows: Rows that need one each.
+        world_kwargs: Arguments of the function, class or id.
+
+    Returns:
+        A function that makes a world.
+
+    Raises:
+        TypeError: It is none of these.
+        ValueError: One world would have to serve several rows, or has arguments.
+    """
+    kwargs = dict(world_kwargs or {})
+    if isinstance(world, str):
+        import gymnasium as gym
+
+        return lambda: gym.make(world, **kwargs)
+    if _is_world(world) and not isinstance(world, type):
+        if kwargs:
+            raise ValueError(f"world_kwargs={kwargs!r} are of a function that makes worlds")
+        if num_rows > 1:
+            raise ValueError(
+                f"world={world!r} is one world, but num_envs={num_rows} rows need one each: pass a "
+                "function that makes one, or the class"
+            )
+        return lambda: world
+    if not callable(world):
+        raise TypeError(
+            f"world={world!r} must have reset(seed) and step(text), be a function that makes such "
+            "an environment, or an id of Gymnasium's"
+        )
+    return lambda: world(**kwargs)
+
+
+def _is_world(world: Any) -> bool:
+    return callable(getattr(world, "reset", None)) and callable(getattr(world, "step", None))
+
+
+class Worlds:
+    """N worlds, those of one step at work together.
+
+    With a time limit each world lives in a thread of its own, from its making to its end: worlds
+    wait for the network side by side, and one that hangs is given up, and made anew for the row's
+    next episode. Without one all are called one after the other, in the caller's thread.
+
+    Args:
+        make: Makes a world.
+        num_rows: N.
+        time_limit: Seconds that the worlds of one step may take; None is no limit.
+
+    Raises:
+        TypeError: What was made is no world.
+        ValueError: The same was made for two rows.
+    """
+
+    def __init__(self, make: Callable[[], Any], num_rows: int, time_limit: float | None) -> None:
+        self._make, self._limit = make, time_limit
+        self._threads: list[_WorldThread | None] = [None] * num_rows
+        self._worlds: list[Any] = [None] * num_rows
+        weakref.finalize(self, _end, self._threads)
+        for row in range(num_rows):
+            self._call({row: partial(self._made, row)}, limit=None)
+        if len({id(world) for world in self._worlds}) < num_rows:
+            raise ValueError("world= makes the same world for several rows: make a new one a call")
+
+    def _made(self, row: int) -> Any:
+        if self._worlds[row] is None:
+            world = self._make()
+            if not _is_world(world):
+                raise TypeError(f"world= makes {world!r}, which has no reset(seed) and step(text)")
+            self._worlds[row] = world
+        return self._worlds[row]
+
+    def _begun(self, row: int, seed: int) -> tuple[str, Mapping[str, Any]]:
+        return _reset(self._made(row), seed)
+
+    def reset(self, seeds: Mapping[int, int]) -> dict[int, tuple[str, Mapping[str, Any]]]:
+        """Begins rows' worlds anew.
+
+        Args:
+            seeds: A seed for each row.
+
+        Returns:
+            First text and info of each.
+
+        Raises:
+            TypeError: A world gave no text.
+            WorldError: A world raised, or took too long; its row has a new one.
+        """
+        begun = self._call(
+            {row: partial(self._begun, row, seed) for row, seed in seeds.items()},
+            limit=self._limit,
+        )
+        for told in begun.values():
+            if isinstance(told, Fault):
+                raise told.error from told.error.__cause__
+        return begun
+
+    def step(self, texts: Mapping[int, str]) -> dict[int, Answered | Fault]:
+        """Hands rows' turns to their worlds.
+
+        Args:
+            texts: What the agent says, by row.
+
+        Returns:
+            What each world says, or why it says nothing.
+
+        Raises:
+            TypeError: A world gave something of another type.
+            ValueError: A world's reward is no finite number.
+        """
+        return self._call(
+            {row: partial(_step, self._worlds[row], text) for row, text in texts.items()},
+            limit=self._limit,
+        )
+
+    def close(self) -> None:
+        """Closes worlds that can be closed, and ends their threads."""
+        jobs = {
+            row: partial(_asked, world.close)
+            for row, world in enumerate(self._worlds)
+            if callable(getattr(world, "close", None))
+        }
+        self._call(jobs, limit=self._limit)
+        _end(self._threads)
+
+    # ------------------------------------------------------------------ calls
+
+    def _call(self, jobs: Mapping[int, Callable[[], Any]], limit: float | None) -> dict[int, Any]:
+        """What the jobs of rows return, or a `Fault`; other exceptions are ours, and raised."""
+        if self._limit is None:
+            return {row: self._outcome(row, job) for row, job in jobs.items()}
+        deadline = None if limit is None else monotonic() + limit
+        futures = {row: self._thread(row).submit(job) for row, job in jobs.items()}
+
+        def wait(future: Future) -> Any:
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            return future.result(left)
+
+        return {row: self._outcome(row, partial(wait, f)) for row, f in futures.items()}
+
+    def _outcome(self, row: int, result: Callable[[], Any]) -> Any:
+        try:
+            return result()
+        except _RaisedError as raised:
+            cause = raised.__cause__
+            error = WorldError(
+                f"the world of row {row} raised {type(cause).__name__}: {cause}; mend it, or pass "
+                "on_world_error='truncate'"
+            )
+            error.__cause__ = cause
+            return Fault("error", error)
+        except FutureTimeoutError:
+            self._give_up(row)
+            return Fault(
+                "timeout",
+                WorldError(
+                    f"the world of row {row} took longer than world_time_limit={self._limit:g} s"
+                ),
+            )
+
+    def _thread(self, row: int) -> _WorldThread:
+        thread = self._threads[row]
+        if thread is None:
+            thread = self._threads[row] = _WorldThread(f"world {row}")
+        return thread
+
+    def _give_up(self, row: int) -> None:
+        """Leaves a thread to its call; it ends with that, if ever."""
+        self._thread(row).end()
+        self._threads[row] = self._worlds[row] = None
+
+
+class _WorldThread:
+    """Runs jobs one after the other. Python waits for no such thread when it exits."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: SimpleQueue[tuple[Future, Callable[[], Any]] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Callable[[], Any]) -> Future:
+        future: Future = Future()
+        self._jobs.put((future, job))
+        return future
+
+    def end(self) -> None:
+        self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (item := self._jobs.get()) is not None:
+            future, job = item
+            try:
+                future.set_result(job())
+            except BaseException as error:
+                future.set_exception(error)
+            del future, job, item
+
+
+def _end(threads: list[_WorldThread | None]) -> None:
+    for row, thread in enumerate(threads):
+        if thread is not None:
+            thread.end()
+            threads[row] = None
+
+
+# ------------------------------------------------------------------ one world
+
+
+def _reset(world: Any, seed: int) -> tuple[str, Mapping[str, Any]]:
+    told = _asked(lambda: world.reset(seed=seed))
+    text, info = told if isinstance(told, tuple) and len(told) == 2 else (told, {})
+    return _text("reset", text), _info("reset", info)
+
+
+def _step(world: Any, text: str) -> Answered:
+    told = _asked(lambda: world.step(text))
+    if not isinstance(told, (tuple, list)) or len(told) != 5:
+        raise TypeError(
+            f"the world's step() returned {told!r}, not (text, reward, terminated, truncated, info)"
+        )
+    said, reward, terminated, truncated, info = told
+    is_number = isinstance(reward, numbers.Real) and not isinstance(reward, bool)
+    if not is_number or not math.isfinite(reward):
+        kind = ValueError if is_number else TypeError
+        raise kind(f"the world's step() pays the reward {reward!r}, which is no finite number")
+    return Answered(
+        _text("step", said),
+        float(reward),
+        _flag("terminated", terminated),
+        _flag("truncated", truncated),
+        _info("step", info),
+    )
+
+
+def _asked(call: Callable[[], Result]) -> Result:
+    try:
+        return call()
+    except Exception as error:  # whatever somebody else's world raises
+        raise _RaisedError from error
+
+
+def _flag(name: str, flag: Any) -> bool:
+    if type(flag).__name__ not in ("bool", "bool_"):
+        raise TypeError(f"the world's step() returned {name}={flag!r}, which is no bool")
+    return bool(flag)
+
+
+def _text(method: str, text: Any) -> str:
+    if not isinstance(text, str):
+        raise TypeError(
+            f"the world's {method}() returned {text!r} for its text, of type "
+            f"{type(text).__name__}: a world of turns says a str"
+        )
+    return text
+
+
+def _info(method: str, info: Any) -> Mapping[str, Any]:
+    if not isinstance(info, Mapping):
+        raise TypeError(f"the world's {method}() returned the info {info!r}, which is no dict")
+    return info

@@ -1,0 +1,247 @@
+"""What a turn environment does, told by hand: turns, increments, ends, masks, rewards."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.error import ResetNeeded
+
+import llm_gym
+from llm_gym import TextGenerationEnv, TurnEnv, TurnVectorEnv
+from llm_gym.testing.conformance import assert_same
+from tests.chat_tokenizers import TOKENIZERS
+from tests.text.helpers import EOS, Recorder, word
+from tests.text.helpers import arguments as of_texts
+from tests.turns.worlds import Guess, Scripted, Words, arguments
+
+
+def play(env, tokens):
+    """Steps through tokens; the last result."""
+    for token in tokens:
+        result = env.step(token)
+    return result
+
+
+def tokens_of(observation, mask="attention_mask"):
+    return observation["input_ids"][observation[mask].astype(bool)].tolist()
+
+
+def test_a_turn_ends_at_eos_and_the_world_answers_in_that_step():
+    world = Scripted(
+        "w1 w2", [("w3", 0.5, False, False, {"lives": 2}), ("w4", 1.0, True, False, {})]
+    )
+    env = TurnEnv(**arguments(world=world))
+    observation, info = env.reset(seed=0)
+    assert tokens_of(observation) == [word(1), word(2)]
+    assert info["prompt"] == "w1 w2"
+    observation, reward, terminated, truncated, info = env.step(word(7))
+    assert (reward, terminated, truncated, info) == (0.0, False, False, {})
+    observation, reward, terminated, truncated, info = env.step(EOS)
+    assert (reward, terminated, truncated) == (0.5, False, False)
+    assert tokens_of(observation) == [word(1), word(2), word(7), EOS, word(3)]
+    assert tokens_of(observation, "completion_mask") == [word(7), EOS]
+    assert info == {
+        "turn": 1,
+        "completion": "w7",
+        "stop_reason": "eos",
+        "world_text": "w3",
+        "world_info": {"lives": 2},
+    }
+    observation, reward, terminated, truncated, info = play(env, [word(8), word(9), EOS])
+    assert (reward, terminated, truncated) == (1.0, True, False)
+    assert tokens_of(observation, "completion_mask") == [word(7), EOS, word(8), word(9), EOS]
+    assert info["end_reason"] == "world"
+    assert info["score"] == 1.5
+    assert info["prompt"] == "w1 w2"
+    with pytest.raises(ResetNeeded):
+        env.step(word(1))
+
+
+def test_a_turn_ends_at_its_budget_and_at_a_stop_string():
+    env = TurnEnv(**arguments(world=Scripted(), stop_strings=["w5"]))
+    env.reset(seed=0)
+    info = play(env, [word(7)] * 4)[-1]
+    assert (info["stop_reason"], info["completion"]) == ("length", "w7 w7 w7 w7")
+    info = play(env, [word(8), word(5)])[-1]
+    assert (info["turn"], info["stop_reason"], info["completion"]) == (2, "stop_string", "w8 ")
+    info = play(env, [word(5)])[-1]  # the stop string of another turn is none of this one
+    assert (info["turn"], info["completion"]) == (3, "")
+
+
+@pytest.mark.parametrize("on_max_length", ["truncate", "terminate"])
+def test_turns_and_context_are_budgets_with_a_reason(on_max_length):
+    env = TurnEnv(**arguments(world=Scripted(), max_turns=2, on_max_length=on_max_length))
+    env.reset(seed=0)
+    play(env, [EOS])
+    observation, _, terminated, truncated, info = play(env, [EOS])
+    assert (terminated, truncated) == (on_max_length == "terminate", on_max_length == "truncate")
+    assert info["end_reason"] == "max_turns"
+    assert ("score" in info) == terminated
+    assert tokens_of(observation)[-1] == word(2)  # the rest can be judged from what the world said
+
+    env = TurnEnv(**arguments(world=Scripted(), context_length=9, on_max_length=on_max_length))
+    env.reset(seed=0)
+    play(env, [word(7)] * 4)  # w1 w7 w7 w7 w7 w2: three are left
+    observation, _, terminated, truncated, info = play(env, [word(8)] * 3)
+    assert (terminated, truncated) == (on_max_length == "terminate", on_max_length == "truncate")
+    assert (info["stop_reason"], info["end_reason"]) == ("length", "context_length")
+    assert info["completion"] == "w8 w8 w8"
+    assert observation["attention_mask"].all()
+
+
+def test_a_world_that_truncates_is_truncated_with_its_last_words():
+    env = TurnEnv(**arguments(world=Scripted(answers=[("w9", 2.0, False, True, {})])))
+    env.reset(seed=0)
+    observation, reward, terminated, truncated, info = play(env, [word(7), EOS])
+    assert (reward, terminated, truncated, info["end_reason"]) == (2.0, False, True, "world")
+    assert tokens_of(observation)[-1] == word(9)
+
+
+def test_the_chat_template_closes_a_turn_that_the_agent_did_not():
+    tokenizer = TOKENIZERS["chatml"]()
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    (letter,) = tokenizer("a", add_special_tokens=False)["input_ids"]
+    world = Scripted("hi", [("more", 0.0, False, False, {})])
+    options = {"tokenizer": tokenizer, "world": world, "context_length": 200, "max_turn_tokens": 2}
+    shown = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    answer = "<|im_end|>\n<|im_start|>user\nmore<|im_end|>\n<|im_start|>assistant\n"
+    for turn in ([letter, letter], [letter, end]):
+        env = TurnEnv(**arguments(**options))
+        env.reset(seed=0)
+        observation = play(env, turn)[0]
+        said = "aa" if turn[-1] == letter else "a"
+        assert tokenizer.decode(tokens_of(observation)) == f"{shown}{said}{answer}"
+        assert tokens_of(observation, "completion_mask") == turn
+
+
+def test_one_turn_is_the_text_environment_step_for_step():
+    """`TextGenerationEnv` is the special case: equal observations, rewards and ends."""
+    make = lambda: TextGenerationEnv(**of_texts(scorer=Recorder()))  # noqa: E731
+    text = make()
+    length = text.observation_space["input_ids"].shape[0]
+    turns = TurnEnv(
+        **arguments(
+            world=lambda: llm_gym.as_turns(make()), max_turn_tokens=5, context_length=length
+        )
+    )
+    assert turns.observation_space == text.observation_space
+    rng = np.random.default_rng(0)
+    reasons = set()
+    turns.reset(seed=1)
+    for _ in range(60):
+        observation, info = turns.reset()
+        expected, expected_info = text.reset(seed=info["prompt_index"])
+        assert_same(observation, expected, "the observation at reset")
+        assert info["prompt"] == expected_info["prompt"]
+        ended = False
+        while not ended:
+            action = int(rng.integers(32)) if rng.random() < 0.8 else EOS
+            result, wanted = turns.step(action), text.step(action)
+            assert_same(list(result[:4]), list(wanted[:4]), "the step")
+            ended = wanted[2]
+        for key in ("prompt", "completion", "stop_reason", "score"):
+            assert result[4][key] == wanted[4][key], key
+        reasons.add(wanted[4]["stop_reason"])
+    assert reasons == {"eos", "length"}
+
+
+def test_as_turns_is_the_way_back_from_turns_too():
+    """A conversation through tokens and back says and pays what the world itself does."""
+    world = llm_gym.as_turns(TurnEnv(**arguments(world=Words, context_length=60)))
+    text, info = world.reset(seed=3)
+    plain = Words()
+    assert plain.reset(seed=info["prompt_index"]) == text
+    ended = False
+    while not ended:
+        result, wanted = world.step("w3 w4"), plain.step("w3 w4")
+        ended = wanted[2] or wanted[3]
+        assert result[:4] == wanted[:4]
+
+
+def test_as_turns_refuses_what_has_no_tokens():
+    with pytest.raises(TypeError, match=r"must be a single environment of tokens"):
+        llm_gym.as_turns(Guess())
+    with pytest.raises(ValueError, match="a token ends a turn"):
+        llm_gym.as_turns(TextGenerationEnv(**of_texts(eos_token_id=())))
+
+
+def test_a_start_can_be_chosen_and_comes_again():
+    env = gym.make("llm_gym/Turns-v0", **arguments())
+    first, info = env.reset(seed=5)
+    again, chosen = env.reset(options={"prompt_index": info["prompt_index"]})
+    assert_same(first, again, "the start")
+    assert chosen["prompt_index"] == info["prompt_index"]
+    assert env.reset()[1]["prompt_index"] != info["prompt_index"]
+    for bad, error in ((-1, ValueError), (2**31, ValueError), (True, TypeError), ("x", TypeError)):
+        with pytest.raises(error, match="prompt_index"):
+            env.reset(options={"prompt_index": bad})
+    with pytest.raises(ValueError, match="unknown reset option 'prompt'"):
+        env.reset(options={"prompt": "w1"})
+
+
+def test_rows_of_a_group_begin_alike():
+    env = TurnVectorEnv(**arguments(), num_envs=6, group_size=3, autoreset_mode="SameStep")
+    _, infos = env.reset(seed=0)
+    for _ in range(2):
+        starts = infos["prompt_index"]
+        assert starts[0] == starts[1] == starts[2] != starts[3] == starts[4] == starts[5]
+        ended = np.zeros(6, dtype=bool)
+        while not ended.all():
+            *_, terminated, truncated, infos = env.step(np.where(ended, word(1), EOS))
+            ended |= terminated | truncated
+            if ended.all():
+                break
+        _, infos = env.reset()
+
+
+def test_rendering_shows_the_conversation():
+    env = TurnEnv(**arguments(world=Scripted("w1"), render_mode="ansi"))
+    with pytest.raises(ResetNeeded):
+        env.render()
+    env.reset(seed=0)
+    play(env, [word(7), EOS, word(8)])
+    assert env.render().splitlines() == [
+        "prompt    | w1 w7 <eos> w2",
+        "completion| «w8»",
+        "tokens    | 1 of 4",
+    ]
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_a_saved_conversation_goes_on(mode):
+    """Worlds are told again what they were told; all that follows is the same."""
+    make = lambda: TurnVectorEnv(**arguments(), num_envs=3, autoreset_mode=mode)  # noqa: E731
+    env, other = make(), make()
+    rng = np.random.default_rng(0)
+
+    def step(envs):
+        actions = rng.integers(1, 32, 3)
+        results = [each.step(actions) for each in envs]
+        if mode == "Disabled" and (ended := results[0][2] | results[0][3]).any():
+            results += [each.reset(options={"reset_mask": ended}) for each in envs]
+        return results
+
+    env.reset(seed=3)
+    for _ in range(9):
+        step([env])
+    observation = env._episodes.observation()
+    assert_same(other.set_state(env.get_state()), observation, "the observation")
+    for _ in range(30):
+        first, second, *_ = step([env, other])
+        assert_same(first, second, "the step")
+
+
+def test_a_state_that_does_not_fit_is_refused():
+    env = TurnEnv(**arguments())
+    env.reset(seed=0)
+    state = env.get_state()
+    with pytest.raises(ValueError, match="rows must be"):
+        TurnVectorEnv(**arguments(), num_envs=2).set_state(
+            {**TurnVectorEnv(**arguments(), num_envs=2).get_state(), "episodes": state["episodes"]}
+        )
+    with pytest.raises(ValueError, match="when the state was saved it said"):
+        TurnEnv(**arguments(world=Scripted)).set_state(state)
+    state["episodes"]["rows"][0]["said"] = []
+    with pytest.raises(ValueError, match="is no conversation"):
+        env.set_state(state)
