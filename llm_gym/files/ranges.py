@@ -125,7 +125,9 @@ RANGES: Mapping[str, Range] = {
     "label_smoothing": Range(0, 0.5, below=True),
     "token_dropout": Range(0, 1, below=True),
     "top_share": Range(0, 1, above=True),
-    **_names(SHARE, "gamma gae_lambda warmup_share final_share rater_lapse praise_share"),
+    **_names(
+        SHARE, "gamma turn_gamma gae_lambda warmup_share final_share rater_lapse praise_share"
+    ),
     **_names(PART, "held_out_share level"),
     **_names(Range(0, 1, below=True), "baseline_decay"),
     **_names(

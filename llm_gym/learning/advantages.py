@@ -37,7 +37,7 @@ def gae(
     last_values: FloatArray,
     last_dones: NDArray[np.generic],
     *,
-    gamma: float,
+    gamma: float | FloatArray,
     gae_lambda: float,
 ) -> FloatArray:
     """Generalised advantage estimation (Schulman et al., 2016, arXiv 1506.02438, eq. 16).
@@ -53,7 +53,7 @@ def gae(
         episode_starts: bool or 0/1 `(T, N)`.
         last_values: float `(N,)`, values of the observations after the last step.
         last_dones: bool or 0/1 `(N,)`, whether the last step ended an episode.
-        gamma: Discount factor.
+        gamma: Discount factor; or float `(T, N)`, that of each step.
         gae_lambda: Exponential weight; 1 is the Monte-Carlo return minus the value.
 
     Returns:
@@ -65,8 +65,9 @@ def gae(
         last = t == len(rewards) - 1
         goes_on = 1.0 - (last_dones if last else episode_starts[t + 1]).astype(rewards.dtype)
         next_values = last_values if last else values[t + 1]
-        delta = rewards[t] + gamma * next_values * goes_on - values[t]
-        carried = delta + gamma * gae_lambda * goes_on * carried
+        discount = gamma[t] if isinstance(gamma, np.ndarray) else gamma
+        delta = rewards[t] + discount * next_values * goes_on - values[t]
+        carried = delta + discount * gae_lambda * goes_on * carried
         advantages[t] = carried
     return advantages
 
@@ -75,7 +76,7 @@ def monte_carlo_returns(
     rewards: FloatArray,
     episode_starts: NDArray[np.generic],
     *,
-    gamma: float = 1.0,
+    gamma: float | FloatArray = 1.0,
 ) -> FloatArray:
     """Rewards to go: `G_t = sum_k gamma^k r_{t+k}` up to the episode's end.
 
@@ -86,14 +87,15 @@ def monte_carlo_returns(
     Args:
         rewards: float `(T, N)`.
         episode_starts: bool or 0/1 `(T, N)`, true where a step is the first of an episode.
-        gamma: Discount factor.
+        gamma: Discount factor; or float `(T, N)`, that of each step.
 
     Returns:
         float `(T, N)`.
     """
     returns = np.array(rewards)
     for t in reversed(range(len(rewards) - 1)):
-        returns[t] += gamma * returns[t + 1] * (1 - episode_starts[t + 1].astype(rewards.dtype))
+        discount = gamma[t] if isinstance(gamma, np.ndarray) else gamma
+        returns[t] += discount * returns[t + 1] * (1 - episode_starts[t + 1].astype(rewards.dtype))
     return returns
 
 
@@ -292,7 +294,7 @@ class Rollout(NamedTuple):
         starts: list[int],
         *,
         group_size: int,
-        gamma: float,
+        gamma: float | FloatArray,
         one_action: bool,
         greedy: FloatArray | None,
         average: float,
@@ -303,7 +305,7 @@ class Rollout(NamedTuple):
             buffer: Buffer of whole episodes, penalties already in its rewards.
             starts: First step of each round.
             group_size: Rows `k*G .. k*G + G - 1` answer the same prompt.
-            gamma: Discount.
+            gamma: Discount; or float `(T, N)`, that of each step.
             one_action: Whether an answer is one action, so that all of its tokens have its return
                 to go.
             greedy: See above, as `(rounds, prompts of a round)`.
@@ -313,7 +315,9 @@ class Rollout(NamedTuple):
         played = slice(0, buffer.pos)
         to_go = np.zeros_like(buffer.rewards)
         to_go[played] = monte_carlo_returns(
-            buffer.rewards[played], buffer.episode_starts[played], gamma=gamma
+            buffer.rewards[played],
+            buffer.episode_starts[played],
+            gamma=gamma[played] if isinstance(gamma, np.ndarray) else gamma,
         )
         scores = np.array([to_go[s.start, s.env] for s in segments], dtype=np.float64)
         lengths = np.array([s.stop - s.start for s in segments])

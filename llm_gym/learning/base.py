@@ -47,6 +47,8 @@ class AnswerLearner(OnPolicyAlgorithm):
         env: A Gymnasium vector environment (wrapped in `llm_gym.GymVecEnv`), an id, or whatever
             Stable-Baselines3 takes.
         n_steps: Steps per environment and rollout; `None` is the most tokens an episode has.
+        turn_gamma: Discount at the end of a turn, where `gamma` is that of all other steps; `None`
+            is `gamma`. Inside a turn `gamma` should be 1.
         **kwargs: Arguments of Stable-Baselines3's algorithm.
 
     Attributes:
@@ -79,9 +81,13 @@ class AnswerLearner(OnPolicyAlgorithm):
         env: GymEnv | gym.vector.VectorEnv | str,
         *,
         n_steps: int | None,
+        turn_gamma: float | None = None,
         **kwargs: Any,
     ) -> None:
         check_arguments(**kwargs)
+        if turn_gamma is not None:
+            check_numbers(turn_gamma=turn_gamma)
+        self.turn_gamma = turn_gamma
         if n_steps is not None:
             check_numbers(n_steps=n_steps)
         self.reference: ReferenceModel | None = None
@@ -146,6 +152,7 @@ class AnswerLearner(OnPolicyAlgorithm):
         super()._setup_model()
         if self._needs_reference():
             self.reference = ReferenceModel.of(self.transformer, *self._reference_source())
+        self.episodes.turn_gamma = self.turn_gamma
         if self.shaping is not None:
             self.shaping.start(self.transformer)
             self.episodes.before_returns = self._shape_rewards
@@ -156,6 +163,11 @@ class AnswerLearner(OnPolicyAlgorithm):
         Raises:
             ValueError: If it cannot, naming what is missing.
         """
+        if self.turn_gamma is not None and not env.has_attr("max_turn_tokens"):
+            raise ValueError(
+                f"turn_gamma={self.turn_gamma} discounts turns, but env has none: make it with "
+                "gymnasium.make_vec('llm_gym/Turns-v0', ...), or pass gamma"
+            )
         if self._whole_episode_steps:
             self.n_steps = episode_length(env)
 
@@ -225,6 +237,8 @@ class AnswerLearner(OnPolicyAlgorithm):
         *shaped* rewards, and no part of what the environment paid: shaping must not see them.
         """
         super()._update_info_buffer(infos, dones)
+        turn_ends = np.array(["turn" in info for info in infos])
+        self.episodes.turn_ends[self.episodes.pos] = turn_ends
         rows = [row for row, info in enumerate(infos) if info.get("TimeLimit.truncated", False)]
         final = {row: infos[row].pop("terminal_observation", None) for row in rows}
         rows = [row for row in rows if final[row] is not None]
@@ -235,7 +249,10 @@ class AnswerLearner(OnPolicyAlgorithm):
         assert isinstance(observed, dict)
         with torch.no_grad():
             values = self.transformer.predict_values(observed)
-        rest = self.gamma * widened(values).cpu().numpy().reshape(-1)
+        gamma: Any = self.gamma
+        if self.turn_gamma is not None:
+            gamma = np.where(turn_ends[rows], self.turn_gamma, self.gamma)
+        rest = gamma * widened(values).cpu().numpy().reshape(-1)
         self.episodes.bootstraps[self.episodes.pos, rows] = rest
 
     @property

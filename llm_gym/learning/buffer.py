@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from llm_gym.files.ranges import check_arguments
-from llm_gym.language_models.packing import pack
+from llm_gym.language_models.packing import pad
 from llm_gym.learning.advantages import gae
 from llm_gym.policy.sampling import EpisodeBatch, widened
 from llm_gym.policy.variants import register_with_contrib
@@ -32,6 +33,8 @@ class Segment(NamedTuple):
         prefix: int64 `(p,)`: the tokens before the first action of the segment, which are the
             prompt, and earlier actions where the episode began in the rollout before.
         is_start: Whether the episode began in this rollout.
+        answers: What a world has written between the segment's actions: the step of the action that
+            follows, and int64 `(k,)` tokens.
     """
 
     env: int
@@ -39,6 +42,13 @@ class Segment(NamedTuple):
     stop: int
     prefix: NDArray[np.int64]
     is_start: bool
+    answers: tuple[tuple[int, NDArray[np.int64]], ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        """All of its tokens, whoever wrote them."""
+        others = sum(len(ids) for _, ids in self.answers)
+        return len(self.prefix) + self.stop - self.start + others
 
 
 class EpisodeBuffer(RolloutBuffer):
@@ -52,7 +62,8 @@ class EpisodeBuffer(RolloutBuffer):
     it takes, with Stable-Baselines3's own PPO or A2C.
 
     An episode that the rollout's end cuts in two goes on in the next rollout: its earlier tokens
-    are context there, its later ones actions.
+    are context there, its later ones actions. What a world writes into a conversation
+    (`llm_gym.TurnEnv`) is context, and never an action.
 
     Args:
         buffer_size: Steps per environment, `T`.
@@ -71,6 +82,8 @@ class EpisodeBuffer(RolloutBuffer):
             together in a minibatch, so that it is read once. 1 parts them as chance has it.
 
     Attributes:
+        turn_gamma: Discount of a step that ends a turn; None is `gamma`, that of all others.
+        turn_ends: bool `(T, N)`, whether a step ended a turn, as the environment said.
         bootstraps: float32 `(T, N)`, what the rest of an episode that a step truncated would have
             been worth, beside the step's reward and in the units of `values`. Stable-Baselines3's
             own algorithms have it in `rewards`, and nothing here.
@@ -111,6 +124,7 @@ class EpisodeBuffer(RolloutBuffer):
             group_size=group_size,
         )
         self.group_size = group_size
+        self.turn_gamma: float | None = None
         self.before_returns = before_returns
         if seed is None:
             # SB3 makes the run's seed the global one before it makes its buffer.
@@ -131,7 +145,10 @@ class EpisodeBuffer(RolloutBuffer):
         self.returns = np.zeros(shape, dtype=np.float32)
         self.bootstraps = np.zeros(shape, dtype=np.float32)
         self.episode_starts = np.zeros(shape, dtype=bool)
+        self.turn_ends = np.zeros(shape, dtype=bool)
         self._prefixes: dict[tuple[int, int], NDArray[np.int64]] = {}
+        self._answers: dict[int, list[tuple[int, NDArray[np.int64]]]] = {}
+        self._lengths = np.zeros(self.n_envs, dtype=np.int64)  # tokens of each observation
         self._support: list[torch.Tensor] = []
         self._segments: list[Segment] | None = None
         self._last_dones = np.zeros(self.n_envs, dtype=bool)
@@ -149,7 +166,7 @@ class EpisodeBuffer(RolloutBuffer):
         """Adds one step of all environments.
 
         Only the observations of an episode's first step in the rollout are read; later ones are
-        these and the actions since.
+        these and the actions since, and what a world has written behind those.
 
         Args:
             obs: Arrays `(N, L)` by name.
@@ -161,9 +178,17 @@ class EpisodeBuffer(RolloutBuffer):
         """
         t = self.pos
         starts = np.asarray(episode_start, dtype=bool)
-        for env in np.flatnonzero(starts | (t == 0)):
+        begins = starts | (t == 0)
+        self._lengths += 1  # by the last action
+        for env in np.flatnonzero(begins | self._has_more(obs["attention_mask"])):
             length = int(obs["attention_mask"][env].sum())
-            self._prefixes[t, int(env)] = np.array(obs["input_ids"][env, :length], dtype=np.int64)
+            ids = np.array(obs["input_ids"][env, :length], dtype=np.int64)
+            if begins[env]:
+                self._prefixes[t, int(env)] = ids
+            else:
+                said = ids[self._lengths[env] :]
+                self._answers.setdefault(int(env), []).append((t, said))
+            self._lengths[env] = length
         self.actions[t] = np.asarray(action).reshape(-1)
         self.rewards[t] = reward
         self.episode_starts[t] = starts
@@ -174,6 +199,12 @@ class EpisodeBuffer(RolloutBuffer):
             self._support.append(support.cpu())
         self.pos += 1
         self.full = self.pos == self.buffer_size
+
+    def _has_more(self, attention_mask: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which rows of a mask `(N, L)` have more tokens than their actions have made."""
+        columns = np.minimum(self._lengths, attention_mask.shape[1] - 1)
+        more = attention_mask[np.arange(self.n_envs), columns].astype(bool)
+        return more & (self._lengths < attention_mask.shape[1])
 
     def end_rollout(
         self, dones: NDArray[Any], keep: Callable[[Segment], bool] | None = None
@@ -206,10 +237,16 @@ class EpisodeBuffer(RolloutBuffer):
             self.episode_starts,
             widened(last_values.detach()).cpu().numpy().reshape(-1),
             self._last_dones,
-            gamma=self.gamma,
+            gamma=self.discounts(),
             gae_lambda=self.gae_lambda,
         ).astype(np.float32)
         self.returns = self.advantages + self.values
+
+    def discounts(self) -> float | NDArray[np.float32]:
+        """The discount: one for all steps, or float32 `(T, N)` where turns have their own."""
+        if self.turn_gamma is None:
+            return self.gamma
+        return np.where(self.turn_ends, self.turn_gamma, self.gamma).astype(np.float32)
 
     # ------------------------------------------------------------------ episodes
 
@@ -221,10 +258,15 @@ class EpisodeBuffer(RolloutBuffer):
                 step if env == before else self.pos for (_, before), (step, env) in pairwise(starts)
             ] + [self.pos]
             self._segments = [
-                Segment(env, step, stop, self._prefixes[step, env], self.episode_starts[step, env])
+                self._segment(env, step, stop)
                 for (step, env), stop in zip(starts, stops, strict=True)
             ]
         return self._segments
+
+    def _segment(self, env: int, start: int, stop: int) -> Segment:
+        answers = tuple(said for said in self._answers.get(env, ()) if start < said[0] < stop)
+        prefix, is_start = self._prefixes[start, env], self.episode_starts[start, env]
+        return Segment(env, start, stop, prefix, is_start, answers)
 
     def ends(self, segment: Segment) -> bool:
         """Whether the last step of the segment's episode is in the rollout."""
@@ -236,12 +278,34 @@ class EpisodeBuffer(RolloutBuffer):
 
     def episode_batch(self, segments: list[Segment]) -> EpisodeBatch:
         """Segments as one right-padded batch on the buffer's device; actions in their order."""
-        rows = [np.concatenate([s.prefix, self.actions[s.start : s.stop, s.env]]) for s in segments]
-        batch = pack(rows, [len(s.prefix) for s in segments], device=self.device)
+        written = [self._written(segment) for segment in segments]
+        lengths = [len(slots) for _, slots in written]
+        batch = EpisodeBatch(
+            pad([ids for ids, _ in written], device=self.device),
+            self.to_torch(np.repeat(np.arange(len(segments)), lengths)),
+            self.to_torch(np.concatenate([slots for _, slots in written])),
+        )
         if not self._support:
-            return EpisodeBatch.of(batch)
+            return batch
         steps, envs = self.places(segments)
-        return EpisodeBatch.of(batch, torch.stack(self._support)[steps, envs].to(self.device))
+        support = torch.stack(self._support)[steps, envs].to(self.device)
+        return dataclasses.replace(batch, support=support)
+
+    def _written(self, segment: Segment) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """A segment's tokens, int64 `(S,)`, and where among them its actions stand, `(T,)`."""
+        start, stop = segment.start, segment.stop
+        actions = self.actions[start:stop, segment.env]
+        slots = len(segment.prefix) + np.arange(stop - start)
+        if not segment.answers:
+            return np.concatenate([segment.prefix, actions]), slots
+        ids = np.insert(
+            actions,
+            np.concatenate([np.full(len(said), step - start) for step, said in segment.answers]),
+            np.concatenate([said for _, said in segment.answers]),
+        )
+        for step, said in segment.answers:
+            slots[step - start :] += len(said)
+        return np.concatenate([segment.prefix, ids]), slots
 
     def places(self, segments: list[Segment]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Indices (step, environment) of the segments' actions into arrays `(T, N)`."""

@@ -80,6 +80,7 @@ class PolicyGradient(AnswerLearner):
         max_grad_norm: Clipping of the gradient's norm.
         reward_scaling: See `llm_gym.PPO`; `None` scales where there is a critic to hear.
         recompute_log_probs: See `llm_gym.PPO`.
+        turn_gamma: See `llm_gym.PPO`.
         policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
         **settings: Fields of `objective` and of `penalty`, and further arguments of
             Stable-Baselines3's `OnPolicyAlgorithm`: `seed`, `device`, `verbose`, ...
@@ -109,6 +110,7 @@ class PolicyGradient(AnswerLearner):
         max_grad_norm: float = 1.0,
         reward_scaling: bool | None = None,
         recompute_log_probs: bool | None = None,
+        turn_gamma: float | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
         **settings: Any,
@@ -142,6 +144,7 @@ class PolicyGradient(AnswerLearner):
             max_grad_norm=max_grad_norm,
             use_sde=False,
             sde_sample_freq=-1,
+            turn_gamma=turn_gamma,
             policy_kwargs=self.objective.with_critic(policy_kwargs),
             _init_setup_model=_init_setup_model,
             **settings,
@@ -206,7 +209,7 @@ class PolicyGradient(AnswerLearner):
             buffer,
             starts,
             group_size=self.group_size,
-            gamma=self.gamma,
+            gamma=buffer.discounts(),
             one_action=self.objective.ratio == "answer",
             greedy=self.collector.greedy_scores,
             average=self.baseline["mean"] / self.shaping.divisor,

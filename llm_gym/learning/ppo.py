@@ -48,6 +48,8 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
             that a shared transformer hears the critic as loudly as the actor whatever the
             scorer's units. Logged rewards are not scaled.
         recompute_log_probs: See `llm_gym.learning.shaping.RewardShaping`.
+        turn_gamma: Discount at the end of each turn of a conversation (`llm_gym.TurnEnv`), in place
+            of `gamma`; `None` is `gamma`.
         policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
         **kwargs: Further arguments of `stable_baselines3.PPO`, under the same names.
 
@@ -76,6 +78,7 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         reference_weights: str = "memory",
         reward_scaling: bool = True,
         recompute_log_probs: bool | None = None,
+        turn_gamma: float | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
@@ -104,6 +107,7 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
                 gae_lambda=gae_lambda,
                 vf_coef=vf_coef,
                 max_grad_norm=max_grad_norm,
+                turn_gamma=turn_gamma,
                 policy_kwargs=policy_kwargs,
                 _init_setup_model=_init_setup_model,
                 **kwargs,

@@ -68,6 +68,11 @@ class Rounds:
                 f"n_steps={n_steps} must be a multiple of max_new_tokens={longest}, because "
                 f"{learner} needs whole episodes: leave it out, or pass {longest}"
             )
+        if env.has_attr("max_turn_tokens") and not env.has_attr("wait"):
+            raise ValueError(
+                f"{learner} has rows wait for one another, which conversations can do in the "
+                "native vector form alone: make env with gymnasium.make_vec"
+            )
         if env.has_attr("on_max_length") and "truncate" in env.get_attr("on_max_length"):
             raise ValueError(
                 "on_max_length='truncate' leaves cut-off answers without a score, which "
@@ -135,8 +140,11 @@ class Rounds:
         if greedy is not None:
             # After rewards were shaped, in whose units the returns are that this is a baseline of.
             steps = slice(0, buffer.pos)
+            gamma = buffer.discounts()
             returns = monte_carlo_returns(
-                buffer.rewards[steps], buffer.episode_starts[steps], gamma=buffer.gamma
+                buffer.rewards[steps],
+                buffer.episode_starts[steps],
+                gamma=gamma[steps] if isinstance(gamma, np.ndarray) else gamma,
             )
             scores = [returns[s.start, s.env] for s in played if greedy[s.env]]
             # Segments come in order of environment, then time.
@@ -153,6 +161,9 @@ class Rounds:
         running = np.ones(env.num_envs, dtype=bool)
         episode_starts = running.copy()
         idle_token = _idle_token(env)
+        worlds = env.has_attr("max_turn_tokens")  # which must not hear idle tokens
+        if worlds:
+            env.env_method("wait", ~running)
         while running.any():
             actions, values, log_probs = self._act(algorithm, obs)
             new_obs, rewards, dones, infos = env.step(np.where(running, actions, idle_token))
@@ -167,6 +178,8 @@ class Rounds:
             algorithm._update_info_buffer(self._counted(infos), dones)
             algorithm.episodes.add(obs, actions, rewards, episode_starts, values, log_probs)
             running &= ~dones
+            if worlds and dones.any():
+                env.env_method("wait", ~running & running.any())
             episode_starts = dones
             # A waiting row keeps its last observation, which costs the policy no prompt to read.
             obs = {key: _where(running, new_obs[key], obs[key]) for key in obs}
@@ -206,7 +219,7 @@ class Rounds:
         prompts = [info.get("prompt_index", -1) for info in infos]
         if not algorithm._last_obs["completion_mask"].any() and prompts == indices:
             return algorithm._last_obs
-        if min(indices) >= 0 and env.get_attr("num_prompts")[0] is not None:
+        if min(indices) >= 0 and _begins_again(env):
             options = [{"prompt_index": index} for index in indices]
             shared: Any = {"prompt_index": indices}
             env.set_options(shared if isinstance(env.unwrapped, GymVecEnv) else options)
@@ -221,6 +234,11 @@ class Rounds:
                 f"{self.learner} needs episodes that terminate (no time limit around them), or use "
                 "an algorithm with a critic, such as PPO"
             )
+
+
+def _begins_again(env: VecEnv) -> bool:
+    """Whether an episode can be begun again by its `prompt_index`."""
+    return env.has_attr("starts_by_seed") or env.get_attr("num_prompts")[0] is not None
 
 
 def _idle_token(env: VecEnv) -> int:

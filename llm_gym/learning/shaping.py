@@ -280,10 +280,9 @@ def _check_finite(
 
 def _chunks(segments: list[Segment]) -> list[list[Segment]]:
     """Groups of segments, similar in length, of a bounded number of padded tokens."""
-    length = lambda s: len(s.prefix) + s.stop - s.start  # noqa: E731
     chunks: list[list[Segment]] = []
-    for segment in sorted(segments, key=length, reverse=True):
-        if chunks and (len(chunks[-1]) + 1) * length(chunks[-1][0]) <= _TOKENS_PER_PASS:
+    for segment in sorted(segments, key=lambda s: s.num_tokens, reverse=True):
+        if chunks and (len(chunks[-1]) + 1) * chunks[-1][0].num_tokens <= _TOKENS_PER_PASS:
             chunks[-1].append(segment)
         else:
             chunks.append([segment])

@@ -23,7 +23,7 @@ class WritePlan:
             read once. `None` is in order.
         start: First slot written, the same for all rows, or `None` if rows differ.
         positions: int64 `(N,)`: the slot each row's single token goes to, where `start` is
-            `None`.
+            `None`; or int64 `(b, K)`, the slots of the tokens of `rows`.
         length: Number of slots that attention reads.
     """
 
@@ -59,6 +59,12 @@ class _Layer(CacheLayerMixin):
         assert self.keys is not None
         assert self.values is not None
         plan = self.plan
+        if plan.rows is not None and plan.positions is not None:  # several, each in its own slot
+            rows = plan.rows
+            # Indices apart: (b, K, heads, head_dim).
+            self.keys[rows[:, None], :, plan.positions] = key_states.transpose(1, 2)
+            self.values[rows[:, None], :, plan.positions] = value_states.transpose(1, 2)
+            return self.keys[rows, :, : plan.length], self.values[rows, :, : plan.length]
         if plan.start is None:  # one token a row, each in its own slot
             rows = torch.arange(self.n_rows, device=key_states.device)
             self.keys[rows, :, plan.positions] = key_states[:, :, 0]
@@ -78,7 +84,11 @@ class _Layer(CacheLayerMixin):
 
     def get_seq_length(self) -> int:
         """Tokens before the query; models derive the query's offset in the mask from it."""
-        return self.plan.length - 1 if self.plan.start is None else self.plan.start
+        if self.plan.start is not None:
+            return self.plan.start
+        positions = self.plan.positions
+        n_tokens = 1 if positions is None or positions.ndim == 1 else positions.shape[1]
+        return self.plan.length - n_tokens
 
     def get_max_length(self) -> int:
         return self.capacity

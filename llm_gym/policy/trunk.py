@@ -14,6 +14,7 @@ from transformers.activations import NewGELUActivation
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llm_gym.language_models.architecture import text_config
+from llm_gym.policy.appending import Appending
 from llm_gym.policy.attention import attention_by, explicit_masks, slides
 from llm_gym.policy.prefix_cache import PrefixCache, WritePlan
 from llm_gym.policy.sampling import EpisodeBatch
@@ -45,8 +46,8 @@ class Trunk:
     for every architecture, and no attention mask is needed in a full pass.
 
     The cache is transparent. `last_hidden` compares what it is given with what it has read,
-    row by row, and computes one token for rows that grew by one, nothing for rows that are as they
-    were, and the whole row otherwise. A change of the weights, of adapters put in later or of hooks
+    row by row, and computes what is new of rows that grew, nothing for rows that are as they were,
+    and the whole row otherwise. A change of the weights, of adapters put in later or of hooks
     forgets everything (`llm_gym.policy.watching`). Whether an architecture decodes rightly from
     this cache is asked in `llm_gym.policy.checks`.
 
@@ -71,6 +72,7 @@ class Trunk:
         self._lock = Lock()
         self._sharing = SharedPrompts(shared_prompts)
         self.takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
+        self._appending = Appending(passed=self.takes_positions)
         self.forget()
 
     def forget(self) -> None:
@@ -202,11 +204,17 @@ class Trunk:
         continues = ((input_ids == self._ids) | unread).all(1)
         grown = continues & (lengths == self._lengths + 1) & (self._lengths > 0)
         unchanged = continues & (lengths == self._lengths)
-        started = ~(grown | unchanged)
-        if started.any():
-            self._read_whole(input_ids, lengths, started.nonzero().squeeze(1))
+        others = ~(grown | unchanged)
+        longer = None
+        if others.any():
+            longer = self._longer(lengths, others & continues)
+            started = others if longer is None else others & ~longer
+            if started.any():
+                self._read_whole(input_ids, lengths, started.nonzero().squeeze(1))
         if grown.any():
             self._read_one_more(input_ids, lengths, grown)
+        if longer is not None:
+            self._read_more(input_ids, lengths, longer.nonzero().squeeze(1))
         self._ids, self._lengths = input_ids.clone(), lengths.clone()
         return self._hidden.clone()
 
@@ -263,6 +271,38 @@ class Trunk:
             mask = self._ragged_mask(last, length)
             hidden = self._forward(tokens, positions=last[:, None], attention_mask=mask)[:, 0]
         self._hidden = hidden if bool(grown.all()) else hidden.where(grown[:, None], self._hidden)
+
+    def _longer(self, lengths: torch.Tensor, rows: torch.Tensor) -> torch.Tensor | None:
+        """Which of some rows, bool `(N,)`, have grown by several tokens, as by a world's answer.
+
+        All are fed as many; a row that has fewer than those begins anew. `None` if there are none.
+        """
+        longer = rows & (self._lengths > 0) & (lengths > self._lengths)
+        if not self._appending.passed or not longer.any():
+            return None
+        return longer & (lengths >= (lengths - self._lengths)[longer].max())
+
+    def _read_more(
+        self, input_ids: torch.Tensor, lengths: torch.Tensor, rows: torch.Tensor
+    ) -> None:
+        """Feeds the last tokens of some rows, as many of each as the longest growth has.
+
+        Of a row that grew by fewer, some are fed again, in their own slots.
+        """
+        assert self._cache is not None
+        n_tokens = int((lengths - self._lengths)[rows].max())
+        length = int(lengths[rows].max())
+        columns = torch.arange(length, device=rows.device)
+        slots = lengths[rows, None] - n_tokens + columns[:n_tokens]  # (b, K)
+        ids = input_ids[rows, :length]
+        seen = columns <= slots[:, :, None]  # (b, K, length)
+        mask = self._explicit(seen, slots[:, :, None] - columns)
+        self._cache.prepare(WritePlan(rows, None, slots, length))
+        hidden = self._forward(ids.gather(1, slots), positions=slots, attention_mask=mask)
+        if self._appending.agrees(self, ids, slots, hidden):
+            self._hidden[rows] = hidden[:, -1]
+        else:
+            self._read_whole(input_ids, lengths, rows)
 
     def _forward(
         self,

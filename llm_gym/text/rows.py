@@ -49,6 +49,7 @@ class Rows(ABC):
 
     Attributes:
         running: bool `(N,)`, rows in an episode that has not ended.
+        waiting: bool `(N,)`, rows that steps leave as they are.
         generated: int64 `(N,)`, tokens that the agent has written in the episode so far.
         lengths: int64 `(N,)`, tokens of each row.
         outcomes: How the episode ended, of rows at rest.
@@ -68,6 +69,7 @@ class Rows(ABC):
         self.lengths = np.zeros(num_rows, dtype=np.int64)
         self.generated = np.zeros(num_rows, dtype=np.int64)
         self.running = np.zeros(num_rows, dtype=bool)
+        self.waiting = np.zeros(num_rows, dtype=bool)
         self._all_rows = np.arange(num_rows)
         self.outcomes: list[Outcome | None] = [None] * num_rows
         self._masks: np.ndarray | None = None  # int8 (N, V), if any action is ever masked
@@ -174,7 +176,7 @@ class Rows(ABC):
         self._completion_mask[row] = 0
         self._starts[row] = self.lengths[row] = length
         self.generated[row] = 0
-        self.running[row] = True
+        self.running[row], self.waiting[row] = True, False
         self.outcomes[row] = None
         self.probabilities[row] = np.nan
 
@@ -221,7 +223,8 @@ class Rows(ABC):
             ValueError: An action is outside the vocabulary or masked.
             ScorerError: The scorer failed and `on_scorer_error` is "raise".
         """
-        rows = self._all_rows if self.running.all() else np.flatnonzero(self.running)  # (R,)
+        acting = self.running & ~self.waiting
+        rows = self._all_rows if acting.all() else np.flatnonzero(acting)  # (R,)
         actions = actions[rows]
         self._check_actions(rows, actions)
         positions = self.lengths[rows]

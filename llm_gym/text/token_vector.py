@@ -281,6 +281,23 @@ class TokenVectorEnv(TokenProperties, VectorEnv[Observation, np.ndarray, np.ndar
             infos["action_mask"] = masks * present[:, None]
             infos["_action_mask"] = present
 
+    def wait(self, rows: np.ndarray) -> None:
+        """Has rows take no part in steps, until they are reset or the next call leaves them out.
+
+        Their actions are ignored and their observations stay as they are.
+
+        Args:
+            rows: bool `(N,)`.
+
+        Raises:
+            ValueError: They are no bool array of that shape.
+        """
+        if not isinstance(rows, np.ndarray) or rows.dtype != np.bool_:
+            raise ValueError(f"rows must be a numpy array of bool, got {rows!r}")
+        if rows.shape != (self.num_envs,):
+            raise ValueError(f"rows must have shape ({self.num_envs},), got {rows.shape}")
+        self._episodes.waiting[:] = rows
+
     def action_masks(self) -> np.ndarray:
         """Which actions are allowed now: bool `(N, V)`."""
         return self._episodes.action_masks()

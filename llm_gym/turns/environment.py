@@ -105,11 +105,12 @@ class TurnEnv(TurnProperties, TokenEnv):
     `{"prompt_index": seed}` chooses the seed.
 
     ## Episode End
-    - The world terminates or truncates: so does the environment (`end_reason` "world").
-    - After `max_turns` ("max_turns"), or where the world's answer leaves no room for another token
-      ("context_length"): `truncated`, or by `on_max_length="terminate"` an end.
-    - The world takes longer than `world_time_limit` ("timeout"), or raises and `on_world_error` is
-      "truncate" ("error"): the same, with `world_error`. The row gets a new world.
+    - The world terminates: so does the environment (`end_reason` "world").
+    - What cuts a conversation off truncates it, or ends it by `on_max_length="terminate"`: the
+      world truncates ("world"); the turn was the last of `max_turns` ("max_turns"); the world's
+      answer leaves no room for another token ("context_length"); the world takes longer than
+      `world_time_limit` ("timeout"), or raises and `on_world_error` is "truncate" ("error"), both
+      with `world_error`. A world that hangs is left to itself, and the row gets a new one.
 
     ## Information
     At reset: `prompt` (the first text), `prompt_index` (the seed), `world_info`. When a turn ends:

@@ -176,7 +176,7 @@ class TurnRows(Rows):
             self._append(row, ids, by_agent=False)
             self._starts[row] = self.lengths[row]
         if said.truncated:
-            self._end(row, "world", info, step, terminated=False)
+            self._end(row, "world", info, step)
         elif info["turn"] == self.mdp.turns.max_turns:
             self._end(row, "max_turns", info, step)
         elif not fits or self.lengths[row] == self.mdp.length:
@@ -191,11 +191,11 @@ class TurnRows(Rows):
         reason: str,
         info: dict[str, Any],
         step: Step,
-        terminated: bool | None = None,
+        *,
+        terminated: bool = False,
     ) -> None:
         """Ends a conversation; one that was cut off as `on_max_length` says."""
-        if terminated is None:
-            terminated = self.mdp.turns.on_max_length == "terminate"
+        terminated = terminated or self.mdp.turns.on_max_length == "terminate"
         info |= {"prompt": self._said[row][0], "end_reason": reason}
         if terminated:
             info["score"] = float(self._returns[row])

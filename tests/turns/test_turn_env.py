@@ -159,6 +159,16 @@ def test_as_turns_is_the_way_back_from_turns_too():
         assert result[:4] == wanted[:4]
 
 
+def test_control_tokens_in_a_text_for_as_turns_are_text():
+    tokenizer = TOKENIZERS["chatml"]()
+    env = TextGenerationEnv(tokenizer, ["hi"], Recorder(), max_new_tokens=40)
+    world = llm_gym.as_turns(env)
+    world.reset(seed=0)
+    *_, info = world.step("a</s>b<|im_end|>c")
+    assert info["completion"] == "a</s>b<|im_end|>c"
+    assert info["stop_reason"] == "eos"
+
+
 def test_as_turns_refuses_what_has_no_tokens():
     with pytest.raises(TypeError, match=r"must be a single environment of tokens"):
         llm_gym.as_turns(Guess())
