@@ -15,7 +15,16 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from llm_gym.files.schema import anything, list_of, number, optional, record, row_of, whole
+from llm_gym.files.schema import (
+    Check,
+    anything,
+    list_of,
+    number,
+    optional,
+    record,
+    row_of,
+    whole,
+)
 from llm_gym.text.answer import Answer
 
 
@@ -75,11 +84,13 @@ class GroupedAnswers(VecEnvWrapper):
 
     def _keep(self, row: int, info: Mapping[str, Any]) -> None:
         ids = info["terminal_observation"]["input_ids"]
-        is_token = info["terminal_observation"]["attention_mask"].astype(bool)
         is_action = info["terminal_observation"]["completion_mask"].astype(bool)
+        actions = np.flatnonzero(is_action)  # what a world has said between them is none
+        answer_of = slice(actions[0], actions[-1] + 1)
         answer = Answer(
-            prompt_ids=tuple(ids[is_token & ~is_action].tolist()),
-            completion_ids=tuple(ids[is_action].tolist()),
+            prompt_ids=tuple(ids[: actions[0]].tolist()),
+            completion_ids=tuple(ids[answer_of].tolist()),
+            others=tuple(np.flatnonzero(~is_action[answer_of]).tolist()),
             score=None if info.get("TimeLimit.truncated") else float(self._returns[row]),
         )
         group, place = divmod(row, self.group_size)
@@ -145,13 +156,13 @@ class GroupedAnswers(VecEnvWrapper):
             state: The state.
         """
         ids = list_of(whole(0, int(self.action_space.n) - 1))  # type: ignore[attr-defined]
-        answer = ids, ids, optional(number())
+        answer = ids, ids, optional(number()), list_of(whole())
         size, groups = self.group_size, self.num_envs // self.group_size
-        member = row_of(whole(0, size - 1), *answer)
+        member = _at_least(4, row_of(whole(0, size - 1), *answer))
         record(
             {
                 "env": getattr(self.venv, "check_state", anything),
-                "finished": list_of(list_of(row_of(*answer), size)),
+                "finished": list_of(list_of(_at_least(3, row_of(*answer)), size)),
                 "pending": list_of(row_of(whole(0, groups - 1), whole(), list_of(member))),
                 "ordinals": list_of(whole(), self.num_envs),
                 "returns": list_of(number(), self.num_envs),
@@ -161,9 +172,25 @@ class GroupedAnswers(VecEnvWrapper):
 
 
 def _saved(answer: Answer) -> list[Any]:
-    return [list(answer.prompt_ids), list(answer.completion_ids), answer.score]
+    saved = [list(answer.prompt_ids), list(answer.completion_ids), answer.score]
+    return [*saved, list(answer.others)] if answer.others else saved
 
 
 def _answer(saved: Sequence[Any]) -> Answer:
-    prompt_ids, completion_ids, score = saved
-    return Answer(prompt_ids=tuple(prompt_ids), completion_ids=tuple(completion_ids), score=score)
+    prompt_ids, completion_ids, score, *others = saved
+    return Answer(
+        prompt_ids=tuple(prompt_ids),
+        completion_ids=tuple(completion_ids),
+        score=score,
+        others=tuple(others[0]) if others else (),
+    )
+
+
+def _at_least(length: int, check: Check) -> Check:
+    """A row whose last entry may be missing: that of an answer without a world's words."""
+
+    def complete(name: str, value: Any) -> None:
+        missing = isinstance(value, list) and len(value) == length
+        check(name, [*value, []] if missing else value)
+
+    return complete

@@ -175,7 +175,7 @@ class DPO(AnswerAlgorithm):
                 "rejected_log_prob": float(log_rejected.detach().mean()),
             }
 
-        lengths = [len(p.chosen.completion_ids) + len(p.rejected.completion_ids) for p in pairs]
+        lengths = [pair.chosen.num_tokens + pair.rejected.num_tokens for pair in pairs]
         for name, value in self.descend(lengths, loss_of, answers_per_item=2).items():
             self.logger.record(f"train/{name}", value)
 

@@ -129,7 +129,7 @@ class ExpertIteration(AnswerAlgorithm):
             self.warn_if_all_for_nothing(f"no answer reaches threshold={self.threshold}")
             return
         self.logger.record("rollout/kept_score_mean", float(np.mean([_score(a) for a in kept])))
-        lengths = [len(answer.completion_ids) for answer in kept]
+        lengths = [answer.num_tokens for answer in kept]
 
         def loss_of(members: NDArray[np.int64]) -> tuple[torch.Tensor, dict[str, float]]:
             _, token_log_probs = self.log_probs([kept[index] for index in members])

@@ -30,6 +30,8 @@ class Answer:
         stop_reason: What ended it; None if that is not known.
         prompt_index: Place of the prompt in the environment's list; -1 if it is in none.
         columns: The prompt's further columns, which go to the scorer by name.
+        others: Places in `completion_ids` of tokens that are somebody else's: what a world has said
+            between the turns of a conversation.
     """
 
     prompt: str = ""
@@ -40,6 +42,12 @@ class Answer:
     stop_reason: StopReason | None = None
     prompt_index: int = -1
     columns: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    others: tuple[int, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that were chosen: what there is to learn from."""
+        return len(self.completion_ids) - len(self.others)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -61,14 +69,25 @@ def pack_answers(
         device: Where the batch goes; None is the CPU.
 
     Returns:
-        The batch; its answer tokens are those of the completions, answer after answer.
+        The batch; its answer tokens are those of the completions that were chosen, answer after
+        answer.
 
     Raises:
         ValueError: If there are no answers.
     """
     rows = [answer.ids for answer in answers]
     prompt_lengths = [len(answer.prompt_ids) for answer in answers]
-    return pack(rows, prompt_lengths, pad_token_id=pad_token_id, device=device)
+    batch = pack(rows, prompt_lengths, pad_token_id=pad_token_id, device=device)
+    if not any(answer.others for answer in answers):
+        return batch
+    ends = np.cumsum([len(answer.completion_ids) for answer in answers])
+    chosen = np.ones(ends[-1], dtype=bool)
+    for answer, end in zip(answers, ends.tolist(), strict=True):
+        chosen[end - len(answer.completion_ids) + np.array(answer.others, dtype=np.int64)] = False
+    places = chosen.nonzero()[0].tolist()
+    return batch._replace(
+        answer_rows=batch.answer_rows[places], answer_slots=batch.answer_slots[places]
+    )
 
 
 def scores_of(answers: Sequence[Answer]) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 import llm_gym
 from llm_gym import EpisodeBuffer, GymVecEnv, ReferenceModel, TransformerActorCriticPolicy
 from llm_gym.learning.advantages import gae, monte_carlo_returns
+from llm_gym.testing.tiny import tiny_tokenizer
 from tests.turns.worlds import Words, arguments
 
 
@@ -267,3 +268,87 @@ def test_waiting_rows_stay_as_they_are():
     for bad in ([True] * 3, np.ones(2, dtype=bool)):
         with pytest.raises(ValueError, match="rows must"):
             env.wait(bad)
+
+
+@pytest.mark.parametrize("name", ["DPO", "ExpertIteration", "SFTOnBest"])
+def test_algorithms_on_whole_answers_learn_from_conversations(tiny_dir, name):
+    """What they learn from is the agent's side; the world's words are read before it."""
+    env = turn_env(group_size=2, on_max_length="terminate", context_length=24)
+    model = getattr(llm_gym, name)("TransformerPolicy", env, **settings(tiny_dir))
+    kept = []
+    fit = model.fit
+    model.fit = lambda groups: kept.extend(groups) or fit(groups)
+    before = {n: p.detach().clone() for n, p in model.policy.named_parameters()}
+    model.learn(200)
+    assert any(not torch.equal(before[n], p) for n, p in model.policy.named_parameters())
+    answers = [answer for group in kept for answer in group]
+    assert any(answer.others for answer in answers)
+    batch = model._batch(answers)
+    for number, answer in enumerate(answers):
+        chosen = [t for k, t in enumerate(answer.completion_ids) if k not in answer.others]
+        assert batch.actions[batch.action_rows == number].tolist() == chosen
+        assert answer.num_tokens == len(chosen)
+    with torch.no_grad():
+        found = model.log_probs(answers)[0]
+        ids = batch.input_ids
+        logits = model.transformer.model(input_ids=ids).logits.log_softmax(-1)
+    for number, answer in enumerate(answers):
+        slots = [len(answer.prompt_ids) + k for k in range(len(answer.completion_ids))]
+        slots = [slot for k, slot in enumerate(slots) if k not in answer.others]
+        expected = sum(logits[number, slot - 1, ids[number, slot]] for slot in slots)
+        assert found[number].item() == pytest.approx(expected.item(), abs=1e-4)
+
+
+def test_answers_of_conversations_are_saved_and_those_of_before_still_load(tiny_dir):
+    model = llm_gym.DPO(
+        "TransformerPolicy", turn_env(group_size=2, on_max_length="terminate"), **settings(tiny_dir)
+    )
+    keeper = model.answers
+    keeper.reset()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        keeper.step(rng.integers(1, 32, 4))
+    assert any(answer.others for group in keeper.finished for answer in group)
+    state = keeper.get_state()
+    finished = list(keeper.finished)
+    keeper.set_state(state)
+    assert keeper.finished == finished
+    plain = {**state, "finished": [[answer[:3] for answer in group] for group in state["finished"]]}
+    keeper.set_state(plain)
+    assert not any(answer.others for group in keeper.finished for answer in group)
+    damaged = {**state, "finished": [[[[1], [2], 0.0, ["x"]]] * 2]}
+    with pytest.raises(ValueError, match="finished"):
+        keeper.set_state(damaged)
+
+
+class Echo:
+    """Says one of four words, four times, and pays for hearing it again."""
+
+    def reset(self, *, seed):
+        self.random, self.turns = np.random.default_rng(seed), 0
+        return self.say()
+
+    def say(self):
+        self.word = f"w{self.random.integers(4)}"
+        return self.word
+
+    def step(self, text):
+        self.turns += 1
+        reward = float(text == self.word)
+        return self.say(), reward, self.turns == 4, False, {}
+
+
+def test_ppo_learns_to_read_what_the_world_says(tiny_dir):
+    """By chance half of a reward of four is paid; after some thousand tokens nearly all of it."""
+    small = {"tokenizer": tiny_tokenizer(5), "max_turn_tokens": 1, "context_length": 16}
+    env = turn_env(16, world=Echo, eos_token_id=1, **small)
+    policy = {"model": tiny_dir("llama", vocab_size=8, initializer_range=0.02), "seed": 1}
+    model = llm_gym.PPO(
+        "TransformerPolicy",
+        env,
+        **settings(tiny_dir, n_steps=32, batch_size=128, policy_kwargs=policy),
+        learning_rate=3e-3,
+        kl_coef=0.0,
+    )
+    model.learn(4_096)
+    assert np.mean([episode["r"] for episode in model.ep_info_buffer]) > 2.5

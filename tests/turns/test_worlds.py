@@ -182,11 +182,15 @@ def test_threads_end_with_an_environment_that_nobody_closed():
 
 
 def test_no_time_limit_means_no_thread():
-    before = threading.active_count()
-    env = TurnEnv(**arguments(world=lambda: Scripted(answers=[FINE]), world_time_limit=None))
-    env.reset(seed=0)
-    assert env.step(EOS)[1] == 1.0
-    assert threading.active_count() == before
+    threads = []
+
+    def answer(_):
+        threads.append(threading.current_thread())
+        return FINE
+
+    world = Scripted(answers=[answer])
+    assert ended_turn(world=world, world_time_limit=None)[1] == 1.0
+    assert threads == [threading.current_thread()]
 
 
 def test_a_world_that_never_ends_is_held_by_the_budgets():
