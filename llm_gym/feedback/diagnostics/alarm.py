@@ -127,7 +127,9 @@ class OveroptimisationAlarm(BaseCallback):
         elif not steps:
             self.looks = []
         rollout = self.model.n_steps * self.training_env.num_envs
-        self._iteration = steps // rollout
+        # Not by its steps: rollouts of whole answers have as many tokens as their answers.
+        updates = self.model._n_updates if steps else 0
+        self._iteration = updates // getattr(self.model, "n_epochs", 1)
         iterations = -(-self.model._total_timesteps // rollout)
         self._planned = self.planned_looks or max(1, iterations // self.every)
 

@@ -134,6 +134,30 @@ def test_a_resumed_run_remembers_its_looks(tiny_dir, tmp_path):
     assert [rung.step for rung in later.alarms] == [4 * TOKENS]
 
 
+@pytest.mark.parametrize("algorithm", ["PPO", "RLOO"])
+def test_a_resumed_run_looks_when_a_whole_one_does(algorithm, tiny_dir, tmp_path):
+    """RLOO's rollouts are whole answers, which have fewer tokens than rows times steps."""
+
+    def looks(*ends):
+        if algorithm == "PPO":  # two epochs a rollout
+            model = tiny_ppo(tiny_dir(), n_steps=8, batch_size=16)
+        else:
+            policy = {"model": tiny_dir()}
+            env = tiny_env(tiny_dir(), group_size=2)
+            model = llm_gym.RLOO("TransformerPolicy", env, seed=0, policy_kwargs=policy)
+        model.set_logger(Logger(None, []))
+        directory = tmp_path / str(len(ends))
+        for end in ends:
+            alarm = OveroptimisationAlarm(Script([0.0] * 30), every=3, directory=directory)
+            left = end - model.num_timesteps
+            model.learn(left, callback=alarm, reset_num_timesteps=False)
+        return {look.step for look in alarm.looks}
+
+    whole = looks(12 * TOKENS)
+    assert len(whole) > 4
+    assert whole <= looks(7 * TOKENS, 12 * TOKENS)  # which has one more, at the end of the first
+
+
 def test_a_foreign_file_of_looks_is_refused(tiny_dir, tmp_path):
     (tmp_path / "looks.jsonl").write_text('{"step": 0}\n')
     algorithm = learn(tiny_dir(), None, 1)
