@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_gym.parallel import world
+
 if TYPE_CHECKING:
     from llm_gym.learning.buffer import EpisodeBuffer, Segment
 
@@ -223,7 +225,9 @@ def remax(returns: FloatArray, greedy_scores: FloatArray, group_ids: GroupIds = 
     return returns - greedy_scores[:, None]
 
 
-def reinforce_plus_plus(rewards_to_go: FloatArray, *, eps: float = 1e-8) -> FloatArray:
+def reinforce_plus_plus(
+    rewards_to_go: FloatArray, *, of_batch: FloatArray | None = None, eps: float = 1e-8
+) -> FloatArray:
     """REINFORCE++: rewards to go of all tokens of the batch, whitened together.
 
     Hu (2025, arXiv 2501.03262, equations 7 and 8): `A_t = r(x, y) - beta sum_{i >= t} KL(i)`, so
@@ -232,13 +236,15 @@ def reinforce_plus_plus(rewards_to_go: FloatArray, *, eps: float = 1e-8) -> Floa
 
     Args:
         rewards_to_go: float `(A,)`, of every token; leave padding out before.
+        of_batch: float, of every token of the whole batch, of which these are a part; `None` if
+            these are the batch.
         eps: Added to the variance.
 
     Returns:
-        float `(A,)`, of mean zero and unit (biased) variance.
+        float `(A,)`; those of the batch have mean zero and unit (biased) variance.
     """
-    mean = rewards_to_go.mean()
-    return (rewards_to_go - mean) / np.sqrt(rewards_to_go.var() + eps)
+    batch = rewards_to_go if of_batch is None else of_batch
+    return (rewards_to_go - batch.mean()) / np.sqrt(batch.var() + eps)
 
 
 def _grouped(
@@ -278,6 +284,8 @@ class Rollout(NamedTuple):
         groups: int `(n,)`, which prompt of the rollout each answers.
         greedy: float `(n_groups,)`, scores of greedy answers, if there are any.
         average: Mean return of the rollouts before, exponentially weighted.
+        all_to_go: float, `to_go` of all processes.
+        all_scores: float, `scores` of all processes.
     """
 
     to_go: FloatArray
@@ -286,6 +294,8 @@ class Rollout(NamedTuple):
     groups: NDArray[np.int64]
     greedy: FloatArray | None
     average: float
+    all_to_go: FloatArray
+    all_scores: FloatArray
 
     @classmethod
     def of(
@@ -323,13 +333,16 @@ class Rollout(NamedTuple):
         lengths = np.array([s.stop - s.start for s in segments])
         rounds = np.searchsorted(starts, [s.start for s in segments])
         blocks = np.array([s.env // group_size for s in segments], dtype=np.int64)
+        of_tokens = scores.repeat(lengths) if one_action else to_go[buffer.places(segments)]
         return cls(
-            to_go=scores.repeat(lengths) if one_action else to_go[buffer.places(segments)],
+            to_go=of_tokens,
             scores=scores,
             lengths=lengths,
             groups=rounds * (buffer.n_envs // group_size) + blocks,
             greedy=None if greedy is None else greedy.reshape(-1),
             average=average,
+            all_to_go=world().union(of_tokens),
+            all_scores=world().union(scores),
         )
 
 
@@ -349,12 +362,14 @@ def _remax(rollout: Rollout) -> FloatArray:
 #: Advantages of whole episodes by name: float `(A,)` of a `Rollout`. "gae" is the other.
 ESTIMATORS: dict[str, Estimator] = {
     "reinforce": lambda rollout: rollout.to_go,
-    "batch_mean": lambda rollout: batch_mean(rollout.to_go, rollout.scores),
+    "batch_mean": lambda rollout: batch_mean(rollout.to_go, rollout.all_scores),
     "moving_average": lambda rollout: rollout.to_go - rollout.average,
     "rloo": _of_answers(rloo),
     "grpo": _of_answers(grpo),
     "dr_grpo": _of_answers(dr_grpo),
-    "reinforce_plus_plus": lambda rollout: reinforce_plus_plus(rollout.to_go),
+    "reinforce_plus_plus": lambda rollout: reinforce_plus_plus(
+        rollout.to_go, of_batch=rollout.all_to_go
+    ),
     "remax": _remax,
 }
 NEED_GROUPS = frozenset({"rloo", "grpo", "dr_grpo", "remax"})

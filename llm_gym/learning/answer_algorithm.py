@@ -23,6 +23,7 @@ from llm_gym.learning.answers import GroupedAnswers
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.learning.buffer import token_batches
 from llm_gym.learning.losses import answer_sums
+from llm_gym.parallel import world
 from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
 from llm_gym.policy.sampling import pack_support
 from llm_gym.text.answer import Answer, pack_answers
@@ -37,7 +38,8 @@ class _LearnFirst(BaseCallback):
     model: AnswerAlgorithm
 
     def _on_training_start(self) -> None:
-        if self.model.is_turning_point() and self.model.answers.finished:
+        has_some = bool(self.model.answers.finished)
+        if self.model.is_turning_point() and world().any(has_some):
             self.model.dump_logs()  # the row of the rollout, which had not been written either
             self.model.train()
 
@@ -48,7 +50,8 @@ class _LearnFirst(BaseCallback):
 class AnswerAlgorithm(AnswerLearner):
     """Samples groups of answers as Stable-Baselines3 samples rollouts, and learns from them.
 
-    A subclass says in `fit` what it learns from finished groups. Rollouts, callbacks,
+    A subclass says in `fit` what it learns from finished groups. In several processes each has its
+    own, and may have none at all while another has some. Rollouts, callbacks,
     logging and checkpoints are those of every on-policy algorithm; the state values that such
     rollouts predict are not used and the value head is not trained.
 
@@ -105,6 +108,9 @@ class AnswerAlgorithm(AnswerLearner):
             **kwargs,
         )
 
+    #: The update sums the gradients of all processes itself.
+    reduces_gradients = True
+
     @staticmethod
     def _wrap_env(
         env: GymEnv | gym.vector.VectorEnv | str, verbose: int = 0, monitor_wrapper: bool = True
@@ -159,8 +165,9 @@ class AnswerAlgorithm(AnswerLearner):
             self.logger.record("rollout/groups_waiting", len(self.answers.finished))
             return
         groups = [group for group in self.answers.take() if group]
-        self.logger.record("rollout/groups", len(groups))
-        if not groups:
+        n_groups = int(world().sums(len(groups))[0])
+        self.logger.record("rollout/groups", n_groups)
+        if not n_groups:
             if self.sample_once:
                 raise ValueError(
                     f"total_timesteps={self._total_timesteps} is too few to finish and score a "
@@ -168,13 +175,16 @@ class AnswerAlgorithm(AnswerLearner):
                 )
             return
         scores = [answer.score for group in groups for answer in group if answer.score is not None]
-        self.logger.record("rollout/score_mean", float(np.mean(scores)))
+        self.logger.record("rollout/score_mean", float(world().union(np.array(scores)).mean()))
         self.policy.set_training_mode(True)
         self.fit(groups)
 
     @abstractmethod
     def fit(self, groups: list[list[Answer]]) -> None:
-        """Learns from finished groups of scored answers; at least one group, none of them empty."""
+        """Learns from finished groups of scored answers, none of them empty.
+
+        There is at least one group, though in several processes perhaps in another.
+        """
 
     def warn_if_all_for_nothing(self, reason: str) -> None:
         """Warns that nothing was learnt, where there is no next iteration that could make it good.
@@ -207,7 +217,7 @@ class AnswerAlgorithm(AnswerLearner):
         epochs = [
             token_batches(lengths, self.batch_size, self.episodes.rng) for _ in range(self.n_epochs)
         ]
-        n_steps, step = sum(map(len, epochs)), 0
+        n_steps, step, processes = sum(map(len, epochs)), 0, world()
         self._update_learning_rate(self.policy.optimizer)
         means: dict[str, float] = {}
         size = self.transformer.micro_batch_size
@@ -221,20 +231,24 @@ class AnswerAlgorithm(AnswerLearner):
                     update_learning_rate(self.policy.optimizer, rate)
                 self.policy.optimizer.zero_grad()
                 statistics = {"loss": 0.0}
-                for part in micro_batches(members, size):
+                weight_of_all = processes.sums(float(weight[members].sum()))[0]
+                for part in micro_batches(members, size) if len(members) else ():
                     loss, of_part = loss_of(part)
-                    loss = loss * float(weight[part].sum() / weight[members].sum())
+                    loss = loss * (float(weight[part].sum()) / weight_of_all)
                     loss.backward()
                     statistics["loss"] += loss.item()
                     for name, value in of_part.items():
                         share = len(part) / len(members)
                         statistics[name] = statistics.get(name, 0.0) + share * value
+                processes.reduce_gradients(list(self.policy.parameters()))
+                loss_of_all = processes.sums(statistics["loss"])[0]
+                statistics = processes.means(statistics, len(members)) | {"loss": loss_of_all}
                 norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
                 check_step(statistics["loss"], float(norm))
                 self.policy.optimizer.step()
                 step += 1
                 for name, value in statistics.items():
-                    share = len(members) / len(lengths)
+                    share = len(members) / len(lengths) if len(lengths) else 1 / len(batches)
                     means[name] = means.get(name, 0.0) + share * value
         self._n_updates += self.n_epochs
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -257,14 +271,14 @@ class AnswerAlgorithm(AnswerLearner):
             batch = self._batch(answers[start : start + _ANSWERS_PER_PASS])
             log_probs = self.reference.log_probs(batch)
             parts.append(answer_sums(log_probs, batch.action_rows))
-        return torch.cat(parts)
+        return torch.cat(parts) if parts else torch.zeros(0, device=self.device)
 
     @torch.no_grad()
     def policy_log_probs(self, answers: Sequence[Answer]) -> torch.Tensor:
         """Log-probabilities of any number of answers, without gradients: float `(B,)`."""
         starts = range(0, len(answers), _ANSWERS_PER_PASS)
         parts = [self.log_probs(answers[k : k + _ANSWERS_PER_PASS])[0] for k in starts]
-        return torch.cat(parts)
+        return torch.cat(parts) if parts else torch.zeros(0, device=self.device)
 
     def _batch(self, answers: Sequence[Answer]) -> EpisodeBatch:
         n_tokens = int(self.action_space.n) if self.transformer.truncates else None  # type: ignore[attr-defined]

@@ -22,9 +22,11 @@ from llm_gym.files.schema import Check, record
 from llm_gym.learning.buffer import EpisodeBuffer
 from llm_gym.learning.divergence import explained
 from llm_gym.learning.heap import trim
+from llm_gym.learning.joined import joined
 from llm_gym.learning.kl import ReferenceModel
 from llm_gym.learning.shaping import RewardShaping
 from llm_gym.learning.vec_env import GymVecEnv
+from llm_gym.parallel import world
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.policy.sampling import widened
 from llm_gym.policy.setup import check_setup, class_named
@@ -72,6 +74,7 @@ class AnswerLearner(OnPolicyAlgorithm):
     _counterpart: ClassVar[str] = "an algorithm of stable_baselines3"
 
     group_size = 1
+    _tokens_before = 0  # this rollout
     shaping: RewardShaping | None = None
     collector: Rounds | None = None
 
@@ -197,13 +200,13 @@ class AnswerLearner(OnPolicyAlgorithm):
     # ------------------------------------------------------------------ rollouts
 
     def learn(self, total_timesteps: int, *args: Any, **kwargs: Any) -> Self:
-        """As in Stable-Baselines3.
+        """As in Stable-Baselines3; in processes of `torchrun` from the rollouts of all of them.
 
         Raises:
             DivergenceError: A loss, a gradient or a probability is no number any more. The weights
                 are those before that gradient step.
         """
-        with explained(self):
+        with joined(self), explained(self):
             return super().learn(total_timesteps, *args, **kwargs)
 
     def collect_rollouts(
@@ -217,6 +220,7 @@ class AnswerLearner(OnPolicyAlgorithm):
         # The last step's gradients, as large as the weights: the reference needs room for its own.
         self.policy.optimizer.zero_grad(set_to_none=True)
         trim(self.policy)
+        self._tokens_before = self.num_timesteps
         if self.collector is None:
             goes_on = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         else:
@@ -274,7 +278,10 @@ class AnswerLearner(OnPolicyAlgorithm):
         progress = None
         if self._total_timesteps:  # of `learn`
             # As Stable-Baselines3 does next, for the learning rate of the same update.
-            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+            played = world().sums(self.num_timesteps - self._tokens_before)[0]
+            self._update_current_progress_remaining(
+                self._tokens_before + int(played), self._total_timesteps
+            )
             progress = self._current_progress_remaining
         self.shaping.shape(buffer, self.transformer, self.reference, progress)
 

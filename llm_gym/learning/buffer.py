@@ -17,6 +17,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from llm_gym.files.ranges import check_arguments
 from llm_gym.language_models.packing import pad
 from llm_gym.learning.advantages import gae
+from llm_gym.parallel import world
 from llm_gym.policy.sampling import EpisodeBatch, widened
 from llm_gym.policy.variants import register_with_contrib
 
@@ -382,18 +383,39 @@ def token_batches(
         rng: Draws the order.
 
     Returns:
-        Every item's number once, in minibatches that are not empty.
+        Every item's number once, in minibatches that are not empty. In several processes all have
+        as many minibatches, of `batch_size` tokens on average; they are empty in a process that has
+        no items, and only there.
     """
     order = rng.permutation(len(lengths))
     ordered = np.asarray(lengths)[order]
     total = int(ordered.sum())
-    n_batches = 1 if batch_size is None else max(1, round(total / batch_size))
-    n_batches = min(n_batches, len(lengths))
+    n_batches = _number_of_batches(total, len(lengths), batch_size)
+    if not total:
+        return [order] * n_batches
     # An item belongs to the minibatch in whose share of the tokens its middle lies.
     middles = ordered.cumsum() - ordered / 2
     place = np.minimum((middles * n_batches / total).astype(int), n_batches - 1)
+    if world().size > 1:
+        place = _without_gaps(place, n_batches)
     batches = [order[place == k] for k in range(n_batches)]
     return [batch for batch in batches if len(batch)]
+
+
+def _number_of_batches(total: int, n_items: int, batch_size: int | None) -> int:
+    """As many as the tokens give, in the mean of the processes, and as each has items for."""
+    everyone = world().each([total, n_items])
+    mean = sum(tokens for tokens, _ in everyone) / len(everyone)
+    n_batches = 1 if batch_size is None else max(1, round(mean / batch_size))
+    return min([n_batches, *(items for _, items in everyone if items)])
+
+
+def _without_gaps(place: NDArray[np.int64], n_batches: int) -> NDArray[np.int64]:
+    """The nearest places, rising by at most 1, that leave no minibatch without an item."""
+    for item in range(len(place)):
+        place[item] = min(place[item], place[item - 1] + 1 if item else 0)
+    still_needed = n_batches - np.arange(len(place), 0, -1)
+    return np.maximum(place, still_needed)
 
 
 class MaskableSamples(NamedTuple):

@@ -18,6 +18,7 @@ from llm_gym.files.ranges import check_choice, check_numbers
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
 from llm_gym.learning.kl import REFERENCE_WEIGHTS
 from llm_gym.learning.losses import check_loss_settings, dpo_loss
+from llm_gym.parallel import world
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.text.answer import Answer
 
@@ -143,15 +144,16 @@ class DPO(AnswerAlgorithm):
     def fit(self, groups: list[list[Answer]]) -> None:
         """Learns from the pairs in finished groups."""
         pairs = label_pairs(groups, self.labels, self.label_scale, self.episodes.rng)
-        self.logger.record("train/pairs", len(pairs))
-        if not pairs:
+        n_pairs = int(world().sums(len(pairs))[0])
+        self.logger.record("train/pairs", n_pairs)
+        if not n_pairs:
             self.warn_if_all_for_nothing("no pair of answers has a difference to learn from")
             return
         doubts = torch.tensor([pair.doubt for pair in pairs], device=self.device)
         smoothing = self.label_smoothing + (1 - 2 * self.label_smoothing) * doubts
         # Once for all epochs: the reference does not change. Answers to one prompt side by side.
         answers = [answer for pair in pairs for answer in (pair.chosen, pair.rejected)]
-        reference = self.reference_log_probs(answers).view(-1, 2)  # (pairs, 2)
+        reference = self.reference_log_probs(answers).view(len(pairs), 2)
 
         def loss_of(members: NDArray[np.int64]) -> tuple[torch.Tensor, dict[str, float]]:
             chosen = [pairs[index].chosen for index in members]

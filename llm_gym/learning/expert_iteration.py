@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from llm_gym.files.ranges import check_choice, check_numbers
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
 from llm_gym.learning.kl import REFERENCE_WEIGHTS
+from llm_gym.parallel import world
 from llm_gym.policy import TransformerActorCriticPolicy
 from llm_gym.text.answer import Answer
 
@@ -124,12 +125,14 @@ class ExpertIteration(AnswerAlgorithm):
     def fit(self, groups: list[list[Answer]]) -> None:
         """Imitates the best answers of finished groups."""
         kept = self.select(groups if self.reference is None else self._penalised(groups))
-        self.logger.record("train/kept_answers", len(kept))
-        if not kept:
+        n_kept = int(world().sums(len(kept))[0])
+        self.logger.record("train/kept_answers", n_kept)
+        if not n_kept:
             self.warn_if_all_for_nothing(f"no answer reaches threshold={self.threshold}")
             return
-        self.logger.record("rollout/kept_score_mean", float(np.mean([_score(a) for a in kept])))
         lengths = [answer.num_tokens for answer in kept]
+        scores = world().union(np.array([_score(answer) for answer in kept]))
+        self.logger.record("rollout/kept_score_mean", float(scores.mean()))
 
         def loss_of(members: NDArray[np.int64]) -> tuple[torch.Tensor, dict[str, float]]:
             _, token_log_probs = self.log_probs([kept[index] for index in members])
@@ -150,7 +153,8 @@ class ExpertIteration(AnswerAlgorithm):
         """The same answers, the price of their divergence taken off their scores."""
         answers = [answer for group in groups for answer in group]
         log_ratio = self.policy_log_probs(answers) - self.reference_log_probs(answers)  # (B,)
-        self.logger.record("rollout/kl_per_sequence", float(log_ratio.mean()))
+        of_all = world().union(log_ratio.cpu().numpy())
+        self.logger.record("rollout/kl_per_sequence", float(of_all.mean()))
         penalties = iter((self.kl_coef * log_ratio).tolist())
         return [
             [replace(answer, score=_score(answer) - next(penalties)) for answer in group]
@@ -187,10 +191,16 @@ def best_of_each(groups: Sequence[Sequence[Answer]]) -> list[Answer]:
 
 
 def best_share(groups: Sequence[Sequence[Answer]], share: float) -> list[Answer]:
-    """The best answers of all, whatever their prompts: this share of them, rounded up."""
+    """The best answers of all, whatever their prompts: this share of them, rounded up.
+
+    In several processes those of its own that are among the best of all processes.
+    """
     answers = [answer for group in groups for answer in group]
-    count = math.ceil(share * len(answers))
-    return sorted(answers, key=_score, reverse=True)[:count]
+    ranks = world().union(np.full(len(answers), world().rank))
+    scores = world().union(np.array([_score(answer) for answer in answers]))
+    best = np.argsort(-scores, kind="stable")[: math.ceil(share * len(scores))]
+    own = best[ranks[best] == world().rank] - np.searchsorted(ranks, world().rank)
+    return [answers[index] for index in own]
 
 
 def above_threshold(groups: Sequence[Sequence[Answer]], threshold: float) -> list[Answer]:

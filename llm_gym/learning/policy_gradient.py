@@ -27,6 +27,7 @@ from llm_gym.learning.buffer import EpisodeBuffer, Segment
 from llm_gym.learning.objective import KLPenalty, Objective
 from llm_gym.learning.rounds import Rounds
 from llm_gym.learning.shaping import RewardShaping
+from llm_gym.parallel import world
 from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
 from llm_gym.policy.sampling import log_prob_and_entropy
 
@@ -47,6 +48,24 @@ class _PartOfLoss(NamedTuple):
     terms: dict[str, float]
     entropy: torch.Tensor
     log_ratio: torch.Tensor
+
+
+class Minibatch(NamedTuple):
+    """What the loss must know of a whole minibatch: that of all processes.
+
+    Attributes:
+        advantages: float `(A,)`, of its tokens.
+        n_answers: How many answers it has.
+    """
+
+    advantages: torch.Tensor
+    n_answers: int
+
+    @classmethod
+    def of(cls, buffer: EpisodeBuffer, members: list[Segment]) -> Minibatch:
+        """The minibatch of which this process has some members."""
+        advantages = world().union(buffer.advantages[buffer.places(members)])
+        return cls(buffer.to_torch(advantages), int(world().sums(len(members))[0]))
 
 
 class PolicyGradient(AnswerLearner):
@@ -92,6 +111,8 @@ class PolicyGradient(AnswerLearner):
 
     #: Settings that a preset is made of, where no others are given.
     choices: ClassVar[dict[str, Any]] = {}
+    #: The update sums the gradients of all processes itself.
+    reduces_gradients = True
 
     def __init__(
         self,
@@ -217,7 +238,7 @@ class PolicyGradient(AnswerLearner):
         if self.objective.advantage in NEED_GROUPS:
             assert_same_prompts(segments, rollout.groups)
         buffer.advantages[buffer.places(segments)] = ESTIMATORS[self.objective.advantage](rollout)
-        self._update_baseline(float(rollout.scores.mean()) * self.shaping.divisor)
+        self._update_baseline(float(rollout.all_scores.mean()) * self.shaping.divisor)
 
     def _update_baseline(self, mean: float) -> None:
         """The average after this rollout, corrected for having started at nothing."""
@@ -230,7 +251,7 @@ class PolicyGradient(AnswerLearner):
 
     def train(self) -> None:
         """Updates the policy from the rollout."""
-        policy, buffer = self.transformer, self.episodes
+        policy, buffer, processes = self.transformer, self.episodes, world()
         buffer.group_size = self.group_size if self.keep_groups else 1
         policy.set_training_mode(True)
         self._update_learning_rate(policy.optimizer)
@@ -239,15 +260,20 @@ class PolicyGradient(AnswerLearner):
             for members in buffer.minibatches(self.batch_size):
                 policy.optimizer.zero_grad()
                 parts = []
+                minibatch = Minibatch.of(buffer, members)
                 for micro_batch in micro_batches(members, policy.micro_batch_size):
-                    part = self._part_of_loss(policy, buffer, micro_batch, members)
+                    part = self._part_of_loss(policy, buffer, micro_batch, minibatch)
                     part.loss.backward()
                     parts.append(part._replace(loss=part.loss.detach()))
                 loss, step_figures = self._sum(parts)
+                processes.reduce_gradients(list(policy.parameters()))
                 norm = float(
                     torch.nn.utils.clip_grad_norm_(policy.parameters(), self.max_grad_norm)
                 )
-                check_step(loss.item(), norm)
+                names = ["loss", *parts[0].terms]
+                sums = processes.sums(loss.item(), *(step_figures[name] for name in names[1:]))
+                step_figures |= dict(zip(names[1:], sums[1:], strict=True))
+                check_step(sums[0], norm)
                 policy.optimizer.step()
                 for name, value in {**step_figures, "grad_norm": norm}.items():
                     figures.setdefault(name, []).append(value)
@@ -262,7 +288,8 @@ class PolicyGradient(AnswerLearner):
         self, policy: TransformerActorCriticPolicy, buffer: EpisodeBuffer, members: list[Segment]
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """The loss of a minibatch, and figures of it."""
-        return self._sum([self._part_of_loss(policy, buffer, members, members)])
+        minibatch = Minibatch.of(buffer, members)
+        return self._sum([self._part_of_loss(policy, buffer, members, minibatch)])
 
     def _sum(self, parts: list[_PartOfLoss]) -> tuple[torch.Tensor, dict[str, float]]:
         """The loss of a minibatch, and figures of it, from those of its micro-batches."""
@@ -277,9 +304,9 @@ class PolicyGradient(AnswerLearner):
         policy: TransformerActorCriticPolicy,
         buffer: EpisodeBuffer,
         micro_batch: list[Segment],
-        members: list[Segment],
+        minibatch: Minibatch,
     ) -> _PartOfLoss:
-        """What some segments add to the loss of the minibatch that they are members of."""
+        """What some segments add to the loss of the minibatch that they are part of."""
         batch, places = buffer.episode_batch(micro_batch), buffer.places(micro_batch)
         advantages = buffer.to_torch(buffer.advantages[places])  # (A,)
         old_log_prob = buffer.to_torch(buffer.log_probs[places])
@@ -290,11 +317,11 @@ class PolicyGradient(AnswerLearner):
             log_prob, entropy = log_prob_and_entropy(logits, batch.actions)
         else:
             values, log_prob, entropy = policy.evaluate_actions(batch, batch.actions)
-        whole = buffer.to_torch(buffer.advantages[buffer.places(members)])
+        whole = minibatch.advantages
         if self.objective.normalize_advantage and len(whole) > 1:
             advantages = (advantages - whole.mean()) / (whole.std() + 1e-8)
         of_tokens = len(advantages) / len(whole)
-        of_answers = len(micro_batch) / len(members)
+        of_answers = len(micro_batch) / minibatch.n_answers
         share = of_tokens if self.objective.aggregation == "token_mean" else of_answers
         per_token = self._policy_loss(log_prob, old_log_prob, advantages, batch.action_rows)
         loss = share * self._aggregate(per_token, batch)

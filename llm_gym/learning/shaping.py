@@ -12,6 +12,7 @@ from llm_gym.files.schema import Check, list_of, number, record, row_of, whole
 from llm_gym.language_models.divergence import DivergenceError
 from llm_gym.learning.buffer import EpisodeBuffer, Segment
 from llm_gym.learning.kl import ReferenceModel, kl_estimate
+from llm_gym.parallel import world
 from llm_gym.policy import TransformerActorCriticPolicy
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class RewardShaping:
             coef = self.controller.coef
             self._penalise(buffer, log_ratio, coef)
         ended = self.unfinished.end(buffer, log_ratio)
+        ended = EpisodeSums(*map(world().union, ended))
         _check_finite(buffer.rewards, log_ratio, ended)
         if len(ended.returns):
             if reference is not None:

@@ -35,6 +35,8 @@ def expected_gradient(table, scores, advantage, aggregation, *, group_size=2, cl
             groups=np.zeros(group_size, dtype=np.int64),
             greedy=scores[[greedy]],
             average=0.7,
+            all_to_go=of_group.repeat(lengths),
+            all_scores=of_group,
         )
         advantages = torch.from_numpy(ESTIMATORS[advantage](rollout))
         per_token = (

@@ -183,9 +183,9 @@ def test_whole_groups_in_every_minibatch(model, monkeypatch):
     met = []
     own = type(algorithm)._part_of_loss
 
-    def part_of_loss(self, policy, buffer, micro_batch, members):
-        met.append(sorted(segment.env for segment in members))
-        return own(self, policy, buffer, micro_batch, members)
+    def part_of_loss(self, policy, buffer, micro_batch, minibatch):
+        met.append(sorted(segment.env for segment in micro_batch))
+        return own(self, policy, buffer, micro_batch, minibatch)
 
     monkeypatch.setattr(type(algorithm), "_part_of_loss", part_of_loss)
     rollouts(algorithm)

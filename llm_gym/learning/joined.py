@@ -1,0 +1,262 @@
+"""An algorithm in each of several processes, learning as one would from all of their rollouts.
+
+`train` of Stable-Baselines3's PPO and A2C runs unmodified: what it reads (`rollout_buffer.get`,
+`policy.evaluate_actions`) says how many tokens the minibatch of all processes has and gives
+advantages that are whitened over all of them, and when its backward pass ends the gradients are
+summed, before it clips them. The library's own algorithms ask `llm_gym.parallel.world` themselves.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import set_random_seed
+
+from llm_gym.parallel import World, world
+
+
+@contextmanager
+def joined(algorithm: OnPolicyAlgorithm) -> Iterator[None]:
+    """Has an algorithm learn from the rollouts of all processes while the block runs.
+
+    `learn` of the library's algorithms does so itself; around that of Stable-Baselines3's it is the
+    one line that `torchrun` needs:
+
+        with joined(model):
+            model.learn(100_000)
+
+    In a process that `torchrun` did not start nothing is done.
+
+    Args:
+        algorithm: The same in every process, on an environment of its own.
+
+    Raises:
+        ValueError: Its gradients cannot be summed, or the processes' settings differ.
+    """
+    processes = world()
+    if processes.size == 1 or "collect_rollouts" in vars(algorithm):  # joined already
+        yield
+        return
+    with processes.failing_together():
+        _check(processes, algorithm)
+        processes.broadcast([*algorithm.policy.parameters(), *algorithm.policy.buffers()])
+        if algorithm._last_obs is None:  # it begins; a restored one has random states of its own
+            _draw_otherwise(processes, algorithm)
+        if processes.rank:
+            algorithm.set_logger(Logger(None, []))
+        joint = _Joint(processes, algorithm)
+        usual = algorithm._excluded_save_params()
+        changes: dict[str, Any] = {
+            "collect_rollouts": joint.collect_rollouts,
+            "train": joint.train,
+            "_excluded_save_params": lambda: [*usual, *changes],
+        }
+        vars(algorithm).update(changes)
+        try:
+            yield
+        finally:
+            for name in changes:
+                del vars(algorithm)[name]
+
+
+def _check(processes: World, algorithm: OnPolicyAlgorithm) -> None:
+    kind = type(algorithm).__name__
+    ours = hasattr(algorithm, "reduces_gradients")
+    if not ours and not isinstance(algorithm, (PPO, A2C)) and kind != "MaskablePPO":
+        raise ValueError(
+            f"{kind} cannot learn in {processes.size} processes: its update is no step along a "
+            "gradient that could be summed; run it in one, or take PPO or A2C"
+        )
+    names = ("n_steps", "n_envs", "batch_size", "n_epochs", "target_kl", "gamma", "seed")
+    settings = {name: getattr(algorithm, name, None) for name in names}
+    settings["parameters"] = sum(p.numel() for p in algorithm.policy.parameters())
+    for rank, theirs in enumerate(processes.each({"algorithm": kind, **settings})):
+        for name, value in settings.items():
+            if theirs["algorithm"] == kind and theirs[name] == value:
+                continue
+            raise ValueError(
+                f"process {rank} has {theirs['algorithm']} with {name}={theirs[name]!r}, process "
+                f"{processes.rank} {kind} with {name}={value!r}: they must be the same"
+            )
+
+
+def _draw_otherwise(processes: World, algorithm: OnPolicyAlgorithm) -> None:
+    """Has each process but the first draw other tokens, prompts and minibatches.
+
+    Stable-Baselines3 has made everything random of the one seed when it made the algorithm.
+    """
+    if processes.rank == 0 or algorithm.seed is None:
+        return
+    seeds = np.random.SeedSequence([algorithm.seed, processes.rank]).generate_state(4).tolist()
+    set_random_seed(seeds[0])
+    assert algorithm.env is not None
+    algorithm.env.seed(seeds[1] // 2)  # room for one seed a row
+    generator = getattr(algorithm.policy, "generator", None)
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seeds[2])
+    if hasattr(algorithm.rollout_buffer, "rng"):
+        algorithm.rollout_buffer.rng = np.random.default_rng(seeds[3])
+
+
+class _Joint:
+    """Rollouts and updates of an algorithm that all processes have part in."""
+
+    def __init__(self, processes: World, algorithm: OnPolicyAlgorithm) -> None:
+        self.processes, self.algorithm = processes, algorithm
+        self._collect, self._train = algorithm.collect_rollouts, algorithm.train
+        self._tokens = 0
+
+    def collect_rollouts(
+        self, env: Any, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int
+    ) -> bool:
+        """As the algorithm's own; counters, episodes and figures become those of all processes."""
+        algorithm, before = self.algorithm, self.algorithm.num_timesteps
+        assert algorithm.ep_info_buffer is not None
+        assert algorithm.ep_success_buffer is not None
+        known = list(algorithm.ep_info_buffer), list(algorithm.ep_success_buffer)
+        algorithm.ep_info_buffer, algorithm.ep_success_buffer = deque(known[0]), deque(known[1])
+        told = _AgreedCallback(self.processes, callback)
+        goes_on = self._collect(env, told, rollout_buffer, n_rollout_steps)  # type: ignore[arg-type]
+        self._tokens = algorithm.num_timesteps - before
+        algorithm.num_timesteps = before + int(self.processes.sums(self._tokens)[0])
+        window = algorithm._stats_window_size
+        algorithm.ep_info_buffer, algorithm.ep_success_buffer = (
+            deque([*old, *self._of_all(list(buffer)[len(old) :])], maxlen=window)
+            for old, buffer in zip(
+                known, (algorithm.ep_info_buffer, algorithm.ep_success_buffer), strict=True
+            )
+        )
+        self._average("rollout/")
+        return goes_on and not self.processes.any(told.stops)
+
+    def train(self) -> None:
+        """As the algorithm's own, with gradients of all processes."""
+        if hasattr(self.algorithm, "reduces_gradients"):
+            self._train()
+        else:
+            with _StockUpdate(self.processes, self.algorithm).installed():
+                self._train()
+        self._average("train/")
+
+    def _of_all(self, new: list[Any]) -> list[Any]:
+        """What the episodes of all processes left behind, in turn."""
+        if new and isinstance(new[0], dict):
+            new = [
+                {"r": float(info["r"]), "l": int(info["l"]), "t": float(info["t"])} for info in new
+            ]
+        else:
+            new = [float(success) for success in new]
+        in_turn = itertools.zip_longest(*self.processes.each(new))
+        return [one for row in in_turn for one in row if one is not None]
+
+    def _average(self, prefix: str) -> None:
+        """Has what was logged be the mean over the tokens of all processes."""
+        logged = self.algorithm.logger.name_to_value
+        figures = {
+            name: float(value)
+            for name, value in logged.items()
+            if name.startswith(prefix) and isinstance(value, (int, float, np.number))
+        }
+        logged.update(self.processes.means(figures, self._tokens))
+
+
+class _AgreedCallback:
+    """A callback whose wish to stop takes effect in all processes at once.
+
+    At the first step of a rollout they agree whether to play it, and else at its end.
+    """
+
+    def __init__(self, processes: World, callback: BaseCallback) -> None:
+        self._processes, self._callback = processes, callback
+        self._is_first_step = True
+        self.stops = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._callback, name)
+
+    def on_step(self) -> bool:
+        self.stops |= not self._callback.on_step()
+        if self._is_first_step:
+            self._is_first_step = False
+            self.stops = self._processes.any(self.stops)
+            return not self.stops
+        return True
+
+
+class _StockUpdate:
+    """What Stable-Baselines3's own `train` reads, as of the minibatch of all processes."""
+
+    def __init__(self, processes: World, algorithm: OnPolicyAlgorithm) -> None:
+        self.processes, self.algorithm = processes, algorithm
+        self._get = algorithm.rollout_buffer.get
+        self._evaluate = algorithm.policy.evaluate_actions
+        self._whitens = getattr(algorithm, "normalize_advantage", False)
+        self._target = getattr(algorithm, "target_kl", None)
+        self._parameters = [p for p in algorithm.policy.parameters() if p.requires_grad]
+        self._is_queued = False
+        self._tokens = self._all_tokens = 0
+        self._samples: Any = None
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Has an update go through this one while the block runs."""
+        algorithm: Any = self.algorithm
+        hooks = [p.register_post_accumulate_grad_hook(self._on_gradient) for p in self._parameters]
+        algorithm.rollout_buffer.get = self.get
+        algorithm.policy.evaluate_actions = self.evaluate_actions
+        algorithm.normalize_advantage = False  # done in `get`
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            del algorithm.rollout_buffer.get, algorithm.policy.evaluate_actions
+            algorithm.normalize_advantage = self._whitens
+            if self._target is not None:
+                algorithm.target_kl = self._target
+
+    def get(self, batch_size: int | None = None) -> Iterator[Any]:
+        """Minibatches whose advantages are whitened over those of all processes."""
+        for samples in self._get(batch_size):
+            advantages = samples.advantages
+            self._tokens = len(advantages)
+            self._all_tokens = int(self.processes.sums(self._tokens)[0])
+            if self._whitens and self._all_tokens > 1:
+                whole = torch.from_numpy(self.processes.union(advantages.cpu().numpy()))
+                mean, std = float(whole.mean()), float(whole.std())
+                samples = samples._replace(advantages=(advantages - mean) / (std + 1e-8))
+            self._samples = samples
+            yield samples
+
+    def evaluate_actions(self, *args: Any, **kwargs: Any) -> Any:
+        """As the policy's; has `train` stop early where the divergence of all tokens says so."""
+        values, log_prob, entropy = self._evaluate(*args, **kwargs)
+        if self._target is not None:
+            log_ratio = (log_prob - self._samples.old_log_prob).detach()
+            of_tokens = log_ratio.exp() - 1 - log_ratio
+            kl = self.processes.sums(float(of_tokens.sum()))[0] / self._all_tokens
+            # `train` compares the mean of its own tokens with what it is told here.
+            algorithm: Any = self.algorithm
+            algorithm.target_kl = -1.0 if kl > 1.5 * self._target else math.inf
+        return values, log_prob, entropy
+
+    def _on_gradient(self, _: torch.Tensor) -> None:
+        if not self._is_queued:
+            self._is_queued = True
+            engine = torch.autograd.Variable._execution_engine
+            engine.queue_callback(self._reduce)  # when the backward pass has ended
+
+    def _reduce(self) -> None:
+        self._is_queued = False
+        self.processes.reduce_gradients(self._parameters, self._tokens / self._all_tokens)

@@ -1,0 +1,96 @@
+"""The processes that `torchrun` has started, connected by `torch.distributed`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+from llm_gym.parallel.processes import World
+from llm_gym.parallel.watch import Watch
+
+_PATIENCE = timedelta(hours=2)  # with a process that lives, e.g. while the first evaluates
+_BUCKET = 32 * 2**20  # bytes of gradients that are sent at a time
+
+
+class Torchrun(World):
+    """The processes that `torchrun` has started, of which this is one."""
+
+    def __init__(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        if not distributed.is_initialized():
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            distributed.init_process_group(backend, timeout=_PATIENCE)
+        self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
+        self._watch = Watch(self.rank, self.size)
+
+    def sums(self, *values: float) -> list[float]:
+        """Sums over the processes, in float64."""
+        tensor = torch.tensor(values, dtype=torch.float64)
+        with self._watch.losing():
+            distributed.all_reduce(tensor)
+        return tensor.tolist()
+
+    def gather(self, data: bytes) -> list[bytes]:
+        """What each of the processes gave, in their order."""
+        sizes = [int(size) for size in self._gathered(torch.tensor([len(data)]))]
+        padded = torch.zeros(max(sizes) + 1, dtype=torch.uint8)
+        padded.numpy()[: len(data)] = np.frombuffer(data, np.uint8)
+        parts = self._gathered(padded)
+        return [part[:size].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
+
+    def _gathered(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        with self._watch.losing():
+            distributed.all_gather(parts, tensor)
+        return parts
+
+    def reduce_gradients(self, parameters: Sequence[torch.Tensor], share: float = 1.0) -> None:
+        """One reduction, flat, in buckets of parameters of a kind; sums are float32 at least."""
+        for bucket in _buckets([each for each in parameters if each.requires_grad]):
+            dtype = torch.promote_types(bucket[0].dtype, torch.float32)
+            flat = [(p if p.grad is None else p.grad).detach().flatten().to(dtype) for p in bucket]
+            shares = [0.0 if p.grad is None else share for p in bucket]
+            present = flat[0].new_tensor([float(p.grad is not None) for p in bucket])
+            sent = torch.cat([*torch._foreach_mul(flat, shares), present])
+            with self._watch.losing():
+                distributed.all_reduce(sent)
+            *gradients, present = sent.split([*(p.numel() for p in bucket), len(bucket)])
+            for p, gradient, found in zip(bucket, gradients, present.tolist(), strict=True):
+                if found:
+                    p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+                    p.grad.copy_(gradient.view_as(p))
+
+    def broadcast(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Makes tensors those of the first process."""
+        with self._watch.losing(), torch.no_grad():
+            for tensor in tensors:
+                distributed.broadcast(tensor, 0)
+
+    @contextmanager
+    def failing_together(self) -> Iterator[None]:
+        """Tells the others if the block fails."""
+        try:
+            yield
+        except BaseException as error:
+            self._watch.fail(error)
+            raise
+
+
+def _buckets(parameters: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Parameters of one type and device each, at most `_BUCKET` bytes together if not one alone."""
+    kinds: dict[Any, list[torch.Tensor]] = {}
+    for parameter in parameters:
+        bucket = kinds.setdefault((parameter.dtype, parameter.device), [])
+        if bucket and sum(p.nbytes for p in bucket) + parameter.nbytes > _BUCKET:
+            yield bucket.copy()
+            bucket.clear()
+        bucket.append(parameter)
+    yield from filter(None, kinds.values())
