@@ -383,9 +383,9 @@ def token_batches(
         rng: Draws the order.
 
     Returns:
-        Every item's number once, in minibatches that are not empty. In several processes all have
-        as many minibatches, of `batch_size` tokens on average; they are empty in a process that has
-        no items, and only there.
+        Every item's number once, in minibatches that are not empty. In several processes
+        `batch_size` is of all together, and each has as many minibatches; they are empty in a
+        process that has no items, and only there.
     """
     order = rng.permutation(len(lengths))
     ordered = np.asarray(lengths)[order]
@@ -403,10 +403,10 @@ def token_batches(
 
 
 def _number_of_batches(total: int, n_items: int, batch_size: int | None) -> int:
-    """As many as the tokens give, in the mean of the processes, and as each has items for."""
+    """As many as the tokens of all processes give, and as each of them has items for."""
     everyone = world().each([total, n_items])
-    mean = sum(tokens for tokens, _ in everyone) / len(everyone)
-    n_batches = 1 if batch_size is None else max(1, round(mean / batch_size))
+    of_all = sum(tokens for tokens, _ in everyone)
+    n_batches = 1 if batch_size is None else max(1, round(of_all / batch_size))
     return min([n_batches, *(items for _, items in everyone if items)])
 
 

@@ -23,6 +23,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
+from llm_gym.learning.buffer import EpisodeBuffer
 from llm_gym.parallel import World, world
 
 
@@ -36,7 +37,8 @@ def joined(algorithm: OnPolicyAlgorithm) -> Iterator[None]:
         with joined(model):
             model.learn(100_000)
 
-    In a process that `torchrun` did not start nothing is done.
+    In a process that `torchrun` did not start nothing is done. `n_steps` and the rows of the
+    environment are each process's own, `batch_size` is that of all together.
 
     Args:
         algorithm: The same in every process, on an environment of its own.
@@ -51,8 +53,8 @@ def joined(algorithm: OnPolicyAlgorithm) -> Iterator[None]:
     with processes.failing_together():
         _check(processes, algorithm)
         processes.broadcast([*algorithm.policy.parameters(), *algorithm.policy.buffers()])
-        if algorithm._last_obs is None:  # it begins; a restored one has random states of its own
-            _draw_otherwise(processes, algorithm)
+        if algorithm._last_obs is None and processes.rank:
+            draw_otherwise(algorithm)  # it begins; a restored one has random states of its own
         if processes.rank:
             algorithm.set_logger(Logger(None, []))
         joint = _Joint(processes, algorithm)
@@ -91,14 +93,19 @@ def _check(processes: World, algorithm: OnPolicyAlgorithm) -> None:
             )
 
 
-def _draw_otherwise(processes: World, algorithm: OnPolicyAlgorithm) -> None:
-    """Has each process but the first draw other tokens, prompts and minibatches.
+def draw_otherwise(algorithm: OnPolicyAlgorithm, num_timesteps: int = 0) -> None:
+    """Has each process draw tokens, prompts and minibatches of its own.
 
     Stable-Baselines3 has made everything random of the one seed when it made the algorithm.
+
+    Args:
+        algorithm: One without a seed draws as it does.
+        num_timesteps: Where a run goes on, so that it does not draw again what it drew before.
     """
-    if processes.rank == 0 or algorithm.seed is None:
+    if algorithm.seed is None:
         return
-    seeds = np.random.SeedSequence([algorithm.seed, processes.rank]).generate_state(4).tolist()
+    entropy = [algorithm.seed, world().rank, num_timesteps]
+    seeds = np.random.SeedSequence(entropy).generate_state(4).tolist()
     set_random_seed(seeds[0])
     assert algorithm.env is not None
     algorithm.env.seed(seeds[1] // 2)  # room for one seed a row
@@ -228,7 +235,10 @@ class _StockUpdate:
 
     def get(self, batch_size: int | None = None) -> Iterator[Any]:
         """Minibatches whose advantages are whitened over those of all processes."""
-        for samples in self._get(batch_size):
+        own = batch_size
+        if batch_size is not None and not isinstance(self.algorithm.rollout_buffer, EpisodeBuffer):
+            own = max(1, batch_size // self.processes.size)  # `EpisodeBuffer` shares it out itself
+        for samples in self._get(own):
             advantages = samples.advantages
             self._tokens = len(advantages)
             self._all_tokens = int(self.processes.sums(self._tokens)[0])

@@ -4,6 +4,8 @@ A checkpoint is a directory:
 
     llm_gym.json               size and SHA-256 of every other file
     checkpoint.json            counters, optimizer settings, random states, the environment's state
+    process-1.safetensors      of a run in several processes: random states, environment and last
+                               observations of the second process; and so on
     training.safetensors       parameters, optimizer moments, random states, last observations; of a
                                policy with a LoRA adapter not the base, only its fingerprint
     log.json                   how long the run's logs were, and what waited for their next row
@@ -31,11 +33,13 @@ from llm_gym import __version__
 from llm_gym.files import atomic, owned
 from llm_gym.files.ranges import shown
 from llm_gym.files.schema import anything, check_file, read_json, record
-from llm_gym.runs import checkpoint_schema, misfit, training_state
+from llm_gym.parallel import world
+from llm_gym.runs import checkpoint_schema, misfit, own_state, training_state
 from llm_gym.runs.divergence import check_state
 from llm_gym.runs.ties import check_ties, shared_tensors, without_aliases
 
 if TYPE_CHECKING:
+    import torch
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
     from transformers import PreTrainedTokenizerBase
 
@@ -65,7 +69,8 @@ def save_checkpoint(
 ) -> Path:
     """Saves everything needed to go on as if nothing had happened.
 
-    The directory appears when it is complete: it is written beside its destination and renamed.
+    The directory appears when it is complete: it is written beside its destination and renamed. Of
+    several processes of a run all have to call this; the first writes, and the others wait for it.
 
     Args:
         algorithm: An on-policy algorithm between two iterations, its policy a
@@ -85,6 +90,22 @@ def save_checkpoint(
     directory = Path(directory)
     values, tensors = training_state.collect(algorithm)
     check_state(values, tensors)
+    everyone = world().gather(own_state.packed(values, tensors) if world().size > 1 else b"")
+    if world().rank == 0:
+        _write(algorithm, directory, values, tensors, everyone, evaluation, log)
+    world().of_first("written")
+    return directory
+
+
+def _write(
+    algorithm: OnPolicyAlgorithm,
+    directory: Path,
+    values: Mapping[str, Any],
+    tensors: dict[str, torch.Tensor],
+    everyone: list[bytes],
+    evaluation: Mapping[str, Any] | None,
+    log: Mapping[str, Any] | None,
+) -> None:
     tensors, aliases = without_aliases(tensors)
     metadata = {
         "format": FORMAT,
@@ -95,13 +116,13 @@ def save_checkpoint(
     with owned.replace_directory(directory, KIND) as temporary:
         on_cpu = {name: tensor.to("cpu").contiguous() for name, tensor in tensors.items()}
         save_file(on_cpu, temporary / TENSORS)
+        own_state.write(temporary, everyone)
         _write_model(algorithm, temporary / MODEL)
         if evaluation is not None:
             atomic.write_json(temporary / EVALUATION, evaluation)
         if log is not None:
             atomic.write_json(temporary / LOG, log)
         atomic.write_json(temporary / METADATA, metadata)
-    return directory
 
 
 def save_model(algorithm: OnPolicyAlgorithm, directory: str | Path) -> Path:
@@ -127,7 +148,8 @@ def load_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> dict
     """Puts a saved state into an algorithm built with the same settings.
 
     Continue with `algorithm.learn(remaining_tokens, reset_num_timesteps=False)`. Nothing of the
-    algorithm is changed before everything has been read and found to fit.
+    algorithm is changed before everything has been read and found to fit. A run of several
+    processes goes on exactly in as many; in another number, with a warning that says what is kept.
 
     Args:
         algorithm: Built as the saved one was: same class, model, environment and settings. A KL
@@ -153,6 +175,7 @@ def load_checkpoint(algorithm: OnPolicyAlgorithm, directory: str | Path) -> dict
     values = {key: metadata.get(key) for key in checkpoint_schema.STATE}
     with _naming(directory / METADATA):
         tensors |= shared_tensors(metadata["shared_tensors"], tensors)
+    values, tensors = own_state.with_own(algorithm, directory, values, tensors)
     with _naming(directory):
         misfit.check_origin(algorithm, values, tensors)
     with _naming(directory / METADATA):
@@ -198,7 +221,7 @@ def save_numbered_checkpoint(
     saved = save_checkpoint(
         algorithm, numbered_checkpoint(folder, algorithm.num_timesteps), log=log
     )
-    if keep_last is not None:
+    if keep_last is not None and world().rank == 0:
         keep_newest(folder, keep_last)
     return saved
 

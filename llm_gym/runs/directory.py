@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from llm_gym.files import atomic
 from llm_gym.files.schema import anything, check_file, number, record, text
+from llm_gym.parallel import world
 from llm_gym.runs.opening import OpenedDirectory
 
 SETTINGS = "settings.json"  # not config.json: in a directory of a model that is the model's own
@@ -125,6 +126,11 @@ class RunDirectory(OpenedDirectory):
             ValueError: A new run, and the directory already holds one; or it holds no run to go on
                 with, or one whose checkpoints are all damaged.
         """
+        found = self._checkpoint(resume, advice) if world().rank == 0 else None
+        told = world().of_first(None if found is None else str(found))
+        return None if told is None else Path(told)
+
+    def _checkpoint(self, resume: bool, advice: str) -> Path | None:
         from llm_gym.runs.checkpoint import has_checkpoint, resume_point
 
         if resume:
@@ -137,7 +143,7 @@ class RunDirectory(OpenedDirectory):
                 warnings.warn(
                     f"the run in {self.root} ended before its first checkpoint, so it begins anew",
                     RestartWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                 )
             return checkpoint
         if has_checkpoint(self.root):
@@ -187,7 +193,8 @@ class RunDirectory(OpenedDirectory):
         The run is at work from here on.
         """
         self.state = "running"
-        atomic.write_json(self.settings_path, self._content)
+        if world().rank == 0:
+            atomic.write_json(self.settings_path, self._content)
 
     @property
     def _content(self) -> dict[str, Any]:

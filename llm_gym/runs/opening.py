@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from llm_gym.files import atomic, owned
+from llm_gym.parallel import world
 from llm_gym.runs import signals
 
 KIND = "run"
@@ -26,6 +27,8 @@ State = Literal["new", "running", "stopped", "finished", "diverged"]
 
 class OpenedDirectory:
     """A run's directory, which one process at a time may open.
+
+    Of several that `torchrun` has started for one run, the first opens it and alone writes there.
 
     Args:
         root: The directory; a symbolic link stays, and what it leads to is used.
@@ -52,10 +55,14 @@ class OpenedDirectory:
         Raises:
             ValueError: Another process is at work there, or the directory holds something else.
         """
+        if world().rank:
+            with world().failing_together(), signals.as_interrupts():
+                yield
+            return
         self._refuse_foreign()
         made = not self.root.exists()
         self.root.mkdir(parents=True, exist_ok=True)
-        with _alone(self.root):
+        with world().failing_together(), _alone(self.root):
             self._refuse_foreign()  # another process may have been quicker
             for folder in (self.root, *(p for p in self.root.rglob("*") if p.is_dir())):
                 atomic.clear_leftovers(folder)
@@ -88,6 +95,8 @@ class OpenedDirectory:
     @state.setter
     def state(self, state: State) -> None:
         self._state = state
+        if world().rank:
+            return
         owned.write_marker(self.root, KIND, command=self.command, state=state)
 
     def _refuse_foreign(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.rows import DataWarning, LengthConfig, short_enough
 from llm_gym.files.settings import setting
+from llm_gym.parallel import world
 from llm_gym.scorers.by_name import scorer_from_name
 
 if TYPE_CHECKING:
@@ -246,22 +247,34 @@ def say_prompt_format(shown: PromptFormat) -> None:
 
 
 def make_vector_env(env: str, num_envs: int, kwargs: dict[str, Any]) -> VectorEnv:
-    """Makes a vector environment to train on.
+    """Makes a vector environment to train on, with this process's share of rows and prompts.
 
     Args:
         env: Registered id.
-        num_envs: Number of rows.
+        num_envs: Number of rows, of all processes together.
         kwargs: From `environment_kwargs`.
 
     Returns:
         The environment; its rows are reset in the step that ends them, as training needs it.
 
     Raises:
-        ValueError: The task needs prompts or a scorer and there are none, or `env` is not text.
+        ValueError: The task needs prompts or a scorer and there are none, `env` is not text, or the
+            rows cannot be shared out.
     """
     from llm_gym.text.tasks import make_text_vector_env
 
     check_task(env, kwargs)
+    processes = world()
+    if processes.size > 1:
+        group_size = kwargs.get("group_size", 1)
+        if num_envs % (processes.size * group_size):
+            raise ValueError(
+                f"num_envs={num_envs} cannot be shared out among {processes.size} processes in "
+                f"groups of group_size={group_size}: it must be a multiple of "
+                f"{processes.size * group_size}"
+            )
+        num_envs //= processes.size
+        kwargs = {**kwargs, "shard": (processes.rank, processes.size)}
     return make_text_vector_env(env, num_envs=num_envs, autoreset_mode="SameStep", **kwargs)
 
 

@@ -13,6 +13,7 @@ from llm_gym.language_models.divergence import FLOAT16
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.loading import PRECISIONS, torch_device
 from llm_gym.language_models.memory import check_training
+from llm_gym.parallel import world
 from llm_gym.runs.directory import SETTINGS, RunDirectory, read_object
 from llm_gym.stages.algorithms import AlgorithmConfig, build, parameters_of, resolved
 from llm_gym.stages.environment import AUTO_ON_OFF, EpisodeConfig, LoadingConfig, SamplingConfig
@@ -165,7 +166,7 @@ def train(
         default = parameters_of(config.algorithm)["learning_rate"]
         told = told_adapter(algorithm.policy.model, config.learning_rate, default)
         for line in (f"prompts are shown as {prompt_format}", told):
-            if line is not None:
+            if line is not None and world().rank == 0:
                 (console or Console(stderr=True)).print(line, markup=False, highlight=False)
         return learn(
             algorithm,
@@ -177,7 +178,9 @@ def train(
             eval_every=config.eval_every,
             keep_best=config.keep_best,
             console=console,
-            trackers=_trackers(config, directory, resume=checkpoint is not None),
+            trackers=[]
+            if world().rank
+            else _trackers(config, directory, resume=checkpoint is not None),
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from llm_gym.files import atomic
+from llm_gym.parallel import world
 from llm_gym.runs.directory import CHECKPOINTS, RunDirectory
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def learn(
 
     Returns:
         How it ended. Unless it was stopped there are `model/`, `report.html` and, if something was
-        measured, `evaluation.json`.
+        measured, `evaluation.json`. Of several processes the first evaluates and writes.
 
     Raises:
         DivergenceError: See `run`.
@@ -85,8 +86,10 @@ def learn(
     from llm_gym.runs.checkpoint import save_model
     from llm_gym.stages.pages import MODEL, command_to_try, training_page
 
-    before = measure(directory.settings["model"])
-    watch = _watch(directory, measure, eval_every, keep_best, has_prompts=before is not None)
+    processes = world()
+    before = measure(directory.settings["model"]) if processes.rank == 0 else None
+    has_prompts = processes.of_first(before is not None)
+    watch = _watch(directory, measure, eval_every, keep_best, has_prompts=has_prompts)
     training = run(
         algorithm,
         total_tokens,
@@ -100,6 +103,7 @@ def learn(
     best = _told_best(directory.root / BEST)
     if training.stopped:
         directory.state = "stopped"
+    if training.stopped or processes.rank:
         return replace(training, best=best)
     after = measure(algorithm) if watch is None else watch.latest
     evaluations = {"before": before, "after": after} if before and after else {}
@@ -180,6 +184,10 @@ def run(
     Raises:
         DivergenceError: Training has left the numbers. The checkpoints are from before.
     """
+    from rich.console import Console
+    from stable_baselines3.common.logger import Logger
+
+    from llm_gym.learning.joined import joined
     from llm_gym.runs.callbacks import (
         CheckpointCallback,
         DivergenceCallback,
@@ -192,15 +200,20 @@ def run(
     from llm_gym.runs.logs import LOGS, cut_back
 
     start = algorithm.num_timesteps
-    output.mkdir(parents=True, exist_ok=True)
-    cut_back(output, LOGS, start)
-    history = History(output / "metrics.jsonl", resume_at=start or None)
-    algorithm.set_logger(_logger(output, history, trackers))
-    samples = SampleCallback(path=output / "samples.jsonl")
+    if world().rank == 0:
+        output.mkdir(parents=True, exist_ok=True)
+        cut_back(output, LOGS, start)
+        history = History(output / "metrics.jsonl", resume_at=start or None)
+        algorithm.set_logger(_logger(output, history, trackers))
+        samples = SampleCallback(path=output / "samples.jsonl")
+    else:
+        history, samples, console = History(), SampleCallback(), Console(quiet=True)
+        algorithm.set_logger(Logger(None, []))
     checkpoints = CheckpointCallback(
         output / CHECKPOINTS, every=checkpoint_every, keep_last=keep_last, logs=LOGS
     )
     with (
+        joined(algorithm),
         ProgressCallback(samples, console) as progress,
         stop_on_signals(checkpoints, progress.note),
         _saying_what_is_kept(algorithm, checkpoints.directory),

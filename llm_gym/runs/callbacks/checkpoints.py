@@ -11,6 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from llm_gym.files.ranges import check_numbers
 from llm_gym.learning.base import AnswerLearner
+from llm_gym.parallel import world
 from llm_gym.runs.checkpoint import save_numbered_checkpoint
 from llm_gym.runs.divergence import check_distribution
 from llm_gym.runs.logs import log_state, read_log, restore_pending
@@ -28,6 +29,8 @@ class CheckpointCallback(BaseCallback):
     there too. An algorithm that samples everything before it learns (`sample_once`) is saved at the
     turn from one to the other as well: its answers and scores may have been dear, and learning is
     long.
+
+    In several processes of one run each takes part, and the first writes.
 
     Nothing is saved of a run that has diverged: training ends with a `DivergenceError` instead.
 
@@ -80,7 +83,7 @@ class CheckpointCallback(BaseCallback):
             restore_pending(self.logger, log)
 
     def _on_rollout_start(self) -> None:
-        if self._stop_requested:
+        if world().any(self._stop_requested):
             self.stopped = True
         if self._is_due() or self.stopped:
             self._save()

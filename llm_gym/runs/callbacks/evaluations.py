@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 from llm_gym.files.ranges import check_numbers
+from llm_gym.parallel import world
 from llm_gym.runs.checkpoint import EVALUATION, save_checkpoint
 from llm_gym.runs.directory import read_object
 
@@ -22,8 +23,8 @@ class EvaluationCallback(BaseCallback):
     """Evaluates every few iterations and at the end, and may keep the best checkpoint.
 
     The best one is a whole checkpoint beside the numbered ones, which `keep_last` does not count.
-    Its score lies in it, in `evaluation.json`, so that a resumed run goes on from there. To come
-    before `CheckpointCallback` in the list of callbacks.
+    Its score lies in it, in `evaluation.json`, so that a resumed run goes on from there. Of several
+    processes the first evaluates. To come before `CheckpointCallback` in the list of callbacks.
 
     Args:
         measure: Evaluates the algorithm; leaves its random state as it is.
@@ -47,7 +48,7 @@ class EvaluationCallback(BaseCallback):
         self._interval, self._evaluated_at = 1, 0
 
     def _on_training_start(self) -> None:
-        self._interval = self.every * self.model.n_steps * self.model.n_envs
+        self._interval = self.every * self.model.n_steps * self.model.n_envs * world().size
         # One that was due at the checkpoint of a resumed run came before the checkpoint.
         self._evaluated_at = self.model.num_timesteps
 
@@ -64,13 +65,19 @@ class EvaluationCallback(BaseCallback):
 
     def _evaluate(self) -> None:
         self._evaluated_at = self.model.num_timesteps
+        summary = self._summary() if world().rank == 0 else None
+        summary = world().of_first(summary)
+        if self.best is not None and summary is not None:
+            save_checkpoint(self.model, self.best, evaluation=summary)
+
+    def _summary(self) -> dict[str, Any] | None:
+        """What is to be said of the algorithm as it is, if none before was better."""
         self.latest = found = self.measure(self.model)
         self.logger.record("eval/mean_score", found.mean_score)
         if self.best is None or found.mean_score <= best_score(self.best):
-            return
+            return None
         summary = {"step": self.model.num_timesteps, "mean_score": found.mean_score}
-        summary |= {"low": found.low, "high": found.high, "prompts": len(found.rows)}
-        save_checkpoint(self.model, self.best, evaluation=summary)
+        return summary | {"low": found.low, "high": found.high, "prompts": len(found.rows)}
 
 
 def best_score(directory: Path) -> float:
