@@ -26,6 +26,9 @@ Commands:
     python agents/ppo_text.py --algorithm sb3-ppo --output runs/sb3-ppo
     python agents/ppo_text.py --algorithm sb3-a2c --n-steps 16 --output runs/sb3-a2c
 
+    # in two processes; --num-envs and --batch-size are of both together
+    torchrun --nproc-per-node 2 agents/ppo_text.py --output runs/polite
+
     # after Ctrl-C
     python agents/ppo_text.py --output runs/polite --resume
 
@@ -42,6 +45,7 @@ from typing import Any
 
 import gymnasium as gym
 import stable_baselines3
+from rich.console import Console
 from stable_baselines3.common import logger as sb3_logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
@@ -49,6 +53,8 @@ import llm_gym
 from llm_gym.files import atomic
 from llm_gym.files.settings import argument_parser, setting
 from llm_gym.language_models.loading import quiet_libraries
+from llm_gym.learning.joined import joined
+from llm_gym.parallel import world
 from llm_gym.runs.callbacks import (
     CheckpointCallback,
     DivergenceCallback,
@@ -205,15 +211,22 @@ def evaluate_held_out(config: Config, model: str | OnPolicyAlgorithm) -> Evaluat
 def train(config: Config, algorithm: OnPolicyAlgorithm, output: Path) -> CheckpointCallback:
     """Learns up to `total_tokens`, from wherever the algorithm stands."""
     start = algorithm.num_timesteps
-    cut_back(output, LOGS, start)  # what a killed run wrote after its checkpoint
-    history = History(output / "metrics.jsonl", resume_at=start or None)
-    algorithm.set_logger(make_logger(output, history))
-    samples = SampleCallback(path=output / "samples.jsonl")
+    is_first = world().rank == 0  # of the processes of torchrun: it alone writes and draws
+    if is_first:
+        cut_back(output, LOGS, start)  # what a killed run wrote after its checkpoint
+    history = History(output / "metrics.jsonl" if is_first else None, resume_at=start or None)
+    algorithm.set_logger(make_logger(output, history) if is_first else sb3_logger.Logger(None, []))
+    samples = SampleCallback(path=output / "samples.jsonl" if is_first else None)
+    console = None if is_first else Console(quiet=True)
     checkpoints = CheckpointCallback(
         output / "checkpoints", every=config.checkpoint_every, keep_last=2, logs=LOGS
     )
     # The first Ctrl-C stops after the iteration with a checkpoint, the second at once.
-    with ProgressCallback(samples) as progress, stop_on_signals(checkpoints, progress.note):
+    with (
+        joined(algorithm),
+        ProgressCallback(samples, console) as progress,
+        stop_on_signals(checkpoints, progress.note),
+    ):
         algorithm.learn(
             config.total_tokens - start,
             callback=[DivergenceCallback(), ThroughputCallback(), samples, progress, checkpoints],
@@ -249,12 +262,14 @@ def train_and_evaluate(config: Config, directory: RunDirectory) -> int:
     if checkpoint is not None:
         load_checkpoint(algorithm, checkpoint)
     directory.write_settings()
-    print(f"{config.algorithm} on {config.env}: {config.model}, {config.total_tokens:,} tokens")
-
-    output = directory.root
-    can_evaluate = config.prompts is None or config.eval_prompts is not None
+    output, is_first = directory.root, world().rank == 0
+    can_evaluate = is_first and (config.prompts is None or config.eval_prompts is not None)
+    if is_first:
+        print(f"{config.algorithm} on {config.env}: {config.model}, {config.total_tokens:,} tokens")
     before = evaluate_held_out(config, config.model) if can_evaluate else None
     checkpoints = train(config, algorithm, output)
+    if not is_first:
+        return 0
     if checkpoints.stopped:
         directory.state = "stopped"
         print(f"stopped with {checkpoints.saved}; add --resume to the command to go on")

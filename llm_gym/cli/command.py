@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from llm_gym.cli.processes import check_started
 from llm_gym.files.ranges import RANGES, check_device
 
 Function = Callable[..., None]
@@ -95,6 +96,7 @@ def configurable(function: Function) -> Function:
 
     @functools.wraps(function)
     def command(*args: Any, config: Path | None = None, **kwargs: Any) -> None:
+        check_started(function.__name__)
         _check_ranges(kwargs, kinds)
         function(*args, **kwargs)
 

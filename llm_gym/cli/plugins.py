@@ -35,6 +35,11 @@ class PluginGroup(TyperGroup):
     costs its own command only, and a line of warning where commands are listed.
     """
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As the parent's; keeps the whole line, which `--processes` starts again."""
+        ctx.obj = list(args)
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Names of all commands that work, our own first."""
         working, complaints = [], list(self._plugins.complaints)

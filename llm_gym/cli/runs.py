@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -15,7 +16,9 @@ import typer
 from llm_gym.cli.command import is_given
 from llm_gym.cli.config_file import command_directory, leaving_config
 from llm_gym.cli.options import Output, Seed, with_options_of
+from llm_gym.cli.processes import start
 from llm_gym.feedback.dpo.dpo import DPOConfig
+from llm_gym.parallel import number_started, world
 from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.rlhf.settings import RLHFConfig
 from llm_gym.stages.train import TrainConfig
@@ -77,6 +80,9 @@ def train(
     invocation: typer.Context,
     output: Output = Path("runs/train"),
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this directory.")] = None,
+    processes: Annotated[
+        int, typer.Option(help="Processes that share the work, as torchrun would start them.")
+    ] = 1,
     **values: Any,
 ) -> None:
     """Train a language model on your prompts and your scorer, by PPO or another algorithm.
@@ -84,7 +90,7 @@ def train(
     Ctrl-C stops after the iteration with a checkpoint and says how to resume.
 
     With --resume the settings are those of the run; only --total-tokens
-    may be given too, to train longer.
+    may be given too, to train longer, and --processes.
     """
     from llm_gym.files.page import interval
     from llm_gym.language_models.loading import quiet_libraries
@@ -95,13 +101,19 @@ def train(
         config = TrainConfig(**values)
     else:
         output, config = resume, _resumed(invocation, resume)
-    quiet_libraries()
     config = config.resolved()
+    start(processes, invocation.obj)
+    quiet_libraries()
+    if world().rank:
+        warnings.simplefilter("ignore")  # the first process says it
     command = f"llm-gym train --resume {shlex.quote(str(output))}"
     interrupted = f"interrupted; resume from the last checkpoint, if there is one: {command}"
     settings = {**vars(config), "output": output, "resume": None}
-    with interruptible(interrupted), leaving_config(invocation, output, settings):
+    leaving = leaving_config(invocation, output, settings) if world().rank == 0 else nullcontext()
+    with interruptible(interrupted), leaving:
         run = train(output, config, resume=resume is not None)
+    if world().rank:
+        return
     if run.stopped:
         _end(f"stopped with checkpoint {run.checkpoint}; resume with: {command}")
     for when, found in run.evaluations.items():
@@ -117,7 +129,7 @@ def _resumed(context: typer.Context, output: Path) -> TrainConfig:
     from llm_gym.stages.train import load_config
 
     named = {name for name in context.params if is_given(context, name)}
-    fixed = sorted(named - {"resume", "total_tokens"})
+    fixed = sorted(named - {"resume", "total_tokens", "processes"})
     if fixed:
         names = ", ".join("--" + name.replace("_", "-") for name in fixed)
         raise ValueError(
@@ -347,5 +359,7 @@ def interruptible(text: str) -> Iterator[None]:
 
 def _end(text: str) -> NoReturn:
     """Says something on standard error, where no result is expected, and exits as interrupted."""
+    if number_started() > 1 and world().rank:
+        raise SystemExit(0) from None  # another code would have torchrun interrupt the first
     print(f"llm-gym: {text}", file=sys.stderr)
     raise SystemExit(INTERRUPTED) from None

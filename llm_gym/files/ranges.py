@@ -149,7 +149,7 @@ RANGES: Mapping[str, Range] = {
         "eval_prompts simulated_raters votes_per_comparison enough_votes mask_interval "
         "cg_max_steps n_critic_updates max_new_tokens max_prompt_tokens buffer_size n_envs "
         "micro_batch_size every look_every checkpoint_every keep_last per_rollout concurrency "
-        "planned_looks bins lora_alpha max_turn_tokens max_turns",
+        "planned_looks bins lora_alpha max_turn_tokens max_turns processes",
     ),
     **_names(
         NATURAL, "min_new_tokens shown_prompts resamples retries budget eos_token_id pad_token_id"

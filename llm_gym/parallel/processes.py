@@ -92,9 +92,12 @@ ALONE = World()
 
 def world() -> World:
     """The processes of this run: those that `torchrun` has started, or this one alone."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1:
-        return _started()
-    return ALONE
+    return _started() if number_started() > 1 else ALONE
+
+
+def number_started() -> int:
+    """How many processes `torchrun` has started, of which this is one; 1 if it has not."""
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
 @functools.cache

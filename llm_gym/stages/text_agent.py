@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.ranges import POSITIVE
 from llm_gym.files.settings import argument_parser, config_from, setting
+from llm_gym.parallel import world
 from llm_gym.stages.by_name import PromptsConfig
 from llm_gym.supervised.lora import LoraSettings, check_base
 
@@ -158,6 +159,8 @@ def run_text_agent(
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
         return 130
+    if world().rank:  # the first process says it
+        return 0
     if training.stopped:
         print(f"stopped with {training.checkpoint}; add --resume to the command to go on")
         return 130

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llm_gym.files import owned
 from llm_gym.parallel import world
+from llm_gym.runs.checkpoint import load_checkpoint
+from llm_gym.runs.own_state import OtherProcessesWarning
 from tests.learning.online_worlds import MODEL
+from tests.parallel.two_processes import ROWS, digest, learner, small_steps
 
 WORKER = Path(__file__).with_name("two_processes.py")
 ROOT = WORKER.parents[2]
@@ -75,6 +80,62 @@ def test_one_divergence_stops_an_update_in_all_processes(found):
 def test_a_process_may_have_nothing_to_learn_from(found):
     assert len(set(found["nothing"]["weights"])) == 1
     assert found["nothing"]["updates"] > 1
+
+
+def test_a_checkpoint_goes_on_bit_for_bit_in_as_many_processes(found):
+    for name, run in found["goes on"].items():
+        assert run["whole"] == run["resumed"], name
+        assert run["whole"][0][0] == run["whole"][1][0], name  # weights
+        assert run["whole"][0][2] != run["whole"][1][2], f"{name}: both draw the same"
+
+
+def test_a_checkpoint_of_two_processes_goes_on_in_one(found, tiny_dir):
+    directory, weights = found["goes on"]["PPO"]["checkpoint"]
+    model = tiny_dir("gpt2", **MODEL)
+    algorithm = learner("PPO", model, ROWS, **small_steps("PPO", model))
+    with pytest.warns(OtherProcessesWarning, match=r"saved by 2 process.* goes on in 1:.*anew"):
+        metadata = load_checkpoint(algorithm, directory)
+    assert digest(algorithm) == weights
+    assert algorithm.num_timesteps == metadata["num_timesteps"] > 0
+    moments = algorithm.policy.optimizer.state_dict()["state"]
+    assert len(moments) == len(metadata["optimizer"]["scalars"])
+    state = algorithm.get_state()
+    assert state["kl_coef"] == metadata["own"]["kl_coef"]
+    assert state["return_statistics"] == metadata["own"]["return_statistics"]
+    before = algorithm.num_timesteps
+    algorithm.learn(1, reset_num_timesteps=False)
+    assert algorithm.num_timesteps > before
+    assert digest(algorithm) != weights
+
+
+def test_a_checkpoint_of_one_process_goes_on_in_two(found):
+    run = found["from one"]
+    assert [len(told) for told in run["told"]] == [1, 0]  # the first says it
+    assert "saved by 1 process" in run["told"][0][0]
+    assert run["before"][0] == run["before"][1]
+    assert run["before"][0][2] == 2 * 2 * 4 * 9  # tokens, counted on
+    assert run["first"][0] != run["first"][1]
+    assert run["after"][0] == run["after"][1]
+    assert run["after"][0][1] == 3 * 2 * 4 * 9
+
+
+def test_a_damaged_part_of_a_process_is_named(found, tmp_path):
+    directory = Path(found["goes on"]["PPO"]["checkpoint"][0])
+    copy = shutil.copytree(directory, tmp_path / "copy")
+    (copy / "process-1.safetensors").write_bytes(b"")
+    assert "process-1.safetensors" in owned.damage(copy, "checkpoint")
+
+
+def test_a_run_is_one_directory_that_the_first_process_writes(found):
+    run = found["run"]
+    for name in ("checkpoints", "model", "report.html", "metrics.jsonl", "best"):
+        assert name in run["files"]
+    steps = run["rows"]
+    assert steps == sorted(steps)
+    assert steps[-1] >= 300
+    assert len(set(steps)) >= len(steps) - 2  # the last update of each call has a row of its own
+    assert run["evaluations"] == [[["after", "before"]] * 2, [[], []]]
+    assert run["checkpoints"][0] == run["checkpoints"][1]
 
 
 def test_what_is_put_together(found):

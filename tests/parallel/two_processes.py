@@ -11,23 +11,27 @@ import os
 import sys
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import stable_baselines3
 import torch
+from rich.console import Console
 from stable_baselines3.common.logger import Logger
 
 import llm_gym
 from llm_gym.language_models.loading import quiet_libraries
 from llm_gym.learning.answers import _answer, _saved
-from llm_gym.learning.buffer import EpisodeBuffer, Segment
+from llm_gym.learning.buffer import EpisodeBuffer
 from llm_gym.learning.joined import joined
 from llm_gym.learning.policy_gradient import PolicyGradient
 from llm_gym.parallel import world
 from llm_gym.parallel.torchrun import Torchrun
-from tests.learning.online_worlds import PROMPTS, small_env
+from llm_gym.runs.checkpoint import load_checkpoint, save_checkpoint
+from llm_gym.stages.train import TrainConfig, train
+from tests.learning.online_worlds import small_env
 
 ROWS = 4  # of each process
 ENDS = (1, 7, 8)
@@ -257,6 +261,92 @@ def nothing_to_learn_from(model: str) -> dict[str, Any]:
     return {"weights": world().each(digest(algorithm)), "updates": algorithm._n_updates}
 
 
+# ------------------------------------------------------------------ runs
+
+
+def goes_on(name: str, model: str, folder: Path) -> dict[str, Any]:
+    """Two rollouts, a checkpoint, and two more; against four."""
+    whole = learner(name, model, ROWS, **small_steps(name, model))
+    rollouts(whole, 4)
+    begun = learner(name, model, ROWS, **small_steps(name, model))
+    rollouts(begun, 2)
+    directory = save_checkpoint(begun, folder / name)
+    resumed = learner(name, model, ROWS, **small_steps(name, model))
+    load_checkpoint(resumed, directory)
+    at_checkpoint = digest(resumed)
+    rollouts(resumed, 2)
+    drawn = [torch.rand(1, generator=a.policy.generator).item() for a in (whole, resumed)]
+    return {
+        "whole": world().each([digest(whole), whole.num_timesteps, drawn[0]]),
+        "resumed": world().each([digest(resumed), resumed.num_timesteps, drawn[1]]),
+        "checkpoint": [str(directory), at_checkpoint],
+    }
+
+
+def rollouts(algorithm: Any, number: int) -> None:
+    for _ in range(number):
+        learn(algorithm, reset_num_timesteps=algorithm._last_obs is None)
+
+
+def from_one_process(model: str, folder: Path) -> dict[str, Any]:
+    """A checkpoint of one process goes on in all of them."""
+    directory = folder / "single"
+    if world().rank == 0:
+        with alone():
+            single = learner("PPO", model, 2 * ROWS, **small_steps("PPO", model))
+            rollouts(single, 2)
+            save_checkpoint(single, directory)
+    world().of_first("written")
+    algorithm = learner("PPO", model, ROWS, **small_steps("PPO", model))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_checkpoint(algorithm, directory)
+    told = [str(w.message) for w in caught if w.category.__name__ == "OtherProcessesWarning"]
+    before, moments = digest(algorithm), algorithm.policy.optimizer.state_dict()["state"]
+    state = algorithm.get_state()
+    tokens, first = algorithm.num_timesteps, algorithm._last_obs["input_ids"].tolist()
+    rollouts(algorithm, 1)
+    return {
+        "told": world().each(told),
+        "before": world().each([before, len(moments), tokens, state["kl_coef"]]),
+        "first": world().each(first),
+        "after": world().each([digest(algorithm), algorithm.num_timesteps]),
+    }
+
+
+def whole_run(model: str, folder: Path) -> dict[str, Any]:
+    """`llm-gym train`'s own function, with a LoRA adapter; stopped, and gone on with."""
+    (folder / "prompts.txt").write_text("w1\nw2\nw3\n")
+    (folder / "scorer.py").write_text(
+        "def score(prompts, completions, **_):\n"
+        "    return [float(c.split().count('w1')) for c in completions]\n"
+    )
+    config = TrainConfig(
+        env="llm_gym/TextGeneration-v0",
+        model=model,
+        scorer=f"{folder / 'scorer.py'}:score",
+        prompts=str(folder / "prompts.txt"),
+        eval_prompts=str(folder / "prompts.txt"),
+        max_new_tokens=5,
+        total_tokens=200,
+        num_envs=2 * ROWS,
+        eval_every=2,
+        keep_best=True,
+        checkpoint_every=2,
+        lora_rank=2,
+        learning_rate=1e-2,
+    )
+    run = train(folder / "run", config, console=Console(quiet=True))
+    again = train(folder / "run", replace(config, total_tokens=300), resume=True)
+    rows = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    return {
+        "files": sorted(path.name for path in (folder / "run").iterdir()),
+        "rows": [json.loads(row)["step"] for row in rows],
+        "evaluations": world().each([sorted(run.evaluations), sorted(again.evaluations)]),
+        "checkpoints": world().each([str(run.checkpoint), str(again.checkpoint)]),
+    }
+
+
 def means() -> dict[str, Any]:
     figures = {"everywhere": float(world().rank), **({"here": 7.0} if world().rank else {})}
     return {
@@ -287,6 +377,7 @@ def main(model: str, results: str) -> None:
     quiet_libraries()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    folder = Path(results).parent
     with world().failing_together():
         assert isinstance(world(), Torchrun)
         found = {
@@ -297,6 +388,9 @@ def main(model: str, results: str) -> None:
             "early": stopped_early(model),
             "stop": a_callback_stops(model),
             "nothing": nothing_to_learn_from(model),
+            "goes on": {name: goes_on(name, model, folder) for name in ("PPO", "RLOO", "DPO")},
+            "from one": from_one_process(model, folder),
+            "run": whole_run(model, folder),
             "means": means(),
             "buckets": buckets(),
         }
@@ -305,6 +399,4 @@ def main(model: str, results: str) -> None:
 
 
 if __name__ == "__main__":
-    assert PROMPTS
-    assert Segment
     main(*sys.argv[1:])

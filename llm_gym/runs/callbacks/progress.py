@@ -82,7 +82,7 @@ class ProgressCallback(BaseCallback):
     def note(self, text: str) -> None:
         """Shows a line of text under the figures. May be called from a signal handler."""
         self._note = text
-        if self._live is None:
+        if self._live is None and not self.console.quiet:
             # Not through the console: a handler may interrupt it in the middle of a write.
             os.write(2, f"{text}\n".encode())
 

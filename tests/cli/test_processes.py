@@ -1,0 +1,83 @@
+"""`llm-gym train --processes N`, and what `torchrun` is told to start."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from torch.distributed import run as torchrun
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+from llm_gym.cli import main
+
+LINE = ["train", "--env", "llm_gym/PoliteEmail-v0", "--output", "runs/x"]
+
+
+def ended(argv, capsys) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main(argv)
+    return exit_.value.code, capsys.readouterr().err
+
+
+@pytest.fixture
+def started(monkeypatch):
+    lines = []
+    monkeypatch.setattr(torchrun, "main", lines.append)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return lines
+
+
+@pytest.fixture
+def of_three(monkeypatch):
+    """As if this process were the second of three, without connecting it."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+
+
+def test_torchrun_does_the_same_command_so_many_times(started, capsys):
+    assert ended([*LINE, "--processes", "3"], capsys) == (0, "")
+    [line] = started
+    assert line[:5] == ["--standalone", "--nproc-per-node", "3", "--module", "llm_gym"]
+    assert line[5:] == [*LINE, "--processes", "3"]
+
+
+def test_a_wrong_setting_is_said_once_before_anything_is_started(started, capsys):
+    code, error = ended([*LINE, "--processes", "3", "--clip-range", "-1"], capsys)
+    assert code == 2
+    assert "clip_range" in error
+    code, error = ended([*LINE, "--processes", "0"], capsys)
+    assert code == 2
+    assert "processes=0" in error
+    assert not started
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SignalException("", signal.SIGINT), 130),
+        (ChildFailedError("x", {0: ProcessFailure(0, 1, 2, "<NONE>")}), 2),
+        (ChildFailedError("x", {0: ProcessFailure(0, 1, -9, "<NONE>")}), 1),
+    ],
+)
+def test_it_ends_as_they_do(error, code, started, monkeypatch, capsys):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(torchrun, "main", fail)
+    assert ended([*LINE, "--processes", "2"], capsys) == (code, "")
+
+
+def test_another_number_than_torchrun_has_started_is_refused(of_three, started, capsys):
+    code, error = ended([*LINE, "--processes", "2"], capsys)
+    assert (code, started) == (2, [])
+    assert "processes=2, but torchrun has started 3" in error
+
+
+@pytest.mark.parametrize("command", ["compare", "sft", "rlhf", "demo"])
+def test_commands_for_one_process_say_so(command, of_three, capsys):
+    arguments = {"sft": ["pairs.jsonl"], "compare": ["votes.db"]}.get(command, [])
+    code, error = ended([command, *arguments], capsys)
+    assert code == 2
+    assert "torchrun has started 3 processes, and only `llm-gym train`" in error
+    assert f"`llm-gym {command}`" in error
