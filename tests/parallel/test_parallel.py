@@ -44,7 +44,7 @@ def found(tiny_dir, tmp_path_factory):
 
 def test_gradients_are_those_of_one_process_on_all_episodes(found):
     differences = found["gradients"]
-    assert len(differences) > 13
+    assert len(differences) > 10
     assert max(differences.values()) <= 1e-10, differences
 
 
@@ -55,9 +55,9 @@ def test_weights_counters_and_figures_are_equal_in_all_processes(found):
         first, second = run["known"]
         assert first == second, name
         tokens, updates, lengths, _ = first
-        assert tokens >= 300
+        assert tokens >= 150
         assert updates > 1
-        assert len(lengths) > 30
+        assert len(lengths) > 20
         first, second = run["observed"]
         assert first != second, f"{name}: both processes have played the same"
 

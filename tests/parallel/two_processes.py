@@ -41,12 +41,9 @@ LEARNERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "PPO": (llm_gym.PPO, {"n_steps": 9, "batch_size": 10**6, "n_epochs": 2, "kl_target": 0.5}),
     "stock PPO": (stable_baselines3.PPO, {"n_steps": 9, "batch_size": 10**6, "target_kl": 1e9}),
     "stock A2C": (stable_baselines3.A2C, {"n_steps": 9, "normalize_advantage": True}),
-    "A2C": (llm_gym.A2C, {"n_steps": 9, "normalize_advantage": True}),
-    "REINFORCE": (llm_gym.REINFORCE, {"kl_coef": 0.3}),
     "batch mean": (PolicyGradient, {"advantage": "batch_mean", "normalize_advantage": True}),
     "RLOO": (llm_gym.RLOO, {"kl_coef": 0.3}),
     "GRPO": (llm_gym.GRPO, {"kl_coef": 0.3}),
-    "DAPO": (llm_gym.DAPO, {}),
     "REINFORCE++": (llm_gym.ReinforcePlusPlus, {"kl_coef": 0.3}),
     "ReMax": (llm_gym.ReMax, {}),
     "in parts": (llm_gym.RLOO, {"policy_kwargs": {"micro_batch_size": 3}}),
@@ -216,7 +213,7 @@ def small_steps(name: str, model: str, **overrides: Any) -> dict[str, Any]:
 
 def equal_everywhere(name: str, model: str) -> dict[str, Any]:
     algorithm = learner(name, model, ROWS, **small_steps(name, model))
-    learn(algorithm, 300)
+    learn(algorithm, 150)
     played = [info["l"] for info in algorithm.ep_info_buffer]
     state = algorithm.get_state() if hasattr(algorithm, "get_state") else {}
     state.pop("unfinished", None)
@@ -235,7 +232,7 @@ def stopped_early(model: str) -> dict[str, Any]:
     for target in (1e-9, 1e9):
         changes = small_steps("stock PPO", model, target_kl=target, n_epochs=3)
         algorithm = learner("stock PPO", model, ROWS, **changes)
-        learn(algorithm, 200)
+        learn(algorithm, 80)
         found[str(target)] = world().each(algorithm._n_updates)
         assert algorithm.target_kl == target
         found[f"{target} weights"] = world().each(digest(algorithm))
@@ -382,13 +379,11 @@ def main(model: str, results: str) -> None:
         assert isinstance(world(), Torchrun)
         found = {
             "gradients": {name: both_gradients(name, model) for name in LEARNERS},
-            "equal": {
-                name: equal_everywhere(name, model) for name in ("PPO", "RLOO", "stock A2C", "DPO")
-            },
+            "equal": {name: equal_everywhere(name, model) for name in ("PPO", "RLOO", "DPO")},
             "early": stopped_early(model),
             "stop": a_callback_stops(model),
             "nothing": nothing_to_learn_from(model),
-            "goes on": {name: goes_on(name, model, folder) for name in ("PPO", "RLOO", "DPO")},
+            "goes on": {name: goes_on(name, model, folder) for name in ("PPO", "DPO")},
             "from one": from_one_process(model, folder),
             "run": whole_run(model, folder),
             "means": means(),

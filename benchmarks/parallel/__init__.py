@@ -1,0 +1,1 @@
+"""What more than one process gives, and what it survives."""
