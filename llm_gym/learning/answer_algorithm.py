@@ -162,7 +162,8 @@ class AnswerAlgorithm(AnswerLearner):
     def train(self) -> None:
         """Learns from the groups that have been finished since the last time, if it is time to."""
         if self.sample_once and not self.has_sampled:
-            self.logger.record("rollout/groups_waiting", len(self.answers.finished))
+            waiting = world().sums(len(self.answers.finished))[0]
+            self.logger.record("rollout/groups_waiting", int(waiting))
             return
         groups = [group for group in self.answers.take() if group]
         n_groups = int(world().sums(len(groups))[0])

@@ -93,6 +93,23 @@ def _check(processes: World, algorithm: OnPolicyAlgorithm) -> None:
             )
 
 
+def _check_weights(processes: World, algorithm: OnPolicyAlgorithm) -> None:
+    """Raises `RuntimeError` if processes have other weights: then they have not learnt together."""
+    sums = [int(_as_integers(p).sum()) for p in algorithm.policy.parameters() if p.requires_grad]
+    for rank, theirs in enumerate(processes.each(sums)):
+        if theirs != sums:
+            raise RuntimeError(
+                f"the weights of process {rank} and process {processes.rank} differ: something but "
+                "the update has changed them, in one process alone; a callback of your own?"
+            )
+
+
+def _as_integers(parameter: torch.Tensor) -> torch.Tensor:
+    """The bits of numbers, whose sum does not depend on the order of adding."""
+    kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return parameter.detach().contiguous().view(kinds[parameter.element_size()])
+
+
 def draw_otherwise(algorithm: OnPolicyAlgorithm, num_timesteps: int = 0) -> None:
     """Has each process draw tokens, prompts and minibatches of its own.
 
@@ -129,6 +146,7 @@ class _Joint:
     ) -> bool:
         """As the algorithm's own; counters, episodes and figures become those of all processes."""
         algorithm, before = self.algorithm, self.algorithm.num_timesteps
+        _check_weights(self.processes, algorithm)
         assert algorithm.ep_info_buffer is not None
         assert algorithm.ep_success_buffer is not None
         known = list(algorithm.ep_info_buffer), list(algorithm.ep_success_buffer)

@@ -77,6 +77,28 @@ def test_one_divergence_stops_an_update_in_all_processes(found):
         assert len(set(early[f"{target} weights"])) == 1
 
 
+def test_weights_that_one_process_has_changed_are_found(found):
+    first, second = found["differ"]
+    assert "weights of process 1 and process 0 differ" in first
+    assert "weights of process 0 and process 1 differ" in second
+
+
+@pytest.mark.gpu
+def test_gradients_on_devices_are_those_of_one_process(tiny_dir, tmp_path):
+    import torch
+
+    if torch.cuda.device_count() < 2:
+        pytest.skip("NCCL needs a CUDA device for each of two processes")
+    results = tmp_path / "results.json"
+    command = torchrun(WORKER, tiny_dir("gpt2", **MODEL), results)
+    env = {**environment(), "LLM_GYM_TEST_DEVICE": "cuda"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=600)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(results.read_text())
+    assert max(found["gradients"].values()) <= 1e-10
+    assert all(len(set(run["weights"])) == 1 for run in found["equal"].values())
+
+
 def test_a_process_may_have_nothing_to_learn_from(found):
     assert len(set(found["nothing"]["weights"])) == 1
     assert found["nothing"]["updates"] > 1

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import stable_baselines3
@@ -27,7 +28,7 @@ from llm_gym.learning.answers import _answer, _saved
 from llm_gym.learning.buffer import EpisodeBuffer
 from llm_gym.learning.joined import joined
 from llm_gym.learning.policy_gradient import PolicyGradient
-from llm_gym.parallel import world
+from llm_gym.parallel import World, world
 from llm_gym.parallel.torchrun import Torchrun
 from llm_gym.runs.checkpoint import load_checkpoint, save_checkpoint
 from llm_gym.stages.train import TrainConfig, train
@@ -71,7 +72,7 @@ class RecordedBuffer(EpisodeBuffer):
         super().end_rollout(dones, keep)
 
     def compute_returns_and_advantage(self, last_values, dones):
-        self.last_values = last_values.detach().numpy().reshape(-1)
+        self.last_values = last_values.detach().cpu().numpy().reshape(-1)
         super().compute_returns_and_advantage(last_values, dones)
         self._widen()
 
@@ -91,7 +92,7 @@ def learner(name: str, model: str, rows: int, **overrides: Any) -> Any:
     common = {
         "learning_rate": 0.0,
         "seed": 3,
-        "device": "cpu",
+        "device": os.environ.get("LLM_GYM_TEST_DEVICE", "cpu"),
         "max_grad_norm": 1e9,
         "rollout_buffer_class": RecordedBuffer,
         "policy_kwargs": policy_kwargs,
@@ -200,7 +201,7 @@ def replay(single: Any, everyone: list[dict[str, Any]]) -> None:
 
 
 def digest(algorithm: Any) -> str:
-    whole = b"".join(p.detach().numpy().tobytes() for p in algorithm.policy.parameters())
+    whole = b"".join(p.detach().cpu().numpy().tobytes() for p in algorithm.policy.parameters())
     return hashlib.sha256(whole).hexdigest()
 
 
@@ -211,9 +212,9 @@ def small_steps(name: str, model: str, **overrides: Any) -> dict[str, Any]:
     return settings | overrides
 
 
-def equal_everywhere(name: str, model: str) -> dict[str, Any]:
+def equal_everywhere(name: str, model: str, tokens: str) -> dict[str, Any]:
     algorithm = learner(name, model, ROWS, **small_steps(name, model))
-    learn(algorithm, 150)
+    learn(algorithm, int(tokens))
     played = [info["l"] for info in algorithm.ep_info_buffer]
     state = algorithm.get_state() if hasattr(algorithm, "get_state") else {}
     state.pop("unfinished", None)
@@ -245,6 +246,25 @@ def a_callback_stops(model: str) -> list[Any]:
     calls = iter(range(10**6))
     learn(algorithm, 10**6, callback=lambda *_: world().rank == 0 or next(calls) < 13)
     return world().each(algorithm.num_timesteps)
+
+
+def weights_that_differ(model: str) -> str:
+    """As a callback of one process alone would have it."""
+    algorithm = learner("PPO", model, ROWS)
+
+    def callback(*_):
+        if world().rank:
+            with torch.no_grad():
+                next(algorithm.policy.parameters())[0] += 1e-3
+        return True
+
+    try:
+        # Not what would tell the other process: both find it.
+        with mock.patch.object(Torchrun, "failing_together", World.failing_together):
+            learn(algorithm, 200, callback=callback)
+    except RuntimeError as error:
+        return str(error)
+    return ""
 
 
 def nothing_to_learn_from(model: str) -> dict[str, Any]:
@@ -370,7 +390,7 @@ def buckets() -> list[Any]:
     return [None if p.grad is None else float(p.grad[1, 1]) for p in parameters]
 
 
-def main(model: str, results: str) -> None:
+def main(model: str, results: str, tokens: str = "150") -> None:
     quiet_libraries()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -379,9 +399,12 @@ def main(model: str, results: str) -> None:
         assert isinstance(world(), Torchrun)
         found = {
             "gradients": {name: both_gradients(name, model) for name in LEARNERS},
-            "equal": {name: equal_everywhere(name, model) for name in ("PPO", "RLOO", "DPO")},
+            "equal": {
+                name: equal_everywhere(name, model, tokens) for name in ("PPO", "RLOO", "DPO")
+            },
             "early": stopped_early(model),
             "stop": a_callback_stops(model),
+            "differ": world().each(weights_that_differ(model)),
             "nothing": nothing_to_learn_from(model),
             "goes on": {name: goes_on(name, model, folder) for name in ("PPO", "DPO")},
             "from one": from_one_process(model, folder),

@@ -9,6 +9,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from llm_gym.learning.advantages import gae
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.learning.buffer import EpisodeBuffer
+from llm_gym.parallel import world
 from llm_gym.policy import TransformerActorCriticPolicy
 
 
@@ -50,12 +51,14 @@ class CriticStart(BaseCallback):
         if any(bool(p.any()) for p in policy.value_head.parameters()):
             return
         complete = [segment for segment in buffer.segments() if buffer.complete(segment)]
-        if not complete:
-            return
         dones = np.asarray(self.locals["dones"])
         nothing = np.zeros_like(buffer.rewards)
         to_come = self._gae(buffer, nothing, nothing[0], dones, gae_lambda=1.0)
-        self.level = float(to_come[buffer.places(complete)].mean())
+        own = to_come[buffer.places(complete)] if complete else to_come[:0, 0]
+        of_tokens = world().union(own)
+        if not len(of_tokens):
+            return
+        self.level = float(of_tokens.mean())
         with torch.no_grad():
             policy.value_head.bias.fill_(self.level / policy.value_scale)
         buffer.values = np.full_like(buffer.values, self.level)
