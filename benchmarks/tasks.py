@@ -45,12 +45,16 @@ class Tally:
 
     Args:
         score: Takes instructions and completions and returns a number each.
+
+    Attributes:
+        tokens: Of the answers, where a token is a word: the words, and the end of each.
     """
 
     __name__ = "reward"  # TRL names its metrics by it
 
     def __init__(self, score: Score) -> None:
         self._score, self._scores = score, list[float]()
+        self.tokens = 0
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], **_: object
@@ -58,11 +62,13 @@ class Tally:
         """Scores, one a completion."""
         scores = [float(score) for score in self._score(prompts, completions)]
         self._scores += scores
+        self.tokens += sum(len(completion.split()) + 1 for completion in completions)
         return scores
 
     def forget(self) -> None:
         """Starts a new batch."""
         self._scores.clear()
+        self.tokens = 0
 
     @property
     def last_mean(self) -> float:

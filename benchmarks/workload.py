@@ -1,9 +1,11 @@
-"""Workload W as data: the model, the prompts, the reward and the settings every system shares.
+"""Workloads W and R as data: the model, the prompts, the reward and what every system shares.
 
 A random GPT-2 continues random prompts for a fixed number of tokens; the reward is the share of the
-new tokens that lie in a fixed tenth of the vocabulary. Nothing ends an episode early, so that every
-system does exactly the same amount of work. This module needs torch, transformers and tokenizers
-only: it also runs in the virtual environments of the peers, where llm_gym is not installed.
+new tokens that lie in a fixed tenth of the vocabulary. In W nothing ends an episode early, so that
+every system does exactly the same amount of work. In R prompts differ in length, and so do answers:
+whoever samples ends them as often after so many tokens as the embedded model ends its emails
+(`end_hazards`). This module needs torch, transformers and tokenizers only: it also runs in the
+virtual environments of the peers, where llm_gym is not installed.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-TASKS = ("favoured_words", "polite_email", "real_model")  # see benchmarks/tasks.py
+TASKS = ("favoured_words", "ragged_words", "polite_email", "real_model")  # see benchmarks/tasks.py
+
+# Every 16th part of 948 emails that `llm_gym/email-sft` wrote to the task's prompts, from 8 to 64.
+EMAIL_LENGTHS = (8, 24, 27, 31, 33, 35, 37, 39, 41, 43, 46, 48, 50, 52, 55, 59, 64)
+END, PAD = 0, 1  # tokens of "ragged_words"
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class Workload:
     favoured_share: float = 0.1  # of the vocabulary; these tokens earn the reward
     prompts: int = 256  # in the list that all systems draw from
     prompt_tokens: int = 16
-    new_tokens: int = 64  # exactly
+    shortest_prompt: int | None = None  # prompts of so many to `prompt_tokens`; None: all the same
+    new_tokens: int = 64  # exactly, or at most where answers are ragged
     episodes: int = 32  # per batch, in parallel
     group_size: int = 8  # completions of one prompt, for the systems that work by groups
     epochs: int = 4
@@ -61,6 +68,11 @@ class Workload:
                 raise ValueError(
                     f"{name}={size} does not divide episodes={self.episodes}; choose a divisor"
                 )
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether answers differ in length."""
+        return self.task == "ragged_words"
 
     @property
     def tokens_per_batch(self) -> int:
@@ -94,6 +106,15 @@ MODEL_SIZES: dict[str, dict[str, int]] = {
     "1b": {"layers": 22, "width": 1920, "heads": 20, "vocabulary": 50257},
 }
 
+# The ragged workload: what differs from W.
+RAGGED: dict[str, Any] = {
+    "task": "ragged_words",
+    "prompt_tokens": 48,
+    "shortest_prompt": 8,
+    "episodes": 64,
+    "minibatch_episodes": 16,
+}
+
 # W measures speed: its KL penalty of 0.05 a token outweighs a reward of at most 1 an episode. This
 # variant can be learnt in 20 batches.
 LEARNING_VARIANT: dict[str, float] = {"vocabulary": 64, "kl_coef": 0.001}
@@ -105,17 +126,21 @@ def word(token_id: int) -> str:
 
 
 def build_tokenizer(workload: Workload) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer whose only special token lies outside what the model can sample."""
+    """A word-level tokenizer; its only special token in W is one that the model cannot sample."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     vocabulary = {word(token): token for token in range(workload.vocabulary)}
-    vocabulary["<end>"] = workload.vocabulary
+    special = {"<end>": workload.vocabulary}
+    if workload.is_ragged:
+        special = {"<end>": END, "<pad>": PAD}
+        vocabulary = {name: t for name, t in vocabulary.items() if t not in special.values()}
+    vocabulary |= special
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<end>"))  # noqa: S106, a token
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<end>",  # noqa: S106, a token of text
-        pad_token="<end>",  # noqa: S106, a token of text
+        pad_token=list(special)[-1],
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
@@ -128,8 +153,22 @@ def build_prompt_ids(workload: Workload) -> NDArray[np.int64]:
 
 
 def build_prompts(workload: Workload) -> list[str]:
-    """The prompts as text."""
-    return [" ".join(map(word, row)) for row in build_prompt_ids(workload).tolist()]
+    """The prompts as text; in R each has as many of its first tokens as chance wants."""
+    rows = build_prompt_ids(workload).tolist()
+    if workload.shortest_prompt is not None:
+        rng = np.random.default_rng(workload.seed)
+        lengths = rng.integers(workload.shortest_prompt, workload.prompt_tokens + 1, len(rows))
+        # No token that ends or pads.
+        rows = [[max(t, PAD + 1) for t in row[:n]] for row, n in zip(rows, lengths, strict=True)]
+    return [" ".join(map(word, row)) for row in rows]
+
+
+def end_hazards(workload: Workload) -> torch.Tensor:
+    """How probably an answer ends with each token, if it has got so far: float `(new_tokens,)`."""
+    lengths = np.minimum(EMAIL_LENGTHS, workload.new_tokens)
+    counts = np.bincount(lengths, minlength=workload.new_tokens + 1)[1:]
+    still = counts[::-1].cumsum()[::-1]
+    return torch.from_numpy(counts / still)
 
 
 def build_model(workload: Workload) -> GPT2LMHeadModel:

@@ -18,8 +18,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import llm_gym
 from benchmarks.systems.base import Batch, Clock
+from benchmarks.systems.ragged import policy_for
 from benchmarks.tasks import Tally, Task, build_task
-from benchmarks.workload import Workload
+from benchmarks.workload import END, Workload
 from llm_gym.runs.callbacks import CriticStart
 
 ALGORITHMS = {"llm_gym": llm_gym.PPO, "stable_baselines3": stable_baselines3.PPO}
@@ -40,7 +41,7 @@ def make_environment(workload: Workload, task: Task, scorer: Tally) -> gym.vecto
         tokenizer=task.tokenizer,
         prompts=task.prompts,
         max_prompt_tokens=workload.prompt_tokens,
-        eos_token_id=(),
+        eos_token_id=(END,) if workload.is_ragged else (),
         vocab_size=workload.vocabulary,
         **shared,
     )
@@ -137,7 +138,7 @@ def build(
     else:
         chosen["rollout_buffer_class"] = llm_gym.EpisodeBuffer
     learner = ALGORITHMS[algorithm](
-        llm_gym.TransformerActorCriticPolicy,
+        policy_for(w),
         llm_gym.GymVecEnv(environment),
         policy_kwargs={"model": task.model, **(policy or {})},
         seed=seed,

@@ -30,8 +30,9 @@ import gymnasium as gym
 import llm_gym
 from benchmarks.systems.base import Batch, Clock
 from benchmarks.systems.like_trl import FixedMinibatches
+from benchmarks.systems.ragged import policy_for
 from benchmarks.tasks import Tally, Task, build_task
-from benchmarks.workload import Workload
+from benchmarks.workload import END, Workload
 
 ALGORITHMS: dict[str, tuple[type[llm_gym.PolicyGradient], dict[str, Any]]] = {
     "rloo": (llm_gym.RLOO, {"loss": "clipped", "ratio": "answer", "aggregation_constant": 1.0}),
@@ -66,7 +67,7 @@ def make_environment(workload: Workload, task: Task, scorer: Tally) -> gym.vecto
         prompts=task.prompts,
         max_prompt_tokens=w.prompt_tokens,
         max_new_tokens=w.new_tokens,
-        eos_token_id=(),
+        eos_token_id=(END,) if w.is_ragged else (),
         vocab_size=w.vocabulary,
         **shared,
     )
@@ -129,7 +130,7 @@ def build(
         "rollout_buffer_class": FixedMinibatches,
     }
     algorithm_of_ours = learner(
-        llm_gym.TransformerActorCriticPolicy,
+        policy_for(w),
         llm_gym.GymVecEnv(make_environment(w, task, scorer)),
         policy_kwargs={"model": task.model, **(policy or {})},
         seed=seed,

@@ -21,6 +21,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from benchmarks.systems.base import Clock
+from benchmarks.systems.trl_ends import end_as_told
 from benchmarks.systems.trl_thread import Gate, TrainerInThread
 from benchmarks.tasks import Tally, build_task
 from benchmarks.workload import Workload
@@ -108,6 +109,8 @@ def build(
     if true_positions:
         for model in (trainer.model, trainer.ref_model):
             model.transformer.register_forward_pre_hook(_count_from_the_prompt, with_kwargs=True)
+    if w.is_ragged:
+        end_as_told(trainer.model, w, seed)
     clock = Clock(w.device)
     trainer._generate = clock.wrap(trainer._generate)
     return TrainerInThread(w, tally, clock, gate, trainer.train)

@@ -19,6 +19,7 @@ from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
 from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
 
 from benchmarks.systems.base import Clock
+from benchmarks.systems.trl_ends import end_as_told
 from benchmarks.systems.trl_thread import Gate, TrainerInThread
 from benchmarks.tasks import Tally, Task, build_task
 from benchmarks.workload import Workload
@@ -92,7 +93,7 @@ def build(workload: Workload, *, seed: int = 0) -> TrainerInThread:
         num_ppo_epochs=w.epochs,
         total_episodes=w.episodes * ENDLESS_BATCHES,
         response_length=w.new_tokens,
-        stop_token="eos" if w.task == "polite_email" else None,
+        stop_token="eos" if w.task == "polite_email" or w.is_ragged else None,
         temperature=1.0,
         kl_coef=w.kl_coef,
         cliprange=w.clip_range,
@@ -117,6 +118,8 @@ def build(workload: Workload, *, seed: int = 0) -> TrainerInThread:
         eval_dataset=prompts.select(range(w.episodes)),  # it must have one; it is never read
         callbacks=[gate],
     )
+    if w.is_ragged:
+        end_as_told(model, w, seed)
     clock = Clock(w.device)
     ppo_trainer.batch_generation = clock.wrap(ppo_trainer.batch_generation)
     ppo_trainer.get_reward = score_texts(rewards)

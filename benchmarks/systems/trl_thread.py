@@ -72,7 +72,10 @@ class TrainerInThread:
         self.gate.done.acquire()
         if self._failure:
             raise RuntimeError(self._failure)
-        return Batch(self.workload.tokens_per_batch, self.scorer.last_mean)
+        tokens = self.workload.tokens_per_batch
+        if self.workload.is_ragged and isinstance(self.scorer, Tally):
+            tokens = self.scorer.tokens
+        return Batch(tokens, self.scorer.last_mean)
 
     def _run(self) -> None:
         try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.driver import Entry
+from benchmarks.workload import RAGGED
 
 ENTRIES: dict[str, Entry] = {
     "generate": Entry("transformers generate", "generate", measures=("rollout",)),
@@ -48,6 +49,26 @@ ENTRIES: dict[str, Entry] = {
     ),
 }
 
+
+def _ragged(label: str, system: str, options: dict[str, Any], peer: str | None = None) -> Entry:
+    return Entry(label, system, options, RAGGED, peer, measures=("train",))
+
+
+# Tokens of a minibatch of 16 answers, and steps in which 64 rows write about 64 of them.
+_MEAN_LENGTH = 41
+ENTRIES |= {
+    "r_ours": _ragged("llm_gym.PPO, R", "ours", {"settings": {"batch_size": 16 * _MEAN_LENGTH}}),
+    "r_rloo": _ragged("llm_gym.RLOO, R", "ours_groups", {"algorithm": "rloo"}),
+    "r_grpo": _ragged("llm_gym.GRPO, R", "ours_groups", {"algorithm": "grpo"}),
+    "r_trl_ppo": _ragged("TRL 1.12 PPO, R", "trl_ppo", {}, "trl-ppo"),
+    "r_trl_grpo": _ragged("TRL 1.16 GRPO, R", "trl_group", {"algorithm": "grpo"}, "trl-group"),
+    "r_trl_rloo": _ragged("TRL 1.16 RLOO, R", "trl_group", {"algorithm": "rloo"}, "trl-group"),
+}
+WORKLOADS: dict[str, tuple[str, ...]] = {
+    "w": tuple(key for key in ENTRIES if not key.startswith("r_")),
+    "r": tuple(key for key in ENTRIES if key.startswith("r_")),
+}
+
 # A batch of these takes long: they run in the first round only, and are not warmed up.
 ONCE = ("textbook_sb3",)
 ONCE_IF_QUICK = ("textbook_sb3", "ours_t256")
@@ -83,5 +104,8 @@ RATIOS: dict[str, Ratio] = {
     "loop_bf16_vs_trl_ppo": Ratio("ours_bf16", "trl_ppo", "train", ">= 3"),
     # Cost is seconds per token, so the longer episodes' speed is the denominator.
     "cost_t256_vs_t32": Ratio("ours_t32", "ours_t256", "train", "<= 1.5"),
+    "ragged_vs_trl_ppo": Ratio("r_ours", "r_trl_ppo", "train", ">= 2.5"),
+    "ragged_vs_trl_grpo": Ratio("r_grpo", "r_trl_grpo", "train", ">= 2"),
+    "ragged_vs_trl_rloo": Ratio("r_rloo", "r_trl_rloo", "train", ">= 2"),
     "peak_vs_trl_ppo": Ratio("ours", "trl_ppo", "peak", "<= 1"),
 }

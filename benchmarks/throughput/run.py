@@ -1,11 +1,14 @@
 """How fast is a token, and how much memory does it take? All systems on one workload, in turns.
 
+In workload W all answers are equally long, in R they are as ragged as emails.
+
 Each system runs in a process of its own and does one batch when its turn comes, so that a change
 in the machine's load hits all of them; CPU seconds are the steadier unit. The peers are run if
 `install_peers.py` has installed them, and are named as skipped otherwise.
 
     python benchmarks/throughput/run.py --quick --output runs/throughput
     python benchmarks/throughput/run.py --output runs/throughput
+    python benchmarks/throughput/run.py --workload r --output runs/ragged
     python benchmarks/throughput/run.py --device cuda --model gpt2-small --output runs/cuda
 """
 
@@ -18,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.common import record
-from benchmarks.throughput.entries import ENTRIES, RATIOS
+from benchmarks.throughput.entries import ENTRIES, RATIOS, WORKLOADS
 from benchmarks.throughput.figures import draw, print_tables, ratio_figures
 from benchmarks.throughput.measuring import Settings, measure
 from benchmarks.workload import MODEL_SIZES
@@ -32,6 +35,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--quick", action="store_true", help="about 4 minutes on 2 cores")
+    parser.add_argument("--workload", choices=WORKLOADS, default="w", help="whose systems (w)")
     parser.add_argument("--systems", nargs="+", choices=ENTRIES, metavar="SYSTEM", help=_names())
     parser.add_argument("--rounds", type=int, help="counted batches (5, or 2 with --quick)")
     parser.add_argument("--threads", type=int, default=1, help="of each system (1)")
@@ -51,7 +55,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
         if not torch.cuda.is_available():
             parser.error("--device cuda: torch sees no CUDA device here; use --device cpu")
     settings = Settings(
-        systems=tuple(options.systems or ENTRIES),
+        systems=tuple(options.systems or WORKLOADS[options.workload]),
         rounds=rounds,
         quick=options.quick,
         threads=options.threads,
