@@ -95,7 +95,7 @@ class Config(PromptsConfig):
     total_tokens: int = setting(200_000, "tokens to generate in all")
     num_envs: int = setting(32, "answers written at the same time")
     n_steps: int | None = setting(
-        None, "tokens per answer slot and rollout (default: a whole answer)"
+        None, "tokens per answer slot and rollout (default: a whole answer; ppo cuts none)"
     )
     learning_rate: float = setting(1e-4, "step size of AdamW")
     batch_size: int = setting(512, "tokens per gradient step (not A2C: one step per rollout)")
@@ -145,10 +145,9 @@ def make_env(config: Config) -> gym.vector.VectorEnv:
 
 def make_algorithm(config: Config, env: gym.vector.VectorEnv) -> OnPolicyAlgorithm:
     """Policy and algorithm. What all three have in common is Stable-Baselines3's own names."""
-    unwrapped: Any = env.unwrapped
     common: dict[str, Any] = {
         "learning_rate": config.learning_rate,
-        "n_steps": config.n_steps or unwrapped.max_new_tokens,
+        "n_steps": config.n_steps,
         "gamma": config.gamma,
         "gae_lambda": config.gae_lambda,
         "vf_coef": config.vf_coef,
@@ -175,6 +174,7 @@ def make_algorithm(config: Config, env: gym.vector.VectorEnv) -> OnPolicyAlgorit
     # Unmodified algorithms: the policy and the buffer are what makes them fit for text.
     policy, vec_env = llm_gym.TransformerActorCriticPolicy, llm_gym.GymVecEnv(env)
     common["rollout_buffer_class"] = llm_gym.EpisodeBuffer
+    common["n_steps"] = config.n_steps or env.unwrapped.max_new_tokens  # type: ignore[attr-defined]
     if config.algorithm == "sb3-ppo":
         return stable_baselines3.PPO(policy, vec_env, **epochs, **common)
     if config.algorithm == "sb3-a2c":

@@ -125,7 +125,7 @@ def build(
     scorer = Tally(task.score)
     environment = make_environment(w, task, scorer)
     chosen: dict[str, Any] = {
-        "n_steps": w.new_tokens,
+        "n_steps": None if w.is_ragged and algorithm == "llm_gym" else w.new_tokens,
         "batch_size": w.minibatch_episodes * w.new_tokens,
         "n_epochs": w.epochs,
         "clip_range": w.clip_range,

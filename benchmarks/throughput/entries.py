@@ -58,6 +58,11 @@ def _ragged(label: str, system: str, options: dict[str, Any], peer: str | None =
 _MEAN_LENGTH = 41
 ENTRIES |= {
     "r_ours": _ragged("llm_gym.PPO, R", "ours", {"settings": {"batch_size": 16 * _MEAN_LENGTH}}),
+    "r_ours_cut": _ragged(
+        "llm_gym.PPO with n_steps, R",
+        "ours",
+        {"settings": {"n_steps": _MEAN_LENGTH, "batch_size": 16 * _MEAN_LENGTH}},
+    ),
     "r_rloo": _ragged("llm_gym.RLOO, R", "ours_groups", {"algorithm": "rloo"}),
     "r_grpo": _ragged("llm_gym.GRPO, R", "ours_groups", {"algorithm": "grpo"}),
     "r_trl_ppo": _ragged("TRL 1.12 PPO, R", "trl_ppo", {}, "trl-ppo"),

@@ -16,9 +16,10 @@ _NAMES = {
     "Comparisons and votes": "pairs_per_prompt simulated_raters votes_per_comparison enough_votes "
     "true_rater rater_noise rater_lapse length_bias flattery_bias contradictions margin_column "
     "weight_column",
-    "Learning": "algorithm group_size total_tokens n_steps steps epochs n_epochs batch_size "
-    "keep_groups micro_batch_size gradient_checkpointing learning_rate anneal_learning_rate "
-    "warmup_share final_share weight_decay max_grad_norm adam_epsilon held_out_share",
+    "Learning": "algorithm group_size total_tokens n_steps answers_per_rollout steps epochs "
+    "n_epochs batch_size keep_groups micro_batch_size gradient_checkpointing learning_rate "
+    "anneal_learning_rate warmup_share final_share weight_decay max_grad_norm adam_epsilon "
+    "held_out_share",
     "The objective": "gamma gae_lambda vf_coef ent_coef clip_range clip_range_high beta loss "
     "label_smoothing margin center_rewards_coefficient advantage ratio aggregation "
     "aggregation_constant critic normalize_advantage reward_scaling recompute_log_probs",

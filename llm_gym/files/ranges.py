@@ -144,12 +144,13 @@ RANGES: Mapping[str, Range] = {
     # How much of something
     **_names(
         COUNT,
-        "n_steps batch_size n_epochs epochs steps total_tokens num_envs group_size context width "
-        "layers heads documents generated_pairs train_prompts pairs_per_prompt max_prompts "
-        "eval_prompts simulated_raters votes_per_comparison enough_votes mask_interval "
-        "cg_max_steps n_critic_updates max_new_tokens max_prompt_tokens buffer_size n_envs "
-        "micro_batch_size every look_every checkpoint_every keep_last per_rollout concurrency "
-        "planned_looks bins lora_alpha max_turn_tokens max_turns processes",
+        "n_steps answers_per_rollout batch_size n_epochs epochs steps total_tokens num_envs "
+        "group_size context width layers heads documents generated_pairs train_prompts "
+        "pairs_per_prompt max_prompts eval_prompts simulated_raters votes_per_comparison "
+        "enough_votes mask_interval cg_max_steps n_critic_updates max_new_tokens "
+        "max_prompt_tokens buffer_size n_envs micro_batch_size every look_every "
+        "checkpoint_every keep_last per_rollout concurrency planned_looks bins lora_alpha "
+        "max_turn_tokens max_turns processes",
     ),
     **_names(
         NATURAL, "min_new_tokens shown_prompts resamples retries budget eos_token_id pad_token_id"

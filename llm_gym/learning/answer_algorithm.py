@@ -111,6 +111,9 @@ class AnswerAlgorithm(AnswerLearner):
     #: The update sums the gradients of all processes itself.
     reduces_gradients = True
 
+    def _plays_whole_answers(self) -> bool:
+        return False  # `GroupedAnswers` keeps what a rollout's end would cut
+
     @staticmethod
     def _wrap_env(
         env: GymEnv | gym.vector.VectorEnv | str, verbose: int = 0, monitor_wrapper: bool = True

@@ -24,6 +24,7 @@ from llm_gym.learning.divergence import explained
 from llm_gym.learning.heap import trim
 from llm_gym.learning.joined import joined
 from llm_gym.learning.kl import ReferenceModel
+from llm_gym.learning.rounds import Rounds
 from llm_gym.learning.shaping import RewardShaping
 from llm_gym.learning.vec_env import GymVecEnv
 from llm_gym.parallel import world
@@ -33,8 +34,6 @@ from llm_gym.policy.setup import check_setup, class_named
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from llm_gym.learning.rounds import Rounds
 
 
 class AnswerLearner(OnPolicyAlgorithm):
@@ -48,7 +47,10 @@ class AnswerLearner(OnPolicyAlgorithm):
         policy: `"TransformerPolicy"` or a subclass of `llm_gym.TransformerActorCriticPolicy`.
         env: A Gymnasium vector environment (wrapped in `llm_gym.GymVecEnv`), an id, or whatever
             Stable-Baselines3 takes.
-        n_steps: Steps per environment and rollout; `None` is the most tokens an episode has.
+        n_steps: Steps per environment and rollout, as in Stable-Baselines3: answers are cut where a
+            rollout ends. `None` cuts none.
+        answers_per_rollout: Answers of a rollout without `n_steps`, a multiple of the environment's
+            rows; `None` is one a row.
         turn_gamma: Discount at the end of a turn, where `gamma` is that of all other steps; `None`
             is `gamma`. Inside a turn `gamma` should be 1.
         **kwargs: Arguments of Stable-Baselines3's algorithm.
@@ -84,6 +86,7 @@ class AnswerLearner(OnPolicyAlgorithm):
         env: GymEnv | gym.vector.VectorEnv | str,
         *,
         n_steps: int | None,
+        answers_per_rollout: int | None = None,
         turn_gamma: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -93,6 +96,14 @@ class AnswerLearner(OnPolicyAlgorithm):
         self.turn_gamma = turn_gamma
         if n_steps is not None:
             check_numbers(n_steps=n_steps)
+        if answers_per_rollout is not None:
+            check_numbers(answers_per_rollout=answers_per_rollout)
+            if n_steps is not None:
+                raise ValueError(
+                    f"n_steps={n_steps} and answers_per_rollout={answers_per_rollout} both say how "
+                    "long a rollout is: leave one out (n_steps cuts answers where a rollout ends)"
+                )
+        self.answers_per_rollout = answers_per_rollout
         self.reference: ReferenceModel | None = None
         self._whole_episode_steps = n_steps is None
         kwargs.setdefault("rollout_buffer_class", EpisodeBuffer)
@@ -171,8 +182,36 @@ class AnswerLearner(OnPolicyAlgorithm):
                 f"turn_gamma={self.turn_gamma} discounts turns, but env has none: make it with "
                 "gymnasium.make_vec('llm_gym/Turns-v0', ...), or pass gamma"
             )
+        rows = env.num_envs
         if self._whole_episode_steps:
-            self.n_steps = episode_length(env)
+            answers = self.answers_per_rollout or rows
+            if answers % rows:
+                raise ValueError(
+                    f"answers_per_rollout={answers} must be a multiple of the {rows} rows of env, "
+                    f"each of which plays as many: pass {max(answers // rows, 1) * rows}"
+                )
+            self.n_steps = answers // rows * episode_length(env)
+        if self._plays_whole_answers():
+            self.collector = Rounds(
+                env,
+                self.n_steps,
+                episode_length(env),
+                group_size=self.group_size,
+                learner=self._described(),
+                critic=self.has_critic,
+                greedy_first=self._greedy_first,
+            )
+
+    #: Whether the first row of each group decodes greedily and is a baseline.
+    _greedy_first = False
+
+    def _plays_whole_answers(self) -> bool:
+        """Whether rollouts are answers and not steps."""
+        return self._whole_episode_steps
+
+    def _described(self) -> str:
+        """The algorithm in messages."""
+        return type(self).__name__
 
     def _needs_reference(self) -> bool:
         return self.shaping is not None and self.shaping.penalty.needs_reference
@@ -271,7 +310,7 @@ class AnswerLearner(OnPolicyAlgorithm):
             buffer: The finished rollout of whole episodes, penalties already in its rewards.
             starts: First step of each round.
         """
-        raise NotImplementedError
+        buffer.fill_advantages(np.zeros(buffer.n_envs, dtype=np.float32))  # every episode has ended
 
     def _shape_rewards(self, buffer: EpisodeBuffer) -> None:
         assert self.shaping is not None

@@ -232,11 +232,20 @@ class EpisodeBuffer(RolloutBuffer):
             dones: `(N,)`, whether the last step ended an episode.
         """
         self.end_rollout(dones)
+        self.fill_advantages(widened(last_values.detach()).cpu().numpy().reshape(-1))
+
+    def fill_advantages(self, last_values: NDArray[np.floating]) -> None:
+        """Fills `advantages` and `returns` of a finished rollout.
+
+        Args:
+            last_values: float `(N,)`, values after the last step; they count where it ended no
+                episode.
+        """
         self.advantages = gae(
             self.rewards + self.bootstraps,
             self.values,
             self.episode_starts,
-            widened(last_values.detach()).cpu().numpy().reshape(-1),
+            last_values,
             self._last_dones,
             gamma=self.discounts(),
             gae_lambda=self.gae_lambda,

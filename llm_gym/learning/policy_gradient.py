@@ -25,7 +25,6 @@ from llm_gym.learning.advantages import ESTIMATORS, NEED_GROUPS, Rollout, assert
 from llm_gym.learning.base import AnswerLearner, episode_length
 from llm_gym.learning.buffer import EpisodeBuffer, Segment
 from llm_gym.learning.objective import KLPenalty, Objective
-from llm_gym.learning.rounds import Rounds
 from llm_gym.learning.shaping import RewardShaping
 from llm_gym.parallel import world
 from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
@@ -87,8 +86,9 @@ class PolicyGradient(AnswerLearner):
         penalty: What leaving the reference costs, as a `llm_gym.learning.objective.KLPenalty`; or
             give its fields here: `kl_coef=0.05`, `kl_in="reward"`, `reference=None`, ...
         learning_rate: As in Stable-Baselines3.
-        n_steps: Steps per environment and rollout. `None` is the most tokens an episode has;
-            without a critic a multiple of it plays that many episodes a row, each to its end.
+        n_steps: Steps per environment and rollout. With a critic answers are cut where a rollout
+            ends; without, it must be a multiple of the most tokens an episode has, and that many
+            episodes are played a row, each to its end. `None` cuts none.
         batch_size: Tokens per gradient step, filled with whole episodes; `None` is all of them.
         n_epochs: Passes over a rollout.
         keep_groups: Never part answers to one prompt of a group into different minibatches: the
@@ -99,6 +99,7 @@ class PolicyGradient(AnswerLearner):
         max_grad_norm: Clipping of the gradient's norm.
         reward_scaling: See `llm_gym.PPO`; `None` scales where there is a critic to hear.
         recompute_log_probs: See `llm_gym.PPO`.
+        answers_per_rollout: See `llm_gym.PPO`.
         turn_gamma: See `llm_gym.PPO`.
         policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
         **settings: Fields of `objective` and of `penalty`, and further arguments of
@@ -131,6 +132,7 @@ class PolicyGradient(AnswerLearner):
         max_grad_norm: float = 1.0,
         reward_scaling: bool | None = None,
         recompute_log_probs: bool | None = None,
+        answers_per_rollout: int | None = None,
         turn_gamma: float | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
@@ -158,6 +160,7 @@ class PolicyGradient(AnswerLearner):
             env,
             learning_rate=learning_rate,
             n_steps=n_steps,
+            answers_per_rollout=answers_per_rollout,
             gamma=gamma,
             gae_lambda=self.objective.gae_lambda,
             ent_coef=ent_coef,
@@ -177,8 +180,7 @@ class PolicyGradient(AnswerLearner):
         return self.objective.critic != "none"
 
     def _fit_to(self, env: VecEnv) -> None:
-        advantage = self.objective.advantage
-        name = f"{type(self).__name__} (advantage={advantage!r})"
+        advantage, name = self.objective.advantage, self._described()
         if not isinstance(env.action_space, spaces.Discrete):
             raise ValueError(
                 f"{type(self).__name__} chooses tokens, so it needs a Discrete action space; env "
@@ -194,17 +196,15 @@ class PolicyGradient(AnswerLearner):
                 f"keep_groups=True keeps answers to the same prompt together, but env has "
                 f"group_size={self.group_size}: make it with gymnasium.make_vec(..., group_size=4)"
             )
+        self._greedy_first = advantage == "remax"
         super()._fit_to(env)
         self._longest_episode = episode_length(env)
-        if advantage != "gae":
-            self.collector = Rounds(
-                env,
-                self.n_steps,
-                self._longest_episode,
-                group_size=self.group_size,
-                learner=name,
-                greedy_first=advantage == "remax",
-            )
+
+    def _plays_whole_answers(self) -> bool:
+        return not self.has_critic or super()._plays_whole_answers()
+
+    def _described(self) -> str:
+        return f"{type(self).__name__} (advantage={self.objective.advantage!r})"
 
     def get_state(self) -> dict[str, Any]:
         """As the parent's, and the average of the rollouts before."""
@@ -224,6 +224,9 @@ class PolicyGradient(AnswerLearner):
 
     def fill_advantages(self, buffer: EpisodeBuffer, starts: list[int]) -> None:
         """Writes the advantages of a rollout of whole episodes into the buffer."""
+        if self.has_critic:
+            super().fill_advantages(buffer, starts)
+            return
         assert self.collector is not None
         segments = buffer.segments()
         rollout = Rollout.of(

@@ -21,8 +21,8 @@ from llm_gym.policy import TransformerActorCriticPolicy
 class PPO(AnswerLearner, stable_baselines3.PPO):
     """Stable-Baselines3's PPO on whole episodes, with a KL penalty in the reward.
 
-    The loop and the loss are Stable-Baselines3's. What differs: whole-episode minibatches
-    (`llm_gym.EpisodeBuffer`), gamma 1, one rollout of one episode's length by default, and
+    The loss is Stable-Baselines3's. What differs: rollouts of whole answers, one a row by default
+    (`llm_gym.learning.rounds`), whole-episode minibatches (`llm_gym.EpisodeBuffer`), gamma 1, and
     the per-token reward `r_t - beta * (log pi - log pi_ref)`, with the reference's
     log-probabilities computed once a rollout.
 
@@ -32,7 +32,8 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         env: A Gymnasium vector environment (wrapped in `llm_gym.GymVecEnv`), or whatever
             Stable-Baselines3 takes.
         learning_rate: As in Stable-Baselines3.
-        n_steps: Steps per environment and rollout; `None` is the most tokens an episode has.
+        n_steps: Steps per environment and rollout, as in Stable-Baselines3: an answer is cut where
+            a rollout ends, and read again in the next one. `None` cuts none.
         batch_size: Tokens per minibatch, filled with whole episodes.
         n_epochs: Passes over a rollout.
         gamma: Discount; 1.0, because the reward of a text is due to its first word as well.
@@ -48,6 +49,8 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
             that a shared transformer hears the critic as loudly as the actor whatever the
             scorer's units. Logged rewards are not scaled.
         recompute_log_probs: See `llm_gym.learning.shaping.RewardShaping`.
+        answers_per_rollout: Answers of a rollout, a multiple of the rows of `env`; `None` is one a
+            row. Not with `n_steps`.
         turn_gamma: Discount at the end of each turn of a conversation (`llm_gym.TurnEnv`), in place
             of `gamma`; `None` is `gamma`.
         policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
@@ -78,6 +81,7 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         reference_weights: str = "memory",
         reward_scaling: bool = True,
         recompute_log_probs: bool | None = None,
+        answers_per_rollout: int | None = None,
         turn_gamma: float | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
@@ -101,6 +105,7 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
                 env,
                 learning_rate=learning_rate,
                 n_steps=n_steps,
+                answers_per_rollout=answers_per_rollout,
                 batch_size=batch_size,
                 n_epochs=n_epochs,
                 gamma=gamma,

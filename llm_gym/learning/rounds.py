@@ -1,14 +1,16 @@
-"""Rollouts of whole episodes: what an algorithm without a critic can learn from without bias.
+"""Rollouts of whole episodes: no answer is cut in two, none is read twice.
 
 Without a critic nothing says what the rest of an unfinished answer would have been worth. Dropping
 the answers that a rollout's end cuts in two would drop long ones more often than short ones, and
 teach the policy to be brief. So a rollout here begins with a fresh prompt in every row, every row
 plays *one* answer to its end, and all of them count, however long. Whether an answer is in the
-rollout does not depend on the answer.
+rollout does not depend on the answer. With a critic nothing needs to be guessed of an answer's
+rest, and no pass goes over the first half of an answer that was learnt from before.
 
-The price: rows that finish early wait for the last. They are fed a token that goes nowhere (no
-episode ends by it, no scorer is called for it, no prompt is used up) until the last row ends, which
-also ends the rollout. `rollout/idle_fraction` is the share of such tokens among all decoded ones.
+Rows that have finished are left out of the policy's passes until the last one ends, which also
+ends the rollout; the environment is fed a token for them that goes nowhere (no episode ends by it,
+no scorer is called for it, no prompt is used up). `rollout/idle_fraction` is the share of such
+places among the rollout's steps times rows.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ class Rounds:
         longest: Steps that every episode needs at most.
         group_size: Rows `k*G .. k*G + G-1` answer the same prompt.
         learner: What needs whole episodes, for messages.
+        critic: Whether there are values to bootstrap truncated answers with.
         greedy_first: Whether the first row of each group takes the most probable tokens; these rows
             are baselines, and are not learnt from.
 
@@ -61,6 +64,7 @@ class Rounds:
         *,
         group_size: int,
         learner: str,
+        critic: bool = False,
         greedy_first: bool = False,
     ) -> None:
         if n_steps < longest or n_steps % longest:
@@ -68,12 +72,14 @@ class Rounds:
                 f"n_steps={n_steps} must be a multiple of max_new_tokens={longest}, because "
                 f"{learner} needs whole episodes: leave it out, or pass {longest}"
             )
-        if env.has_attr("max_turn_tokens") and not env.has_attr("wait"):
+        if env.num_envs > 1 and env.has_attr("max_turn_tokens") and not env.has_attr("wait"):
+            or_steps = ", or pass n_steps" if critic else ""
             raise ValueError(
                 f"{learner} has rows wait for one another, which conversations can do in the "
-                "native vector form alone: make env with gymnasium.make_vec"
+                f"native vector form alone: make env with gymnasium.make_vec{or_steps}"
             )
-        if env.has_attr("on_max_length") and "truncate" in env.get_attr("on_max_length"):
+        truncates = env.has_attr("on_max_length") and "truncate" in env.get_attr("on_max_length")
+        if truncates and not critic:
             raise ValueError(
                 "on_max_length='truncate' leaves cut-off answers without a score, which "
                 f"{learner} cannot do without: make the environment with "
@@ -81,6 +87,7 @@ class Rounds:
                 "as PPO"
             )
         self.longest, self.group_size, self.learner = longest, group_size, learner
+        self.critic = critic
         self.greedy_rows: NDArray[np.bool_] | None = None
         if greedy_first:
             self.greedy_rows = np.arange(env.num_envs) % group_size == 0
@@ -91,7 +98,7 @@ class Rounds:
     ) -> bool:
         """Plays rounds of one episode a row; at most `n_rollout_steps` steps in all.
 
-        `num_timesteps` counts the tokens of the episodes, not those of waiting rows.
+        `num_timesteps` counts the tokens of the episodes, not the places of rows that have ended.
 
         Args:
             algorithm: Its policy plays, its buffer is filled.
@@ -161,50 +168,74 @@ class Rounds:
         running = np.ones(env.num_envs, dtype=bool)
         episode_starts = running.copy()
         idle_token = _idle_token(env)
-        worlds = env.has_attr("max_turn_tokens")  # which must not hear idle tokens
+        rows = np.arange(env.num_envs)  # that run, in the order in which the policy has them
+        # Worlds must not hear idle tokens; one row alone never waits.
+        worlds = env.num_envs > 1 and env.has_attr("max_turn_tokens")
         if worlds:
             env.env_method("wait", ~running)
         while running.any():
-            actions, values, log_probs = self._act(algorithm, obs)
-            new_obs, rewards, dones, infos = env.step(np.where(running, actions, idle_token))
+            actions, values, log_probs = self._act(algorithm, obs, rows, idle_token)
+            new_obs, rewards, dones, infos = env.step(actions)
             assert isinstance(new_obs, dict)
             algorithm._last_obs = new_obs
-            dones = dones & running  # waiting rows do not end
+            dones = dones & running  # rows that wait do not end
             self._refuse_truncation(infos, dones)
             algorithm.num_timesteps += int(running.sum())
             callback.update_locals(locals())
             if not callback.on_step():
                 return None
-            algorithm._update_info_buffer(self._counted(infos), dones)
+            algorithm._update_info_buffer(self._counted(infos, running), dones)
             algorithm.episodes.add(obs, actions, rewards, episode_starts, values, log_probs)
             running &= ~dones
             if worlds and dones.any():
                 env.env_method("wait", ~running & running.any())
             episode_starts = dones
-            # A waiting row keeps its last observation, which costs the policy no prompt to read.
+            # Rows that wait keep their last observation, which says nothing to the buffer.
             obs = {key: _where(running, new_obs[key], obs[key]) for key in obs}
+            if dones.any() and running.any():
+                kept = compacted(running[rows])
+                algorithm.transformer.keep_rows(torch.from_numpy(kept))
+                rows = rows[kept]
         algorithm._last_obs = self._fresh_episodes(algorithm, env)
         algorithm._last_episode_starts = np.ones(env.num_envs, dtype=bool)
         return dones
 
     @torch.no_grad()
     def _act(
-        self, algorithm: AnswerLearner, obs: Observations
+        self,
+        algorithm: AnswerLearner,
+        obs: Observations,
+        rows: NDArray[np.int64],
+        idle_token: int,
     ) -> tuple[NDArray[np.int64], torch.Tensor, torch.Tensor]:
-        observed = obs_as_tensor(obs, algorithm.device)
+        """Actions, values and log-probabilities of all rows, `(N,)`; the policy reads some alone.
+
+        Args:
+            algorithm: Its policy acts.
+            obs: Of all rows.
+            rows: int `(n,)`, those that the policy reads.
+            idle_token: What the others do; their values and log-probabilities are zeros.
+        """
+        observed = obs_as_tensor({key: obs[key][rows] for key in obs}, algorithm.device)
         actions, values, log_probs = algorithm.policy(observed)
         if self.greedy_rows is not None:
             best = algorithm.policy(observed, deterministic=True)[0]
-            actions = best.where(torch.from_numpy(self.greedy_rows).to(best.device), actions)
-        return actions.cpu().numpy(), values, log_probs
+            greedy = torch.from_numpy(self.greedy_rows[rows]).to(best.device)
+            actions = best.where(greedy, actions)
+        n_rows = len(obs["input_ids"])
+        spread = _spread(log_probs, rows, n_rows)
+        support = getattr(log_probs, "support", None)
+        if support is not None:
+            spread.support = _spread(support, rows, n_rows)  # type: ignore[attr-defined]
+        chosen = _spread(actions - idle_token, rows, n_rows) + idle_token
+        return chosen.cpu().numpy(), _spread(values.flatten(), rows, n_rows), spread
 
-    def _counted(self, infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Infos of the rows that are learnt from, so that greedy answers are in no mean."""
-        if self.greedy_rows is None:
-            return infos
-        return [
-            {} if greedy else info for info, greedy in zip(infos, self.greedy_rows, strict=True)
-        ]
+    def _counted(
+        self, infos: list[dict[str, Any]], running: NDArray[np.bool_]
+    ) -> list[dict[str, Any]]:
+        """Infos of the rows that are learnt from: neither greedy nor waiting answers count."""
+        counts = running if self.greedy_rows is None else running & ~self.greedy_rows
+        return [info if counted else {} for info, counted in zip(infos, counts, strict=True)]
 
     def _fresh_episodes(self, algorithm: AnswerLearner, env: VecEnv) -> Observations:
         """Observations of rows that are all at the first step of an episode, by group.
@@ -228,6 +259,8 @@ class Rounds:
         return obs
 
     def _refuse_truncation(self, infos: list[dict[str, Any]], dones: NDArray[np.bool_]) -> None:
+        if self.critic:
+            return
         if any(infos[row].get("TimeLimit.truncated") for row in np.flatnonzero(dones)):
             raise ValueError(
                 "env has truncated an answer, which leaves it without a score; "
@@ -251,5 +284,28 @@ def _idle_token(env: VecEnv) -> int:
     return next((token for token in range(n_tokens) if token not in ends), 0)
 
 
+def compacted(running: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Places that run, as few as possible of them elsewhere than they were.
+
+    Args:
+        running: Bool `(n,)`.
+
+    Returns:
+        int64 `(m,)`, the place that each of the first m is taken from: itself where it runs, else
+        one behind them.
+    """
+    places = np.arange(int(running.sum()))
+    behind = np.flatnonzero(running[len(places) :]) + len(places)
+    places[~running[: len(places)]] = behind
+    return places
+
+
 def _where(rows: NDArray[np.bool_], new: NDArray[Any], old: NDArray[Any]) -> NDArray[Any]:
     return new if rows.all() else np.where(rows[:, None], new, old)
+
+
+def _spread(values: torch.Tensor, rows: NDArray[np.int64], n_rows: int) -> torch.Tensor:
+    """Values `(n, ...)` of some rows in their places among all, `(n_rows, ...)`; else zeros."""
+    everywhere = values.new_zeros((n_rows, *values.shape[1:]))
+    everywhere[torch.from_numpy(rows).to(values.device)] = values
+    return everywhere

@@ -79,6 +79,19 @@ class _Layer(CacheLayerMixin):
         self.values[plan.rows, :, : plan.length] = value_states[of_rows]
         return key_states, value_states
 
+    def keep_rows(self, rows: torch.Tensor) -> None:
+        """As `PrefixCache.keep_rows`; only rows that move are copied."""
+        self.n_rows = len(rows)
+        if not self.is_initialized:
+            return
+        assert self.keys is not None
+        assert self.values is not None
+        places = torch.arange(self.n_rows, device=rows.device)
+        moves = (rows != places).nonzero().squeeze(1)
+        for states in (self.keys, self.values):
+            states[moves] = states[rows[moves]]
+        self.keys, self.values = self.keys[: self.n_rows], self.values[: self.n_rows]
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.plan.length, 0
 
@@ -102,6 +115,12 @@ class PrefixCache(Cache):
     def __init__(self, n_layers: int, n_rows: int, capacity: int) -> None:
         super().__init__(layers=[_Layer(n_rows, capacity) for _ in range(n_layers)])
         self.n_rows, self.capacity = n_rows, capacity
+
+    def keep_rows(self, rows: torch.Tensor) -> None:
+        """Holds some rows alone: row `i` is from now on what row `rows[i]`, int64 `(n,)`, was."""
+        self.n_rows = len(rows)
+        for layer in self.layers:
+            layer.keep_rows(rows)
 
     def prepare(self, plan: WritePlan) -> None:
         """Sets what the next forward pass writes and reads."""

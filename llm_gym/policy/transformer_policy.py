@@ -429,6 +429,17 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         for trunk in self._trunks():
             trunk.forget()
 
+    def keep_rows(self, rows: torch.Tensor) -> None:
+        """Leaves rows out of decoding: row `i` of the next observations goes on with row `rows[i]`.
+
+        Without it observations of fewer rows are read from their beginning, and are as right.
+
+        Args:
+            rows: int64 `(n,)`, rows of the last observations.
+        """
+        for trunk in dict.fromkeys(self._trunks()):
+            trunk.keep_rows(rows)
+
     def _trunks(self) -> list[Trunk]:
         return [self.actor_trunk, self.critic_trunk]
 

@@ -86,6 +86,22 @@ class Trunk:
             self._lengths = torch.empty(0, dtype=torch.int64)
             self._hidden = torch.empty(0, 0)
 
+    def keep_rows(self, rows: torch.Tensor) -> None:
+        """Forgets all rows but some: row `i` of what comes next is what row `rows[i]` was.
+
+        What comes is compared with what was read as ever, so that a wrong word costs time alone.
+
+        Args:
+            rows: int64 `(n,)`, rows of what was read last.
+        """
+        with self._lock:
+            if self._cache is None or int(rows.max()) >= self._cache.n_rows:
+                return
+            rows = rows.to(self._ids.device)
+            self._cache.keep_rows(rows)
+            self._ids, self._lengths = self._ids[rows], self._lengths[rows]
+            self._hidden = self._hidden[rows]
+
     def doubt(self) -> None:
         """Has every bit of the weights compared before what was read is used again.
 

@@ -100,7 +100,10 @@ class AlgorithmConfig:
     algorithm: str = setting("ppo", f"how to learn: {', '.join(ALGORITHMS)}")
     learning_rate: float | None = setting(None, "step size of AdamW", POSITIVE)
     n_steps: int | None = setting(
-        None, "tokens per answer slot and rollout; default: one whole answer"
+        None, "tokens per answer slot and rollout; default: whole answers, none of them cut"
+    )
+    answers_per_rollout: int | None = setting(
+        None, "answers of a rollout, a multiple of --num-envs; default: one for each"
     )
     batch_size: int | None = setting(None, "tokens per gradient step")
     n_epochs: int | None = setting(None, "passes over what was sampled")

@@ -291,6 +291,8 @@ def test_train_writes_everything_and_resumes_to_the_same_weights(
 ):
     from safetensors.torch import load_file
 
+    from llm_gym.runs.checkpoint import latest_checkpoint
+
     tokens = 4 * 6
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     code, out, err = run(
@@ -304,8 +306,9 @@ def test_train_writes_everything_and_resumes_to_the_same_weights(
     run(*train_arguments(tiny_dir, prompts, scorer, parts), "--total-tokens", 2 * tokens)
     code, _, err = run("train", "--resume", parts, "--total-tokens", 4 * tokens)
     assert code == 0, err
-    name = f"checkpoints/step-{4 * tokens:012d}/training.safetensors"
-    straight, resumed = load_file(whole / name), load_file(parts / name)
+    one, other = latest_checkpoint(whole), latest_checkpoint(parts)
+    assert one.name == other.name
+    straight, resumed = (load_file(each / "training.safetensors") for each in (one, other))
     assert [key for key in straight if not (straight[key] == resumed[key]).all()] == []
     curves = [(path / "metrics.jsonl").read_text().splitlines() for path in (whole, parts)]
     scores = [
@@ -314,7 +317,7 @@ def test_train_writes_everything_and_resumes_to_the_same_weights(
         for c in curves
     ]  # fmt: skip
     assert scores[0] == scores[1]
-    assert len(scores[0]) == 4
+    assert len(scores[0]) >= 4  # rollouts of whole answers, of six tokens at most
 
 
 def test_train_by_another_algorithm(run, tiny_dir, prompts, scorer, tmp_path):
@@ -322,7 +325,7 @@ def test_train_by_another_algorithm(run, tiny_dir, prompts, scorer, tmp_path):
 
     output = tmp_path / "r"
     line = [*train_arguments(tiny_dir, prompts, scorer, output), "--total-tokens", 24]
-    line += ["--eval-prompts", prompts]
+    line += ["--eval-prompts", prompts, "--answers-per-rollout", 8]
     code, out, err = run(*line, "--algorithm", "RLOO", "--group-size", 2, "--stop-strings", "w9")
     assert code == 0, err
     assert "prompts are shown as" in err
@@ -434,7 +437,8 @@ def test_ctrl_c_saves_and_says_how_to_resume(run, tiny_dir, prompts, scorer, tmp
     from llm_gym.runs.checkpoint import latest_checkpoint, read_metadata
 
     done = read_metadata(latest_checkpoint(output))["num_timesteps"]
-    assert done % 24 == 0
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    assert done in {row["step"] for row in rows if "rollout/ep_len_mean" in row}
     code, _, err = run("train", "--resume", output, "--total-tokens", done + 24)
     assert code == 0, err
 

@@ -178,7 +178,7 @@ def test_after_a_step_the_loss_is_of_whole_answers(model):
     buffer, generator = algorithm.rollout_buffer, torch.manual_seed(0)
     with torch.no_grad():
         for parameter in algorithm.policy.model.parameters():
-            parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
     members = buffer.segments()[3:11]
     expected, ratios = [], []
     for s in members:

@@ -96,7 +96,7 @@ def test_lengths_are_the_policys_own(model):
     error = np.std(lengths) / np.sqrt(len(lengths))
     assert abs(np.mean(lengths) - expected) < 4 * error
 
-    cut = make("A2C", model, env, learning_rate=0.0)
+    cut = make("A2C", model, env, learning_rate=0.0, n_steps=5)
     with torch.no_grad():
         cut.policy.model.get_output_embeddings().weight.zero_()
     kept: list[int] = []

@@ -126,11 +126,11 @@ def test_reinforce_plus_plus_whitens_sampled_tokens_alone(model):
 def test_divergence_in_the_loss_costs_what_it_would_in_the_reward(model, name, scale):
     """Where rewards are divided, so is its price."""
 
-    def paid_by_hundreds(prompts, completions, **_):
-        return [100.0 * completion.split().count("w1") for completion in completions]
+    def paid_by_tens(prompts, completions, **_):
+        return [10.0 * len(completion.split()) for completion in completions]
 
     settings = {"kl_in": "loss", "kl_coef": 0.7, "reward_scaling": scale, "learning_rate": 0.0}
-    algorithm = make(name, model, grouped(model, scorer=paid_by_hundreds), **settings)
+    algorithm = make(name, model, grouped(model, scorer=paid_by_tens), **settings)
     with torch.no_grad():
         noise = torch.manual_seed(0)
         for parameter in algorithm.policy.model.parameters():

@@ -628,3 +628,43 @@ def test_stacked_observations_are_refused(make_policy, shapes):
         space.spaces[key] = spaces.Box(0, 1, shape, np.int64)
     with pytest.raises(ValueError, match=r"each must be \(L,\)"):
         TransformerActorCriticPolicy(space, spaces.Discrete(32), lambda _: 1e-3, model="x")
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_rows_may_be_left_out_of_decoding(make_policy, architecture, monkeypatch):
+    """In any order; the others go on a token at a time, as if they had been alone."""
+    policy, plain = make_policy(architecture), tiny_model(architecture)
+    rng, widths = random.Random(3), []
+    decode = policy.actor_trunk._forward
+    monkeypatch.setattr(
+        policy.actor_trunk,
+        "_forward",
+        lambda tokens, **kwargs: (widths.append(tokens.shape[1]), decode(tokens, **kwargs))[1],
+    )
+    rows = [[rng.randrange(VOCABULARY) for _ in range(n)] for n in (3, 1, 5, 2, 4, 2)]
+    for left in (range(6), [0, 5, 2, 3], [3, 1, 0], [0, 1, 2], [2]):
+        if len(left) < 6:
+            policy.keep_rows(torch.tensor(list(left)))
+        rows = [[*rows[i], rng.randrange(VOCABULARY)] for i in left]
+        with torch.no_grad():
+            actions, _, log_probs = policy(observe(rows))
+        expected = [naive_log_probs(plain, r)[a] for r, a in zip(rows, actions, strict=True)]
+        torch.testing.assert_close(log_probs, torch.stack(expected), atol=1e-5, rtol=0)
+    assert widths[1:] == [1] * 4
+
+
+def test_a_wrong_word_about_rows_costs_time_alone(make_policy):
+    policy = make_policy()
+    rows = [[3, 4], [5, 6, 7], [8, 9]]
+    with torch.no_grad():
+        policy(observe(rows))
+        policy.keep_rows(torch.tensor([2, 0]))
+        then = [[5, 6, 7, 1], [3, 4, 2]]
+        actions, _, log_probs = policy(observe(then))
+        policy.keep_rows(torch.tensor([0, 7]))  # there is no such row
+        again = policy(observe(then), deterministic=True)[2]
+    expected = [naive_log_probs(policy.model, r) for r in then]
+    picked = torch.stack([e[a] for e, a in zip(expected, actions, strict=True)])
+    torch.testing.assert_close(log_probs, picked, atol=1e-5, rtol=0)
+    best = torch.stack([e.max() for e in expected])
+    torch.testing.assert_close(again, best, atol=1e-5, rtol=0)
