@@ -134,7 +134,7 @@ def build(
         "learning_rate": w.learning_rate,
     }
     if algorithm == "llm_gym":
-        chosen["kl_coef"] = w.kl_coef
+        chosen |= {"kl_coef": w.kl_coef, "critic_start": critic_start}
     else:
         chosen["rollout_buffer_class"] = llm_gym.EpisodeBuffer
     learner = ALGORITHMS[algorithm](

@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from llm_gym.files.ranges import check_arguments, check_numbers
 from llm_gym.files.schema import Check, record
 from llm_gym.learning.buffer import EpisodeBuffer
+from llm_gym.learning.critic_start import start_critic
 from llm_gym.learning.divergence import explained
 from llm_gym.learning.heap import trim
 from llm_gym.learning.joined import joined
@@ -79,6 +80,8 @@ class AnswerLearner(OnPolicyAlgorithm):
     _tokens_before = 0  # this rollout
     shaping: RewardShaping | None = None
     collector: Rounds | None = None
+    #: Whether a value head that is still zero starts at the level of the first returns.
+    critic_start = False
 
     def __init__(
         self,
@@ -266,6 +269,8 @@ class AnswerLearner(OnPolicyAlgorithm):
             goes_on = self.collector.collect(self, env, callback, n_rollout_steps)
         if not goes_on and self.shaping is not None:
             self.shaping.unfinished.clear()
+        if goes_on and self.critic_start and self.has_critic:
+            start_critic(self.episodes, self.transformer)
         for name, value in self.rollout_statistics.items():
             self.logger.record(f"rollout/{name}", value)
         trim(self.policy)
@@ -297,6 +302,7 @@ class AnswerLearner(OnPolicyAlgorithm):
             gamma = np.where(turn_ends[rows], self.turn_gamma, self.gamma)
         rest = gamma * widened(values).cpu().numpy().reshape(-1)
         self.episodes.bootstraps[self.episodes.pos, rows] = rest
+        self.episodes.truncated[self.episodes.pos, rows] = True
 
     @property
     def rollout_statistics(self) -> dict[str, float]:

@@ -88,6 +88,7 @@ class EpisodeBuffer(RolloutBuffer):
         bootstraps: float32 `(T, N)`, what the rest of an episode that a step truncated would have
             been worth, beside the step's reward and in the units of `values`. Stable-Baselines3's
             own algorithms have it in `rewards`, and nothing here.
+        truncated: Bool `(T, N)`, steps that truncated an episode, where `bootstraps` are.
 
     Raises:
         ValueError: If the spaces are not a text environment's.
@@ -145,6 +146,7 @@ class EpisodeBuffer(RolloutBuffer):
         self.advantages = np.zeros(shape, dtype=np.float32)
         self.returns = np.zeros(shape, dtype=np.float32)
         self.bootstraps = np.zeros(shape, dtype=np.float32)
+        self.truncated = np.zeros(shape, dtype=bool)
         self.episode_starts = np.zeros(shape, dtype=bool)
         self.turn_ends = np.zeros(shape, dtype=bool)
         self._prefixes: dict[tuple[int, int], NDArray[np.int64]] = {}

@@ -99,6 +99,7 @@ class PolicyGradient(AnswerLearner):
         max_grad_norm: Clipping of the gradient's norm.
         reward_scaling: See `llm_gym.PPO`; `None` scales where there is a critic to hear.
         recompute_log_probs: See `llm_gym.PPO`.
+        critic_start: See `llm_gym.PPO`.
         answers_per_rollout: See `llm_gym.PPO`.
         turn_gamma: See `llm_gym.PPO`.
         policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
@@ -132,6 +133,7 @@ class PolicyGradient(AnswerLearner):
         max_grad_norm: float = 1.0,
         reward_scaling: bool | None = None,
         recompute_log_probs: bool | None = None,
+        critic_start: bool = True,
         answers_per_rollout: int | None = None,
         turn_gamma: float | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -142,6 +144,8 @@ class PolicyGradient(AnswerLearner):
         self.objective = _part(Objective, "objective", objective, self.choices, settings)
         check_numbers(n_epochs=n_epochs)
         check_choice("keep_groups", keep_groups, (True, False))
+        check_choice("critic_start", critic_start, (True, False))
+        self.critic_start = critic_start
         if batch_size is not None:
             check_numbers(batch_size=batch_size)
         self.objective.check_epochs(n_epochs)

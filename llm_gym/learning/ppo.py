@@ -11,6 +11,7 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
+from llm_gym.files.ranges import check_choice
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.learning.divergence import check_losses
 from llm_gym.learning.objective import KLPenalty
@@ -49,6 +50,9 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
             that a shared transformer hears the critic as loudly as the actor whatever the
             scorer's units. Logged rewards are not scaled.
         recompute_log_probs: See `llm_gym.learning.shaping.RewardShaping`.
+        critic_start: Set a value head that is still zero to the mean return of the first rollout
+            (`llm_gym.learning.critic_start`). From zero its loss shakes the shared transformer, and
+            advantages tell where a token stands more than what it was worth.
         answers_per_rollout: Answers of a rollout, a multiple of the rows of `env`; `None` is one a
             row. Not with `n_steps`.
         turn_gamma: Discount at the end of each turn of a conversation (`llm_gym.TurnEnv`), in place
@@ -81,12 +85,15 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         reference_weights: str = "memory",
         reward_scaling: bool = True,
         recompute_log_probs: bool | None = None,
+        critic_start: bool = True,
         answers_per_rollout: int | None = None,
         turn_gamma: float | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
+        check_choice("critic_start", critic_start, (True, False))
+        self.critic_start = critic_start
         penalty = KLPenalty(
             kl_coef,
             kl_target,

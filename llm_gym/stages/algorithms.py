@@ -139,6 +139,9 @@ class AlgorithmConfig:
     )
     baseline_decay: float | None = setting(None, "weight of the past in a moving average")
     critic: str | None = setting(None, "kind of critic: none, shared, separate or detached")
+    critic_start: bool | None = setting(
+        None, "set a critic that is zero to the level of the first returns"
+    )
     kl_coef: float | None = setting(None, "price of a nat of divergence, in units of the score")
     kl_target: float | None = setting(None, "nats per answer that an adaptive price steers to")
     kl_horizon: int | None = setting(None, "answers in which the adaptive price responds")
@@ -260,7 +263,7 @@ def _without_effect(values: Mapping[str, Any]) -> dict[str, str]:
     idle: dict[str, str] = {}
     for names, other, needed in (
         ("clip_range clip_range_high ratio", "loss", "clipped"),
-        ("gae_lambda vf_coef", "advantage", "gae"),
+        ("gae_lambda vf_coef critic_start", "advantage", "gae"),
         ("baseline_decay", "advantage", "moving_average"),
         ("aggregation_constant", "aggregation", "constant"),
     ):

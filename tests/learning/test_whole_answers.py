@@ -196,3 +196,24 @@ def test_a_rollout_that_cannot_be_is_refused_in_one_sentence(name, model):
         make(name, model, env, n_steps=5, answers_per_rollout=16)
     with pytest.raises(ValueError, match="answers_per_rollout=0"):
         make(name, model, env, answers_per_rollout=0)
+
+
+def half(prompts, completions, **_):
+    return [0.5] * len(prompts)
+
+
+@pytest.mark.parametrize("chosen", [{}, {"n_steps": 8}], ids=["whole", "cut"])
+@pytest.mark.parametrize("name", CRITICS)
+def test_a_critic_starts_at_the_level_of_the_returns(name, chosen, model):
+    """Answers of equal worth then teach nothing, however long; truncated ones neither."""
+    settings = {"reward_scaling": False, "learning_rate": 0.0, **chosen}
+    env = ragged(model, scorer=half, on_max_length="truncate")
+    algorithm = rollouts(make(name, model, env, **settings))
+    level = algorithm.policy.value_head.bias.item() * algorithm.policy.value_scale
+    assert level == pytest.approx(0.5)
+    places = algorithm.rollout_buffer.places(algorithm.rollout_buffer.segments())
+    assert algorithm.rollout_buffer.truncated[places].any()
+    np.testing.assert_allclose(algorithm.rollout_buffer.advantages[places], 0.0, atol=1e-6)
+    zero = rollouts(make(name, model, env, critic_start=False, **settings))
+    assert zero.policy.value_head.bias.item() == 0.0
+    assert abs(zero.rollout_buffer.advantages[places]).max() > 0.1

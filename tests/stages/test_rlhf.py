@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -80,7 +81,8 @@ def test_every_stage_leaves_its_model_its_record_and_its_figures(whole):
     assert summary == run.summary
     assert all(isinstance(value, (int, float, type(None))) for value in summary.values())
     assert summary["votes"] == 2 * summary["comparisons"]
-    assert summary["tokens"] == TINY.total_tokens
+    rollout = TINY.num_envs * TINY.max_new_tokens  # at most: its answers are whole
+    assert TINY.total_tokens <= summary["tokens"] < TINY.total_tokens + rollout
     assert summary["pretrain_perplexity"] < summary["pretrain_perplexity_before"]
 
 
@@ -132,8 +134,10 @@ def test_no_prompt_that_is_trained_on_is_measured_on(whole):
 def test_gold_is_measured_in_the_course_of_training(whole):
     directory, run, _ = whole
     looks = read_looks(RLHFDirectory(TINY, directory))
-    rollout = TINY.num_envs * TINY.max_new_tokens
-    assert [look["step"] for look in looks] == [0, rollout, 2 * rollout, 3 * rollout]
+    steps = [look["step"] for look in looks]
+    assert (steps[0], steps[-1]) == (0, run.summary["tokens"])
+    assert len(steps) >= 4
+    assert 0 < min(np.diff(steps)) <= max(np.diff(steps)) <= TINY.num_envs * TINY.max_new_tokens
     assert all(len(look["gold"]) == len(look["proxy"]) == 8 for look in looks)
     assert looks[0]["kl"] is None
     assert sum(looks[-1]["gold"]) / 8 == pytest.approx(run.summary["gold_rlhf"])

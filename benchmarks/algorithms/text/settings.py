@@ -185,7 +185,10 @@ TEXT_ENTRIES: dict[str, TextEntry] = {
 """Every algorithm with the settings it has on text."""
 
 TEXT_ENTRIES["ppo_zero_start"] = replace(
-    TEXT_ENTRIES["ppo"], label="PPO, critic from zero", critic_start=False
+    TEXT_ENTRIES["ppo"],
+    label="PPO, critic from zero",
+    arguments={**TEXT_ENTRIES["ppo"].arguments, "critic_start": False},
+    critic_start=False,
 )
 
 assert all(task.beta == 0.01 for task in TEXT_TASKS.values()), "DPO's label_scale is for 0.01"
