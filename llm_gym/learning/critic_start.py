@@ -38,11 +38,12 @@ def start_critic(buffer: EpisodeBuffer, policy: TransformerActorCriticPolicy) ->
     ]
     if not known:
         return None
-    to_come = monte_carlo_returns(buffer.rewards, buffer.episode_starts, gamma=buffer.gamma)
+    discounts = buffer.discounts()
+    to_come = monte_carlo_returns(buffer.rewards, buffer.episode_starts, gamma=discounts)
     level = float(to_come[buffer.places(known)].mean())
     with torch.no_grad():
         policy.value_head.bias.fill_(level / policy.value_scale)
     buffer.values = np.full_like(buffer.values, level)
-    buffer.bootstraps[buffer.truncated] = buffer.gamma * level
+    buffer.bootstraps = (level * discounts * buffer.truncated).astype(np.float32)
     buffer.fill_advantages(buffer.values[-1])
     return level
