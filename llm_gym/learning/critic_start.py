@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from llm_gym.learning.advantages import monte_carlo_returns
+from llm_gym.parallel import world
 
 if TYPE_CHECKING:
     from llm_gym.learning.buffer import EpisodeBuffer
@@ -36,11 +37,13 @@ def start_critic(buffer: EpisodeBuffer, policy: TransformerActorCriticPolicy) ->
         for segment in buffer.segments()
         if buffer.complete(segment) and not buffer.truncated[segment.stop - 1, segment.env]
     ]
-    if not known:
-        return None
     discounts = buffer.discounts()
     to_come = monte_carlo_returns(buffer.rewards, buffer.episode_starts, gamma=discounts)
-    level = float(to_come[buffer.places(known)].mean())
+    own = to_come[buffer.places(known)] if known else to_come[:0, 0]
+    of_tokens = world().union(own)  # of all processes
+    if not len(of_tokens):
+        return None
+    level = float(of_tokens.mean())
     with torch.no_grad():
         policy.value_head.bias.fill_(level / policy.value_scale)
     buffer.values = np.full_like(buffer.values, level)
