@@ -19,7 +19,7 @@ SMALLER = {
     "max-new-tokens 48": "max-new-tokens 4",
     "max_new_tokens=48": "max_new_tokens=4",
     "--num-envs 16 --group-size 4": "--num-envs 2 --group-size 2",
-    "--total-tokens 24000": "--total-tokens 8",
+    "--total-tokens 20000": "--total-tokens 8",
     "--max-prompts 32": "--max-prompts 2",
     '("train", 256)': '("train", 4)',
     '("test", 32)': '("test", 2)',
@@ -45,7 +45,7 @@ def test_what_is_made_smaller_is_on_the_page_and_nothing_else_is_run():
     programs = {
         line[0] for language, code in blocks() if language == "bash" for line in commands(code)
     }
-    assert programs == {"pip", "llm-gym"}
+    assert programs == {"pip", "llm-gym", "python"}
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_every_command_of_the_page_runs(tmp_path, monkeypatch, capsys):
             exec(compile(code, PAGE.name, "exec"), {"__name__": "page"})
         else:
             for program, *arguments in commands(code):
-                if program == "pip":
+                if program != "llm-gym":  # the benchmark has a test of its own
                     continue
                 monkeypatch.setattr("sys.stdin", io.StringIO("Write to Emma.\n"))
                 with pytest.raises(SystemExit) as ended:
