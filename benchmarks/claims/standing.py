@@ -52,7 +52,7 @@ def direction(court: Court, loss: Loss, nats: float = 0.0) -> Figure:
         loss: The loss.
         nats: How far the policy has moved from the one that sampled.
     """
-    batches = court.pick(4000, 60)
+    batches = court.pick(2000, 60)
     found = court.each(
         measure_direction,
         [
@@ -128,7 +128,7 @@ def gain(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], figure: str) 
 
 def row_of(court: Court, loss: Loss) -> dict[str, Any]:
     """Of a loss, what the table of losses says beside the verdict."""
-    batches, seeds = court.pick(4000, 60), range(court.pick(3, 1))
+    batches, seeds = court.pick(2000, 60), range(court.pick(3, 1))
     fresh = [{"loss": loss, "seed": seed, "batches": batches, "nats": 0.0} for seed in seeds]
     ends = learnt(court, loss, recipe_of(court))
     return {
