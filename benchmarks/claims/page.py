@@ -94,6 +94,8 @@ def page(
         "LOSSES": table_of_losses(losses, judgements, rows),
     }
     told = _PROSE.read_text(encoding="utf-8")
+    if not losses:
+        told = re.sub(r"## Losses, side by side.*?(?=## A loss)", "", told, flags=re.DOTALL)
     for name, text in parts.items():
         told = told.replace(f"<<{name}>>", text)
     return told
