@@ -251,16 +251,21 @@ def _check_observations(
             if not of_row.contains(value):
                 raise ValueError(f"last_obs.{name}[{row}] is outside the observation space")
     if "attention_mask" in expected and "completion_mask" in expected:
-        _check_masks(saved["attention_mask"].numpy(), saved["completion_mask"].numpy())
+        assert algorithm.env is not None
+        masks = saved["attention_mask"].numpy(), saved["completion_mask"].numpy()
+        _check_masks(*masks, turns=algorithm.env.has_attr("max_turn_tokens"))
 
 
-def _check_masks(attention: np.ndarray, completion: np.ndarray) -> None:
-    """Masks, both int8 `(N, L)`, of rows that are a prompt, a completion and padding."""
+def _check_masks(attention: np.ndarray, completion: np.ndarray, *, turns: bool = False) -> None:
+    """Masks, both int8 `(N, L)`, of rows that are a prompt, a completion and padding.
+
+    With turns, others may have written between what the agent has.
+    """
     has_holes = (np.diff(attention, axis=1) > 0).any()
     if not attention[:, 0].all() or has_holes:
         raise ValueError("last_obs.attention_mask must be ones, then zeros, in each row")
     goes_on = (np.diff(completion, axis=1) < 0) & (attention[:, 1:] == 1)
-    if (completion > attention).any() or goes_on.any():
+    if (completion > attention).any() or (goes_on.any() and not turns):
         raise ValueError("last_obs.completion_mask must mark the end of what is attended to")
 
 

@@ -26,6 +26,12 @@ def test_a_completion_is_the_end_of_what_is_attended_to(attention, completion):
         _check_masks(mask("11110", attention), mask("00110", completion))
 
 
+def test_conversations_have_a_worlds_words_between_those_of_the_agent():
+    _check_masks(mask("11110"), mask("01010"), turns=True)
+    with pytest.raises(ValueError, match=r"last_obs\.completion_mask must mark the end"):
+        _check_masks(mask("11100"), mask("01010"), turns=True)
+
+
 @pytest.mark.parametrize("attention", ["01100", "11011", "00000"])
 def test_what_is_attended_to_is_the_beginning_of_a_row(attention):
     with pytest.raises(ValueError, match=r"last_obs\.attention_mask must be ones, then zeros"):

@@ -12,6 +12,7 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 import llm_gym
 from llm_gym import EpisodeBuffer, GymVecEnv, ReferenceModel, TransformerActorCriticPolicy
 from llm_gym.learning.advantages import gae, monte_carlo_returns
+from llm_gym.runs.checkpoint import load_checkpoint, save_checkpoint
 from llm_gym.testing.tiny import tiny_tokenizer
 from tests.turns.worlds import Words, arguments
 
@@ -352,3 +353,23 @@ def test_ppo_learns_to_read_what_the_world_says(tiny_dir):
     )
     model.learn(4_096)
     assert np.mean([episode["r"] for episode in model.ep_info_buffer]) > 2.5
+
+
+@pytest.mark.parametrize("name", ["PPO", "RLOO"])
+def test_training_on_from_a_checkpoint_is_training_on_bit_for_bit(tiny_dir, tmp_path, name):
+    """Conversations that a rollout's end cuts in two go on with worlds that were told again."""
+
+    def new():
+        env = turn_env(group_size=2, on_max_length="terminate")
+        options = {"n_steps": 13} if name == "PPO" else {}
+        return getattr(llm_gym, name)("TransformerPolicy", env, **settings(tiny_dir, **options))
+
+    straight = new().learn(52)
+    save_checkpoint(straight, tmp_path / "c")
+    straight.learn(52, reset_num_timesteps=False)
+    resumed = new()
+    load_checkpoint(resumed, tmp_path / "c")
+    resumed.learn(52, reset_num_timesteps=False)
+    assert resumed.num_timesteps == straight.num_timesteps
+    for key, value in straight.policy.state_dict().items():
+        assert torch.equal(value, resumed.policy.state_dict()[key]), key
