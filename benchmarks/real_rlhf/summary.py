@@ -55,6 +55,8 @@ def _figures_of(look: dict[str, Any], updates: list[dict[str, Any]]) -> dict[str
     before = sum(row["step"] <= look["step"] for row in updates)
     means = {name: float(np.mean(scores)) for name, scores in look["scores"].items()}
     beside = {name: look[name] for name in BESIDE}
+    agreement = np.corrcoef(look["scores"]["proxy"], look["scores"]["gold"])[0, 1]
+    beside["agreement"] = float(agreement) if np.isfinite(agreement) else None  # all are the same
     return {"step": look["step"], "updates": before, **means, **beside}
 
 
