@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -36,3 +37,21 @@ def tiny_dir(tmp_path_factory):
         return made[key]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory) -> Path:
+    """What `llm-gym fetch smollm2` writes, once for all workers: to be read, not written to."""
+    from filelock import FileLock
+
+    from llm_gym.cli import main
+
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    directory = root / "smollm2"
+    with FileLock(root / "smollm2.lock"):
+        if not directory.exists():
+            with pytest.raises(SystemExit) as ended:
+                main(["fetch", "smollm2", "--output", str(directory)])
+            assert not ended.value.code
+    return directory

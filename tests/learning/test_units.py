@@ -80,11 +80,14 @@ def test_units_change_nothing(model, name, mode, kl_coef):
     """The penalty's price is in the scorer's units too; powers of two round nowhere."""
     settings = (WITH_CRITIC | OF_WHOLE_ANSWERS)[name]
     expected, weights = answers(name, model, 1.0, mode, kl_coef=kl_coef, **settings)
-    for units in (64.0, 1 / 64) if kl_coef else ():
+    # A2C's one step begins where the critic's bias fits best: its gradient is rounding, which AdamW
+    # makes a whole step of.
+    exact = kl_coef or name == "A2C"
+    for units in (64.0, 1 / 64) if exact else ():
         actions, same = answers(name, model, units, mode, kl_coef=kl_coef, **settings)
         np.testing.assert_array_equal(actions, expected)
         torch.testing.assert_close(same, weights, rtol=0, atol=0)
-    for units in () if kl_coef else (100.0, 0.01):
+    for units in () if exact else (100.0, 0.01):
         actions, _ = answers(name, model, units, mode, kl_coef=kl_coef, **settings)
         np.testing.assert_array_equal(actions, expected)
 
