@@ -89,7 +89,9 @@ def logs(output):
     )
     events.Reload()
     curves = {
-        tag: [(event.step, str(event.value)) for event in events.Scalars(tag)]
+        # TensorBoard reads files in the order of their names, which count the writers of a second:
+        # the tenth comes before the ninth.
+        tag: sorted(((e.step, str(e.value)) for e in events.Scalars(tag)), key=lambda e: e[0])
         for tag in events.Tags()["scalars"]
         if not tag.startswith("time/")
     }
