@@ -74,8 +74,8 @@ PPO_AS_TRL: dict[str, Any] = {
     "policy": {"separate_critic": True, "value_scale": 1.0},
 }
 
-# A rollout of ours is so many steps and not 32 answers: about as many tokens as 32 emails have.
-OF_EMAILS: dict[str, Any] = {"n_steps": 44, "batch_size": 8 * 44}
+# 32 whole answers, as TRL's, and about as many tokens a minibatch as 8 of its emails have.
+OF_EMAILS: dict[str, Any] = {"n_steps": None, "batch_size": 8 * 44}
 
 # Of the settings tried on the small task (1, 2 or 4 epochs, step sizes up to five times the
 # workload's), the cheapest that learn at least as much from a batch.
@@ -85,23 +85,16 @@ SYSTEMS: dict[str, Entry] = {
     **{name: LEARNING[name] for name in ("ours_rloo", "ours_grpo", "ours")},
     **{name: LEARNING[name] for name in ("trl_rloo", "trl_grpo", "trl_ppo")},
     "ours_ppo_as_trl": Entry("llm_gym.PPO, TRL's settings", "ours", PPO_AS_TRL),
-    "ours_ppo_emails": Entry(
-        "llm_gym.PPO, CriticStart", "ours", {"settings": OF_EMAILS, "critic_start": True}
-    ),
+    "ours_ppo_emails": Entry("llm_gym.PPO", "ours", {"settings": OF_EMAILS, "critic_start": True}),
     "ours_ppo_emails_as_trl": Entry(
         "llm_gym.PPO, TRL's settings",
         "ours",
         {**PPO_AS_TRL, "settings": {**PPO_AS_TRL["settings"], **OF_EMAILS}},
     ),
-    # Longer rollouts cut fewer answers in two, whose first halves are read again in the next one.
     "ours_ppo_emails_own": Entry(
-        "llm_gym.PPO, CriticStart, critic of its own, 80 steps",
+        "llm_gym.PPO, critic of its own",
         "ours",
-        {
-            "settings": {"n_steps": 80, "batch_size": 640},
-            "policy": {"separate_critic": True},
-            "critic_start": True,
-        },
+        {"settings": OF_EMAILS, "policy": {"separate_critic": True}, "critic_start": True},
     ),
     "ours_rloo_bf16": Entry(
         "llm_gym.RLOO, bf16",

@@ -22,8 +22,8 @@ _NAMES = {
     "held_out_share",
     "The objective": "gamma gae_lambda vf_coef ent_coef clip_range clip_range_high beta loss "
     "label_smoothing margin center_rewards_coefficient advantage ratio aggregation "
-    "aggregation_constant critic critic_start normalize_advantage reward_scaling "
-    "recompute_log_probs",
+    "aggregation_constant critic critic_start critic_gae_lambda length_adaptive_alpha "
+    "critic_warmup normalize_advantage reward_scaling recompute_log_probs",
     "Staying close to a reference": "kl_coef kl_target kl_horizon kl_in kl_estimator reference "
     "reference_weights",
     "Of single algorithms": "clip_range_vf target_kl baseline_decay mask_top_p mask_interval "

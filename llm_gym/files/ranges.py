@@ -126,14 +126,16 @@ RANGES: Mapping[str, Range] = {
     "token_dropout": Range(0, 1, below=True),
     "top_share": Range(0, 1, above=True),
     **_names(
-        SHARE, "gamma turn_gamma gae_lambda warmup_share final_share rater_lapse praise_share"
+        SHARE,
+        "gamma turn_gamma gae_lambda critic_gae_lambda warmup_share final_share rater_lapse "
+        "praise_share",
     ),
     **_names(PART, "held_out_share level"),
     **_names(Range(0, 1, below=True), "baseline_decay"),
     **_names(
         POSITIVE,
         "max_grad_norm kl_target kl_horizon beta label_scale aggregation_constant adam_epsilon "
-        "value_scale",
+        "value_scale length_adaptive_alpha",
     ),
     **_names(
         AT_LEAST_0,
@@ -153,7 +155,9 @@ RANGES: Mapping[str, Range] = {
         "max_turn_tokens max_turns processes",
     ),
     **_names(
-        NATURAL, "min_new_tokens shown_prompts resamples retries budget eos_token_id pad_token_id"
+        NATURAL,
+        "critic_warmup min_new_tokens shown_prompts resamples retries budget eos_token_id "
+        "pad_token_id",
     ),
     "lora_rank": Range(0, whole=True, note="0 is off"),
     "max_length": Range(0, whole=True, note="0 is what the model can read"),

@@ -40,7 +40,7 @@ def gae(
     last_dones: NDArray[np.generic],
     *,
     gamma: float | FloatArray,
-    gae_lambda: float,
+    gae_lambda: float | FloatArray,
 ) -> FloatArray:
     """Generalised advantage estimation (Schulman et al., 2016, arXiv 1506.02438, eq. 16).
 
@@ -56,7 +56,8 @@ def gae(
         last_values: float `(N,)`, values of the observations after the last step.
         last_dones: bool or 0/1 `(N,)`, whether the last step ended an episode.
         gamma: Discount factor; or float `(T, N)`, that of each step.
-        gae_lambda: Exponential weight; 1 is the Monte-Carlo return minus the value.
+        gae_lambda: Exponential weight; 1 is the Monte-Carlo return minus the value. Or float
+            `(T, N)`, that of each step, for episodes that differ in it.
 
     Returns:
         float `(T, N)` advantages; the returns are advantages + values.
@@ -68,10 +69,30 @@ def gae(
         goes_on = 1.0 - (last_dones if last else episode_starts[t + 1]).astype(rewards.dtype)
         next_values = last_values if last else values[t + 1]
         discount = gamma[t] if isinstance(gamma, np.ndarray) else gamma
+        weight = gae_lambda[t] if isinstance(gae_lambda, np.ndarray) else gae_lambda
         delta = rewards[t] + discount * next_values * goes_on - values[t]
-        carried = delta + discount * gae_lambda * goes_on * carried
+        carried = delta + discount * weight * goes_on * carried
         advantages[t] = carried
     return advantages
+
+
+def length_adaptive_lambda(
+    lengths: NDArray[np.integer] | FloatArray, alpha: float
+) -> NDArray[np.float32]:
+    """The lambda of an answer of `l` tokens: `1 - 1 / (alpha l)`, and 0 where that is negative.
+
+    Yue et al. (2025, VAPO, arXiv 2504.05118, section 4.3, who take `alpha = 0.05`): the weights
+    `lambda^k` of GAE then add up to about `alpha l`, so that a reward at the end reaches back over
+    the same share of an answer, however long it is.
+
+    Args:
+        lengths: int of any shape, at least 1 each: tokens of the answers.
+        alpha: Greater than 0.
+
+    Returns:
+        float32 of the shape of `lengths`, in [0, 1).
+    """
+    return np.maximum(1 - 1 / (alpha * np.asarray(lengths)), 0).astype(np.float32)
 
 
 def monte_carlo_returns(

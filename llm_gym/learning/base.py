@@ -18,9 +18,10 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.files.ranges import check_arguments, check_numbers
-from llm_gym.files.schema import Check, record
+from llm_gym.files.schema import Check, record, whole
 from llm_gym.learning.buffer import EpisodeBuffer
 from llm_gym.learning.critic_start import start_critic
+from llm_gym.learning.critic_warmup import train_critic
 from llm_gym.learning.divergence import explained
 from llm_gym.learning.heap import trim
 from llm_gym.learning.joined import joined
@@ -54,6 +55,14 @@ class AnswerLearner(OnPolicyAlgorithm):
             rows; `None` is one a row.
         turn_gamma: Discount at the end of a turn, where `gamma` is that of all other steps; `None`
             is `gamma`. Inside a turn `gamma` should be 1.
+        critic_gae_lambda: Lambda of the returns that the critic learns, where `gae_lambda` is that
+            of the actor's advantages; `None` is `gae_lambda`. 1 hands the reward of the last token
+            to the first one whole ("decoupled GAE", VC-PPO, arXiv 2503.01491, section 4.2).
+        length_adaptive_alpha: Has the actor's lambda follow from each answer's length
+            (`llm_gym.learning.advantages.length_adaptive_lambda`), in place of `gae_lambda`. Not
+            with `n_steps`, which cuts answers.
+        critic_warmup: Rollouts at the beginning from which the critic learns alone
+            (`llm_gym.learning.critic_warmup`).
         **kwargs: Arguments of Stable-Baselines3's algorithm.
 
     Attributes:
@@ -62,6 +71,7 @@ class AnswerLearner(OnPolicyAlgorithm):
         reference: The reference model, or `None`.
         shaping: What a rollout's rewards become, or `None` if they stay what they are.
         collector: Plays rollouts of whole episodes; `None` leaves them to Stable-Baselines3.
+        critic_warmups: Rollouts from which the critic has learnt alone.
 
     Raises:
         TypeError: If an argument is no number where one is needed, naming it.
@@ -82,6 +92,7 @@ class AnswerLearner(OnPolicyAlgorithm):
     collector: Rounds | None = None
     #: Whether a value head that is still zero starts at the level of the first returns.
     critic_start = False
+    critic_warmup = critic_warmups = 0
 
     def __init__(
         self,
@@ -91,12 +102,27 @@ class AnswerLearner(OnPolicyAlgorithm):
         n_steps: int | None,
         answers_per_rollout: int | None = None,
         turn_gamma: float | None = None,
+        critic_gae_lambda: float | None = None,
+        length_adaptive_alpha: float | None = None,
+        critic_warmup: int = 0,
         **kwargs: Any,
     ) -> None:
         check_arguments(**kwargs)
-        if turn_gamma is not None:
-            check_numbers(turn_gamma=turn_gamma)
-        self.turn_gamma = turn_gamma
+        optional = {
+            "turn_gamma": turn_gamma,
+            "critic_gae_lambda": critic_gae_lambda,
+            "length_adaptive_alpha": length_adaptive_alpha,
+        }
+        check_numbers(**{name: value for name, value in optional.items() if value is not None})
+        check_numbers(critic_warmup=critic_warmup)
+        self.turn_gamma, self.critic_warmup = turn_gamma, critic_warmup
+        self.critic_gae_lambda = critic_gae_lambda
+        self.length_adaptive_alpha = length_adaptive_alpha
+        if length_adaptive_alpha is not None and n_steps is not None:
+            raise ValueError(
+                f"length_adaptive_alpha={length_adaptive_alpha} follows from the length of whole "
+                f"answers, and n_steps={n_steps} cuts them: pass answers_per_rollout instead"
+            )
         if n_steps is not None:
             check_numbers(n_steps=n_steps)
         if answers_per_rollout is not None:
@@ -170,6 +196,8 @@ class AnswerLearner(OnPolicyAlgorithm):
         if self._needs_reference():
             self.reference = ReferenceModel.of(self.transformer, *self._reference_source())
         self.episodes.turn_gamma = self.turn_gamma
+        self.episodes.critic_gae_lambda = self.critic_gae_lambda
+        self.episodes.length_adaptive_alpha = self.length_adaptive_alpha
         if self.shaping is not None:
             self.shaping.start(self.transformer)
             self.episodes.before_returns = self._shape_rewards
@@ -330,6 +358,26 @@ class AnswerLearner(OnPolicyAlgorithm):
             progress = self._current_progress_remaining
         self.shaping.shape(buffer, self.transformer, self.reference, progress)
 
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether the critic alone learns from the next rollout."""
+        return self.critic_warmups < self.critic_warmup
+
+    def _warm_up(self, batch_size: int | None, n_epochs: int) -> None:
+        """What `train` does instead while the critic learns alone."""
+        self._update_learning_rate(self.policy.optimizer)
+        figures = train_critic(
+            self.transformer,
+            self.episodes,
+            batch_size=batch_size,
+            n_epochs=n_epochs,
+            vf_coef=self.vf_coef,
+            max_grad_norm=self.max_grad_norm,
+        )
+        self.critic_warmups += 1
+        for name, value in {**figures, "critic_warmups": self.critic_warmups}.items():
+            self.logger.record(f"train/{name}", value)
+
     # ------------------------------------------------------------------ what callbacks may ask
 
     @property
@@ -343,17 +391,24 @@ class AnswerLearner(OnPolicyAlgorithm):
 
     def get_state(self) -> dict[str, Any]:
         """What the algorithm carries to the next rollout beyond Stable-Baselines3's: JSON-able."""
-        return {} if self.shaping is None else self.shaping.get_state()
+        state = {} if self.shaping is None else self.shaping.get_state()
+        if self.critic_warmup:
+            state["critic_warmups"] = self.critic_warmups
+        return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continues from a state of `get_state`; `ValueError` if it is none."""
         record(self.state_checks())("the state", state)
         if self.shaping is not None:
             self.shaping.set_state({key: state[key] for key in self.shaping.state_checks()})
+        self.critic_warmups = state.get("critic_warmups", 0)
 
     def state_checks(self) -> dict[str, Check]:
         """What the entries of a state must be."""
-        return {} if self.shaping is None else self.shaping.state_checks()
+        checks = {} if self.shaping is None else self.shaping.state_checks()
+        if self.critic_warmup:
+            checks["critic_warmups"] = whole()
+        return checks
 
 
 def group_size_of(env: VecEnv) -> int:

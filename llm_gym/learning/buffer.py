@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 
 from llm_gym.files.ranges import check_arguments
 from llm_gym.language_models.packing import pad
-from llm_gym.learning.advantages import gae
+from llm_gym.learning.advantages import gae, length_adaptive_lambda
 from llm_gym.parallel import world
 from llm_gym.policy.sampling import EpisodeBatch, widened
 from llm_gym.policy.variants import register_with_contrib
@@ -84,6 +84,9 @@ class EpisodeBuffer(RolloutBuffer):
 
     Attributes:
         turn_gamma: Discount of a step that ends a turn; None is `gamma`, that of all others.
+        critic_gae_lambda: That of the returns which the critic learns; None is `gae_lambda`.
+        length_adaptive_alpha: Has each answer's lambda follow from its length, in place of
+            `gae_lambda`, for the actor alone; None does not.
         turn_ends: bool `(T, N)`, whether a step ended a turn, as the environment said.
         bootstraps: float32 `(T, N)`, what the rest of an episode that a step truncated would have
             been worth, beside the step's reward and in the units of `values`. Stable-Baselines3's
@@ -127,6 +130,8 @@ class EpisodeBuffer(RolloutBuffer):
         )
         self.group_size = group_size
         self.turn_gamma: float | None = None
+        self.critic_gae_lambda: float | None = None
+        self.length_adaptive_alpha: float | None = None
         self.before_returns = before_returns
         if seed is None:
             # SB3 makes the run's seed the global one before it makes its buffer.
@@ -243,16 +248,35 @@ class EpisodeBuffer(RolloutBuffer):
             last_values: float `(N,)`, values after the last step; they count where it ended no
                 episode.
         """
-        self.advantages = gae(
+        of_critic = self.gae_lambda if self.critic_gae_lambda is None else self.critic_gae_lambda
+        of_actor = self._actor_lambda()
+        self.advantages = self._gae(of_actor, last_values)
+        same = of_actor is self.gae_lambda and of_critic == self.gae_lambda
+        self.returns = self.values + (
+            self.advantages if same else self._gae(of_critic, last_values)
+        )
+
+    def _gae(
+        self, gae_lambda: float | NDArray[np.float32], last_values: NDArray[np.floating]
+    ) -> NDArray[np.float32]:
+        return gae(
             self.rewards + self.bootstraps,
             self.values,
             self.episode_starts,
             last_values,
             self._last_dones,
             gamma=self.discounts(),
-            gae_lambda=self.gae_lambda,
+            gae_lambda=gae_lambda,
         ).astype(np.float32)
-        self.returns = self.advantages + self.values
+
+    def _actor_lambda(self) -> float | NDArray[np.float32]:
+        """One for all steps, or float32 `(T, N)` where it follows from an answer's length."""
+        if self.length_adaptive_alpha is None:
+            return self.gae_lambda
+        lengths = np.ones_like(self.rewards)
+        for segment in self.segments():
+            lengths[segment.start : segment.stop, segment.env] = segment.stop - segment.start
+        return length_adaptive_lambda(lengths, self.length_adaptive_alpha)
 
     def discounts(self) -> float | NDArray[np.float32]:
         """The discount: one for all steps, or float32 `(T, N)` where turns have their own."""

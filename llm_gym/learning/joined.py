@@ -167,7 +167,8 @@ class _Joint:
 
     def train(self) -> None:
         """As the algorithm's own, with gradients of all processes."""
-        if hasattr(self.algorithm, "reduces_gradients"):
+        alone = getattr(self.algorithm, "is_warming_up", False)  # sums its gradients itself
+        if alone or hasattr(self.algorithm, "reduces_gradients"):
             self._train()
         else:
             with _StockUpdate(self.processes, self.algorithm).installed():

@@ -102,6 +102,9 @@ class PolicyGradient(AnswerLearner):
         critic_start: See `llm_gym.PPO`.
         answers_per_rollout: See `llm_gym.PPO`.
         turn_gamma: See `llm_gym.PPO`.
+        critic_gae_lambda: See `llm_gym.PPO`; needs a critic, as the next two do.
+        length_adaptive_alpha: See `llm_gym.PPO`.
+        critic_warmup: See `llm_gym.PPO`.
         policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
         **settings: Fields of `objective` and of `penalty`, and further arguments of
             Stable-Baselines3's `OnPolicyAlgorithm`: `seed`, `device`, `verbose`, ...
@@ -136,6 +139,9 @@ class PolicyGradient(AnswerLearner):
         critic_start: bool = True,
         answers_per_rollout: int | None = None,
         turn_gamma: float | None = None,
+        critic_gae_lambda: float | None = None,
+        length_adaptive_alpha: float | None = None,
+        critic_warmup: int = 0,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
         **settings: Any,
@@ -146,6 +152,17 @@ class PolicyGradient(AnswerLearner):
         check_choice("keep_groups", keep_groups, (True, False))
         check_choice("critic_start", critic_start, (True, False))
         self.critic_start = critic_start
+        of_critic = {
+            "critic_gae_lambda": critic_gae_lambda,
+            "length_adaptive_alpha": length_adaptive_alpha,
+            "critic_warmup": critic_warmup or None,
+        }
+        for setting, value in of_critic.items():
+            if value is not None and not self.has_critic:
+                raise ValueError(
+                    f"{setting}={value!r} needs a critic, and advantage="
+                    f"{self.objective.advantage!r} has none: leave it out, or pass advantage='gae'"
+                )
         if batch_size is not None:
             check_numbers(batch_size=batch_size)
         self.objective.check_epochs(n_epochs)
@@ -173,6 +190,9 @@ class PolicyGradient(AnswerLearner):
             use_sde=False,
             sde_sample_freq=-1,
             turn_gamma=turn_gamma,
+            critic_gae_lambda=critic_gae_lambda,
+            length_adaptive_alpha=length_adaptive_alpha,
+            critic_warmup=critic_warmup,
             policy_kwargs=self.objective.with_critic(policy_kwargs),
             _init_setup_model=_init_setup_model,
             **settings,
@@ -258,6 +278,9 @@ class PolicyGradient(AnswerLearner):
 
     def train(self) -> None:
         """Updates the policy from the rollout."""
+        if self.is_warming_up:
+            self._warm_up(self.batch_size, self.n_epochs)
+            return
         policy, buffer, processes = self.transformer, self.episodes, world()
         buffer.group_size = self.group_size if self.keep_groups else 1
         policy.set_training_mode(True)

@@ -57,6 +57,13 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
             row. Not with `n_steps`.
         turn_gamma: Discount at the end of each turn of a conversation (`llm_gym.TurnEnv`), in place
             of `gamma`; `None` is `gamma`.
+        critic_gae_lambda: Lambda of the returns that the critic learns, where `gae_lambda` is that
+            of the actor's advantages; `None` is `gae_lambda` (VC-PPO and VAPO take 1).
+        length_adaptive_alpha: Has the actor's lambda follow from each answer's length
+            (`llm_gym.learning.advantages.length_adaptive_lambda`; VAPO takes 0.05), in place of
+            `gae_lambda`; `None` does not. Not with `n_steps`.
+        critic_warmup: Rollouts at the beginning from which the critic learns alone
+            (`llm_gym.learning.critic_warmup`): its value head, or all of a critic of its own.
         policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
         **kwargs: Further arguments of `stable_baselines3.PPO`, under the same names.
 
@@ -88,6 +95,9 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         critic_start: bool = True,
         answers_per_rollout: int | None = None,
         turn_gamma: float | None = None,
+        critic_gae_lambda: float | None = None,
+        length_adaptive_alpha: float | None = None,
+        critic_warmup: int = 0,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
@@ -120,6 +130,9 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
                 vf_coef=vf_coef,
                 max_grad_norm=max_grad_norm,
                 turn_gamma=turn_gamma,
+                critic_gae_lambda=critic_gae_lambda,
+                length_adaptive_alpha=length_adaptive_alpha,
+                critic_warmup=critic_warmup,
                 policy_kwargs=policy_kwargs,
                 _init_setup_model=_init_setup_model,
                 **kwargs,
@@ -127,6 +140,9 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
 
     def train(self) -> None:
         """As in Stable-Baselines3; also logs how far the very first ratio was from 1."""
+        if self.is_warming_up:
+            self._warm_up(self.batch_size, self.n_epochs)
+            return
         first = self._first_ratio_deviation()
         super().train()
         check_losses(self.logger.name_to_value)

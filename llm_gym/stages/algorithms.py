@@ -142,6 +142,15 @@ class AlgorithmConfig:
     critic_start: bool | None = setting(
         None, "set a critic that is zero to the level of the first returns"
     )
+    critic_gae_lambda: float | None = setting(
+        None, "lambda of the returns that the critic learns; default: gae_lambda"
+    )
+    length_adaptive_alpha: float | None = setting(
+        None, "share of an answer that lambda reaches over, whatever its length; in place of it"
+    )
+    critic_warmup: int | None = setting(
+        None, "rollouts at the beginning from which the critic learns alone"
+    )
     kl_coef: float | None = setting(None, "price of a nat of divergence, in units of the score")
     kl_target: float | None = setting(None, "nats per answer that an adaptive price steers to")
     kl_horizon: int | None = setting(None, "answers in which the adaptive price responds")
@@ -263,7 +272,11 @@ def _without_effect(values: Mapping[str, Any]) -> dict[str, str]:
     idle: dict[str, str] = {}
     for names, other, needed in (
         ("clip_range clip_range_high ratio", "loss", "clipped"),
-        ("gae_lambda vf_coef critic_start", "advantage", "gae"),
+        (
+            "gae_lambda vf_coef critic_start critic_gae_lambda length_adaptive_alpha critic_warmup",
+            "advantage",
+            "gae",
+        ),
         ("baseline_decay", "advantage", "moving_average"),
         ("aggregation_constant", "aggregation", "constant"),
     ):

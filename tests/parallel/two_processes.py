@@ -40,6 +40,7 @@ OF_STEPS = ("rewards", "values", "log_probs", "bootstraps")
 SGD = {"optimizer_class": torch.optim.SGD, "optimizer_kwargs": {}}
 LEARNERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "PPO": (llm_gym.PPO, {"n_steps": 9, "batch_size": 10**6, "n_epochs": 2, "kl_target": 0.5}),
+    "critic alone": (llm_gym.PPO, {"n_steps": 9, "batch_size": 10**6, "critic_warmup": 1}),
     "stock PPO": (stable_baselines3.PPO, {"n_steps": 9, "batch_size": 10**6, "target_kl": 1e9}),
     "stock A2C": (stable_baselines3.A2C, {"n_steps": 9, "normalize_advantage": True}),
     "batch mean": (PolicyGradient, {"advantage": "batch_mean", "normalize_advantage": True}),
