@@ -152,7 +152,7 @@ RANGES: Mapping[str, Range] = {
         "enough_votes mask_interval cg_max_steps n_critic_updates max_new_tokens "
         "max_prompt_tokens buffer_size n_envs micro_batch_size every look_every "
         "checkpoint_every keep_last per_rollout concurrency planned_looks bins lora_alpha "
-        "max_turn_tokens max_turns processes",
+        "max_turn_tokens max_turns turns_in_context processes",
     ),
     **_names(
         NATURAL,

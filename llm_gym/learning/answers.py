@@ -25,6 +25,7 @@ from llm_gym.files.schema import (
     row_of,
     whole,
 )
+from llm_gym.learning.rounds import check_contexts
 from llm_gym.text.answer import Answer
 
 
@@ -48,6 +49,7 @@ class GroupedAnswers(VecEnvWrapper):
 
     def __init__(self, venv: VecEnv) -> None:
         super().__init__(venv)
+        check_contexts(venv, "comparing answers", "use PPO or A2C with n_steps")
         try:
             self.group_size = int(venv.get_attr("group_size")[0])
         except AttributeError:

@@ -33,7 +33,7 @@ class Segment(NamedTuple):
         stop: One past its last step.
         prefix: int64 `(p,)`: the tokens before the first action of the segment, which are the
             prompt, and earlier actions where the episode began in the rollout before.
-        is_start: Whether the episode began in this rollout.
+        is_start: Whether the episode begins with the segment.
         answers: What a world has written between the segment's actions: the step of the action that
             follows, and int64 `(k,)` tokens.
     """
@@ -64,7 +64,8 @@ class EpisodeBuffer(RolloutBuffer):
 
     An episode that the rollout's end cuts in two goes on in the next rollout: its earlier tokens
     are context there, its later ones actions. What a world writes into a conversation
-    (`llm_gym.TurnEnv`) is context, and never an action.
+    (`llm_gym.TurnEnv`) is context, and never an action. Where an episode's context begins anew, so
+    does a segment, and returns and advantages go on across.
 
     Args:
         buffer_size: Steps per environment, `T`.
@@ -186,7 +187,8 @@ class EpisodeBuffer(RolloutBuffer):
         """
         t = self.pos
         starts = np.asarray(episode_start, dtype=bool)
-        begins = starts | (t == 0)
+        # A text to which nothing has been added is an episode's first, or a context begun anew.
+        begins = starts | (t == 0) | ~obs["completion_mask"].any(axis=1)
         self._lengths += 1  # by the last action
         for env in np.flatnonzero(begins | self._has_more(obs["attention_mask"])):
             length = int(obs["attention_mask"][env].sum())
@@ -306,7 +308,9 @@ class EpisodeBuffer(RolloutBuffer):
 
     def ends(self, segment: Segment) -> bool:
         """Whether the last step of the segment's episode is in the rollout."""
-        return segment.stop < self.pos or bool(self._last_dones[segment.env])
+        if segment.stop < self.pos:
+            return bool(self.episode_starts[segment.stop, segment.env])
+        return bool(self._last_dones[segment.env])
 
     def complete(self, segment: Segment) -> bool:
         """Whether both the first and the last step of the segment's episode are in the rollout."""

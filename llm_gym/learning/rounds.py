@@ -78,6 +78,7 @@ class Rounds:
                 f"{learner} has rows wait for one another, which conversations can do in the "
                 f"native vector form alone: make env with gymnasium.make_vec{or_steps}"
             )
+        check_contexts(env, learner, "pass n_steps" if critic else "use PPO or A2C with n_steps")
         truncates = env.has_attr("on_max_length") and "truncate" in env.get_attr("on_max_length")
         if truncates and not critic:
             raise ValueError(
@@ -267,6 +268,16 @@ class Rounds:
                 f"{self.learner} needs episodes that terminate (no time limit around them), or use "
                 "an algorithm with a critic, such as PPO"
             )
+
+
+def check_contexts(env: VecEnv, learner: str, advice: str) -> None:
+    """Raises `ValueError` if an episode's observations are not those of one growing text."""
+    known = env.get_attr("turns_in_context") if env.has_attr("turns_in_context") else [None]
+    if known[0] is not None:
+        raise ValueError(
+            f"turns_in_context={known[0]} begins contexts anew within a conversation, but "
+            f"{learner} reads whole ones: {advice}, or make the environment without it"
+        )
 
 
 def _begins_again(env: VecEnv) -> bool:

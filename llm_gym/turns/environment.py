@@ -47,6 +47,11 @@ class TurnProperties(TokenProperties):
         return self._mdp.turns.max_turns
 
     @property
+    def turns_in_context(self) -> int | None:
+        """Turns of the agent after which its context begins anew; None is never."""
+        return self._mdp.turns.turns_in_context
+
+    @property
     def on_max_length(self) -> Literal["truncate", "terminate"]:
         """What becomes of a conversation that is cut off."""
         return self._mdp.turns.on_max_length
@@ -97,6 +102,11 @@ class TurnEnv(TurnProperties, TokenEnv):
     turn (unless the agent has just written it), the world's text, and what asks for an answer; by
     `turn_template` whatever that says. Control tokens in the world's text stay text.
 
+    With `turns_in_context=k` the context begins anew after every k turns: the observation is then
+    the world's last text alone, shown as a first text is, and the conversation goes on. That is the
+    whole state of worlds whose every text says all that matters, and makes conversations of any
+    length affordable.
+
     ## Rewards
     0, but on the last token of a turn what the world pays for it.
 
@@ -116,8 +126,8 @@ class TurnEnv(TurnProperties, TokenEnv):
     At reset: `prompt` (the first text), `prompt_index` (the seed), `world_info`. When a turn ends:
     `turn` (its number, from 1), `completion` (its text), `stop_reason` ("eos", "stop_string",
     "length"), `world_text`, and `world_info` if the world gave one. At the end also `prompt`,
-    `end_reason`, `world_error` if there was one, and unless it was truncated `score`, the sum of
-    the rewards.
+    `end_reason`, `world_error` if there was one, `messages` (what both have said, with their roles
+    in a chat), and unless it was truncated `score`, the sum of the rewards.
 
     ## Arguments
 
@@ -129,6 +139,7 @@ class TurnEnv(TurnProperties, TokenEnv):
     | `render_mode` | `None` | "ansi", "rgb_array" or "human", as of `TextGenerationEnv` |
     | `max_turn_tokens` | 64 | length budget of a turn |
     | `max_turns` | `None` | turns of the agent; None: as many as there is room for |
+    | `turns_in_context` | `None` | turns after which the context begins anew with the world's last text; needs `max_turns` |
     | `context_length` | 512 | length budget L of the conversation, the world's tokens included |
     | `on_max_length` | "truncate" | or "terminate": what becomes of conversations that are cut off. The masks say what is left, so that an agent can know; algorithms without a critic need "terminate" |
     | `turn_template` | `None` | all that stands between two turns of the agent, with `{text}`; None: by the tokenizer's chat template, or `"\n{text}\n"` if it has none |

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
         max_turn_tokens: int
         max_turns: int | None
+        turns_in_context: int | None
         context_length: int
         on_max_length: Literal["truncate", "terminate"]
         turn_template: str | None
@@ -47,6 +48,7 @@ class TurnOptions:
 
     max_turn_tokens: int = 64  # length budget of one turn of the agent
     max_turns: int | None = None  # turns of the agent; None: as many as there is room for
+    turns_in_context: int | None = None  # after so many the context begins anew; None: never
     context_length: int = 512  # tokens of a whole conversation, L
     on_max_length: Literal["truncate", "terminate"] = "truncate"  # of conversations cut off
     turn_template: str | None = None  # None: the tokenizer's chat template, else "\n{text}\n"
@@ -68,6 +70,13 @@ class TurnOptions:
         check_numbers(max_turn_tokens=self.max_turn_tokens, context_length=self.context_length)
         if self.max_turns is not None:
             check_numbers(max_turns=self.max_turns)
+        if self.turns_in_context is not None:
+            check_numbers(turns_in_context=self.turns_in_context)
+            if self.max_turns is None:
+                raise ValueError(
+                    f"turns_in_context={self.turns_in_context} leaves room for ever more turns: "
+                    "say with max_turns how many a conversation may have"
+                )
         if self.world_time_limit is not None:
             check_numbers(world_time_limit=self.world_time_limit)
         if self.context_length <= self.max_turn_tokens:
@@ -85,7 +94,10 @@ class TurnOptions:
     def longest(self) -> int:
         """The most tokens that the agent can write in a conversation."""
         room = self.context_length - 1
-        return room if self.max_turns is None else min(self.max_turns * self.max_turn_tokens, room)
+        if self.max_turns is None:
+            return room
+        written = self.max_turns * self.max_turn_tokens
+        return written if self.turns_in_context else min(written, room)
 
     def of_tokens(self) -> TextOptions:
         """What the agent's tokens are held to, for one turn."""

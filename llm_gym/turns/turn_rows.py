@@ -170,11 +170,7 @@ class TurnRows(Rows):
         if said.terminated:
             self._end(row, "world", info, step, terminated=True)
             return
-        ids = self.mdp.format.increment(said.text, int(self._input_ids[row, self.lengths[row] - 1]))
-        fits = self.lengths[row] + len(ids) <= self.mdp.length
-        if fits:
-            self._append(row, ids, by_agent=False)
-            self._starts[row] = self.lengths[row]
+        fits = self._hear(row, said.text, info["turn"])
         if said.truncated:
             self._end(row, "world", info, step)
         elif info["turn"] == self.mdp.turns.max_turns:
@@ -184,6 +180,21 @@ class TurnRows(Rows):
         else:
             self.running[row] = True
             step.infos[row] = info
+
+    def _hear(self, row: int, text: str, turn: int) -> bool:
+        """Writes down what the world says after a turn; false if there is no room for it."""
+        in_context = self.mdp.turns.turns_in_context
+        if in_context is not None and turn % in_context == 0:
+            generated = self.generated[row]
+            self._write_start(row, self.mdp.first_ids(text))
+            self.generated[row], self.running[row] = generated, False
+            return True
+        ids = self.mdp.format.increment(text, int(self._input_ids[row, self.lengths[row] - 1]))
+        if self.lengths[row] + len(ids) > self.mdp.length:
+            return False
+        self._append(row, ids, by_agent=False)
+        self._starts[row] = self.lengths[row]
+        return True
 
     def _end(
         self,
@@ -196,7 +207,11 @@ class TurnRows(Rows):
     ) -> None:
         """Ends a conversation; one that was cut off as `on_max_length` says."""
         terminated = terminated or self.mdp.turns.on_max_length == "terminate"
-        info |= {"prompt": self._said[row][0], "end_reason": reason}
+        info |= {
+            "prompt": self._said[row][0],
+            "end_reason": reason,
+            "messages": self._messages(row),
+        }
         if terminated:
             info["score"] = float(self._returns[row])
         outcome = Outcome(float(step.rewards[row]), terminated, not terminated, info)
@@ -204,6 +219,13 @@ class TurnRows(Rows):
         step.outcomes[row] = self.outcomes[row] = outcome
 
     # ------------------------------------------------------------------ saved state
+
+    def _messages(self, row: int) -> list[dict[str, str]]:
+        """What both sides have said, world first, as chat templates take it."""
+        heard = [{"role": "assistant", "content": text} for text in self._heard[row]]
+        said = [{"role": "user", "content": text} for text in self._said[row]]
+        both = [message for pair in zip(said, heard, strict=False) for message in pair]
+        return both + said[len(heard) :]
 
     def get_state(self) -> dict[str, Any]:
         """Everything needed to continue, as JSON-able values: a world by what it was told."""
@@ -218,6 +240,7 @@ class TurnRows(Rows):
             "ids": self._input_ids[row, written].tolist(),
             "by_agent": self._completion_mask[row, written].tolist(),
             "start": int(self._starts[row]),
+            "generated": int(self.generated[row]),
             "running": bool(self.running[row]),
             "return": float(self._returns[row]),
         }
@@ -250,7 +273,7 @@ class TurnRows(Rows):
     def _restore(self, row: int, saved: Mapping[str, Any]) -> None:
         self._write_start(row, np.array(saved["ids"], dtype=np.int64))
         self._completion_mask[row, : self.lengths[row]] = saved["by_agent"]
-        self.generated[row] = sum(saved["by_agent"])
+        self.generated[row] = saved["generated"]
         self._starts[row], self._returns[row] = saved["start"], saved["return"]
         self._heard[row], self._said[row] = list(saved["heard"]), list(saved["said"])
         self._seeds[row], self.running[row] = saved["seed"], saved["running"]
@@ -265,6 +288,7 @@ class TurnRows(Rows):
                 "ids": list_of(whole(0, self.mdp.vocabulary.size - 1), longest=self.mdp.length),
                 "by_agent": list_of(whole(0, 1)),
                 "start": whole(0, self.mdp.length),
+                "generated": whole(),
                 "running": boolean,
                 "return": number(),
             }

@@ -56,6 +56,10 @@ class TestRowsOfGymnasiumTexts(OfRows):
     options: ClassVar = {"world": Guess, "context_length": 20}
 
 
+class TestRowsWhoseContextsBeginAnew(OfRows):
+    options: ClassVar = {"max_turns": 4, "turns_in_context": 1, "context_length": 10}
+
+
 class TestMaskedRows(OfRows):
     options: ClassVar = {"min_new_tokens": 2, "stop_strings": ["w3"]}
 

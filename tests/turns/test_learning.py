@@ -35,14 +35,26 @@ def stock(tiny_dir, algorithm, architecture="llama", **overrides):
     return algorithm(TransformerActorCriticPolicy, **settings(tiny_dir, architecture, **kwargs))
 
 
-@pytest.mark.parametrize("algorithm", [sb3.PPO, sb3.A2C])
-@pytest.mark.parametrize(("architecture", "tolerance"), [("gpt2", 1e-8), ("llama", 1e-5)])
+FRESH = {"max_turns": 8, "turns_in_context": 2, "context_length": 24}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "architecture", "tolerance", "of_env"),
+    [
+        (sb3.PPO, "gpt2", 1e-8, {}),
+        (sb3.A2C, "gpt2", 1e-8, {}),
+        (sb3.PPO, "llama", 1e-5, {}),
+        (sb3.A2C, "llama", 1e-5, {}),
+        (sb3.PPO, "gpt2", 1e-8, FRESH),
+    ],
+)
 def test_update_equals_that_on_the_per_transition_buffer(
-    tiny_dir, algorithm, architecture, tolerance
+    tiny_dir, algorithm, architecture, tolerance, of_env
 ):
     """Stable-Baselines3's own train(), one SGD step in float64, over conversations: same weights.
 
-    To 1e-8 for GPT-2; LLaMA's normalisation rounds to float32 inside, whatever the weights are.
+    Whether contexts begin anew or not. To 1e-8 for GPT-2; LLaMA's normalisation rounds to float32
+    inside, whatever the weights are.
     """
     updated = []
     for buffer_class in (EpisodeBuffer, DictRolloutBuffer):
@@ -58,6 +70,7 @@ def test_update_equals_that_on_the_per_transition_buffer(
             options |= {"batch_size": 96, "n_epochs": 1, "normalize_advantage": False}
         else:
             options["use_rms_prop"] = False
+        options["env"] = GymVecEnv(turn_env(**of_env))
         model = stock(tiny_dir, algorithm, architecture, **options, ent_coef=0.01)
         start = {n: p.detach().double().clone() for n, p in model.policy.named_parameters()}
         model.policy.double()
@@ -253,6 +266,35 @@ def test_a_discount_per_turn_needs_turns(tiny_dir):
         llm_gym.PPO("TransformerPolicy", env, **settings(tiny_dir, turn_gamma=0.9))
     with pytest.raises(ValueError, match=r"turn_gamma=1\.5"):
         llm_gym.PPO("TransformerPolicy", turn_env(), **settings(tiny_dir, turn_gamma=1.5))
+
+
+def test_contexts_begun_anew_are_one_episode_in_several_segments(tiny_dir):
+    """Advantages go on across them, and an episode ends where the environment says."""
+    env = GymVecEnv(turn_env(2, world_kwargs={"turns": 8}, **FRESH))
+    model = llm_gym.PPO("TransformerPolicy", env, **settings(tiny_dir, n_steps=48, batch_size=48))
+    model.learn(96)
+    buffer = model.episodes
+    segments = buffer.segments()
+    begun = [s for s in segments if s.start and not s.is_start]
+    assert begun
+    # The world's last words and nothing else: no end of a turn.
+    assert not any(np.isin(s.prefix, env.get_attr("eos_token_ids")[0]).any() for s in begun)
+    before = [s for s in segments if any(s.stop == b.start and s.env == b.env for b in begun)]
+    assert not any(buffer.ends(segment) or buffer.complete(segment) for segment in before)
+    for segment in before:
+        last, following = (segment.stop - 1, segment.env), (segment.stop, segment.env)
+        delta = buffer.rewards[last] + buffer.values[following] - buffer.values[last]
+        assert buffer.advantages[last] == pytest.approx(
+            delta + 0.95 * buffer.advantages[following], abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", ["PPO", "RLOO", "DPO"])
+def test_what_reads_whole_conversations_refuses_contexts_begun_anew(tiny_dir, name):
+    kwargs = {"n_steps": 8} if name == "DPO" else {}
+    env = turn_env(**FRESH, on_max_length="terminate", group_size=2)
+    with pytest.raises(ValueError, match=r"turns_in_context=2 .* n_steps"):
+        getattr(llm_gym, name)("TransformerPolicy", env, **settings(tiny_dir, **kwargs))
 
 
 def test_waiting_rows_stay_as_they_are():

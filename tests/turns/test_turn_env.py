@@ -54,6 +54,13 @@ def test_a_turn_ends_at_eos_and_the_world_answers_in_that_step():
     assert info["end_reason"] == "world"
     assert info["score"] == 1.5
     assert info["prompt"] == "w1 w2"
+    assert info["messages"] == [
+        {"role": "user", "content": "w1 w2"},
+        {"role": "assistant", "content": "w7"},
+        {"role": "user", "content": "w3"},
+        {"role": "assistant", "content": "w8 w9"},
+        {"role": "user", "content": "w4"},
+    ]
     with pytest.raises(ResetNeeded):
         env.step(word(1))
 
@@ -88,6 +95,26 @@ def test_turns_and_context_are_budgets_with_a_reason(on_max_length):
     assert (info["stop_reason"], info["end_reason"]) == ("length", "context_length")
     assert info["completion"] == "w8 w8 w8"
     assert observation["attention_mask"].all()
+
+
+def test_a_context_begins_anew_with_the_worlds_last_words():
+    options = {"max_turns": 4, "turns_in_context": 2, "context_length": 8}
+    env = TurnEnv(**arguments(world=Scripted("w1"), **options))
+    assert env.max_new_tokens == 16  # more than there is room for in one context
+    env.reset(seed=0)
+    observation, *_ = play(env, [word(7), EOS])
+    assert tokens_of(observation) == [word(1), word(7), EOS, word(2)]
+    observation, _, _, truncated, info = play(env, [word(8), EOS])
+    assert tokens_of(observation) == [word(2)]
+    assert not observation["completion_mask"].any()
+    assert (truncated, info["turn"]) == (False, 2)
+    observation, _, _, truncated, info = play(env, [word(9), EOS, word(5), EOS])
+    assert tokens_of(observation) == [word(2)]  # what a critic reads of a conversation cut off
+    assert (truncated, info["turn"], info["end_reason"]) == (True, 4, "max_turns")
+    said = [message["content"] for message in info["messages"]]
+    assert said == ["w1", "w7", "w2", "w8", "w2", "w9", "w2", "w5", "w2"]
+    with pytest.raises(ValueError, match="say with max_turns how many"):
+        TurnEnv(**arguments(turns_in_context=2))
 
 
 def test_a_world_that_truncates_is_truncated_with_its_last_words():
@@ -221,7 +248,9 @@ def test_rendering_shows_the_conversation():
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
 def test_a_saved_conversation_goes_on(mode):
     """Worlds are told again what they were told; all that follows is the same."""
-    make = lambda: TurnVectorEnv(**arguments(), num_envs=3, autoreset_mode=mode)  # noqa: E731
+    options = arguments(max_turns=4, turns_in_context=1) if mode == "SameStep" else arguments()
+    options["max_episode_steps"] = 9
+    make = lambda: TurnVectorEnv(**options, num_envs=3, autoreset_mode=mode)  # noqa: E731
     env, other = make(), make()
     rng = np.random.default_rng(0)
 
