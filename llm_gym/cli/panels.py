@@ -29,7 +29,7 @@ _NAMES = {
     "Of single algorithms": "clip_range_vf target_kl baseline_decay mask_top_p mask_interval "
     "top_share threshold sample_once labels label_scale online cg_max_steps n_critic_updates",
     "The run": "seed device checkpoint_every keep_last eval_every keep_best look_every "
-    "shown_prompts wandb mlflow",
+    "shown_prompts trace_every wandb mlflow",
 }
 _PANELS = {name: panel for panel, names in _NAMES.items() for name in names.split()}
 _PREFIXES = {"pretrain_": "Pre-training", "sft_": "Fine-tuning", "reward_": "The reward model"}

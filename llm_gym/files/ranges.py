@@ -152,18 +152,19 @@ RANGES: Mapping[str, Range] = {
         "enough_votes mask_interval cg_max_steps n_critic_updates max_new_tokens "
         "max_prompt_tokens buffer_size n_envs micro_batch_size every look_every "
         "checkpoint_every keep_last per_rollout concurrency planned_looks bins lora_alpha "
-        "max_turn_tokens max_turns turns_in_context processes",
+        "max_turn_tokens max_turns turns_in_context processes episodes",
     ),
     **_names(
         NATURAL,
         "critic_warmup min_new_tokens shown_prompts resamples retries budget eos_token_id "
-        "pad_token_id",
+        "pad_token_id probes",
     ),
     "lora_rank": Range(0, whole=True, note="0 is off"),
     "max_length": Range(0, whole=True, note="0 is what the model can read"),
     "context_length": Range(2, whole=True),
     "vocab_size": Range(260, whole=True, note="256 bytes and 4 special tokens"),
     "eval_every": Range(0, whole=True, note="0 is before and after only"),
+    "trace_every": Range(0, whole=True, note="0 takes no looks"),
     # Sampling
     "temperature": POSITIVE,
     "top_k": Range(0, whole=True, note="0 is off"),

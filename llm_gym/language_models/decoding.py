@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 _TAIL = 32  # tokens of context: enough for any character and any rule about a first token
+_REPLACEMENT = "\ufffd"
+_LONGEST_CHARACTER = 4  # bytes in UTF-8, and so tokens
 
 
 def decode_after(
@@ -46,6 +48,52 @@ def decode_after(
     start = _decode(tokenizer, context, False)
     whole = _decode(tokenizer, context + tokens, False)
     return whole[len(start) :] if whole.startswith(start) else alone
+
+
+class TokenTexts:
+    """What each token adds to the text it stands in, special tokens by their names.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._of_id: dict[int, str] = {}
+
+    def of_token(self, before: Sequence[int], token: int) -> str:
+        """Text of a token; a part of a character is the replacement character.
+
+        Args:
+            before: At least one id that stands before it, for tokenizers whose first token is read
+                otherwise than the others.
+            token: Its id.
+        """
+        if token not in self._of_id:
+            self._of_id[token] = self._added(before, [token])
+        return self._of_id[token]
+
+    def of_answer(self, before: Sequence[int], ids: Sequence[int]) -> list[str]:
+        """Texts of an answer's tokens; of a character in several tokens the last has it.
+
+        Args:
+            before: Ids before them, of the prompt.
+            ids: The answer.
+        """
+        texts: list[str] = []
+        start = 0  # first token of a character that is not whole yet
+        for place in range(len(ids)):
+            context = [*before, *ids[:start]][-_TAIL:]
+            part = list(ids[start : place + 1])
+            text = self.of_token(context, part[0]) if len(part) == 1 else self._added(context, part)
+            unfinished = text.endswith(_REPLACEMENT) and len(part) < _LONGEST_CHARACTER
+            texts.append("" if unfinished and place + 1 < len(ids) else text)
+            if texts[-1]:
+                start = place + 1
+        return texts
+
+    def _added(self, before: Sequence[int], ids: Sequence[int]) -> str:
+        return decode_after(self._tokenizer, before, ids, skip_special_tokens=False)
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:

@@ -22,7 +22,7 @@ from llm_gym.files.schema import check_file, list_of, number, read_json, record,
 from llm_gym.runs.checkpoint import LOG, numbered_checkpoint
 from llm_gym.runs.directory import CHECKPOINTS
 
-LOGS = ("metrics.jsonl", "samples.jsonl", "tensorboard")
+LOGS = ("metrics.jsonl", "samples.jsonl", "tensorboard", "trace")
 """What training runs add to: files, and a folder of files, in the directory of the run."""
 
 

@@ -17,7 +17,7 @@ from llm_gym.parallel import world
 from llm_gym.runs.directory import SETTINGS, RunDirectory, read_object
 from llm_gym.stages.algorithms import AlgorithmConfig, build, parameters_of, resolved
 from llm_gym.stages.environment import AUTO_ON_OFF, EpisodeConfig, LoadingConfig, SamplingConfig
-from llm_gym.stages.training_run import TrainingRun, learn
+from llm_gym.stages.training_run import TRACE_EVERY, TrainingRun, learn
 from llm_gym.supervised.lora import LoraSettings, check_base, told_adapter
 
 if TYPE_CHECKING:
@@ -66,6 +66,10 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig, LoadingConfig,
     )
     keep_best: bool = setting(
         False, "keep the checkpoint of the best evaluation, too, in OUTPUT/best"
+    )
+    trace_every: int = setting(
+        TRACE_EVERY,
+        "iterations between looks at single tokens, for `llm-gym watch`; 0 takes none",
     )
     wandb: str | None = setting(None, "project of Weights & Biases to log to (extra wandb)")
     mlflow: str | None = setting(None, "experiment of MLflow to log to (extra mlflow)")
@@ -134,7 +138,7 @@ def train(
 
     Args:
         output: Directory for `settings.json`, `metrics.jsonl`, `samples.jsonl`, `checkpoints/`,
-            TensorBoard's files and, when all is done, `model/` and `report.html`.
+            `trace/`, TensorBoard's files and, when all is done, `model/` and `report.html`.
         config: Settings of the run.
         resume: Continue the newest checkpoint there.
         console: Where the live display goes; None is standard error.
@@ -177,6 +181,7 @@ def train(
             measure=lambda model: held_out(config, model),
             eval_every=config.eval_every,
             keep_best=config.keep_best,
+            trace_every=config.trace_every,
             console=console,
             trackers=[]
             if world().rank

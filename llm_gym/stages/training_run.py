@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 BEST = "best"
 """The checkpoint of the best evaluation."""
 
+TRACE_EVERY = 4
+"""Iterations between two looks at single tokens."""
+
 
 @dataclass(frozen=True)
 class TrainingRun:
@@ -57,6 +60,7 @@ def learn(
     measure: Callable[[Any], Evaluation | None],
     eval_every: int = 0,
     keep_best: bool = False,
+    trace_every: int = TRACE_EVERY,
     console: Console | None = None,
     trackers: Sequence[KVWriter] = (),
 ) -> TrainingRun:
@@ -72,6 +76,7 @@ def learn(
             measure on.
         eval_every: Iterations between two evaluations in the course of training; 0 for none.
         keep_best: Keep the checkpoint of the best of them and of the last in `best/`.
+        trace_every: See `run`.
         console: See `run`.
         trackers: See `run`.
 
@@ -96,6 +101,7 @@ def learn(
         directory.root,
         checkpoint_every=checkpoint_every,
         keep_last=keep_last,
+        trace_every=trace_every,
         console=console,
         callbacks=[] if watch is None else [watch],
         trackers=trackers,
@@ -158,14 +164,15 @@ def run(
     *,
     checkpoint_every: int,
     keep_last: int,
+    trace_every: int = TRACE_EVERY,
     console: Console | None = None,
     callbacks: Sequence[BaseCallback] = (),
     trackers: Sequence[KVWriter] = (),
 ) -> TrainingRun:
     """Runs an algorithm to `total_tokens`, from wherever it stands, with everything a person needs.
 
-    Live display, `metrics.jsonl`, `samples.jsonl`, TensorBoard if it is installed, checkpoints, and
-    a first Ctrl-C that stops after the iteration with a checkpoint.
+    Live display, `metrics.jsonl`, `samples.jsonl`, `trace/`, TensorBoard if it is installed,
+    checkpoints, and a first Ctrl-C that stops after the iteration with a checkpoint.
 
     Args:
         algorithm: New, or restored from a checkpoint; its policy a `TransformerActorCriticPolicy`.
@@ -173,6 +180,7 @@ def run(
         output: Directory for all of that.
         checkpoint_every: Iterations between checkpoints.
         keep_last: Checkpoints to keep.
+        trace_every: Iterations between two looks at single tokens; 0 takes none.
         console: Where the live display goes; None is standard error.
         callbacks: Further ones; what they write at the start of a rollout is on the disk before the
             checkpoint of that moment.
@@ -195,6 +203,7 @@ def run(
         ProgressCallback,
         SampleCallback,
         ThroughputCallback,
+        TokenTrace,
         stop_on_signals,
     )
     from llm_gym.runs.logs import LOGS, cut_back
@@ -212,6 +221,7 @@ def run(
     checkpoints = CheckpointCallback(
         output / CHECKPOINTS, every=checkpoint_every, keep_last=keep_last, logs=LOGS
     )
+    trace = TokenTrace(output, every=trace_every) if trace_every else None
     with (
         joined(algorithm),
         ProgressCallback(samples, console) as progress,
@@ -219,6 +229,7 @@ def run(
         _saying_what_is_kept(algorithm, checkpoints.directory),
     ):
         watching = [DivergenceCallback(), ThroughputCallback(), samples, progress]
+        watching += [] if trace is None else [trace]
         algorithm.learn(
             total_tokens - start,  # below 0 if the end was passed: the total stays what it was
             callback=[*watching, *callbacks, checkpoints],
@@ -226,6 +237,8 @@ def run(
             # Not by the step: a run may have been stopped before its first.
             reset_num_timesteps=algorithm._last_obs is None,
         )
+        if trace is not None and not checkpoints.stopped:
+            trace.finish()
     algorithm.logger.dump(algorithm.num_timesteps)  # the last update's figures
     algorithm.logger.close()
     assert checkpoints.saved is not None

@@ -192,6 +192,15 @@ class TokenProperties:
         """Ids that end an episode."""
         return tuple(self._mdp.vocabulary.eos_token_ids.tolist())
 
+    def has_stop_string(self, completion_ids: np.ndarray, prompt_ids: np.ndarray) -> bool:
+        """Whether a completion contains a stop string.
+
+        Args:
+            completion_ids: int64 `(T,)`.
+            prompt_ids: int64 `(P,)`, what stands before it.
+        """
+        return self._mdp.stop_strings.found_in(completion_ids, prompt_ids)
+
     @property
     def ends_by_default(self) -> bool:
         """Whether these are what the tokenizer could tell, no `eos_token_id` having been given."""

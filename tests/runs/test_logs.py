@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 import llm_gym
 from llm_gym.runs.checkpoint import load_checkpoint, resume_point
 from llm_gym.runs.logs import LogWarning, cut_rows
+from llm_gym.runs.trace import trace_files
 from llm_gym.stages.training_run import run
 from tests.runs.test_checkpoint import stock
 from tests.tiny_runs import ROLLOUT, tiny_env, tiny_ppo
@@ -69,6 +70,7 @@ def train(make, model, output, rollouts=ROLLOUTS, kill=()):
             output,
             checkpoint_every=2,
             keep_last=2,
+            trace_every=1,
             console=Console(file=io.StringIO()),
             callbacks=[Kill(*kill)] if kill else [],
         )
@@ -99,7 +101,8 @@ def logs(output):
         tag: [(event.step, event.tensor_proto.string_val[0]) for event in events.Tensors(tag)]
         for tag in events.Tags()["tensors"]
     }
-    return metrics, (output / "samples.jsonl").read_text(), curves, texts
+    looks = {path.name: path.read_bytes() for path in trace_files(output)}
+    return metrics, (output / "samples.jsonl").read_text(), curves, texts, looks
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from llm_gym.runs.callbacks.evaluations import EvaluationCallback
 from llm_gym.runs.callbacks.history import History, ThroughputCallback
 from llm_gym.runs.callbacks.progress import ProgressCallback
 from llm_gym.runs.callbacks.samples import SampleCallback
+from llm_gym.runs.callbacks.token_trace import TokenTrace
 from llm_gym.runs.divergence import DivergenceCallback
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ProgressCallback",
     "SampleCallback",
     "ThroughputCallback",
+    "TokenTrace",
     "stop_on_signals",
 ]
 
