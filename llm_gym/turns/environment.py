@@ -80,7 +80,8 @@ class TurnEnv(TurnProperties, TokenEnv):
     ## The world
     Anything with `reset(seed=...)` and `step(text) -> (text, reward, terminated, truncated, info)`,
     where `reset` returns the first text or `(text, info)`: every `gymnasium.Env` of `spaces.Text`
-    as it is, and a class of ten lines.
+    as it is, and a class of ten lines. Worlds of GEM, TextArena, reasoning-gym, SkyRL-gym and
+    OpenEnv are made by name.
 
     ## Action Space
     `Discrete(V)`: the id of the next token.
@@ -134,8 +135,8 @@ class TurnEnv(TurnProperties, TokenEnv):
     | argument | default | meaning |
     |---|---|---|
     | `tokenizer` | | Hugging Face tokenizer, or path or hub name of one; never changed |
-    | `world` | | a world, a function or class that makes one, or an id of Gymnasium's |
-    | `world_kwargs` | `None` | arguments of the function, class or id |
+    | `world` | | a world, a function or class that makes one, an id of Gymnasium's, or another library's name, such as "textarena:FrozenLake-v0" |
+    | `world_kwargs` | `None` | arguments of the function, class, id or name |
     | `render_mode` | `None` | "ansi", "rgb_array" or "human", as of `TextGenerationEnv` |
     | `max_turn_tokens` | 64 | length budget of a turn |
     | `max_turns` | `None` | turns of the agent; None: as many as there is room for |
@@ -152,6 +153,7 @@ class TurnEnv(TurnProperties, TokenEnv):
     - v0: first version.
 
     Raises:
+        ImportError: The world's library is not installed.
         TypeError: An argument has the wrong type, or is unknown; the world makes no text.
         ValueError: An argument has a value that is not allowed; the message says what to do.
         WorldError: A world raised an exception, or did not begin in time.
@@ -182,7 +184,8 @@ class TurnVectorEnv(TurnProperties, TokenVectorEnv):
 
     Args:
         tokenizer: See `TurnEnv`.
-        world: A function or class that makes a world, or an id of Gymnasium's.
+        world: A function or class that makes a world, an id of Gymnasium's, or another library's
+            name.
         num_envs: Number of rows N.
         world_kwargs: See `TurnEnv`.
         autoreset_mode: See `llm_gym.TextGenerationVectorEnv`.
@@ -193,6 +196,7 @@ class TurnVectorEnv(TurnProperties, TokenVectorEnv):
         **options: All other arguments of `TurnEnv`.
 
     Raises:
+        ImportError: The world's library is not installed.
         TypeError: An argument has the wrong type, or is unknown.
         ValueError: An argument has a value that is not allowed.
         WorldError: A world could not be made.

@@ -14,6 +14,8 @@ from threading import Thread
 from time import monotonic
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
+import gymnasium as gym
+
 Result = TypeVar("Result")
 
 
@@ -56,7 +58,8 @@ def world_maker(world: Any, num_rows: int, world_kwargs: Mapping[str, Any] | Non
     """How a row gets its world.
 
     Args:
-        world: A world; a function, or a class, that makes one; or an id of Gymnasium's.
+        world: A world; a function, or a class, that makes one; an id of Gymnasium's; or the name
+            of another library's, such as "gem:game:Sudoku-v0-easy" (`llm_gym.turns.sources`).
         num_rows: Rows that need one each.
         world_kwargs: Arguments of the function, class or id.
 
@@ -64,14 +67,16 @@ def world_maker(world: Any, num_rows: int, world_kwargs: Mapping[str, Any] | Non
         A function that makes a world.
 
     Raises:
+        ImportError: The plug-in that knows the library is not installed.
         TypeError: It is none of these.
         ValueError: One world would have to serve several rows, or has arguments.
     """
     kwargs = dict(world_kwargs or {})
     if isinstance(world, str):
-        import gymnasium as gym
+        from llm_gym.turns.sources import source_of
 
-        return lambda: gym.make(world, **kwargs)
+        source = source_of(world)
+        return partial(gym.make, world, **kwargs) if source is None else partial(source, **kwargs)
     if _is_world(world) and not isinstance(world, type):
         if kwargs:
             raise ValueError(f"world_kwargs={kwargs!r} are of a function that makes worlds")

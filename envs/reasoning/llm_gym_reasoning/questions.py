@@ -18,13 +18,22 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-__all__ = ["SPLITS", "Questions", "Split", "draw_questions", "make_dataset", "split_of"]
+__all__ = [
+    "CHUNK",
+    "SPLITS",
+    "Questions",
+    "Split",
+    "draw_questions",
+    "make_dataset",
+    "make_question",
+    "split_of",
+]
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 _TEST_SHARE = 5  # one question in five belongs to the test split
-_CHUNK = 1000  # questions of one reasoning-gym seed
+CHUNK = 1000  # questions of one reasoning-gym seed
 _PATIENCE = 2000  # draws in a row without a new question, after which there are no more
 
 
@@ -102,17 +111,32 @@ def _entries(task: str, settings: Mapping[str, Any] | None, seed: int) -> Iterat
     chunk = 0
     while True:
         dataset = make_dataset(task, settings, seed, chunk)
-        for index in range(_CHUNK):
-            with _global_generators_kept():
-                try:
-                    entry = dataset[index]
-                except Exception as error:  # whatever a generator of 106 raises
-                    raise ValueError(
-                        f"reasoning-gym cannot make a question of task={task!r} with "
-                        f"settings={settings!r}: {type(error).__name__}: {error}"
-                    ) from error
-            yield entry
+        for index in range(CHUNK):
+            yield make_question(dataset, index)
         chunk += 1
+
+
+def make_question(dataset: Any, index: int) -> dict[str, Any]:
+    """One of a dataset's questions.
+
+    Args:
+        dataset: As `make_dataset` returns it.
+        index: From 0 to `CHUNK - 1`.
+
+    Returns:
+        Reasoning-gym's own record: question, answer, metadata.
+
+    Raises:
+        ValueError: Reasoning-gym cannot make it.
+    """
+    with _global_generators_kept():
+        try:
+            return dataset[index]
+        except Exception as error:  # whatever a generator of 106 raises
+            raise ValueError(
+                f"reasoning-gym cannot make question {index} of {dataset.config!r}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
 
 
 def make_dataset(
@@ -148,7 +172,7 @@ def make_dataset(
     own_seed = int(np.random.SeedSequence([seed, chunk]).generate_state(1)[0]) >> 1
     try:
         with _global_generators_kept():
-            return dataset_class(config_class(**settings, size=_CHUNK, seed=own_seed))
+            return dataset_class(config_class(**settings, size=CHUNK, seed=own_seed))
     except Exception as error:  # a configuration checks itself with assert
         raise ValueError(
             f"settings={settings!r} do not fit task={task!r}: {type(error).__name__}: {error}"

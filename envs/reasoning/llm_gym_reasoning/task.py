@@ -8,7 +8,7 @@ from typing import Any
 from llm_gym_reasoning.questions import SPLITS, Split, draw_questions, make_dataset
 from llm_gym_reasoning.scorer import RUNS_ANSWERS, AnswerFormat, ReasoningScorer
 
-__all__ = ["environment_kwargs"]
+__all__ = ["check_task", "environment_kwargs", "judge_of"]
 
 
 def environment_kwargs(
@@ -93,15 +93,7 @@ def environment_kwargs(
     from llm_gym.language_models import SFT_MODEL, load_tokenizer
     from llm_gym.text.tasks import longest_prompt
 
-    if split not in SPLITS:
-        raise ValueError(f'split must be "train" or "test", got {split!r}')
-    if not task:
-        raise ValueError('task is missing: name a dataset of reasoning-gym, task="chain_sum"')
-    if task in RUNS_ANSWERS and not run_answers:
-        raise ValueError(
-            f"task={task!r}: reasoning-gym evaluates answers to it as Python code, so that a model "
-            "could run code on this machine; pass run_answers=True if that is acceptable"
-        )
+    check_task(task, split, run_answers=run_answers)
     tokenizer = overrides.pop("tokenizer", SFT_MODEL)
     tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
     arguments: dict[str, Any] = {"tokenizer": tokenizer, **overrides}
@@ -118,10 +110,30 @@ def environment_kwargs(
                 add_special_tokens=overrides.get("add_special_tokens"),
             )
     if "scorer" not in overrides:
-        arguments["scorer"] = ReasoningScorer(
-            dataset,
-            answer_format=answer_format,
-            time_limit=time_limit if task in RUNS_ANSWERS else None,
-            name=task,
-        )
+        arguments["scorer"] = judge_of(dataset, task, answer_format, time_limit)
     return arguments
+
+
+def check_task(task: str, split: Split, *, run_answers: bool) -> None:
+    """Raises `ValueError` for a task that is missing or runs answers, or an unknown split."""
+    if split not in SPLITS:
+        raise ValueError(f'split must be "train" or "test", got {split!r}')
+    if not task:
+        raise ValueError('task is missing: name a dataset of reasoning-gym, task="chain_sum"')
+    if task in RUNS_ANSWERS and not run_answers:
+        raise ValueError(
+            f"task={task!r}: reasoning-gym evaluates answers to it as Python code, so that a model "
+            "could run code on this machine; pass run_answers=True if that is acceptable"
+        )
+
+
+def judge_of(
+    dataset: Any, task: str, answer_format: AnswerFormat, time_limit: float | None
+) -> ReasoningScorer:
+    """The scorer of a task: in a process of its own if it runs answers."""
+    return ReasoningScorer(
+        dataset,
+        answer_format=answer_format,
+        time_limit=time_limit if task in RUNS_ANSWERS else None,
+        name=task,
+    )
