@@ -15,12 +15,20 @@ from llm_gym.cli.options import Device, Seed, with_options_of
 from llm_gym.cli.panels import panel_of
 from llm_gym.files.settings import config_from
 from llm_gym.files.untrusted import printable, shortened
-from llm_gym.stages.environment import AnswerConfig, EpisodeConfig, LoadingConfig, SamplingConfig
+from llm_gym.stages.environment import (
+    AnswerConfig,
+    EpisodeConfig,
+    LoadingConfig,
+    SamplingConfig,
+    TurnConfig,
+    check_conversations,
+)
 from llm_gym.stages.train import TrainConfig
 
 if TYPE_CHECKING:
     from llm_gym.runs.evaluation import Evaluation
 
+_POLITE = "llm_gym/PoliteEmail-v0"
 EnvId = Annotated[
     str,
     typer.Option(
@@ -47,19 +55,20 @@ _NAMESPACE = "llm_gym"  # of our environments, and by convention of plug-ins'
 
 
 @with_options_of(EpisodeConfig)
+@with_options_of(TurnConfig)
 @with_options_of(SamplingConfig)
 @with_options_of(LoadingConfig)
 def evaluate(
     context: typer.Context,
     models: Annotated[list[str], typer.Argument(help="Names or directories of language models.")],
-    env: EnvId = "llm_gym/PoliteEmail-v0",
+    env: EnvId = _POLITE,
     scorer: Scorer = None,
     prompts: Prompts = None,
     max_prompts: Annotated[
         int | None,
         typer.Option(
-            help="Only the first so many prompts.",
-            show_default="all",
+            help="Only the first so many prompts, or conversations with a world.",
+            show_default="all; conversations: 100",
             rich_help_panel=panel_of("max_prompts"),
         ),
     ] = None,
@@ -77,13 +86,21 @@ def evaluate(
     device: Device = "cpu",
     **values: Any,
 ) -> None:
-    """Mean score of one or more models on held-out prompts, with 95 % intervals."""
+    """Mean score of one or more models on held-out prompts, with 95 % intervals.
+
+    With --world it is the mean return of conversations, and how many turns they took.
+    """
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.runs.evaluation import evaluate
-    from llm_gym.stages.by_name import check_task, environment_kwargs
+    from llm_gym.stages.by_name import TURNS, check_task, environment_kwargs, has_turns
 
+    turns = config_from(TurnConfig, values)
+    if turns.world is not None and env == _POLITE:
+        env = TURNS
+    told = {**values, "scorer": scorer, "prompts": prompts}
+    check_conversations(env, turns, told, has_world=has_turns(env))
     sampling, loading = config_from(SamplingConfig, values), config_from(LoadingConfig, values)
-    answers = config_from(EpisodeConfig, values).episode_options()
+    answers = config_from(EpisodeConfig, values).episode_options() | turns.turn_options()
     quiet_libraries()
     evaluations: dict[str, Evaluation] = {}
     for model in models:
@@ -139,20 +156,29 @@ def _print_table(evaluations: dict[str, Evaluation]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("model", "score", "95 % interval", "tokens", "ended", "prompts"):
+    talks = any(evaluation.mean_turns is not None for evaluation in evaluations.values())
+    of_turns = ("turns", "95 % interval") if talks else ()
+    last = "conversations" if talks else "prompts"
+    for heading in ("model", "score", "95 % interval", *of_turns, "tokens", "ended", last):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for model, evaluation in evaluations.items():
         table.add_row(
             Text(printable(model), overflow="fold"),
-            f"{evaluation.mean_score:.2f}",
-            f"{evaluation.low:.2f} to {evaluation.high:.2f}"
-            if evaluation.low < evaluation.high
-            else "-",
+            *_with_interval(evaluation.mean_score, evaluation.low, evaluation.high),
+            *(
+                _with_interval(evaluation.mean_turns, evaluation.turns_low, evaluation.turns_high)
+                if talks
+                else ()
+            ),
             f"{evaluation.mean_length:.1f}",
             f"{100 * evaluation.share_ended:.0f} %",
             str(len(evaluation.rows)),
         )
     Console().print(table)
+
+
+def _with_interval(mean: Any, low: Any, high: Any) -> tuple[str, str]:
+    return f"{mean:.2f}", f"{low:.2f} to {high:.2f}" if low < high else "-"
 
 
 @with_options_of(AnswerConfig)

@@ -118,6 +118,9 @@ def train(
         _end(f"stopped with checkpoint {run.checkpoint}; resume with: {command}")
     for when, found in run.evaluations.items():
         print(f"{when:<7}{found.mean_score:8.2f}   {interval(found.low, found.high, '.2f')}")
+        turns: Any = (found.turns_low, found.turns_high)
+        if found.mean_turns is not None:
+            print(f"  turns{found.mean_turns:8.2f}   {interval(turns[0], turns[1], '.2f')}")
     if run.best:
         print(run.best)
     print(f"curves: {output / 'metrics.jsonl'}\nsamples: {output / 'samples.jsonl'}")

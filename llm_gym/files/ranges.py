@@ -156,8 +156,8 @@ RANGES: Mapping[str, Range] = {
     ),
     **_names(
         NATURAL,
-        "critic_warmup min_new_tokens shown_prompts resamples retries budget eos_token_id "
-        "pad_token_id probes",
+        "critic_warmup min_new_tokens eval_conversations shown_prompts resamples retries budget "
+        "eos_token_id pad_token_id probes",
     ),
     "lora_rank": Range(0, whole=True, note="0 is off"),
     "max_length": Range(0, whole=True, note="0 is what the model can read"),

@@ -25,8 +25,7 @@ from llm_gym.runs.playing import (
     seeded_sampling,
 )
 from llm_gym.statistics.resampling import bootstrap_interval
-from llm_gym.text import TextGenerationVectorEnv
-from llm_gym.text.answer import Answer, pack_answers, scores_of
+from llm_gym.text.answer import Answer, Conversation, pack_answers, scores_of
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -41,13 +40,17 @@ class Evaluation:
     """What `evaluate` found.
 
     Attributes:
-        mean_score: Mean over prompts.
+        mean_score: Mean over prompts. Of conversations with a world, mean return.
         low: Lower end of the 95 % bootstrap interval of the mean.
         high: Upper end.
-        mean_length: Mean number of tokens of an answer.
-        share_ended: Share of answers that ended by themselves (EOS or stop string).
+        mean_length: Mean number of tokens of an answer; of a conversation, those of the agent.
+        share_ended: Share of answers that ended by themselves (EOS or stop string), and of
+            conversations that the world ended.
         rows: One answer a prompt, in the order of the prompts.
         prompt_format: How prompts were shown.
+        mean_turns: Mean number of the agent's turns in a conversation; None of answers.
+        turns_low: Lower end of its 95 % bootstrap interval.
+        turns_high: Upper end.
     """
 
     mean_score: float
@@ -57,36 +60,61 @@ class Evaluation:
     share_ended: float
     rows: tuple[Answer, ...]
     prompt_format: str = ""
+    mean_turns: float | None = None
+    turns_low: float | None = None
+    turns_high: float | None = None
 
     @classmethod
     def of(cls, rows: Sequence[Answer]) -> Evaluation:
         """Summarises scored answers, of which there must be at least one."""
         scores = scores_of(rows)
         low, high = bootstrap_interval(scores)
+        turns = np.array([row.turns for row in rows if isinstance(row, Conversation)])
         return cls(
             mean_score=float(scores.mean()),
             low=low,
             high=high,
-            mean_length=float(np.mean([len(row.completion_ids) for row in rows])),
-            share_ended=float(np.mean([row.stop_reason != "length" for row in rows])),
+            mean_length=float(np.mean([row.num_tokens for row in rows])),
+            share_ended=float(np.mean([_has_ended(row) for row in rows])),
             rows=tuple(rows),
+            **(_of_turns(turns.astype(np.float64)) if len(turns) else {}),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; token ids are left out, their number stays as `tokens`."""
-        summary = {name: value for name, value in asdict(self).items() if name != "rows"}
-        rows = [
-            {
-                "prompt_index": row.prompt_index,
-                "prompt": row.prompt,
-                "completion": row.completion,
-                "score": row.score,
-                "tokens": len(row.completion_ids),
-                "stop_reason": row.stop_reason,
-            }
-            for row in self.rows
-        ]
+        summary = asdict(replace(self, rows=()))
+        summary = {name: value for name, value in summary.items() if value is not None}
+        rows = [_row(row) for row in self.rows]
         return {**summary, "prompts": len(rows), "rows": rows}
+
+
+def _has_ended(row: Answer) -> bool:
+    if isinstance(row, Conversation):
+        return row.end_reason == "world"
+    return row.stop_reason != "length"
+
+
+def _of_turns(turns: np.ndarray) -> dict[str, Any]:
+    """Mean and interval of numbers of turns, float64 `(B,)`."""
+    low, high = bootstrap_interval(turns)
+    return {"mean_turns": float(turns.mean()), "turns_low": low, "turns_high": high}
+
+
+def _row(row: Answer) -> dict[str, Any]:
+    if isinstance(row, Conversation):
+        said = {"messages": list(row.messages), "turns": row.turns, "end_reason": row.end_reason}
+    else:
+        said = {
+            "prompt": row.prompt,
+            "completion": row.completion,
+            "stop_reason": row.stop_reason,
+        }
+    return {
+        "prompt_index": row.prompt_index,
+        **said,
+        "score": row.score,
+        "tokens": row.num_tokens,
+    }
 
 
 def evaluate(
@@ -103,16 +131,19 @@ def evaluate(
 ) -> Evaluation:
     """Lets a model answer every prompt of an environment exactly once.
 
+    With a world of turns (`llm_gym/Turns-v0`, or arguments with `world`) it has conversations, one
+    for each of the seeds 0, 1, ..., and what is measured are returns and turns.
+
     A policy that is being trained is left as it was, its random state included.
 
     Args:
         model: Name or path of a causal language model, a policy, or an algorithm (its policy).
-        env: Id of a registered text environment, or the arguments of `TextGenerationVectorEnv`.
-            For held-out prompts give a task that has them: the default of
-            tasks with a `split` (`llm_gym/PoliteEmail-v0`, ...) here is `split="test"`.
+        env: Id of a registered text environment, or the arguments of `TextGenerationVectorEnv` (of
+            `TurnVectorEnv` if `world` is one). For held-out prompts give a task that has them: the
+            default of tasks with a `split` (`llm_gym/PoliteEmail-v0`, ...) here is `split="test"`.
         env_kwargs: Further arguments of the environment.
         policy_kwargs: Arguments of the policy made from a name or path (`temperature=`, ...).
-        max_prompts: The first so many prompts only; None is all.
+        max_prompts: The first so many prompts only; None is all, and 100 conversations.
         num_envs: Answers written at the same time.
         deterministic: Take the most probable token instead of sampling.
         seed: Seed of the sampling.
@@ -130,8 +161,7 @@ def evaluate(
         env, env_kwargs, num_envs=num_envs, max_prompts=max_prompts, model=model
     )
     try:
-        text_env = vector_env.unwrapped
-        assert isinstance(text_env, TextGenerationVectorEnv)
+        text_env: Any = vector_env.unwrapped
         indices = range(number_of_prompts(text_env, max_prompts))
         policy = policy_of(model, text_env, policy_kwargs, device)
         with seeded_sampling(policy, seed), torch.no_grad():

@@ -23,8 +23,13 @@ from llm_gym.files.ranges import check_numbers
 from llm_gym.language_models.generation import unheard_end_ids
 from llm_gym.policy import MaskableTransformerPolicy, TransformerActorCriticPolicy
 from llm_gym.text import TextGenerationVectorEnv
-from llm_gym.text.answer import Answer
+from llm_gym.text.answer import Answer, Conversation, transcript
 from llm_gym.text.tasks import make_text_vector_env
+from llm_gym.text.token_vector import TokenVectorEnv
+from llm_gym.turns import TurnVectorEnv
+
+CONVERSATIONS = 100
+"""So many are had with a world of turns where nobody says how many."""
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,8 +47,9 @@ def make_playing_env(
     """A vector environment for `play_prompts`: nothing resets a row but the caller.
 
     Args:
-        env: Id of a registered text environment, or the arguments of `TextGenerationVectorEnv`. A
-            task whose `split` is "train" by default is made with "test".
+        env: Id of a registered text environment, or the arguments of `TextGenerationVectorEnv`, or
+            with `world` among them of `TurnVectorEnv`. A task whose `split` is "train" by default
+            is made with "test".
         env_kwargs: Further arguments of the environment; they win.
         num_envs: Rows, at least 1.
         max_prompts: So many prompts will be asked, and no more rows are made; None is all.
@@ -76,7 +82,9 @@ def make_playing_env(
 
 def _make(env: str | Mapping[str, Any], kwargs: Mapping[str, Any]) -> gym.vector.VectorEnv:
     if not isinstance(env, str):
-        return TextGenerationVectorEnv(**{**env, **kwargs})
+        arguments: dict[str, Any] = {**env, **kwargs}
+        kind = TurnVectorEnv if "world" in arguments else TextGenerationVectorEnv
+        return kind(**arguments)
     if env in gym.registry and gym.spec(env).kwargs.get("split") == "train":
         kwargs = {"split": "test", **kwargs}
     return make_text_vector_env(env, **kwargs)
@@ -90,19 +98,22 @@ def _unheard_ends(env: Any, model: Any) -> list[int]:
     return unheard_end_ids(model, env.eos_token_ids, int(env.single_action_space.n))
 
 
-def number_of_prompts(env: TextGenerationVectorEnv, max_prompts: int | None = None) -> int:
+def number_of_prompts(env: TokenVectorEnv, max_prompts: int | None = None) -> int:
     """How many prompts there are to answer.
 
     Args:
         env: The environment, unwrapped.
-        max_prompts: At most so many; None is all.
+        max_prompts: At most so many; None is all, and `CONVERSATIONS` of a world of turns.
 
     Returns:
-        Their number; they are the first ones.
+        Their number; they are the first ones. A world of turns begins with the seeds from 0.
 
     Raises:
         ValueError: The prompts are a stream.
     """
+    if isinstance(env, TurnVectorEnv):
+        return CONVERSATIONS if max_prompts is None else max_prompts
+    assert isinstance(env, TextGenerationVectorEnv)
     if env.num_prompts is None:
         raise ValueError("the prompts are a stream; give a finite list of prompts to evaluate on")
     return env.num_prompts if max_prompts is None else min(max_prompts, env.num_prompts)
@@ -110,7 +121,7 @@ def number_of_prompts(env: TextGenerationVectorEnv, max_prompts: int | None = No
 
 def policy_of(
     model: str | Path | TransformerActorCriticPolicy | BaseAlgorithm,
-    env: TextGenerationVectorEnv,
+    env: TokenVectorEnv,
     policy_kwargs: Mapping[str, Any] | None = None,
     device: torch.device | str = "cpu",
 ) -> TransformerActorCriticPolicy:
@@ -198,7 +209,8 @@ def play_prompts(
         deterministic: Take the most probable token instead of sampling.
 
     Yields:
-        The answers, each as soon as it has ended: in no order of the prompts.
+        The answers, each as soon as it has ended: in no order of the prompts. Of a world of turns
+        they are `Conversation`s.
     """
     waiting = deque(indices)
     remaining = len(waiting)
@@ -210,20 +222,26 @@ def play_prompts(
         return np.maximum(current, 0)
 
     unwrapped: Any = env.unwrapped
+    turns = isinstance(unwrapped, TurnVectorEnv)
     everyone = np.arange(env.num_envs)
     obs, infos = env.reset(seed=0, options={"prompt_index": assign(everyone)})
     prompts = list(infos["prompt"])
+    returns, lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, dtype=np.int64)
     while remaining:
         masks = {"action_masks": unwrapped.action_masks()} if unwrapped.masks_actions else {}
         actions, _, _ = policy(obs_as_tensor(obs, policy.device), deterministic, **masks)
         obs, rewards, terminated, truncated, infos = env.step(actions.cpu().numpy())
         ended = terminated | truncated
+        returns += rewards
+        lengths += 1
         if not ended.any():
             continue
         for row in np.flatnonzero(ended).tolist():
             if current[row] >= 0:
                 remaining -= 1
-                yield _answer(int(current[row]), prompts[row], obs, infos, row, float(rewards[row]))
+                answer = _answer(int(current[row]), prompts[row], obs, infos, row, returns[row])
+                yield _conversation(answer, infos, row, int(lengths[row])) if turns else answer
+        returns[ended], lengths[ended] = 0.0, 0
         options = {"reset_mask": ended, "prompt_index": assign(np.flatnonzero(ended))}
         obs, infos = env.reset(options=options)
         for row in np.flatnonzero(ended).tolist():
@@ -245,8 +263,25 @@ def _answer(
         prompt_index=index,
         prompt=str(prompt),
         completion=str(infos["completion"][row]),
-        score=score,
+        score=float(score),
         stop_reason=infos["stop_reason"][row],
         prompt_ids=tuple(ids[is_token & ~is_action].tolist()),
         completion_ids=tuple(ids[is_action].tolist()),
+    )
+
+
+def _conversation(
+    last: Answer, infos: Mapping[str, Any], row: int, num_tokens: int
+) -> Conversation:
+    """A conversation whose last observation and turn are known."""
+    messages = tuple(infos["messages"][row])
+    return Conversation(
+        prompt_index=last.prompt_index,
+        prompt=last.prompt,
+        completion=transcript(messages[1:]),
+        score=last.score,
+        stop_reason=last.stop_reason,
+        messages=messages,
+        tokens=num_tokens,
+        end_reason=str(infos["end_reason"][row]),
     )

@@ -7,11 +7,10 @@ is imported then and not before.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from llm_gym.files.importing import object_named
 from llm_gym.language_models.loading import torch_device
 from llm_gym.scorers.classifier import SequenceClassifierScorer
 from llm_gym.scorers.http import HTTPScorer
@@ -53,10 +52,7 @@ def scorer_from_name(name: str, device: str = "cpu") -> Scorer:
         raise ValueError(
             f"there is no scorer {name!r}; a scorer is named by one of\n{SCORER_NAMES}"
         )
-    module = _module_from(source)
-    if not hasattr(module, attribute):
-        raise ValueError(f"scorer {name!r}: {source} has no {attribute!r}")
-    return as_scorer(getattr(module, attribute))
+    return as_scorer(object_named("scorer", name))
 
 
 def _length(name: str, words: str, device: str) -> Scorer:
@@ -99,26 +95,3 @@ _MAKERS: dict[str, Callable[[str, str, str], Scorer]] = {
 def _imported(place: str) -> Any:
     module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(module), attribute)
-
-
-def _module_from(source: str) -> Any:
-    """Imports a module by its dotted name, or runs a `.py` file as one."""
-    if not source.endswith(".py"):
-        try:
-            return importlib.import_module(source)
-        except (Exception, SystemExit) as error:  # whatever the module raises
-            raise ValueError(f"scorer module {source!r} cannot be imported: {error}") from error
-    path = Path(source)
-    if not path.is_file():
-        raise ValueError(f"scorer file {source!r} does not exist")
-    spec = importlib.util.spec_from_file_location(f"llm_gym_scorer_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever the user's file raises
-        raise ValueError(
-            f"scorer file {source!r} cannot be run: {type(error).__name__}: {error}"
-        ) from error
-    return module

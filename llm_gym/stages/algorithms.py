@@ -112,6 +112,7 @@ class AlgorithmConfig:
     )
     max_grad_norm: float | None = setting(None, "clipping of the gradient")
     gamma: float | None = setting(None, "discount factor")
+    turn_gamma: float | None = setting(None, "discount of each turn of a conversation")
     gae_lambda: float | None = setting(None, "bias against variance of the advantages")
     vf_coef: float | None = setting(None, "weight of the value loss")
     ent_coef: float | None = setting(None, "weight of the entropy bonus")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llm_gym.text.prompts import PromptRow
 
 TEXT_GENERATION = "llm_gym/TextGeneration-v0"  # the environment without a task
+TURNS = "llm_gym/Turns-v0"  # that without a world
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def environment_kwargs(
     architecture = load_config(model)
     size, context = vocabulary_size(architecture), context_length(architecture)
     kwargs: dict[str, Any] = {"tokenizer": tokenizer, "vocab_size": size}
-    if context is not None:
+    if context is not None and not (has_turns(env) and _fits(env, context)):
         kwargs["context_length"] = context
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         kwargs["pad_token_id"] = tokenizer.eos_token_id  # masks, not ids, say what is padding
@@ -137,6 +138,31 @@ def environment_kwargs(
         if getattr(shown, name) is not None:
             kwargs[name] = getattr(shown, name)
     return kwargs | {name: value for name, value in options.items() if value is not None}
+
+
+def has_turns(env: str) -> bool:
+    """Whether episodes of a registered environment are conversations with a world of turns."""
+    import gymnasium as gym
+    from gymnasium.envs.registration import load_env_creator
+
+    from llm_gym.turns import TurnVectorEnv
+
+    entry: Any = gym.spec(env).vector_entry_point if env in gym.registry else None
+    if isinstance(entry, str) and ".registration:" not in entry:  # which makes tasks
+        try:
+            entry = load_env_creator(entry)
+        except (ImportError, AttributeError):  # said where it is made
+            return False
+    return isinstance(entry, type) and issubclass(entry, TurnVectorEnv)
+
+
+def _fits(env: str, context: int) -> bool:
+    """Whether a model can read conversations of the environment's own length."""
+    import gymnasium as gym
+
+    from llm_gym.turns.options import TurnOptions
+
+    return context >= gym.spec(env).kwargs.get("context_length", TurnOptions.context_length)
 
 
 def fitting_prompts(
@@ -279,7 +305,9 @@ def make_vector_env(env: str, num_envs: int, kwargs: dict[str, Any]) -> VectorEn
 
 
 def check_task(env: str, kwargs: dict[str, Any]) -> None:
-    """Raises `ValueError` if a task that comes without prompts or scorer was given none."""
+    """Raises `ValueError` if a task that comes without prompts or scorer, or world, has none."""
+    if env == TURNS and "world" not in kwargs:
+        raise ValueError(f"{env} needs world: give --world, or another --env")
     if env == TEXT_GENERATION:
         for needed in ("prompts", "scorer"):
             if needed not in kwargs:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -64,6 +66,93 @@ class EpisodeConfig(AnswerConfig):
         values = {name: getattr(self, name) for name in names}
         ends = {name: value for name, value in values.items() if value is not None}
         return self.prompt_options() | self.ending_options() | ends
+
+
+@dataclass(frozen=True)
+class TurnConfig:
+    """Conversations with a world; None leaves a setting to the environment."""
+
+    world: str | None = setting(
+        None, "world to talk to: module:NAME, path.py:NAME or an id; trains on llm_gym/Turns-v0"
+    )
+    world_kwargs: list[str] | None = setting(
+        None, "NAME=VALUE, an argument of the world, may be given several times"
+    )
+    max_turn_tokens: int | None = setting(None, "most tokens of a turn")
+    max_turns: int | None = setting(None, "most turns of a conversation")
+    turns_in_context: int | None = setting(
+        None, "turns after which the context begins anew with the world's last text"
+    )
+    context_length: int | None = setting(None, "most tokens of a conversation, of both sides")
+    turn_template: str | None = setting(
+        None, "all that stands between two turns, with {text}; default: the chat's"
+    )
+    world_time_limit: float | None = setting(None, "seconds that a step of the worlds may take")
+    on_world_error: str | None = setting(None, "what a world's exception does: raise or truncate")
+
+    def world_arguments(self) -> dict[str, Any]:
+        """The world's arguments: numbers, lists and the like as JSON has them, all else as text.
+
+        Raises:
+            ValueError: One is no NAME=VALUE.
+        """
+        found: dict[str, Any] = {}
+        for argument in self.world_kwargs or []:
+            name, equals, value = argument.partition("=")
+            if not equals or not name.isidentifier():
+                raise ValueError(f"world_kwargs={argument!r} must be NAME=VALUE")
+            try:
+                found[name] = json.loads(value)
+            except ValueError:
+                found[name] = value
+        return found
+
+    def turn_options(self) -> dict[str, Any]:
+        """Arguments of the environment."""
+        names = [each.name for each in fields(TurnConfig) if each.name != "world_kwargs"]
+        given = {name: getattr(self, name) for name in names}
+        arguments = self.world_arguments()
+        given["world_kwargs"] = arguments or None
+        return {name: value for name, value in given.items() if value is not None}
+
+
+_OF_PROMPTS = (
+    "scorer",
+    "prompts",
+    "eval_prompts",
+    "prompt_column",
+    "max_prompt_tokens",
+    "max_new_tokens",
+    "missing_eos_penalty",
+    "scorer_time_limit",
+)
+
+
+def check_conversations(
+    env: str, turns: TurnConfig, others: Mapping[str, Any], *, has_world: bool
+) -> None:
+    """Holds settings of worlds, and settings of prompts, against the environment they are for.
+
+    Args:
+        env: Its id.
+        turns: The settings of worlds.
+        others: All settings by name, those of prompts among them.
+        has_world: Whether its episodes are conversations with one.
+
+    Raises:
+        ValueError: One is of the other kind.
+    """
+    turns.world_arguments()
+    of_worlds = [*(each.name for each in fields(TurnConfig)), "eval_conversations"]
+    for name in _OF_PROMPTS if has_world else of_worlds:
+        if others.get(name) is not None:
+            raise ValueError(
+                f"{name}={others[name]!r} is of prompts, but env={env!r} is a conversation with a "
+                "world: leave it out (a turn has max_turn_tokens, and the world pays for it)"
+                if has_world
+                else f"{name}={others[name]!r} is of conversations, but env={env!r} has none: "
+                "leave it out, or name a world"
+            )
 
 
 @dataclass(frozen=True)

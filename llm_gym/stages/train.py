@@ -16,7 +16,15 @@ from llm_gym.language_models.memory import check_training
 from llm_gym.parallel import world
 from llm_gym.runs.directory import SETTINGS, RunDirectory, read_object
 from llm_gym.stages.algorithms import AlgorithmConfig, build, parameters_of, resolved
-from llm_gym.stages.environment import AUTO_ON_OFF, EpisodeConfig, LoadingConfig, SamplingConfig
+from llm_gym.stages.by_name import TEXT_GENERATION, TURNS, has_turns
+from llm_gym.stages.environment import (
+    AUTO_ON_OFF,
+    EpisodeConfig,
+    LoadingConfig,
+    SamplingConfig,
+    TurnConfig,
+    check_conversations,
+)
 from llm_gym.stages.training_run import TRACE_EVERY, TrainingRun, learn
 from llm_gym.supervised.lora import LoraSettings, check_base, told_adapter
 
@@ -34,15 +42,20 @@ PROMPT_FORMAT = "prompt_format"
 
 
 @dataclass(frozen=True)
-class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig, LoadingConfig, LoraSettings):
+class TrainConfig(
+    AlgorithmConfig, EpisodeConfig, TurnConfig, SamplingConfig, LoadingConfig, LoraSettings
+):
     """Everything that determines a training run."""
 
-    env: str = setting("llm_gym/TextGeneration-v0", "id of a text environment (see `llm-gym envs`)")
+    env: str = setting(TEXT_GENERATION, "id of a text environment (see `llm-gym envs`)")
     model: str = setting("llm_gym/email-sft", "name or path of the language model to train")
     scorer: str | None = setting(None, "what an answer is worth: name, or path.py:function")
     prompts: str | None = setting(None, "file of prompts: .txt, .jsonl, .json, .csv or .parquet")
     eval_prompts: str | None = setting(
         None, "prompts to measure on, before and after; default: the task's held-out ones"
+    )
+    eval_conversations: int | None = setting(
+        None, "conversations with the world to measure, before and after; default: 100; 0: none"
     )
     total_tokens: int = setting(200_000, "tokens to generate in all")
     num_envs: int = setting(32, "answers written at the same time")
@@ -78,6 +91,9 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig, LoadingConfig,
         AlgorithmConfig.__post_init__(self)
         EpisodeConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)
+        if self.world is not None and self.env == TEXT_GENERATION:
+            object.__setattr__(self, "env", TURNS)
+        check_conversations(self.env, self, vars(self), has_world=has_turns(self.env))
         LoraSettings.__post_init__(self)
         check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
         LoadingConfig.__post_init__(self)
@@ -94,6 +110,10 @@ class TrainConfig(AlgorithmConfig, EpisodeConfig, SamplingConfig, LoadingConfig,
             "micro_batch_size": self.micro_batch_size,
             "gradient_checkpointing": self.gradient_checkpointing,
         }
+
+    def environment_options(self) -> dict[str, Any]:
+        """Arguments of the environment, but prompts and scorer."""
+        return self.episode_options() | self.turn_options()
 
     @property
     def trains_adapter(self) -> bool:
@@ -223,7 +243,7 @@ def build_algorithm(config: TrainConfig) -> OnPolicyAlgorithm:
         scorer=config.scorer,
         prompts=config.prompts,
         device=config.device,
-        **config.episode_options(),
+        **config.environment_options(),
         **group,
     )
     algorithm = build(
@@ -277,6 +297,8 @@ def held_out(config: TrainConfig, model: str | OnPolicyAlgorithm) -> Evaluation 
     from llm_gym.runs.evaluation import evaluate
     from llm_gym.stages.by_name import environment_kwargs
 
+    if has_turns(config.env):
+        return _conversations(config, model)
     has_split = config.env in gym.registry and gym.spec(config.env).kwargs.get("split") == "train"
     if config.eval_prompts is None and (config.prompts is not None or not has_split):
         return None
@@ -297,4 +319,22 @@ def held_out(config: TrainConfig, model: str | OnPolicyAlgorithm) -> Evaluation 
         policy_kwargs=sampling,
         seed=config.seed,
         device=device,
+    )
+
+
+def _conversations(config: TrainConfig, model: str | OnPolicyAlgorithm) -> Evaluation | None:
+    """As `held_out`, with a world: it begins with the seeds from 0."""
+    from llm_gym.runs.evaluation import evaluate
+    from llm_gym.stages.by_name import environment_kwargs
+
+    if config.eval_conversations == 0:
+        return None
+    return evaluate(
+        model,
+        config.env,
+        env_kwargs=environment_kwargs(config.env, config.model, **config.environment_options()),
+        policy_kwargs=config.policy_options() if isinstance(model, str) else {},
+        max_prompts=config.eval_conversations,
+        seed=config.seed,
+        device=torch_device(config.device),
     )

@@ -55,6 +55,44 @@ class Answer:
         return self.prompt_ids + self.completion_ids
 
 
+@dataclass(frozen=True)
+class Conversation(Answer):
+    """What an agent and a world of turns said to each other; its score is the sum of the rewards.
+
+    `prompt` is the world's first text, `prompt_index` the seed it began with, and `completion` all
+    that followed, with who said it.
+
+    Attributes:
+        messages: All that was said, as `[{"role": "user", "content": ...}, ...]`; the world is the
+            user.
+        tokens: How many the agent wrote.
+        end_reason: Why it ended (see `llm_gym.TurnEnv`).
+    """
+
+    messages: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
+    tokens: int = 0
+    end_reason: str = ""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that the agent wrote, those of contexts that it has forgotten too."""
+        return self.tokens
+
+    @property
+    def turns(self) -> int:
+        """Turns of the agent."""
+        return sum(message["role"] == "assistant" for message in self.messages)
+
+
+def transcript(messages: Sequence[Mapping[str, str]]) -> str:
+    """A conversation as text: who says what, a paragraph each."""
+    speakers = {"user": "world", "assistant": "agent"}
+    return "\n".join(
+        f"{speakers.get(message['role'], message['role'])}: {message['content']}"
+        for message in messages
+    )
+
+
 def pack_answers(
     answers: Sequence[Answer],
     *,

@@ -59,6 +59,21 @@ _CHOICES = {
 }
 
 
+def check_shard(shard: Any) -> tuple[int, int]:
+    """A share of an environment's rows or prompts: (index, number of shards).
+
+    Raises:
+        ValueError: It is no such pair.
+    """
+    try:
+        index, count = (operator.index(number) for number in shard)
+    except (TypeError, ValueError):
+        raise ValueError(f"shard={shard!r} must be a pair (index, number of shards)") from None
+    if not 0 <= index < count:
+        raise ValueError(f"shard={shard!r} needs 0 <= index < number of shards")
+    return index, count
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
     """What a text environment can be told beside its tokenizer, prompts and scorer.
@@ -121,7 +136,7 @@ class TextOptions:
         if self.scorer_time_limit is not None:
             check_numbers(scorer_time_limit=self.scorer_time_limit)
         self._check_stop_strings()
-        self._check_shard()
+        check_shard(self.shard)
 
     def prompt_limit(self) -> tuple[int | None, str]:
         """The most tokens that a prompt may have, and which option says so."""
@@ -146,16 +161,6 @@ class TextOptions:
         for stop in self.stop_strings:
             if not isinstance(stop, str) or not stop:
                 raise ValueError(f"stop_strings contains {stop!r}; each must be a non-empty string")
-
-    def _check_shard(self) -> None:
-        try:
-            index, count = (operator.index(number) for number in self.shard)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"shard={self.shard!r} must be a pair (index, number of shards)"
-            ) from None
-        if not 0 <= index < count:
-            raise ValueError(f"shard={self.shard!r} needs 0 <= index < number of shards")
 
     @classmethod
     def from_keywords(cls, keywords: OptionKeywords) -> TextOptions:

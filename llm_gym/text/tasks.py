@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from llm_gym.language_models.chat import PromptFormat
-from llm_gym.text.vector import TextGenerationVectorEnv
+from llm_gym.text.token_vector import TokenVectorEnv
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,7 +34,7 @@ def make_text_vector_env(env: str, **kwargs: Any) -> gym.vector.VectorEnv:
         if not unknown or "text environment" in str(error):  # which says what it knows
             raise
         raise ValueError(f"env={env!r} is no text environment ({error})") from error
-    if not isinstance(made.unwrapped, TextGenerationVectorEnv):
+    if not isinstance(made.unwrapped, TokenVectorEnv):
         raise ValueError(f"env={env!r} is no text environment")
     return made
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from llm_gym.text.mdp import TokenProperties
+from llm_gym.text.options import check_shard
 from llm_gym.text.token_env import TokenEnv
 from llm_gym.text.token_vector import TokenVectorEnv
 from llm_gym.turns.turn_rows import TurnMDP, TurnRows
@@ -135,7 +137,7 @@ class TurnEnv(TurnProperties, TokenEnv):
     | argument | default | meaning |
     |---|---|---|
     | `tokenizer` | | Hugging Face tokenizer, or path or hub name of one; never changed |
-    | `world` | | a world, a function or class that makes one, an id of Gymnasium's, or another library's name, such as "textarena:FrozenLake-v0" |
+    | `world` | | a world; a function or class that makes one, or its place as "module:NAME" or "path.py:NAME"; an id of Gymnasium's; or another library's name, such as "textarena:FrozenLake-v0" |
     | `world_kwargs` | `None` | arguments of the function, class, id or name |
     | `render_mode` | `None` | "ansi", "rgb_array" or "human", as of `TextGenerationEnv` |
     | `max_turn_tokens` | 64 | length budget of a turn |
@@ -184,8 +186,8 @@ class TurnVectorEnv(TurnProperties, TokenVectorEnv):
 
     Args:
         tokenizer: See `TurnEnv`.
-        world: A function or class that makes a world, an id of Gymnasium's, or another library's
-            name.
+        world: A function or class that makes a world, its place, an id of Gymnasium's, or another
+            library's name.
         num_envs: Number of rows N.
         world_kwargs: See `TurnEnv`.
         autoreset_mode: See `llm_gym.TextGenerationVectorEnv`.
@@ -193,6 +195,8 @@ class TurnVectorEnv(TurnProperties, TokenVectorEnv):
             pace.
         max_episode_steps: Truncates an episode after so many steps; None or -1 is no limit.
         render_mode: See `llm_gym.TextGenerationVectorEnv`.
+        shard: (index, number): of so many environments that are seeded alike, in processes of their
+            own, this is the one of the index, and its rows come behind those before it.
         **options: All other arguments of `TurnEnv`.
 
     Raises:
@@ -213,10 +217,17 @@ class TurnVectorEnv(TurnProperties, TokenVectorEnv):
         group_size: int = 1,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
+        shard: tuple[int, int] = (0, 1),
         **options: Unpack[TurnKeywords],
     ) -> None:
+        self._shard = check_shard(shard)
         self._set_up(num_envs, autoreset_mode, group_size, max_episode_steps, render_mode)
         mdp = TurnMDP(tokenizer, options)
         make = world_maker(world, num_envs, world_kwargs)
         worlds = Worlds(make, num_envs, mdp.turns.world_time_limit)
         self._set_rows(mdp, TurnRows(mdp, worlds, num_envs))
+
+    def _row_seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+        if isinstance(seed, int | np.integer):
+            seed = int(seed) + self._shard[0] * (self.num_envs // self.group_size)
+        return super()._row_seeds(seed)

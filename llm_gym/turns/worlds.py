@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import gymnasium as gym
 
+from llm_gym.files.importing import object_named
+
 Result = TypeVar("Result")
 
 
@@ -58,8 +60,9 @@ def world_maker(world: Any, num_rows: int, world_kwargs: Mapping[str, Any] | Non
     """How a row gets its world.
 
     Args:
-        world: A world; a function, or a class, that makes one; an id of Gymnasium's; or the name
-            of another library's, such as "gem:game:Sudoku-v0-easy" (`llm_gym.turns.sources`).
+        world: A world; a function, or a class, that makes one, or the place of such as
+            "module:NAME" or "path.py:NAME"; an id of Gymnasium's; or the name of another library's,
+            such as "gem:game:Sudoku-v0-easy" (`llm_gym.turns.sources`).
         num_rows: Rows that need one each.
         world_kwargs: Arguments of the function, class or id.
 
@@ -69,14 +72,19 @@ def world_maker(world: Any, num_rows: int, world_kwargs: Mapping[str, Any] | Non
     Raises:
         ImportError: The plug-in that knows the library is not installed.
         TypeError: It is none of these.
-        ValueError: One world would have to serve several rows, or has arguments.
+        ValueError: There is nothing at the place, or one world would have to serve several rows or
+            has arguments.
     """
     kwargs = dict(world_kwargs or {})
     if isinstance(world, str):
         from llm_gym.turns.sources import source_of
 
         source = source_of(world)
-        return partial(gym.make, world, **kwargs) if source is None else partial(source, **kwargs)
+        if source is not None:
+            return partial(source, **kwargs)
+        if ":" not in world or not world.rpartition(":")[2].isidentifier():  # which no id ends with
+            return partial(gym.make, world, **kwargs)
+        world = object_named("world", world)
     if _is_world(world) and not isinstance(world, type):
         if kwargs:
             raise ValueError(f"world_kwargs={kwargs!r} are of a function that makes worlds")

@@ -528,3 +528,13 @@ def test_an_output_that_holds_another_model_is_left_alone(run, tmp_path):
     assert code == 2
     assert "is not empty and holds no run of llm_gym" in err
     assert [path.name for path in output.iterdir()] == ["model"]
+
+
+def test_evaluate_has_conversations_with_a_world(run, tiny_dir):
+    world = ["--world", "tests.turns.worlds:Words", "--max-turn-tokens", 3, "--max-turns", 2]
+    code, out, _ = run("evaluate", tiny_dir(), *world, "--context-length", 24, "--max-prompts", 2)
+    assert code == 0
+    assert "turns" in out.splitlines()[0] + out.splitlines()[1]
+    code, _, err = run("evaluate", tiny_dir(), *world, "--scorer", "length:3")
+    assert code
+    assert "scorer='length:3' is of prompts" in err

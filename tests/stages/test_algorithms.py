@@ -20,8 +20,6 @@ NOT_SETTINGS = {
     # given by other settings, or by the table itself
     "policy", "env", "policy_kwargs", "seed", "device", "objective", "penalty", "settings",
     "kwargs", "rollout_buffer_class", "rollout_buffer_kwargs", "_init_setup_model",
-    # of conversations, which the command does not make
-    "turn_gamma",
     # of no use to text, or fixed
     "verbose", "tensorboard_log", "stats_window_size", "use_sde", "sde_sample_freq",
     "cg_damping", "line_search_shrinking_factor", "line_search_max_iter", "sub_sampling_factor",

@@ -232,6 +232,18 @@ def test_rows_of_a_group_begin_alike():
         _, infos = env.reset()
 
 
+def test_rows_of_processes_are_rows_of_one():
+    whole = TurnVectorEnv(**arguments(), num_envs=4, group_size=2)
+    expected = whole.reset(seed=5)[1]["prompt_index"].tolist()
+    found = []
+    for rank in range(2):
+        env = TurnVectorEnv(**arguments(), num_envs=2, group_size=2, shard=(rank, 2))
+        found += env.reset(seed=5)[1]["prompt_index"].tolist()
+    assert found == expected
+    with pytest.raises(ValueError, match=r"shard=\(2, 2\) needs"):
+        TurnVectorEnv(**arguments(), shard=(2, 2))
+
+
 def test_rendering_shows_the_conversation():
     env = TurnEnv(**arguments(world=Scripted("w1"), render_mode="ansi"))
     with pytest.raises(ResetNeeded):

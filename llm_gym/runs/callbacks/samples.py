@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from llm_gym.files.ranges import check_numbers
 from llm_gym.files.untrusted import as_markdown
 from llm_gym.runs.logs import cut_rows
-from llm_gym.text.answer import Answer
+from llm_gym.text.answer import Answer, Conversation, transcript
+
+SHOWN = 40
+"""Most messages of a conversation that are kept of it: its first and its last."""
 
 
 class SampleCallback(BaseCallback):
@@ -58,9 +62,20 @@ class SampleCallback(BaseCallback):
 
     def _sample(self, info: dict[str, Any]) -> Answer:
         # The row has begun its next episode; what is left of this one is its last observation.
+        score = info.get("score")
+        if "messages" in info:
+            messages = tuple(info["messages"])
+            return Conversation(
+                prompt=messages[0]["content"],
+                completion=transcript(_shortened(messages)[1:]),
+                score=float(info["episode"]["r"] if score is None else score),
+                stop_reason=info["stop_reason"],
+                messages=messages,
+                tokens=info["episode"]["l"],
+                end_reason=info["end_reason"],
+            )
         last = info["terminal_observation"]
         is_prompt = (last["attention_mask"] == 1) & (last["completion_mask"] == 0)
-        score = info.get("score")
         return Answer(
             prompt=self._tokenizer.decode(last["input_ids"][is_prompt], skip_special_tokens=True),
             completion=info["completion"],
@@ -80,7 +95,23 @@ class SampleCallback(BaseCallback):
                     file.write(json.dumps(row) + "\n")
 
 
+def _shortened(messages: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """First and last messages of a conversation."""
+    left_out = len(messages) - SHOWN
+    if left_out <= 0:
+        return list(messages)
+    gap = {"role": "note", "content": f"... {left_out} messages ..."}
+    return [*messages[: SHOWN // 2], gap, *messages[-SHOWN // 2 :]]
+
+
 def _json_row(sample: Answer) -> dict[str, Any]:
+    if isinstance(sample, Conversation):
+        return {
+            "messages": _shortened(sample.messages),
+            "turns": sample.turns,
+            "score": sample.score,
+            "end_reason": sample.end_reason,
+        }
     return {
         "prompt": sample.prompt,
         "completion": sample.completion,
