@@ -1,7 +1,8 @@
 """An aeroplane in a simulator, as Gymnasium environments and as pilots that fly it.
 
 Importing the package registers `llm_gym/Autopilot-v0`, `llm_gym/AutopilotDiscrete-v0` and, on
-JSBSim, `llm_gym/AutopilotJSBSim-v0` and `llm_gym/AutopilotJSBSimDiscrete-v0`.
+JSBSim, `llm_gym/AutopilotJSBSim-v0` and `llm_gym/AutopilotJSBSimDiscrete-v0`; and the cockpit in
+words, `llm_gym/TextCockpit-v0`.
 """
 
 from __future__ import annotations
@@ -26,5 +27,6 @@ def _register(name: str, single: str, vector: str | None) -> None:
 
 _register("Autopilot", "single:AutopilotEnv", "vector:AutopilotVectorEnv")
 _register("AutopilotDiscrete", "single:AutopilotDiscreteEnv", "vector:AutopilotDiscreteVectorEnv")
+_register("TextCockpit", "text_cockpit:TextCockpitEnv", None)
 _register("AutopilotJSBSim", "jsbsim_env:AutopilotJSBSimEnv", None)
 _register("AutopilotJSBSimDiscrete", "jsbsim_env:AutopilotJSBSimDiscreteEnv", None)

@@ -35,8 +35,14 @@ CTRL_C, WINDOW_CLOSED = "Ctrl-C", "window closed"
 def fly(
     agent: Annotated[
         str,
-        typer.Option(help="rule, tuned-rule, pid, lqr, ppo, trim, random, or a trained .npz."),
+        typer.Option(
+            help="rule, tuned-rule, pid, lqr, ppo, trim, random, a trained .npz, or the directory "
+            "of a language model."
+        ),
     ] = "ppo",
+    words: Annotated[
+        bool, typer.Option("--words", help="The agent hears and says words, as a language model.")
+    ] = False,
     record: Annotated[
         Path | None, typer.Option(help="Film the flight: a .gif or .mp4 to write.")
     ] = None,
@@ -73,13 +79,15 @@ def fly(
         raise ValueError(f"--seed={seed} must not be negative")
     if not (math.isfinite(speed) and speed > 0):
         raise ValueError(f"--speed={speed} must be a positive number; 1 is real time")
-    from llm_gym_autopilot.pilots import load_pilot
+    from llm_gym_autopilot.pilots import SpokenPilot, Translated, load_pilot
 
     film = None if record is None else Recorder(record, fps=STEPS_PER_SECOND * speed)
     window = human if human is not None else record is None and has_display()
     if not window and film is None and human is None:
         _say("no display; reading the instruments once a second (a film: --record flight.gif)")
     pilot = load_pilot(agent)
+    if words and not isinstance(pilot, SpokenPilot):
+        pilot = SpokenPilot(Translated(pilot))
     env = _make(jsbsim, aircraft, turbulence, discrete=bool(getattr(pilot, "discrete", False)))
     targets = {"target_altitude": target_altitude, "target_airspeed": target_airspeed}
     options = {name: value for name, value in targets.items() if value is not None}
@@ -150,12 +158,15 @@ def fly_episode(
     Returns:
         How it went, as far as it went.
     """
+    from llm_gym_autopilot.pilots import SpokenPilot
+
     flight: FlightEnv = env.unwrapped
     observation, info = env.reset(seed=seed, options=dict(options))
     start = np.ones(1, dtype=np.bool_)
     state: Any = None
     total, errors, elevators = 0.0, [info["altitude_error_m"]], [info["elevator_deg"]]
     done, stopped = False, None
+    said: list[tuple[str, str]] = []
     try:
         go_on = show_to(watchers, CockpitFrame.of(flight))
         while go_on and not done:
@@ -166,7 +177,9 @@ def fly_episode(
             total += float(reward)
             errors.append(info["altitude_error_m"])
             elevators.append(info["elevator_deg"])
-            go_on = show_to(watchers, CockpitFrame.of(flight))
+            if isinstance(pilot, SpokenPilot):
+                said.append((pilot.heard[0], pilot.said[0]))
+            go_on = show_to(watchers, CockpitFrame.of(flight)._replace(words=said))
         stopped = None if go_on else WINDOW_CLOSED
     except KeyboardInterrupt:
         stopped = CTRL_C

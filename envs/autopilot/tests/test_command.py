@@ -155,6 +155,16 @@ def test_the_table_is_what_the_environment_told(capsys, agent, action):
     ]  # fmt: skip
 
 
+def test_words_are_told_beside_the_instruments(run, monkeypatch):
+    pid = llm_gym_autopilot.pilots.PIDPilot()
+    monkeypatch.setattr(llm_gym_autopilot.pilots, "load_pilot", lambda name: pid)
+    result = run("--agent", "pid", "--words", "--headless", "--turbulence", "none")
+    assert result.exit_code == 0
+    told = [line for line in result.stdout.splitlines() if " -> " in line]
+    assert len(told) == 60  # once a second; before the first there is nothing to tell
+    assert re.fullmatch(r"  (low|high) \d+ .* throttle \d+ -> (hold|stick .*|throttle .*)", told[0])
+
+
 def test_flights_follow_each_other(run, pilots):
     done = run("--agent", "diver", "--episodes", 3, "--seed", 7, "--headless")
     assert done.exit_code == 0

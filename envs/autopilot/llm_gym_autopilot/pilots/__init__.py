@@ -16,6 +16,7 @@ from llm_gym_autopilot.pilots.lqr import LQRPilot
 from llm_gym_autopilot.pilots.pid import PIDPilot
 from llm_gym_autopilot.pilots.protocol import ArrayPilot, Pilot, PilotState
 from llm_gym_autopilot.pilots.rule import RulePilot, TunedRulePilot
+from llm_gym_autopilot.pilots.spoken import SpokenPilot, Translated
 
 __all__ = [
     "PILOTS",
@@ -26,6 +27,8 @@ __all__ = [
     "PilotState",
     "RandomPilot",
     "RulePilot",
+    "SpokenPilot",
+    "Translated",
     "TrimPilot",
     "TunedRulePilot",
     "load_pilot",
@@ -65,7 +68,8 @@ def load_pilot(name_or_path: str | Path, **settings: Any) -> Pilot:
     """A pilot by name, or a trained one from its file.
 
     Args:
-        name_or_path: A key of `PILOTS`, or an `.npz` file by `pilots.network.save_network`.
+        name_or_path: A key of `PILOTS`, an `.npz` file by `pilots.network.save_network`, or the
+            directory of a language model, which flies by words.
         settings: The pilot's own numbers, such as `climb_limit=5.0`.
 
     Returns:
@@ -76,11 +80,16 @@ def load_pilot(name_or_path: str | Path, **settings: Any) -> Pilot:
             `.zip`, as loading one would run code that it contains.
         FileNotFoundError: There is no such file.
         TypeError: The pilot has no such setting.
+        ImportError: A language model needs llm_gym.
     """
     name = str(name_or_path)
     if name in _MAKERS:
         return _MAKERS[name](**settings)
     path = Path(name_or_path)
+    if path.is_dir():
+        from llm_gym_autopilot.pilots.language import LanguageModel
+
+        return SpokenPilot(LanguageModel(path, **settings))
     if path.suffix == ".zip":
         raise ValueError(
             f"{name!r} is a model of Stable-Baselines3, and loading it would run pickled code; "
@@ -92,6 +101,6 @@ def load_pilot(name_or_path: str | Path, **settings: Any) -> Pilot:
     near = difflib.get_close_matches(name, _MAKERS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(
-        f"name_or_path={name!r} must be one of {', '.join(_MAKERS)}, or the .npz of a trained "
-        f"pilot{hint}"
+        f"name_or_path={name!r} must be one of {', '.join(_MAKERS)}, the .npz of a trained "
+        f"pilot, or the directory of a language model{hint}"
     )

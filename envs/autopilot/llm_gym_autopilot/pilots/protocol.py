@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from llm_gym_autopilot import task
 from llm_gym_autopilot.aircraft import NAVION
 
-__all__ = ["ArrayPilot", "Pilot", "PilotState", "Sight", "check_numbers", "see", "to_action"]
+__all__ = [
+    "ArrayPilot",
+    "Pilot",
+    "PilotState",
+    "Sight",
+    "check_numbers",
+    "observation_of",
+    "see",
+    "to_action",
+]
 
 Array = NDArray[np.float64]
 PilotState = tuple[NDArray[Any], ...] | None
@@ -105,6 +114,19 @@ def see(observation: NDArray[Any]) -> Sight:
         The quantities, `(N,)` each.
     """
     return Sight(*(observation.T * _SCALES + _CENTRES))
+
+
+def observation_of(sight: Sight) -> NDArray[np.float32]:
+    """The way back: an observation that says so much, cut off at its bounds.
+
+    Args:
+        sight: The quantities, `(N,)` each.
+
+    Returns:
+        float32 `(N, 11)`.
+    """
+    scaled = ((np.stack(sight) - _CENTRES) / _SCALES).T
+    return np.clip(scaled, -task.OBSERVATION_BOUNDS, task.OBSERVATION_BOUNDS).astype(np.float32)
 
 
 def to_action(elevator: Array, throttle: Array) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from llm_gym_autopilot.rendering.controls import draw_controls
 from llm_gym_autopilot.rendering.frame import CockpitFrame
 from llm_gym_autopilot.rendering.side_view import draw_side_view
 from llm_gym_autopilot.rendering.tapes import draw_airspeed, draw_altitude, draw_vertical_speed
+from llm_gym_autopilot.rendering.transcript import draw_transcript
 
 if TYPE_CHECKING:
     import pygame
@@ -119,6 +120,7 @@ class Cockpit:
         draw_vertical_speed(canvas, frame)
         draw_controls(canvas, frame)
         draw_side_view(canvas, frame)
+        draw_transcript(canvas, frame)
         _draw_status(canvas, frame)
 
 

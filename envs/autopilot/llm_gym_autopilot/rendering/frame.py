@@ -85,6 +85,7 @@ class CockpitFrame(NamedTuple):
         reward: Reward of the last step; None where it is not known.
         limits: Marks on the instruments.
         cause: Why the episode has ended; None while it goes on.
+        words: What the instruments said and what a pilot of words answered, oldest first.
     """
 
     telemetry: Telemetry
@@ -94,6 +95,7 @@ class CockpitFrame(NamedTuple):
     reward: float | None
     limits: CockpitLimits
     cause: str | None = None
+    words: Sequence[tuple[str, str]] = ()
 
     @classmethod
     def at(

@@ -11,6 +11,7 @@ from llm_gym_autopilot.rendering.cockpit import Cockpit
 from llm_gym_autopilot.rendering.frame import CockpitFrame
 from llm_gym_autopilot.rendering.instrument_line import instrument_line
 from llm_gym_autopilot.rendering.recording import Recorder
+from llm_gym_autopilot.rendering.transcript import legible
 
 __all__ = ["STEPS_PER_SECOND", "Watcher", "has_display", "show_to", "watching"]
 
@@ -75,6 +76,8 @@ def _read_aloud(frame: CockpitFrame) -> bool:
     steps = round(frame.time_s * STEPS_PER_SECOND)
     if steps % STEPS_PER_LINE == 0 or frame.cause is not None:
         print(instrument_line(frame), flush=True)
+        for heard, said in frame.words[-1:]:
+            print(f"  {legible(heard, 110)} -> {legible(said)}", flush=True)
     return True
 
 
