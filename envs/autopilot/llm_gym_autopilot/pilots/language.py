@@ -43,12 +43,14 @@ class LanguageModel:
     ) -> None:
         try:
             from llm_gym import TextGenerationVectorEnv
+            from llm_gym.language_models.loading import quiet_libraries
             from llm_gym.runs.playing import policy_of
             from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
         except ImportError as error:
             raise ImportError(
                 f'a language model as a pilot needs llm_gym: pip install "llm-gym" ({error})'
             ) from error
+        quiet_libraries()
         kwargs = environment_kwargs(TEXT_GENERATION, str(model), max_new_tokens=max_turn_tokens)
         # Its prompt is the longest question there is, so that there is room for all of them.
         longest = [question.replace("{line}", LONGEST_LINE)]

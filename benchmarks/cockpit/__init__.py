@@ -1,0 +1,1 @@
+"""A language model flies: the autopilot's cockpit in words."""
