@@ -10,41 +10,33 @@ import time
 import pytest
 
 from llm_gym.turns import WorldError
+from llm_gym.turns.hosts.openenv import openenv_app
 from llm_gym.turns.worlds import world_maker
 
 pytest.importorskip("openenv.core.env_server", reason="OpenEnv brings much: see docs/worlds.md")
 
 
+class Guess:
+    """Guess a number from 0 to 9, in at most three turns."""
+
+    def reset(self, *, seed):
+        self.number, self.turns = random.Random(seed).randrange(10), 0
+        return "Guess from 0 to 9."
+
+    def step(self, text):
+        self.turns += 1
+        found = text == str(self.number)
+        return "Yes." if found else "No.", float(found), found, self.turns == 3, {}
+
+
 @pytest.fixture(scope="module")
 def address():
-    """Where a guessing game is served."""
+    """Where the game is served."""
     import uvicorn
-    from openenv.core.env_server import create_app
-    from openenv.core.env_server.interfaces import Environment
-    from openenv.core.env_server.types import Action, Observation, State
-
-    class Said(Action):
-        message: str
-
-    class Heard(Observation):
-        hint: str = ""
-        rules: str = ""
-
-    class Guess(Environment[Said, Heard, State]):
-        SUPPORTS_CONCURRENT_SESSIONS = True
-        state = State()
-
-        def reset(self, seed=None, episode_id=None, **kwargs):
-            self.number = random.Random(seed).randrange(10)
-            return Heard(hint="Guess from 0 to 9.", rules="none")
-
-        def step(self, action, timeout_s=None, **kwargs):
-            found = action.message == str(self.number)
-            return Heard(hint="Yes." if found else "No.", reward=float(found), done=found)
 
     listening = socket.create_server(("127.0.0.1", 0))
-    app = create_app(Guess, Said, Heard, env_name="guess", max_concurrent_envs=4)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    config = uvicorn.Config(openenv_app(Guess, sessions=4), log_level="error")
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     while not server.started:
@@ -55,7 +47,7 @@ def address():
 
 
 def test_a_served_world_begins_by_the_seed_answers_and_ends(address):
-    worlds = [world_maker(f"openenv:{address}", 1, {"observation": "hint"})() for _ in range(2)]
+    worlds = [world_maker(f"openenv:{address}", 1, {"observation": "text"})() for _ in range(2)]
     for seed, world in enumerate(worlds):
         assert world.reset(seed=seed)[0] == "Guess from 0 to 9."
     for seed, world in enumerate(worlds):
@@ -65,9 +57,17 @@ def test_a_served_world_begins_by_the_seed_answers_and_ends(address):
         world.close()
 
 
+def test_what_the_world_cuts_off_is_done_and_says_so(address):
+    world = world_maker(f"openenv:{address}", 1, {"observation": "text"})()
+    world.reset(seed=0)
+    told = [world.step("none") for _ in range(3)]
+    assert [answer[2] for answer in told] == [False, False, True]
+    assert told[-1][4]["truncated"] is True
+
+
 def test_fields_that_the_server_does_not_have_are_named(address):
-    with pytest.raises(ValueError, match=r"observation=None must name one of.*hint, rules"):
-        world_maker(f"openenv:{address}", 1, {})().reset(seed=0)
+    with pytest.raises(ValueError, match=r"observation='hint' must name one of.*text"):
+        world_maker(f"openenv:{address}", 1, {"observation": "hint"})().reset(seed=0)
 
 
 def test_nobody_there():

@@ -11,6 +11,7 @@ import pytest
 
 import llm_gym  # noqa: F401 -- registers the environments
 from llm_gym.turns import WorldError
+from llm_gym.turns.sources.global_random import OwnRandom
 from llm_gym.turns.worlds import world_maker
 
 SUMS = [{"prompt": f"{n} + 70?", "reward_spec": {"ground_truth": str(n + 70)}} for n in range(5)]
@@ -131,6 +132,18 @@ def test_worlds_draw_from_generators_of_their_own(name):
         told.append(again.step("[1 1]")[:3])
     assert told == answers
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
+
+
+def test_a_state_of_draws_goes_on_where_it_stopped():
+    own, others = OwnRandom(3), OwnRandom(4)
+    drawn = []
+    for _ in range(3):
+        with own.lent():
+            drawn.append(random.random())
+        with others.lent():
+            random.random()
+    expected = random.Random(3)
+    assert drawn == [expected.random() for _ in range(3)]
 
 
 def test_rows_in_threads_hear_what_rows_in_turn_hear():

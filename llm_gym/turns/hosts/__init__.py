@@ -1,0 +1,1 @@
+"""Our worlds and tasks in other libraries: GEM, OpenEnv, TRL and verifiers."""
