@@ -2,9 +2,9 @@
 
 Vocabularies and answers are so small that all answers can be listed. So `log Z`, `J*`, `pi*`
 and `V*` are numbers, and so are the objective, the divergences and the expected gradient of any
-policy. Importing the package registers `llm_gym/KnownOptimum-v0`; nothing heavy is imported until
-it is used. `transformers` knows the tabular language model once one of the names below was asked
-for.
+policy. Conversations are small games, solved over all that can be known in them. Importing the
+package registers `llm_gym/KnownOptimum-v0` and the games; nothing heavy is imported until it is
+used. `transformers` knows the tabular language model once one of the names below was asked for.
 """
 
 from __future__ import annotations
@@ -44,6 +44,29 @@ if TYPE_CHECKING:
         TabularConfig,
         TabularLM,
     )
+    from llm_gym_known_optimum.talks.blackjack import (
+        Blackjack,
+    )
+    from llm_gym_known_optimum.talks.kuhn import (
+        KuhnPoker,
+        equilibrium,
+        exploitability,
+    )
+    from llm_gym_known_optimum.talks.secrets import (
+        GuessTheNumber,
+        TwentyQuestions,
+        Wordle,
+    )
+    from llm_gym_known_optimum.talks.talk import (
+        Talk,
+        solve,
+        value_of_choices,
+    )
+    from llm_gym_known_optimum.talks.values import (
+        TalkEvaluation,
+        evaluate_talk,
+        word_probabilities,
+    )
     from llm_gym_known_optimum.task import (
         KnownOptimumEnv,
         KnownOptimumVectorEnv,
@@ -56,23 +79,36 @@ if TYPE_CHECKING:
 __all__ = [
     "FAMILIES",
     "AnswerTree",
+    "Blackjack",
     "EstimatorFigures",
     "Evaluation",
+    "GuessTheNumber",
     "KnownOptimum",
     "KnownOptimumEnv",
     "KnownOptimumVectorEnv",
+    "KuhnPoker",
     "Optimum",
     "RewardTable",
     "TabularConfig",
     "TabularLM",
+    "Talk",
+    "TalkEvaluation",
+    "TwentyQuestions",
+    "Wordle",
     "action_log_probs",
     "draw_rewards",
+    "equilibrium",
     "estimator_figures",
+    "evaluate_talk",
+    "exploitability",
     "kl_by_prefix",
     "make_reference",
     "policy_values",
     "sequence_kl",
     "soft_optimum",
+    "solve",
+    "value_of_choices",
+    "word_probabilities",
 ]
 
 __version__ = "0.1.0"
@@ -84,6 +120,11 @@ _NAMES = {
     "problem": ["Evaluation", "KnownOptimum"],
     "rewards": ["FAMILIES", "draw_rewards"],
     "tabular": ["TabularConfig", "TabularLM"],
+    "talks.blackjack": ["Blackjack"],
+    "talks.kuhn": ["KuhnPoker", "equilibrium", "exploitability"],
+    "talks.secrets": ["GuessTheNumber", "TwentyQuestions", "Wordle"],
+    "talks.talk": ["Talk", "solve", "value_of_choices"],
+    "talks.values": ["TalkEvaluation", "evaluate_talk", "word_probabilities"],
     "task": ["KnownOptimumEnv", "KnownOptimumVectorEnv", "RewardTable"],
     "tree": ["AnswerTree"],
 }
@@ -102,3 +143,11 @@ gym.register(
     vector_entry_point="llm_gym_known_optimum.task:KnownOptimumVectorEnv",
     kwargs=RegisteredArguments(),
 )
+
+for _name in ("GuessTheNumber", "Wordle", "TwentyQuestions", "Blackjack", "KuhnPoker"):
+    gym.register(
+        f"llm_gym/{_name}-v0",
+        entry_point=f"llm_gym_known_optimum.talks.task:{_name}Env",
+        vector_entry_point=f"llm_gym_known_optimum.talks.task:{_name}VectorEnv",
+        kwargs=RegisteredArguments(),
+    )
