@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from llm_gym.cli import chat, inspection, labelling, models, reward_model, runs
+from llm_gym.cli import chat, inspection, labelling, models, reward_model, runs, watching
 from llm_gym.cli.command import Command, configurable
 from llm_gym.cli.plugins import PluginGroup
 from llm_gym.scorers.by_name import SCORER_NAMES
@@ -57,6 +57,7 @@ for _function, _epilog in (
     (reward_model.reward_model, reward_model.EXAMPLES),
     (runs.dpo, runs.DPO_EXAMPLES),
     (runs.rlhf, runs.RLHF_EXAMPLES),
+    (watching.watch, watching.EXAMPLES),
     (chat.chat, chat.EXAMPLES),
     (models.fetch, models.FETCH_EXAMPLES),
     (models.merge, models.MERGE_EXAMPLES),

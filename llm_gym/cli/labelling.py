@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import typer
 
 from llm_gym.cli.inspection import MAX_NEW_TOKENS
 from llm_gym.cli.options import with_options_of
+from llm_gym.cli.served import Host, NoBrowser, Port, serve_page
 from llm_gym.stages.environment import AnswerConfig
 
 if TYPE_CHECKING:
@@ -31,19 +31,7 @@ Two answers of the built-in model to each of 50 prompts, to be compared in the b
   llm-gym label votes.db --export votes.jsonl   (rows to train on)"""
 
 _GENERATION = "Making comparisons"
-_PAGE = "The page"
 
-Host = Annotated[str, typer.Option(help="Address to listen on.", rich_help_panel=_PAGE)]
-Port = Annotated[
-    int,
-    typer.Option(
-        help="Port to listen on; 0 takes a free one.", rich_help_panel=_PAGE, min=0, max=65535
-    ),
-]
-NoBrowser = Annotated[
-    bool,
-    typer.Option("--no-browser", help="Print the address, open no browser.", rich_help_panel=_PAGE),
-]
 GenerateFrom = Annotated[
     str | None,
     typer.Option(
@@ -274,39 +262,17 @@ def _login() -> str:
 
 
 def _in_browser(desk: StoreDesk, rater: str, host: str, port: int, *, browser: bool) -> None:
-    from llm_gym.feedback.labelling.guard import is_loopback
-    from llm_gym.feedback.labelling.server import (
-        create_app,
-        listen,
-        serve,
-        url_of,
-        urls_elsewhere,
+    from llm_gym.feedback.labelling.server import create_app
+
+    serve_page(
+        create_app(desk, rater=rater, host=host),
+        host,
+        port,
+        browser=browser,
+        title="labelling page",
+        ending="every vote is saved at once",
+        risk="read the comparisons and vote",
     )
-
-    app = create_app(desk, rater=rater, host=host)
-    if not is_loopback(host):
-        print(
-            f"llm-gym: warning: on {host} everybody who can reach this machine can read the "
-            "comparisons and vote; there is no password and no encryption",
-            file=sys.stderr,
-        )
-    with listen(host, port) as listener:
-        url = url_of(listener)
-        print(f"labelling page: {url}  (Ctrl-C stops; every vote is saved at once)", flush=True)
-        for elsewhere in urls_elsewhere(listener):
-            print(f"from other machines: {elsewhere}", flush=True)
-        if browser and _has_display():
-            import webbrowser
-
-            webbrowser.open(url)
-        serve(app, listener)
-
-
-def _has_display() -> bool:
-    """Whether a browser would open in a window of its own, rather than in this terminal."""
-    if sys.platform in ("win32", "darwin"):
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _say_goodbye(votes: PreferenceStore) -> None:

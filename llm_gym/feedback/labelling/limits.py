@@ -66,7 +66,7 @@ class _TooLongError(Exception):
     """A body went on beyond the bound."""
 
 
-_TOO_LONG = f"The request is longer than {MOST_BODY} bytes, which no vote is."
+_TOO_LONG = f"The request is longer than {MOST_BODY} bytes, which none of the page's is."
 
 
 def _problem(scope: Scope) -> tuple[int, str] | None:

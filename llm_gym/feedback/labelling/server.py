@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
 from typing import Annotated, Any
@@ -29,7 +30,7 @@ try:
     from starlette.exceptions import HTTPException
 except ImportError as error:
     raise ImportError(
-        f"the labelling page needs {error.name}: pip install 'llm-gym[label]' "
+        f"a page in the browser needs {error.name}: pip install 'llm-gym[label]' "
         "(llm-gym label --terminal works without)"
     ) from error
 
@@ -46,14 +47,11 @@ from llm_gym.feedback.labelling.questions import (
 from llm_gym.files.untrusted import pieces
 
 PAGES = Path(__file__).resolve().parent / "pages"
-ASSETS = {
-    "label.css": "text/css",
-    "label.js": "text/javascript",
-    "memory.js": "text/javascript",
-    "text.js": "text/javascript",
-    "transport.js": "text/javascript",
-    "icon.svg": "image/svg+xml",
-}
+SHARED = ("base.css", "icon.svg", "text.js", "transport.js")
+"""Files of the page that other pages have, too."""
+
+ASSETS = tuple(PAGES / name for name in (*SHARED, "label.css", "label.js", "memory.js"))
+_KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 _Number = Annotated[StrictInt, Field(ge=0, lt=2**63)]  # what SQLite gives a row
@@ -90,8 +88,7 @@ def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard
     """
     rater = checked_rater(rater) if rater else ""
     token = new_token()
-    # The pages that FastAPI would add by itself load scripts from the internet.
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = plain_app(token, ASSETS)
     template = Environment(loader=FileSystemLoader(PAGES), autoescape=True).get_template(
         "label.html"
     )
@@ -103,16 +100,6 @@ def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard
     @app.get("/")
     def page() -> HTMLResponse:
         return HTMLResponse(template.render(rater=rater))
-
-    @app.get("/assets/{name}")
-    def asset(name: str) -> Response:
-        if name not in ASSETS:
-            return JSONResponse({"error": "There is no such file."}, 404)
-        return Response((PAGES / name).read_bytes(), media_type=ASSETS[name])
-
-    @app.get("/api/session")
-    def session() -> dict[str, str]:
-        return {"token": token}
 
     @app.post("/api/next")
     def next_question(body: _Body) -> JSONResponse:
@@ -130,6 +117,34 @@ def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard
         name = checked_rater(body.rater)
         question = desk.undo(name, body.vote_id)
         return state(name, question if question is not None else desk.next(name))
+
+    return Guard(Bounds(app), token=token, host=host)
+
+
+def plain_app(token: str, assets: Sequence[Path]) -> FastAPI:
+    """An application that hands out files and a token, and says in a sentence what it refuses.
+
+    Args:
+        token: What requests that are no GET must carry.
+        assets: Files of a page, by their names below `/assets/`.
+
+    Returns:
+        It, to be given its page and the requests of that.
+    """
+    # The pages that FastAPI would add by itself load scripts from the internet.
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    by_name = {path.name: path for path in assets}
+
+    @app.get("/assets/{name}")
+    def asset(name: str) -> Response:
+        if name not in by_name:
+            return JSONResponse({"error": "There is no such file."}, 404)
+        path = by_name[name]
+        return Response(path.read_bytes(), media_type=_KINDS[path.suffix])
+
+    @app.get("/api/session")
+    def session() -> dict[str, str]:
+        return {"token": token}
 
     @app.exception_handler(ValueError)
     @app.exception_handler(TypeError)
@@ -155,7 +170,7 @@ def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard
         # A store that is locked, a disk that is full: the page keeps the vote and tries again.
         return JSONResponse({"error": str(error)}, 503)
 
-    return Guard(Bounds(app), token=token, host=host)
+    return app
 
 
 def _shown(question: Question | None) -> dict[str, Any] | None:

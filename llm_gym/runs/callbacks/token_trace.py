@@ -84,7 +84,8 @@ class TokenTrace(BaseCallback):
 
     Args:
         directory: Of the run; looks lie in its folder `trace`.
-        every: Rollouts between two looks.
+        every: Rollouts between two looks, counted in tokens of the one that was looked at last, so
+            that a resumed run has its looks where it would have had them.
         episodes: Answers that are drawn from a rollout, at least 1.
         probes: Prompts that are asked at every look; 0 asks none.
         budget: Most bytes of all looks.
@@ -110,6 +111,7 @@ class TokenTrace(BaseCallback):
         self.every, self.episodes, self.probes, self.budget = every, episodes, probes, budget
         self._open: _Open | None = None
         self._sizes: dict[int, int] = {}  # bytes of each look, by its step
+        self._newest = 0, 0  # where the newest one begins and ends
 
     # ------------------------------------------------------------------ Stable-Baselines3's face
 
@@ -131,7 +133,10 @@ class TokenTrace(BaseCallback):
         self._tokenizer = self.training_env.get_attr("tokenizer")[0]
         self._texts = TokenTexts(self._tokenizer)
         self._forget_later()
-        self._sizes = {step_of(p): p.stat().st_size for p in trace_files(self.directory)}
+        files = trace_files(self.directory)
+        self._sizes = {step_of(path): path.stat().st_size for path in files}
+        if files:
+            self._newest = step_of(files[-1]), read_look(files[-1]).end
         self._prompts = self._prompts_kept() or self._prompts_of_rows()
 
     def _on_rollout_start(self) -> None:
@@ -187,9 +192,11 @@ class TokenTrace(BaseCallback):
         left = 1 - sum(self._sizes.values()) / self.budget
         if left <= 0:
             return False
-        interval = self.every * self.model.n_steps * self.model.n_envs * world().size
         rarer = 2.0 ** np.floor(-np.log2(left))
-        return bool(self.model.num_timesteps - max(self._sizes) >= interval * rarer)
+        begun, ended = self._newest
+        # To the nearest rollout: they differ in length.
+        rollouts = (self.model.num_timesteps - begun) / (ended - begun)
+        return bool(rollouts > self.every * rarer - 0.5)
 
     def _forget_later(self) -> None:
         """Removes looks that go beyond where the run stands, and the last one of a run that ended.
@@ -414,6 +421,7 @@ class TokenTrace(BaseCallback):
         if sum(self._sizes.values()) + len(content) <= self.budget:
             atomic.write_bytes(file_of(self.directory, look.step), content)
             self._sizes[look.step] = len(content)
+        self._newest = done.step, done.end
 
     def _vocabulary(self, answers: Sequence[TracedAnswer]) -> dict[int, str]:
         texts = {}

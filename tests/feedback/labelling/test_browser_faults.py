@@ -9,7 +9,8 @@ import pytest
 from llm_gym.feedback.labelling.store_desk import StoreDesk
 from llm_gym.feedback.preferences.records import Choice, Comparison
 from llm_gym.feedback.preferences.store import PreferenceStore
-from tests.feedback.labelling.browsing import READY, Command
+from tests.browsing import READY
+from tests.feedback.labelling.browsing import Command
 from tests.feedback.labelling.conftest import fill
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from llm_gym.feedback.labelling.store_desk import StoreDesk
 from llm_gym.feedback.preferences.records import Comparison
-from tests.feedback.labelling.browsing import READY
+from tests.browsing import READY
 from tests.feedback.labelling.conftest import fill
 
 ATTACKS = [

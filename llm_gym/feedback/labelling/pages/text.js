@@ -61,6 +61,11 @@ function blockOf(nodes) {
   return block;
 }
 
+/** Nodes for pieces of text, without blocks: for what is short. */
+export function nodesOf(pieces) {
+  return pieces.map(nodeOf);
+}
+
 function nodeOf([text, spelled]) {
   return spelled ? spelledOut(text) : document.createTextNode(text);
 }

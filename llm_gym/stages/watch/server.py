@@ -1,0 +1,71 @@
+"""The page that a run is watched on: the labelling page's server, with other requests.
+
+    GET  /               the page
+    GET  /assets/NAME    its style and scripts, nothing from outside
+    GET  /api/session    {"token"}: what the other requests must carry
+    POST /api/run        {} -> {"name", "state", "curves", "looks"}
+    POST /api/look       {"step"} -> a look
+
+Nothing is ever written, and no file but the run's own figures and looks is read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+# First: it says what to install where these libraries are missing.
+from llm_gym.feedback.labelling.server import PAGES, SHARED, plain_app  # isort: skip
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+
+from llm_gym.feedback.labelling.guard import Guard, new_token
+from llm_gym.feedback.labelling.limits import Bounds
+from llm_gym.stages.watch.view import NoSuchLookError, WatchedRun
+
+_OWN = Path(__file__).resolve().parent / "pages"
+_SCRIPTS = ("watch.css", "watch.js", "tokens.js", "chart.js", "quantities.js", "findings.js")
+ASSETS = (*(PAGES / name for name in SHARED), *(_OWN / name for name in _SCRIPTS))
+
+
+class _Nothing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Step(_Nothing):
+    step: Annotated[StrictInt, Field(ge=0, lt=2**63)]
+
+
+def create_app(run: WatchedRun, *, host: str = "127.0.0.1") -> Guard:
+    """The web application.
+
+    Args:
+        run: What is watched.
+        host: The address that the server will listen on.
+
+    Returns:
+        An ASGI application.
+    """
+    token = new_token()
+    app = plain_app(token, ASSETS)
+
+    @app.get("/")
+    def page() -> Response:
+        return Response((_OWN / "watch.html").read_bytes(), media_type="text/html; charset=utf-8")
+
+    # Responses made here: FastAPI would look into every number of a look, twice.
+    @app.post("/api/run")
+    def summary(body: _Nothing) -> JSONResponse:
+        return JSONResponse(run.summary())
+
+    @app.post("/api/look")
+    def look(body: _Step) -> JSONResponse:
+        return JSONResponse(run.look(body.step))
+
+    @app.exception_handler(NoSuchLookError)
+    def missing(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, 404)
+
+    return Guard(Bounds(app), token=token, host=host)

@@ -1,0 +1,145 @@
+"""What the page shows of a run: JSON, made of its files, whether it still runs or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_gym.files.owned import MARKER, read_marker
+from llm_gym.files.untrusted import pieces, printable
+from llm_gym.runs.trace import Look, TracedAnswer, file_of, read_look, step_of, trace_files
+from llm_gym.stages.watch.curves import Curves
+
+METRICS = "metrics.jsonl"
+_STAGE = "ppo"  # the folder of `rlhf` in which reinforcement learning is at work
+_DIGITS = 5
+
+
+class NoSuchLookError(ValueError):
+    """The run has no look at that step: there never was one, or the run went on from before."""
+
+
+class WatchedRun:
+    """A run as the page asks for it.
+
+    Args:
+        directory: Of the run, or of an `rlhf` whose reinforcement learning is watched.
+
+    Raises:
+        FileNotFoundError: There is no such directory.
+        ValueError: It holds no run.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.root = Path(directory)
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"there is no directory {str(directory)!r}; give a run's")
+        if not (self._has_something(self.root) or (self.root / MARKER).exists()):
+            raise ValueError(
+                f"{directory} holds no run to watch: it has neither {METRICS} nor trace/"
+            )
+        self._curves: dict[Path, Curves] = {}
+        self._reading = Lock()  # the server answers in several threads
+
+    @staticmethod
+    def _has_something(directory: Path) -> bool:
+        return (directory / METRICS).exists() or bool(trace_files(directory))
+
+    @property
+    def directory(self) -> Path:
+        """Where the curves and looks are: a stage of `rlhf` has them in a folder of its own."""
+        stage = self.root / _STAGE
+        return stage if not self._has_something(self.root) and stage.is_dir() else self.root
+
+    @property
+    def state(self) -> str:
+        """How the run stands, as its directory says; empty where that does not say."""
+        try:
+            return printable(str(read_marker(self.root).get("state", "")), multiline=False)
+        except ValueError:
+            return ""
+
+    def summary(self) -> dict[str, Any]:
+        """Name, state, curves, and the steps at which there are looks."""
+        directory = self.directory
+        with self._reading:
+            curves = self._curves.setdefault(directory, Curves(directory / METRICS)).read()
+        return {
+            "name": pieces(self.root.resolve().name),
+            "state": self.state,
+            "curves": curves,
+            "looks": [step_of(path) for path in trace_files(directory)],
+        }
+
+    def look(self, step: int) -> dict[str, Any]:
+        """A look, every text of it in pieces (`llm_gym.files.untrusted.pieces`).
+
+        Args:
+            step: One of those that `summary` names.
+
+        Raises:
+            NoSuchLookError: There is none.
+            ValueError: It is damaged.
+        """
+        path = file_of(self.directory, step)
+        try:
+            return shown(read_look(path))
+        except FileNotFoundError:
+            raise NoSuchLookError(f"There is no look at {step} tokens.") from None
+
+
+def shown(look: Look) -> dict[str, Any]:
+    """A look as JSON.
+
+    Args:
+        look: What was read.
+
+    Returns:
+        Its fields by their names; probabilities in place of their logarithms, None in place of NaN.
+    """
+    return {
+        "step": look.step,
+        "end": look.end,
+        "algorithm": look.algorithm,
+        "clip": look.clip,
+        "kl_coef": look.kl_coef,
+        "absent": look.absent,
+        "vocabulary": {str(token): pieces(text) for token, text in look.vocabulary.items()},
+        "answers": [_answer(each) for each in look.answers],
+    }
+
+
+def _answer(answer: TracedAnswer) -> dict[str, Any]:
+    columns = dict(answer.quantities)
+    probabilities = {
+        name: np.exp(columns.pop(log_name))
+        for name, log_name in (("prob", "log_prob"), ("prob_after", "log_prob_after"))
+        if log_name in columns
+    }
+    return {
+        "kind": answer.kind,
+        "number": answer.number,
+        "prompt": pieces(answer.prompt),
+        "ids": answer.ids.tolist(),
+        "tokens": [pieces(text) for text in answer.texts],
+        "by_agent": answer.by_agent.tolist(),
+        "quantities": {name: _listed(c) for name, c in {**probabilities, **columns}.items()},
+        "top_ids": answer.top_ids.tolist(),
+        "top_prob": _listed(np.exp(answer.top_log_prob)),
+        "top_prob_after": _listed(np.exp(answer.top_log_prob_after)),
+        "score": answer.score,
+        "stop_reason": answer.stop_reason,
+        "begins": answer.begins,
+        "ends": answer.ends,
+    }
+
+
+def _listed(column: NDArray[np.floating]) -> list[Any]:
+    """Numbers as JSON has them, to so many digits; None where one is none."""
+    if column.ndim > 1:
+        return [_listed(row) for row in column]
+    return [float(f"{x:.{_DIGITS}g}") if np.isfinite(x) else None for x in column.tolist()]
