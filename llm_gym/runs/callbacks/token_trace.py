@@ -18,6 +18,7 @@ from llm_gym.language_models.decoding import TokenTexts
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.learning.buffer import EpisodeBuffer, Segment
+from llm_gym.learning.kl import ReferenceModel
 from llm_gym.learning.policy_gradient import PolicyGradient
 from llm_gym.parallel import world
 from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
@@ -267,9 +268,8 @@ class TokenTrace(BaseCallback):
         columns: Columns = {"log_prob": reading.log_prob, "entropy": reading.entropy}
         if values is not None:
             columns["value"] = values * self._unit
-        reference = getattr(self.model, "reference", None)
-        if reference is not None:
-            columns["kl"] = reading.log_prob - reference.log_probs(batch).cpu().numpy()
+        if self._reference is not None:
+            columns["kl"] = reading.log_prob - self._reference.log_probs(batch).cpu().numpy()
         stop_reasons = [reason(a, p) or "length" for a, p in zip(answers, prompts, strict=True)]
         lengths = list(map(len, answers))
         for number, (start, stop) in enumerate(_parts(lengths)):
@@ -294,6 +294,8 @@ class TokenTrace(BaseCallback):
         batch = buffer.episode_batch(chosen)
         reading, _ = self._reader.read(batch, ALTERNATIVES)
         columns["entropy"] = reading.entropy
+        if self._reference is not None and "kl" not in columns:  # what learns from whole answers
+            columns["kl"] = columns["log_prob"] - self._reference.log_probs(batch).cpu().numpy()
         ids, rows, slots = (
             tensor.cpu().numpy()
             for tensor in (batch.input_ids, batch.action_rows, batch.action_slots)
@@ -348,10 +350,10 @@ class TokenTrace(BaseCallback):
             columns["value"] = buffer.values[places] * self._divisor
         else:
             look.absent["value"] = f"{name} has no critic"
-        if getattr(model, "reference", None) is None:
+        shaping: Any = getattr(model, "shaping", None)
+        if self._reference is None:
             look.absent["kl"] = f"{name} has no reference model here"
-        else:
-            shaping: Any = model.shaping  # type: ignore[attr-defined]
+        elif shaping is not None:
             columns["kl"] = (buffer.log_probs - shaping.reference_log_probs)[places]
             look.kl_coef = float(shaping.statistics["kl_coef"])
         if self._clip() is None:
@@ -446,6 +448,10 @@ class TokenTrace(BaseCallback):
     @property
     def _has_critic(self) -> bool:
         return self.model.has_critic if isinstance(self.model, AnswerLearner) else True
+
+    @property
+    def _reference(self) -> ReferenceModel | None:
+        return getattr(self.model, "reference", None)
 
     @property
     def _divisor(self) -> float:

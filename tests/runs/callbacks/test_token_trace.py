@@ -27,10 +27,10 @@ def rloo(model, **overrides):
     )  # fmt: skip
 
 
-def imitation(model):
-    return llm_gym.SFTOnBest(
+def raft(model):
+    return llm_gym.ExpertIteration(
         "TransformerPolicy", tiny_env(model, group_size=2), n_steps=10, seed=3, device="cpu",
-        policy_kwargs={"model": model},
+        kl_coef=0.1, policy_kwargs={"model": model},
     )  # fmt: skip
 
 
@@ -44,7 +44,7 @@ MAKERS = {
     "separate": lambda m: tiny_ppo(m, policy_kwargs={"model": m, "separate_critic": True}),
     "sb3-ppo": stock("PPO"),
     "rloo": lambda model: rloo(model, top_k=9),
-    "sft": imitation,
+    "raft": raft,
 }
 
 
@@ -55,6 +55,9 @@ def test_training_with_a_trace_is_training_without(name, tiny_dir, tmp_path):
     traced.learn(3 * ROLLOUT, callback=TokenTrace(tmp_path, every=1))
     assert len(trace_files(tmp_path)) >= 2
     assert_same(traced, plain)
+    has_reference = getattr(traced, "reference", None) is not None
+    for answer in looks(tmp_path)[0].answers:
+        assert ("kl" in answer.quantities) == has_reference
 
 
 class Rollouts(TokenTrace):
