@@ -235,7 +235,8 @@ def test_a_policys_value_is_that_of_all_that_can_be_said():
         value = 0.0
         for word, share in zip(talk.vocabulary, shares([tokens])[0], strict=True):
             if word not in talk.words:
-                value += share * -0.2 * 3
+                heard = (*tokens, *talk.ids(f"{word} void"))
+                value += share * (worth(secret, heard, turns + 1) - 0.2)
             elif word == secret:
                 value += share
             else:
@@ -283,11 +284,15 @@ def test_a_model_is_asked_what_it_would_be_asked_in_the_environment(tmp_path):
     assert strategy[2, "pb"] == pytest.approx(rows[5, 1] / rows[5, :2].sum())
 
 
-def test_who_says_what_is_no_word_forfeits():
-    env = gym.make("llm_gym/Wordle-v0", secrets=["ab", "ba", "bb"], max_turns=4)
+def test_what_is_no_word_is_a_lost_turn_or_a_lost_game():
+    env = gym.make("llm_gym/Wordle-v0", secrets=["ab", "ba", "bb"], max_turns=2)
     env.reset(seed=0)
     _, reward, terminated, _, info = env.step(3)
-    assert (reward, terminated, info["world_text"]) == (-0.4, True, "void")
+    assert (reward, terminated, info["world_text"]) == (-0.1, False, "void")
+    assert env.step(3)[2]
+    env = gym.make("llm_gym/KuhnPoker-v0")
+    env.reset(seed=0)
+    assert env.step(5)[1:3] == (-2.0, True)
 
 
 def test_a_talk_of_ones_own():

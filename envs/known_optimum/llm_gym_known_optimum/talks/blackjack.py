@@ -55,7 +55,7 @@ class Blackjack(Talk):
     words = ("hit", "stick")
     longest = (2, 1)
     max_turns = 20  # each card adds one or more to the total with aces as one, which begins at two
-    forfeit = least = -1.0
+    least = -1.0
 
     def __init__(self) -> None:
         hard = [f"hard{total}" for total in range(4, 22)]

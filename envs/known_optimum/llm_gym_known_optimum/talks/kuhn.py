@@ -71,6 +71,7 @@ class KuhnPoker(Talk):
     longest = (3, 1)
     max_turns = 2
     forfeit = least = -2.0
+    most = 2.0
 
     def __init__(self, opponent: Strategy | None = None, seat: int | None = None) -> None:
         if seat not in (None, 0, 1):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from llm_gym_known_optimum.talks.talk import Outcome, Talk, check_turns
+from llm_gym_known_optimum.talks.talk import VOID, Outcome, Talk, check_turns
 
 __all__ = ["ANIMALS", "WORDS", "GuessTheNumber", "SecretTalk", "TwentyQuestions", "Wordle"]
 
@@ -54,8 +54,7 @@ class SecretTalk(Talk):
         self.secrets, self.words = tuple(secrets), tuple(words)
         self.first, self.hit, self.turn_cost = first, hit, float(turn_cost)
         self.max_turns = max_turns
-        self.forfeit = -float(turn_cost) * max_turns  # as if the secret were never said
-        self.least = 2 * self.forfeit
+        self.least = -float(turn_cost) * max_turns
         others = {self.reply(s, word) for s in self.secrets for word in self.words} - {hit}
         self.world_words = (first, hit, *sorted(others))
 
@@ -81,6 +80,10 @@ class SecretTalk(Talk):
         if text == self.hit:
             return Outcome(probability, text, 1.0, None)
         return Outcome(probability, text, -self.turn_cost, state)
+
+    def void(self, state: Any) -> Outcome:
+        """A lost turn: nothing is found out."""
+        return self._outcome(VOID, 1.0, state)
 
     def secret(self, rng: random.Random) -> str:
         """One of the secrets."""

@@ -51,8 +51,9 @@ class Talk(ABC):
         world_words: All other words, which only the world says.
         max_turns: Turns after which the conversation ends.
         longest: Most words of the world's first text, and of any other.
-        forfeit: What a word pays that is none of the agent's. It ends the conversation.
+        forfeit: What a word pays that is none of the agent's, and ends the conversation (`void`).
         least: What is still to come is never less, whatever the state.
+        most: And never more.
     """
 
     #: Names of the constructor's arguments.
@@ -62,8 +63,9 @@ class Talk(ABC):
     world_words: tuple[str, ...]
     max_turns: int
     longest: tuple[int, int] = (1, 1)
-    forfeit: float
+    forfeit: float = -1.0
     least: float
+    most: float = 1.0
 
     @abstractmethod
     def beginnings(self) -> Sequence[Outcome]:
@@ -72,6 +74,10 @@ class Talk(ABC):
     @abstractmethod
     def outcomes(self, state: Any, word: str) -> Sequence[Outcome]:
         """What the world may answer to a word; probabilities sum to 1."""
+
+    def void(self, state: Any) -> Outcome:
+        """What the world does at a word that is none of the agent's: the conversation is lost."""
+        return Outcome(1.0, VOID, self.forfeit, None)
 
     def secret(self, rng: random.Random) -> Any:
         """What the world thinks of before a conversation; None: nothing."""
@@ -142,9 +148,10 @@ class TalkWorld:
     def step(self, text: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Answers a word."""
         word = text.strip()
-        if word not in self._words:
-            return VOID, self._talk.forfeit, True, False, {}
-        found = self._talk.answer(self._secret, self._state, word, self._rng)
+        if word in self._words:
+            found = self._talk.answer(self._secret, self._state, word, self._rng)
+        else:
+            found = self._talk.void(self._state)
         self._state = found.state
         return found.text, found.reward, found.state is None, False, {}
 

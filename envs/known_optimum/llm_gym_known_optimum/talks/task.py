@@ -80,15 +80,15 @@ class GuessTheNumberEnv(_Single):
     fewer; `llm_gym_known_optimum.solve(env.unwrapped.talk)` has the optimum.
 
     ## Action Space
-    `Discrete(N + 5)`: action k says the number k + 1. The last five are words of the world: who
-    says one forfeits.
+    `Discrete(N + 5)`: action k says the number k + 1. The last five are words of the world; each
+    is a lost turn.
 
     ## Observation Space
     As of `llm_gym/Turns-v0`: "guess", then number and answer in turns.
 
     ## Rewards
-    1 for the number, `-turn_cost` for every other guess; a forfeit costs `max_turns` of them. With
-    `turn_cost=0` a slow agent is paid as much as a quick one, unless turns are discounted.
+    1 for the number, `-turn_cost` for every other guess. With `turn_cost=0` a slow
+    agent is paid as much as a quick one, unless turns are discounted.
 
     ## Starting State
     A number, each equally likely.
@@ -130,13 +130,14 @@ class WordleEnv(_Single):
     words that can be left.
 
     ## Action Space
-    `Discrete(V)`, V the words and all answers. The first 16 are words; who says another forfeits.
+    `Discrete(V)`, V the words and all answers. The first 16 are words; another is a
+    lost turn.
 
     ## Observation Space
     As of `llm_gym/Turns-v0`: "word?", then word and marks in turns.
 
     ## Rewards
-    1 for the word, `-turn_cost` for every other guess; a forfeit costs `max_turns` of them.
+    1 for the word, `-turn_cost` for every other guess.
 
     ## Starting State
     A word, each equally likely.
@@ -177,13 +178,14 @@ class TwentyQuestionsEnv(_Single):
     names an animal. The best play is found over all sets of animals that can be left.
 
     ## Action Space
-    `Discrete(23)`: six questions, then twelve names. Who says one of the world's words forfeits.
+    `Discrete(23)`: six questions, then twelve names. A word of the world's is a
+    lost turn.
 
     ## Observation Space
     As of `llm_gym/Turns-v0`: "ask", then question and answer in turns.
 
     ## Rewards
-    1 for the name, `-turn_cost` for every other turn; a forfeit costs `max_turns` of them.
+    1 for the name, `-turn_cost` for every other turn.
 
     ## Starting State
     An animal, each equally likely.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from llm_gym_known_optimum.talks.talk import Optimum, Talk, solve
+from llm_gym_known_optimum.talks.talk import Talk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class TalkEvaluation:
 
     Attributes:
         low: Its value is at least this: branches left out pay the least.
-        high: And at most this: they go on as well as can be.
+        high: And at most this: they pay the most.
         turns_low: Expected turns, if branches left out end at once.
         turns_high: If they go on to the last turn.
         left_out: Probability of all branches left out.
@@ -95,7 +95,6 @@ def evaluate_talk(
     talk: Talk,
     model: Any,
     *,
-    optimum: Optimum | None = None,
     least_reach: float = 1e-6,
 ) -> TalkEvaluation:
     """The value of a model in a conversation, to within what is left out.
@@ -103,13 +102,11 @@ def evaluate_talk(
     Args:
         talk: The game.
         model: See `word_probabilities`; or what that returns.
-        optimum: `solve(talk)`, if it is there already.
         least_reach: Branches less likely than this are left out.
     """
     is_model = hasattr(model, "config") or hasattr(model, "actor_trunk")
     shares: Shares = word_probabilities(model, talk) if is_model else model
-    best = solve(talk) if optimum is None else optimum
-    words = [talk.ids(word) for word in talk.words]
+    mine = len(talk.words)
     value = turns = above = below = later = cut = 0.0
     read = 0
     # Probability, tokens, state.
@@ -122,19 +119,19 @@ def evaluate_talk(
         turns += sum(reach for reach, *_ in layer)
         following = []
         for (reach, tokens, state), row in zip(layer, chosen, strict=True):
-            value += reach * float(1 - row[: len(words)].sum()) * talk.forfeit
-            for word, said, share in zip(talk.words, words, row, strict=False):
+            for token, (word, share) in enumerate(zip(talk.vocabulary, row, strict=True)):
                 if reach * share < least_reach:
                     cut += reach * share
-                    above += reach * share * best.q[state, left][word]
+                    above += reach * share * talk.most
                     below += reach * share * talk.least
                     later += reach * share * (left - 1)
                     continue
-                for one in talk.outcomes(state, word):
+                answers = talk.outcomes(state, word) if token < mine else [talk.void(state)]
+                for one in answers:
                     likely = reach * share * one.probability
                     value += likely * one.reward
                     if one.state is not None and left > 1:
-                        heard = (*tokens, *said, *talk.ids(one.text))
+                        heard = (*tokens, token, *talk.ids(one.text))
                         following.append((likely, heard, one.state))
         layer = following
     return TalkEvaluation(value + below, value + above, turns, turns + later, cut, read)
