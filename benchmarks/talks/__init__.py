@@ -1,0 +1,1 @@
+"""How near do algorithms come to the optimum of a conversation?"""

@@ -1,0 +1,76 @@
+"""Games, algorithms and settings of the benchmark, as data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+TUNING_SEED = 1000
+"""Settings were chosen on this seed and those behind it, which are not reported."""
+
+MODEL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": False,
+}
+"""Of the LLaMA that learns, from random weights."""
+
+_PPO = {"batch_size": 256, "n_epochs": 4, "kl_coef": 0.0, "ent_coef": 0.03}
+_GROUPS = {"batch_size": 256, "kl_coef": 0.0, "ent_coef": 0.03}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A game, and how it is learnt.
+
+    Attributes:
+        game: Environment, without "llm_gym/" and version.
+        of_game: Its arguments.
+        algorithm: A class of `llm_gym`.
+        options: Its arguments.
+        tokens: Tokens of the agent in all.
+        learning_rate: At the beginning; it falls to zero.
+        rows: Conversations side by side.
+        group_size: Rows with the same secret.
+        self_play: Whether the opponent is the mean of the agent's strategies so far.
+    """
+
+    game: str
+    of_game: dict[str, Any] = field(default_factory=dict)
+    algorithm: str = "PPO"
+    options: dict[str, Any] = field(default_factory=lambda: dict(_PPO))
+    tokens: int = 60_000
+    learning_rate: float = 3e-3
+    rows: int = 256
+    group_size: int = 1
+    self_play: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for the record."""
+        return asdict(self)
+
+
+GUESS = {"numbers": 8, "max_turns": 6}
+
+OPTIMA = {
+    "guess": Recipe("GuessTheNumber", GUESS),
+    "wordle": Recipe("Wordle"),
+    "questions": Recipe("TwentyQuestions"),
+    "blackjack": Recipe("Blackjack"),
+    "kuhn": Recipe("KuhnPoker", self_play=True),
+}
+"""How near to the optimum?"""
+
+HIT_ONLY = {"numbers": 8, "max_turns": 8, "turn_cost": 0.0}
+
+DISCOUNTS = {
+    "PPO, turn_gamma 1": Recipe("GuessTheNumber", HIT_ONLY),
+    "PPO, turn_gamma 0.9": Recipe("GuessTheNumber", HIT_ONLY, options=_PPO | {"turn_gamma": 0.9}),
+    "RLOO": Recipe("GuessTheNumber", HIT_ONLY, "RLOO", _GROUPS, group_size=8),
+    "GRPO": Recipe("GuessTheNumber", HIT_ONLY, "GRPO", _GROUPS, group_size=8),
+}
+"""Does only a discount per turn make an agent quick? A hit pays 1, whenever it comes."""

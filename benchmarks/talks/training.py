@@ -1,0 +1,135 @@
+"""One run: a small transformer learns a game, and is judged by the game's own figures."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from llm_gym_known_optimum import evaluate_talk, exploitability, solve, word_probabilities
+from llm_gym_known_optimum.talks.kuhn import PLACES, KuhnPoker, strategy_from
+from llm_gym_known_optimum.talks.talk import Talk
+from llm_gym_known_optimum.talks.values import Shares
+from stable_baselines3.common.callbacks import BaseCallback
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import llm_gym
+from benchmarks.talks.settings import MODEL, Recipe
+
+LEAST_REACH = 1e-5
+
+
+class SelfPlay(BaseCallback):
+    """Keeps the opponent what the agent has been so far: the mean strategy (fictitious play).
+
+    A place counts as often as the agent's own words lead there, because it is the mean of
+    strategies of whole games that is meant. The later half of all strategies counts.
+
+    Args:
+        talk: The game, whose opponent is changed.
+    """
+
+    def __init__(self, talk: KuhnPoker) -> None:
+        super().__init__()
+        self._talk, self._seen = talk, list[dict[tuple[int, str], float]]()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self._seen.append(
+            strategy_from(self._talk, word_probabilities(self.model.policy, self._talk))
+        )
+        self._talk.opponent = self.mean()
+
+    def mean(self) -> dict[tuple[int, str], float]:
+        """The mean of the later half of all strategies."""
+        seen = self._seen[len(self._seen) // 2 :]
+        found = {}
+        for card, said in PLACES:
+            reached = [1 - one[card, ""] if said == "pb" else 1.0 for one in seen]
+            bets = [one[card, said] for one in seen]
+            found[card, said] = float(np.average(bets, weights=np.maximum(reached, 1e-12)))
+        return found
+
+
+def make_model(talk: Talk, seed: int, directory: Path) -> str:
+    """Saves a random transformer for a game, with the game's tokenizer."""
+    torch.manual_seed(seed)
+    ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
+    config = LlamaConfig(vocab_size=len(talk.vocabulary), **MODEL, **ends)
+    LlamaForCausalLM(config).save_pretrained(directory)
+    talk.tokenizer().save_pretrained(directory)
+    return str(directory)
+
+
+def train(recipe: Recipe, seed: int) -> dict[str, Any]:
+    """Trains and judges.
+
+    Returns:
+        `cpu_seconds` of training and `figures`.
+    """
+    env = gym.make_vec(
+        f"llm_gym/{recipe.game}-v0",
+        num_envs=recipe.rows,
+        autoreset_mode="SameStep",
+        group_size=recipe.group_size,
+        **recipe.of_game,
+    )
+    talk = env.unwrapped.talk
+    callback = SelfPlay(talk) if recipe.self_play else None
+    with tempfile.TemporaryDirectory() as directory:
+        model = getattr(llm_gym, recipe.algorithm)(
+            "TransformerPolicy",
+            env,
+            learning_rate=lambda left: recipe.learning_rate * left,
+            seed=seed,
+            device="cpu",
+            policy_kwargs={"model": make_model(talk, seed, Path(directory))},
+            **recipe.options,
+        )
+        started = time.process_time()
+        model.learn(recipe.tokens, callback=callback)
+    seconds = time.process_time() - started
+    if callback is not None:
+        return {"cpu_seconds": seconds, "figures": of_strategy(talk, model.policy, callback.mean())}
+    return {"cpu_seconds": seconds, "figures": of_policy(talk, model.policy)}
+
+
+def of_strategy(
+    talk: KuhnPoker, policy: Any, mean: dict[tuple[int, str], float]
+) -> dict[str, float]:
+    """Exploitability of the policy as it ended, and of the mean of what it was."""
+    last = strategy_from(talk, word_probabilities(policy, talk))
+    return {"exploitability": exploitability(mean), "exploitability_last": exploitability(last)}
+
+
+def of_policy(talk: Talk, policy: Any) -> dict[str, float]:
+    """Exact figures of the policy as it samples, and of the likeliest word in each turn."""
+    shares, best = word_probabilities(policy, talk), solve(talk)
+    quick = solve(talk, turn_gamma=0.99)  # of policies that are paid the same the quickest
+    figures = {"optimum": best.value, "optimal_turns": quick.turns}
+    for name, of_words in (("sampled", shares), ("greedy", greedy(shares))):
+        found = evaluate_talk(talk, of_words, least_reach=LEAST_REACH)
+        figures |= {
+            f"{name}_low": float(found.low),
+            f"{name}_high": float(found.high),
+            f"{name}_turns_low": float(found.turns_low),
+            f"{name}_turns_high": float(found.turns_high),
+        }
+    return figures
+
+
+def greedy(shares: Shares) -> Shares:
+    """The policy that always says the likeliest word."""
+
+    def likeliest(conversations: Sequence[tuple[int, ...]]) -> Any:
+        found = shares(conversations)
+        return np.eye(found.shape[1])[found.argmax(1)]
+
+    return likeliest

@@ -1,0 +1,75 @@
+"""The benchmark of conversations: a run in small, its arithmetic, and that it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from llm_gym_known_optimum import GuessTheNumber, KuhnPoker, evaluate_talk, exploitability
+from llm_gym_known_optimum.talks.kuhn import PLACES
+
+from benchmarks.talks import run
+from benchmarks.talks.settings import DISCOUNTS, OPTIMA
+from benchmarks.talks.training import SelfPlay, greedy, train
+
+
+def test_a_run_in_small_and_again(tmp_path, capsys, monkeypatch):
+    few = {"batch_size": 256, "n_epochs": 1, "kl_coef": 0.0}
+    recipe = replace(OPTIMA["kuhn"], options=few)
+    monkeypatch.setattr(run, "RECIPES", {"kuhn": recipe})
+    monkeypatch.setattr(run, "QUICK_TOKENS", 64)
+    command = ["--output", str(tmp_path), "--only", "kuhn", "--seeds", "1", "--quick"]
+    found = run.main(command)
+    assert 0 <= found["kuhn"][0]["figures"]["exploitability"] <= 2
+    assert "0 of 1" in capsys.readouterr().out
+    monkeypatch.setattr(run, "train", None)  # nothing is left to do
+    assert run.main(command) == found
+
+
+def test_groups_learn_and_are_judged_by_exact_turns():
+    recipe = replace(DISCOUNTS["RLOO"], tokens=64, rows=16)
+    figures = train(recipe, seed=0)["figures"]
+    assert figures["optimum"] == pytest.approx(1.0)
+    assert figures["optimal_turns"] == pytest.approx(21 / 8)
+    assert figures["sampled_low"] <= figures["sampled_high"]
+    assert 1 <= figures["greedy_turns_low"] <= figures["greedy_turns_high"] + 1e-9 <= 8 + 1e-9
+
+
+def test_the_greedy_policy_says_the_likeliest_word():
+    talk = GuessTheNumber(2, max_turns=2)
+
+    def first(conversations):
+        return np.array([[0.6, 0.3, *[0.1 / 5] * 5]] * len(conversations))
+
+    # Halfway it hits at once; otherwise the second turn is wrong, too.
+    assert evaluate_talk(talk, greedy(first)).low == pytest.approx(0.5 * 1 + 0.5 * -0.2)
+
+
+def test_the_mean_of_strategies_weighs_a_place_by_who_comes_there():
+    always, never = dict.fromkeys(PLACES, 1.0), dict.fromkeys(PLACES, 0.0)
+    play = SelfPlay(KuhnPoker())
+    play._seen = [always, always, always, never]  # the later half counts
+    mean = play.mean()
+    assert mean[0, ""] == mean[0, "b"] == 0.5
+    assert mean[0, "pb"] == pytest.approx(0.0)  # who always bets is never raised after a pass
+    assert exploitability(mean) > 0
+
+
+def test_a_share_of_what_is_lost_is_one_of_the_stake():
+    figures = {"optimum": -0.04, "sampled_low": -0.52}
+    assert run.share(figures, "sampled") == pytest.approx(0.5)
+    assert run.share({"optimum": 0.8, "sampled_low": 0.6}, "sampled") == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(("turns", "word"), [(3.5, "holds"), (2.7, "refuted")])
+def test_the_verdict_follows_from_the_turns_saved(turns, word):
+    def runs(value):
+        return [
+            {"seed": seed, "figures": {"sampled_turns_high": value + seed / 1000}}
+            for seed in range(3)
+        ]
+
+    by_name = {"PPO, turn_gamma 1": runs(turns), "PPO, turn_gamma 0.9": runs(2.65)}
+    assert f": {word}. " in run.verdict(by_name)
+    assert run.verdict({"PPO, turn_gamma 1": runs(turns)}) is None
