@@ -25,12 +25,13 @@ from benchmarks.common import columns, mean_with_interval, record, told
 from benchmarks.systems.base import Clock
 from llm_gym.files.atomic import write_json
 from llm_gym.language_models.loading import quiet_libraries
+from llm_gym.learning.policy_gradient import PolicyGradient
+from llm_gym.learning.ppo import PPO
 from llm_gym.runs.callbacks import TokenTrace
 from llm_gym.runs.trace import trace_files
 from llm_gym.stages.demo import DemoConfig
 from llm_gym.stages.rlhf.settings import RLHFConfig
 from llm_gym.stages.train import TrainConfig, build_algorithm
-from llm_gym.stages.training_run import TRACE_EVERY
 
 _EMAILS = "llm_gym/PoliteEmail-v0"
 RUNS: dict[str, TrainConfig] = {
@@ -53,15 +54,17 @@ def cost_of(config: TrainConfig, turns: int, directory: Path) -> dict[str, Any]:
         Share of the CPU seconds that the trace adds, mean over looks with its interval; what its
         own calls took, as a share; CPU seconds of the run without; looks and their bytes.
     """
-    plain, traced = build_algorithm(config.resolved()), build_algorithm(config.resolved())
-    trace, inside = TokenTrace(directory, every=TRACE_EVERY), Clock()
-    for name in ("_on_training_start", "_on_rollout_start", "_on_step", "_on_rollout_end"):
+    plain, traced = (build_algorithm(config.resolved()) for _ in range(2))
+    assert isinstance(plain, (PPO, PolicyGradient))
+    trace, inside = TokenTrace(directory), Clock()
+    for name in ("_on_rollout_start", "_on_step", "_on_rollout_end", "_on_training_end"):
         setattr(trace, name, inside.wrap(getattr(trace, name)))
     clocks = {plain: Clock(), traced: Clock()}
     shares = []
+    every = round(20 / plain.n_epochs)
     for _ in range(turns):
         before = {each: clock.cpu_seconds for each, clock in clocks.items()}
-        for iteration in range(TRACE_EVERY):
+        for iteration in range(every):
             for each in (plain, traced) if iteration % 2 else (traced, plain):
                 with clocks[each].running():
                     each.learn(
@@ -98,7 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     quiet_libraries()
     torch.set_num_threads(1)
-    results = record({"turns": options.turns, "trace_every": TRACE_EVERY})
+    results = record({"turns": options.turns})
     results["runs"] = {}
     for name in options.only:
         folder = options.output / name.replace(" ", "-").strip("-")

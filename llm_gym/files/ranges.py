@@ -164,7 +164,7 @@ RANGES: Mapping[str, Range] = {
     "context_length": Range(2, whole=True),
     "vocab_size": Range(260, whole=True, note="256 bytes and 4 special tokens"),
     "eval_every": Range(0, whole=True, note="0 is before and after only"),
-    "trace_every": Range(0, whole=True, note="0 takes no looks"),
+    "trace_every": Range(0, whole=True, optional=True, note="0 takes no looks"),
     # Sampling
     "temperature": POSITIVE,
     "top_k": Range(0, whole=True, note="0 is off"),

@@ -25,7 +25,7 @@ from llm_gym.stages.environment import (
     TurnConfig,
     check_conversations,
 )
-from llm_gym.stages.training_run import TRACE_EVERY, TrainingRun, learn
+from llm_gym.stages.training_run import TrainingRun, learn
 from llm_gym.supervised.lora import LoraSettings, check_base, told_adapter
 
 if TYPE_CHECKING:
@@ -80,9 +80,10 @@ class TrainConfig(
     keep_best: bool = setting(
         False, "keep the checkpoint of the best evaluation, too, in OUTPUT/best"
     )
-    trace_every: int = setting(
-        TRACE_EVERY,
-        "iterations between looks at single tokens, for `llm-gym watch`; 0 takes none",
+    trace_every: int | None = setting(
+        None,
+        "iterations between looks at single tokens, for `llm-gym watch`; 0 takes none, default: "
+        "20 over the passes of an update",
     )
     wandb: str | None = setting(None, "project of Weights & Biases to log to (extra wandb)")
     mlflow: str | None = setting(None, "experiment of MLflow to log to (extra mlflow)")

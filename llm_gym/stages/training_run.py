@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 BEST = "best"
 """The checkpoint of the best evaluation."""
 
-TRACE_EVERY = 4
-"""Iterations between two looks at single tokens."""
-
 
 @dataclass(frozen=True)
 class TrainingRun:
@@ -60,7 +57,7 @@ def learn(
     measure: Callable[[Any], Evaluation | None],
     eval_every: int = 0,
     keep_best: bool = False,
-    trace_every: int = TRACE_EVERY,
+    trace_every: int | None = None,
     console: Console | None = None,
     trackers: Sequence[KVWriter] = (),
 ) -> TrainingRun:
@@ -164,7 +161,7 @@ def run(
     *,
     checkpoint_every: int,
     keep_last: int,
-    trace_every: int = TRACE_EVERY,
+    trace_every: int | None = None,
     console: Console | None = None,
     callbacks: Sequence[BaseCallback] = (),
     trackers: Sequence[KVWriter] = (),
@@ -180,7 +177,8 @@ def run(
         output: Directory for all of that.
         checkpoint_every: Iterations between checkpoints.
         keep_last: Checkpoints to keep.
-        trace_every: Iterations between two looks at single tokens; 0 takes none.
+        trace_every: Iterations between two looks at single tokens; 0 takes none, None is what
+            `TokenTrace` finds right.
         console: Where the live display goes; None is standard error.
         callbacks: Further ones; what they write at the start of a rollout is on the disk before the
             checkpoint of that moment.
@@ -221,7 +219,7 @@ def run(
     checkpoints = CheckpointCallback(
         output / CHECKPOINTS, every=checkpoint_every, keep_last=keep_last, logs=LOGS
     )
-    trace = TokenTrace(output, every=trace_every) if trace_every else None
+    trace = None if trace_every == 0 else TokenTrace(output, every=trace_every)
     with (
         joined(algorithm),
         ProgressCallback(samples, console) as progress,

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 Columns = dict[str, NDArray[np.floating]]
 
+_EVERY = 20  # rollouts between two looks, where an update goes through a rollout once
+
 
 @dataclass
 class _Open:
@@ -69,7 +71,7 @@ class _Open:
 class TokenTrace(BaseCallback):
     """Keeps some answers of some iterations token by token, as `llm_gym.runs.trace` describes.
 
-    Of every `every`th rollout a few answers are drawn, and read once more before the update and
+    Of some rollouts a few answers are drawn, and read once more before the update and
     once after it. Probes are the prompts that the run began with: the policy's most probable answer
     to each is written anew at every look, so that one can be followed through training. Nothing is
     asked of the scorer for that.
@@ -86,7 +88,9 @@ class TokenTrace(BaseCallback):
     Args:
         directory: Of the run; looks lie in its folder `trace`.
         every: Rollouts between two looks, counted in tokens of the one that was looked at last, so
-            that a resumed run has its looks where it would have had them.
+            that a resumed run has its looks where it would have had them. `None` is 20 over the
+            passes of an update (`n_epochs`): the more an iteration does, the less a look weighs
+            (`docs/watch.md` has what it costs).
         episodes: Answers that are drawn from a rollout, at least 1.
         probes: Prompts that are asked at every look; 0 asks none.
         budget: Most bytes of all looks.
@@ -101,13 +105,15 @@ class TokenTrace(BaseCallback):
         self,
         directory: str | Path,
         *,
-        every: int = 4,
+        every: int | None = None,
         episodes: int = 4,
         probes: int = 2,
         budget: int = 32 * 2**20,
     ) -> None:
         super().__init__()
-        check_numbers(every=every, episodes=episodes, probes=probes, budget=budget)
+        check_numbers(episodes=episodes, probes=probes, budget=budget)
+        if every is not None:
+            check_numbers(every=every)
         self.directory = Path(directory)
         self.every, self.episodes, self.probes, self.budget = every, episodes, probes, budget
         self._open: _Open | None = None
@@ -197,7 +203,9 @@ class TokenTrace(BaseCallback):
         begun, ended = self._newest
         # To the nearest rollout: they differ in length.
         rollouts = (self.model.num_timesteps - begun) / (ended - begun)
-        return bool(rollouts > self.every * rarer - 0.5)
+        passes = getattr(self.model, "n_epochs", 1)
+        every = max(1, round(_EVERY / passes)) if self.every is None else self.every
+        return bool(rollouts > every * rarer - 0.5)
 
     def _forget_later(self) -> None:
         """Removes looks that go beyond where the run stands, and the last one of a run that ended.
