@@ -45,19 +45,18 @@ class Settings:
     """Settings of a run."""
 
     teacher: str = "ppo"  # the shipped network: it remembers nothing, as the student does
-    lesson_flights: int = 1500
+    lesson_flights: int = 1600
     lesson_share: float = 0.2
     wildness: float = 0.04
-    vocabulary: int = 640
-    context: int = 64
+    context: int = 32
     width: int = 128
-    layers: int = 2
-    epochs: int = 2
+    layers: int = 1
+    epochs: int = 1
     learning_rate: float = 3e-3
-    ppo_tokens: int = 160_000
+    ppo_tokens: int = 70_000
     flights: int = 334  # a level
-    imitated_flights: int = 100
-    jsbsim_flights: int = 15
+    model_flights: int = 30  # of language models, which take longer
+    jsbsim_flights: int = 5
     seed: int = 0
 
 
@@ -67,14 +66,14 @@ QUICK = Settings(
     width=32,
     ppo_tokens=2_000,
     flights=4,
-    imitated_flights=2,
+    model_flights=2,
     jsbsim_flights=1,
 )
 
 
 def imitate(settings: Settings, output: Path) -> dict[str, Any]:
     """A tokenizer and a model of random weights learn the teacher's answers."""
-    from llm_gym.supervised.documents import train_tokenizer
+    from benchmarks.cockpit.tokenizer import give_numbers, readings_tokenizer
     from llm_gym.supervised.loop import new_gpt2, save_model
     from llm_gym.supervised.sft import SFTConfig, fine_tune
 
@@ -85,8 +84,7 @@ def imitate(settings: Settings, output: Path) -> dict[str, Any]:
         settings.wildness,
         settings.seed,
     )
-    texts = [f"{line}\n{answer}" for line, answer in pairs[:20_000]]
-    tokenizer = train_tokenizer(texts, vocab_size=settings.vocabulary, context=settings.context)
+    tokenizer = readings_tokenizer(settings.context)
     model = new_gpt2(
         tokenizer,
         context=settings.context,
@@ -95,6 +93,7 @@ def imitate(settings: Settings, output: Path) -> dict[str, Any]:
         heads=4,
         seed=settings.seed,
     )
+    give_numbers(model, tokenizer, settings.seed)
     output.mkdir(parents=True, exist_ok=True)
     save_model(model, tokenizer, output / "random", "float32")
     config = SFTConfig(
@@ -125,29 +124,30 @@ def reinforce(settings: Settings, output: Path) -> dict[str, Any]:
         max_turns=300,
         turns_in_context=1,
         max_turn_tokens=8,
-        context_length=48,
+        context_length=settings.context,
         eval_conversations=0,
         num_envs=32,
-        n_steps=192,
-        batch_size=1024,
+        n_steps=64,
+        batch_size=512,
         n_epochs=2,
-        learning_rate=1e-4,
-        turn_gamma=0.985,
+        learning_rate=5e-5,
+        turn_gamma=0.95,
         gae_lambda=0.98,
-        kl_coef=0.02,
-        critic_warmup=4,
+        kl_coef=0.05,
+        critic_warmup=12,
         clip_range=0.2,
         total_tokens=settings.ppo_tokens,
         checkpoint_every=10,
         seed=settings.seed,
     )
-    run = train(output / "ppo", config)
+    run = train(output / "ppo", config, resume=(output / "ppo" / "checkpoints").exists())
     curve = run.history.curve("rollout/ep_rew_mean")
     return {"tokens": settings.ppo_tokens, "returns": [list(map(float, part)) for part in curve]}
 
 
 def pilots(output: Path) -> dict[str, tuple[str, Callable[[], Any]]]:
     """Who flies: a name, and how the pilot is made."""
+    imitated, trained = output / "imitated", output / "ppo" / "model"
 
     def by_words(name: str) -> Callable[[], Any]:
         return lambda: SpokenPilot(Translated(load_pilot(name)))
@@ -156,10 +156,12 @@ def pilots(output: Path) -> dict[str, tuple[str, Callable[[], Any]]]:
         "rule": ("the rule of the talk, by words", by_words("rule")),
         "pid-numbers": ("tuned PID, by numbers", lambda: load_pilot("pid")),
         "pid": ("tuned PID, by words", by_words("pid")),
-        "mlp-numbers": ("MLP by PPO, by numbers", lambda: load_pilot("ppo")),
-        "mlp": ("MLP by PPO, by words", by_words("ppo")),
-        "imitated": ("language model, imitating", lambda: load_pilot(output / "imitated")),
-        "ppo": ("language model, then PPO", lambda: load_pilot(output / "ppo" / "model")),
+        "mlp-numbers": ("network by PPO, by numbers", lambda: load_pilot("ppo")),
+        "mlp": ("network by PPO, by words", by_words("ppo")),
+        "imitated": ("language model, imitating", lambda: load_pilot(imitated)),
+        "imitated-drawn": ("the same, words drawn", lambda: load_pilot(imitated, temperature=1.0)),
+        "lm": ("language model, then PPO", lambda: load_pilot(trained)),
+        "lm-drawn": ("the same, words drawn", lambda: load_pilot(trained, temperature=1.0)),
     }
 
 
@@ -167,7 +169,8 @@ def fly(settings: Settings, output: Path) -> dict[str, Any]:
     """Everybody in the same flights."""
     rows: dict[str, Any] = {}
     for key, (label, make) in pilots(output).items():
-        number = settings.imitated_flights if key == "imitated" else settings.flights
+        speaks = key.startswith(("imitated", "lm"))
+        number = settings.model_flights if speaks else settings.flights
         rows[key] = {"label": label, "levels": {}}
         for level in LEVELS:
             pilot = make()
@@ -181,7 +184,7 @@ def fly(settings: Settings, output: Path) -> dict[str, Any]:
 def fly_in_jsbsim(settings: Settings, output: Path) -> dict[str, Any]:
     """The same flights here and there."""
     found: dict[str, Any] = {}
-    for key in ("pid", "ppo"):
+    for key in ("pid", "imitated"):
         label, make = pilots(output)[key]
         found[key] = {"label": label, "levels": {}}
         for level in ("none", "moderate"):
@@ -201,7 +204,7 @@ def time_decisions(settings: Settings, output: Path) -> dict[str, Any]:
     """How long one decision takes, alone."""
     import numpy as np
 
-    speaker = LanguageModel(output / "ppo" / "model")
+    speaker = LanguageModel(output / "imitated")
     lines = [line for line, _ in lessons("pid", 4, 0.2, 0.0, seed=7)][:200]
     seconds = []
     for line in lines:
@@ -212,10 +215,10 @@ def time_decisions(settings: Settings, output: Path) -> dict[str, Any]:
     return {"milliseconds": {"low": low, "median": median, "high": high}, "decisions": 180}
 
 
-def fly_prompted(model: Path, flights: int = 2, every: int = 25) -> dict[str, Any]:
+def fly_prompted(model: Path, flights: int = 2, every: int = 60) -> dict[str, Any]:
     """A model that was only told how to fly, asked once in `every` steps."""
     found: dict[str, Any] = {"flights": flights, "every": every, "levels": {}}
-    for level in LEVELS:
+    for level in ("light",):
         speaker = LanguageModel(model, question=question(), max_turn_tokens=12)
         pilot = SpokenPilot(Sparing(speaker, every))
         evaluation = evaluate_pilot(pilot, turbulence=level, episodes=flights)

@@ -9,6 +9,10 @@ from llm_gym_autopilot.pilots import SpokenPilot, Translated, load_pilot
 from benchmarks.cockpit.lessons import lessons
 from benchmarks.cockpit.prompted import Sparing, question
 from benchmarks.cockpit.run import figures, print_tables
+from benchmarks.cockpit.tokenizer import give_numbers, readings_tokenizer
+from llm_gym.supervised.loop import new_gpt2
+
+WORDS = "low 230", "low 240", "high 230"
 
 
 def test_lessons_are_the_teachers_words_whatever_the_controls_heard():
@@ -47,3 +51,19 @@ def test_the_tables_tell_what_was_flown(capsys):
     out = capsys.readouterr().out
     assert "the rule" in out
     assert f"{3 * level['ended_early']} of 12" in out
+
+
+def test_every_reading_and_answer_has_a_token_of_its_own():
+    tokenizer = readings_tokenizer(32)
+    pairs = lessons("tuned-rule", 3, 0.2, 0.5)
+    for line, answer in pairs:
+        for text, longest in ((line, 10), (answer, 4)):
+            ids = tokenizer(text)["input_ids"]
+            assert len(ids) <= longest
+            assert tokenizer.unk_token_id not in ids
+            assert tokenizer.decode(ids) == text
+    model = new_gpt2(tokenizer, context=32, width=16, layers=1, heads=4, seed=0)
+    give_numbers(model, tokenizer, seed=0)
+    weights = model.get_input_embeddings().weight.detach()
+    low, near, high = (weights[tokenizer(f"{word}")["input_ids"][0]] for word in WORDS)
+    assert (low - near).norm() < 0.2 * (low - high).norm()

@@ -50,6 +50,8 @@ __all__ = [
     "HOLD",
     "LONGEST_LINE",
     "MOST_CLICKS",
+    "NAMES",
+    "PAIRS",
     "STICK_CLICK",
     "THROTTLE_CLICK",
     "Move",
@@ -79,6 +81,8 @@ _READINGS = (
     ("elevator", "back", "forward", -_DEGREES),
     ("throttle", "throttle", "", 100.0),
 )
+PAIRS = tuple((above, below) for _, above, below, _ in _READINGS)  # names of either side
+NAMES = tuple(name for pair in PAIRS for name in pair if name)
 LONGEST_LINE = " ".join(f"{max(names, key=len)} 9900" for _, *names, _ in _READINGS)
 _ANSWER = re.compile(
     r"(?:stick (?P<stick>back|forward) (?P<clicks>[1-9]))?"
