@@ -85,6 +85,23 @@ def test_the_second_seat_hears_the_first_and_loses_to_it():
     assert world.step("[7]")[1:4] == (-1.0, True, False)
 
 
+def test_a_game_of_textarena_begins_anew_with_each_seed():
+    """TextArena's games keep their decks, and its wrappers what was heard, from game to game."""
+    heard = []
+
+    def opponent(text):
+        heard.append(text)
+        return "[fold]"
+
+    world = make("textarena:IndianPoker-v0-short", num_players=2, opponent=opponent)
+    games = []
+    for seed in (1, 2, 1):
+        heard.clear()
+        told = [world.reset(seed=seed)[0], *(world.step("[bet 1]")[:3] for _ in range(2))]
+        games.append((told, list(heard)))
+    assert games[0] == games[2] != games[1]
+
+
 def test_a_task_of_skyrl_is_chosen_by_the_seed():
     world = make("skyrl_gym:gsm8k", tasks=SUMS)
     assert [world.reset(seed=seed)[0] for seed in (3, 4, 5)] == ["3 + 70?", "4 + 70?", "0 + 70?"]

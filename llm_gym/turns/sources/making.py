@@ -61,10 +61,15 @@ def made(world: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise WorldError(
-            f"world={world!r} could not be made ({said_by(error)}): it may need arguments "
-            "(world_kwargs=), or data that its library downloads"
-        ) from error
+        raise not_made(world, error) from error
+
+
+def not_made(world: str, error: Exception) -> WorldError:
+    """What is said where a library raised an exception instead of making a world."""
+    return WorldError(
+        f"world={world!r} could not be made ({said_by(error)}): it may need arguments "
+        "(world_kwargs=), or data that its library downloads"
+    )
 
 
 def said_by(error: Exception) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llm_gym.turns.sources.global_random import OwnRandom
-from llm_gym.turns.sources.making import check_name, library, made
+from llm_gym.turns.sources.making import check_name, library, made, not_made
 
 
 class TextArenaWorld:
@@ -53,13 +54,17 @@ class TextArenaWorld:
             raise ValueError(f"seat={seat!r} must be from 0 to num_players - 1 = {num_players - 1}")
         self._seat, self._opponent, self._num_players = seat, opponent, num_players
         self._own_words = textarena.ObservationType.PLAYER_ACTION
+        self._library, self._make = textarena, partial(textarena.make, name, **kwargs)
         self._random = OwnRandom()
         with made(self._world), self._random.lent():
-            self.env = textarena.make(name, **kwargs)
-        self._game = self.env
-        while isinstance(self._game, textarena.Wrapper):
-            self._game = self._game.env
+            self._set_table()
         self._check_players()
+
+    def _set_table(self) -> None:
+        """A new game: old ones keep their decks, and what players have heard, from game to game."""
+        self.env = self._game = self._make()
+        while isinstance(self._game, self._library.Wrapper):
+            self._game = self._game.env
 
     def _check_players(self) -> None:
         """A game says how many players it takes by refusing others when it begins."""
@@ -71,11 +76,14 @@ class TextArenaWorld:
                 f"world={self._world!r} does not begin with num_players={self._num_players}: "
                 f"{error}; pass world_kwargs={{'num_players': ..., 'opponent': ...}}"
             ) from error
+        except Exception as error:
+            raise not_made(self._world, error) from error
 
     def reset(self, *, seed: int) -> tuple[str, dict[str, Any]]:
         """Begins anew, and lets others play until it is the agent's turn."""
         self._random.seed(seed)
         with self._random.lent():
+            self._set_table()
             self.env.reset(num_players=self._num_players, seed=seed)
             self._let_others_play(done=False)
             return self._news(), {}
