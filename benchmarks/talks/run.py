@@ -36,11 +36,10 @@ QUICK_TOKENS = 1_000
 
 CLAIM = {
     "name": "discount per turn: what makes an agent quick",
-    "says": "Only a discount below 1 per turn makes an agent take few turns; algorithms that see a "
-    "conversation as one action cannot have it",
+    "says": "Only a discount below 1 per turn makes an agent take few turns",
     "source": "arXiv 2510.01051, GEM",
-    "test": "turns more than the optimum's without a discount, less those with 0.9, PPO; mean over "
-    "seeds of the sampled policy's exact turns",
+    "test": "turns of PPO without a discount, less those with 0.9, of the policies as they sample, "
+    "by the bounds that make it least; mean over seeds",
 }
 TURNS_SAVED = 0.1  # from so much the claim says something
 
@@ -106,13 +105,14 @@ def kuhn_table(runs: Sequence[dict[str, Any]]) -> str:
 
 def discount_table(by_name: Mapping[str, list[dict[str, Any]]]) -> str:
     """A row an algorithm: turns to the hit, where a hit pays 1 whenever it comes."""
-    rows = [["hit pays 1, whenever", "seeds", "turns, sampled", "greedy", "best", "hits", "CPU s"]]
+    head = "hit pays 1, whenever|seeds|turns, at least|at most|greedy|best|hits, at least|CPU s"
+    rows = [head.split("|")]
     for name in DISCOUNTS:
         if runs := by_name.get(name, []):
             figures = [run["figures"] for run in runs]
             row = [name, str(len(runs))]
-            for policy in ("sampled", "greedy"):
-                row.append(told(of_seeds([one[f"{policy}_turns_high"] for one in figures]), 3))
+            for end in ("sampled_turns_low", "sampled_turns_high", "greedy_turns_high"):
+                row.append(told(of_seeds([one[end] for one in figures]), 3))
             hits = told(of_seeds([one["sampled_low"] for one in figures]), 4)
             rows.append([*row, f"{figures[0]['optimal_turns']:.3f}", hits, _seconds(runs)])
     return columns(rows)
@@ -124,15 +124,17 @@ def _seconds(runs: Sequence[dict[str, Any]]) -> str:
 
 def verdict(by_name: Mapping[str, list[dict[str, Any]]]) -> str | None:
     """What the runs say of the claim; None, if there are none in pairs."""
-    turns = {
-        name: {run["seed"]: run["figures"]["sampled_turns_high"] for run in by_name.get(name, [])}
+    without, with_discount = (
+        {run["seed"]: run["figures"] for run in by_name.get(name, [])}
         for name in ("PPO, turn_gamma 1", "PPO, turn_gamma 0.9")
-    }
-    without, with_discount = turns.values()
+    )
     seeds = sorted(without.keys() & with_discount.keys())
     if not seeds:
         return None
-    saved = [without[seed] - with_discount[seed] for seed in seeds]
+    saved = [  # at least
+        without[seed]["sampled_turns_low"] - with_discount[seed]["sampled_turns_high"]
+        for seed in seeds
+    ]
     claim = Claim(measure=lambda _: figure_of(of_seeds(saved)), at_least=TURNS_SAVED, **CLAIM)
     found = claim.judge(None)  # type: ignore[arg-type]
     return (

@@ -20,7 +20,7 @@ MODEL = {
 """Of the LLaMA that learns, from random weights."""
 
 _PPO = {"batch_size": 256, "n_epochs": 4, "kl_coef": 0.0, "ent_coef": 0.03}
-_GROUPS = {"batch_size": 256, "kl_coef": 0.0, "ent_coef": 0.03}
+_GROUPS = {"batch_size": 256, "kl_coef": 0.0, "ent_coef": 0.003}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ OPTIMA = {
     "guess": Recipe("GuessTheNumber", GUESS),
     "wordle": Recipe("Wordle"),
     "questions": Recipe("TwentyQuestions"),
-    "blackjack": Recipe("Blackjack"),
+    "blackjack": Recipe("Blackjack", options=_PPO | {"ent_coef": 0.01}),
     "kuhn": Recipe("KuhnPoker", self_play=True),
 }
 """How near to the optimum?"""
@@ -70,7 +70,9 @@ HIT_ONLY = {"numbers": 8, "max_turns": 8, "turn_cost": 0.0}
 DISCOUNTS = {
     "PPO, turn_gamma 1": Recipe("GuessTheNumber", HIT_ONLY),
     "PPO, turn_gamma 0.9": Recipe("GuessTheNumber", HIT_ONLY, options=_PPO | {"turn_gamma": 0.9}),
-    "RLOO": Recipe("GuessTheNumber", HIT_ONLY, "RLOO", _GROUPS, group_size=8),
+    "RLOO": Recipe(
+        "GuessTheNumber", HIT_ONLY, "RLOO", _GROUPS, learning_rate=1e-2, rows=64, group_size=8
+    ),
     "GRPO": Recipe("GuessTheNumber", HIT_ONLY, "GRPO", _GROUPS, group_size=8),
 }
 """Does only a discount per turn make an agent quick? A hit pays 1, whenever it comes."""

@@ -66,7 +66,13 @@ def test_a_share_of_what_is_lost_is_one_of_the_stake():
 def test_the_verdict_follows_from_the_turns_saved(turns, word):
     def runs(value):
         return [
-            {"seed": seed, "figures": {"sampled_turns_high": value + seed / 1000}}
+            {
+                "seed": seed,
+                "figures": {
+                    "sampled_turns_low": value + seed / 1000,
+                    "sampled_turns_high": value + seed / 900,
+                },
+            }
             for seed in range(3)
         ]
 
