@@ -73,11 +73,9 @@ def test_a_limit_of_steps_is_that_of_the_wrapper(mode):
     from llm_gym.testing.conformance import assert_same_vector_envs
 
     kwargs = arguments(world=Words, context_length=60)
+    if mode == "SameStep":
+        kwargs |= {"max_turns": 4, "turns_in_context": 1}
     env = gym.make_vec("llm_gym/Turns-v0", 3, autoreset_mode=mode, max_episode_steps=7, **kwargs)
-    makers = [
-        lambda: gym.wrappers.TimeLimit(
-            gym.make("llm_gym/Turns-v0", **arguments(context_length=60)), 7
-        )
-    ] * 3
+    makers = [lambda: gym.wrappers.TimeLimit(gym.make("llm_gym/Turns-v0", **kwargs), 7)] * 3
     sync = gym.vector.SyncVectorEnv(makers, autoreset_mode=mode)
     assert_same_vector_envs(env, sync, seed=1, num_steps=60)
