@@ -61,7 +61,7 @@ def cost_of(config: TrainConfig, turns: int, directory: Path) -> dict[str, Any]:
         setattr(trace, name, inside.wrap(getattr(trace, name)))
     clocks = {plain: Clock(), traced: Clock()}
     shares = []
-    every = round(20 / plain.n_epochs)
+    every = round(32 / plain.n_epochs)
     for _ in range(turns):
         before = {each: clock.cpu_seconds for each, clock in clocks.items()}
         for iteration in range(every):

@@ -83,7 +83,7 @@ class TrainConfig(
     trace_every: int | None = setting(
         None,
         "iterations between looks at single tokens, for `llm-gym watch`; 0 takes none, default: "
-        "20 over the passes of an update",
+        "32 over the passes of an update",
     )
     wandb: str | None = setting(None, "project of Weights & Biases to log to (extra wandb)")
     mlflow: str | None = setting(None, "experiment of MLflow to log to (extra mlflow)")
