@@ -42,12 +42,13 @@ RUNS: dict[str, TrainConfig] = {
 }
 
 
-def cost_of(config: TrainConfig, turns: int, directory: Path) -> dict[str, Any]:
+def cost_of(config: TrainConfig, turns: int, every: int | None, directory: Path) -> dict[str, Any]:
     """What a trace costs a run.
 
     Args:
         config: Settings of the run.
         turns: How many looks; each of the two learns for as many iterations as lie between them.
+        every: Iterations between two looks; None is the trace's own choice.
         directory: Where looks go.
 
     Returns:
@@ -56,12 +57,12 @@ def cost_of(config: TrainConfig, turns: int, directory: Path) -> dict[str, Any]:
     """
     plain, traced = (build_algorithm(config.resolved()) for _ in range(2))
     assert isinstance(plain, (PPO, PolicyGradient))
-    trace, inside = TokenTrace(directory), Clock()
+    trace, inside = TokenTrace(directory, every=every), Clock()
     for name in ("_on_rollout_start", "_on_step", "_on_rollout_end", "_on_training_end"):
         setattr(trace, name, inside.wrap(getattr(trace, name)))
     clocks = {plain: Clock(), traced: Clock()}
     shares = []
-    every = round(32 / plain.n_epochs)
+    every = every or round(32 / plain.n_epochs)
     for _ in range(turns):
         before = {each: clock.cpu_seconds for each, clock in clocks.items()}
         for iteration in range(every):
@@ -97,15 +98,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, required=True, help="directory for results.json")
     parser.add_argument("--turns", type=int, default=8, help="looks of each run")
+    parser.add_argument("--every", type=int, help="iterations between looks; default: the trace's")
     parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), help="which runs")
     options = parser.parse_args()
     quiet_libraries()
     torch.set_num_threads(1)
-    results = record({"turns": options.turns})
+    results = record({"turns": options.turns, "every": options.every})
     results["runs"] = {}
     for name in options.only:
         folder = options.output / name.replace(" ", "-").strip("-")
-        results["runs"][name] = cost_of(RUNS[name], options.turns, folder)
+        results["runs"][name] = cost_of(RUNS[name], options.turns, options.every, folder)
         write_json(options.output / "results.json", results)
     head = ("run", "CPU time added, %", "of it in its calls, %", "CPU s without", "KB a look")
     rows = [
