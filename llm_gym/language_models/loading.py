@@ -35,7 +35,7 @@ _LARGEST = 1e19  # its square is the largest float32
 #: Names of types that weights may have in memory; "auto" is the file's own.
 DTYPES = ("float32", "bfloat16", "float16", "float64", "auto")
 #: Of the arithmetic: as the weights, or of mixed precision.
-PRECISIONS = ("no", "bf16")
+PRECISIONS = ("no", "bf16", "auto")
 
 
 def load_causal_lm(

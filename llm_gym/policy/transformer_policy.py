@@ -28,6 +28,8 @@ from llm_gym.language_models.architecture import decoder_of, text_config
 from llm_gym.language_models.divergence import check_gradients, check_tensors
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.loading import load_causal_lm
+from llm_gym.language_models.precision import settled_precision
+from llm_gym.parallel import world
 from llm_gym.policy.checks import CacheCheck
 from llm_gym.policy.chunked_likelihood import (
     autocast,
@@ -97,7 +99,9 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             learning rate, whatever the loss, so a factor of 10 is a learning rate ten times as high
             for a head that starts at zero while the transformer starts pretrained.
         mixed_precision: `"no"` or `"bf16"`: matrix products of the update in bfloat16, weights
-            and everything else in float32.
+            and everything else in float32. A matrix product is timed first
+            (`llm_gym.language_models.precision`): where bfloat16 is slower, a warning says so, and
+            `"auto"` is `"bf16"` only where it is faster. Reading the attribute settles it.
         dtype: Type of the transformer's weights: `"float32"`, whatever the file holds,
             `"bfloat16"`, `"float16"`, `"float64"`, or `"auto"` for the file's own. The value head
             stays in float32. An optimizer step on bfloat16 weights loses what is smaller than a
@@ -172,7 +176,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         self.model_name, self.lora = str(model), lora
         self.temperature, self.top_k, self.top_p = float(temperature), int(top_k), float(top_p)
         self.separate_critic, self.detach_value = separate_critic, detach_value
-        self.value_scale, self.mixed_precision = float(value_scale), mixed_precision
+        self.value_scale, self._precision = float(value_scale), mixed_precision
+        self._precision_settled = mixed_precision == "no"
         self.prefix_cache, self.shared_prompts, self.seed = prefix_cache, shared_prompts, seed
         self.micro_batch_size = micro_batch_size
         self.gradient_checkpointing = gradient_checkpointing
@@ -248,6 +253,16 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         if not torch.is_grad_enabled() and not self._cache_check.before(lengths):
             trunk.use_cache = False  # for good: another thread may be about to read
         return trunk.last_hidden(ids, lengths, keep_others=keep_others)
+
+    @property
+    def mixed_precision(self) -> str:
+        """`"no"` or `"bf16"`; of `"auto"`, what is the faster where the policy is."""
+        if not self._precision_settled:
+            asked, self._precision_settled = self._precision, True
+            self._precision = settled_precision(asked, self.head.width, self.device)
+            if asked == "auto":
+                self._precision = world().of_first(self._precision)
+        return self._precision
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, self.mixed_precision)
@@ -493,7 +508,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             "separate_critic": self.separate_critic,
             "detach_value": self.detach_value,
             "value_scale": self.value_scale,
-            "mixed_precision": self.mixed_precision,
+            "mixed_precision": self._precision,
             "dtype": self.dtype_name,
             "attn_implementation": self.attn_implementation,
             "prefix_cache": self.prefix_cache,

@@ -60,7 +60,9 @@ class TrainConfig(
     total_tokens: int = setting(200_000, "tokens to generate in all")
     num_envs: int = setting(32, "answers written at the same time")
     anneal_learning_rate: bool = setting(False, "let the learning rate fall linearly to 0")
-    mixed_precision: str = setting("no", "arithmetic of the model: no (as the weights) or bf16")
+    mixed_precision: str = setting(
+        "no", "arithmetic of the model: no (as the weights), bf16, or auto, the faster"
+    )
     shared_prompts: str = setting(
         "auto", "read a prompt once for all its answers: auto (where it is right and pays), on, off"
     )
@@ -190,7 +192,8 @@ def train(
         directory.write_settings()
         default = parameters_of(config.algorithm)["learning_rate"]
         told = told_adapter(algorithm.policy.model, config.learning_rate, default)
-        for line in (f"prompts are shown as {prompt_format}", told):
+        precision = told_precision(config.mixed_precision, algorithm.policy)
+        for line in (f"prompts are shown as {prompt_format}", told, precision):
             if line is not None and world().rank == 0:
                 (console or Console(stderr=True)).print(line, markup=False, highlight=False)
         return learn(
@@ -208,6 +211,17 @@ def train(
             if world().rank
             else _trackers(config, directory, resume=checkpoint is not None),
         )
+
+
+def told_precision(asked: str, policy: Any) -> str | None:
+    """What was found of bfloat16 on this machine, if it was asked for."""
+    if asked == "no":
+        return None
+    from llm_gym.language_models.precision import bfloat16_speed
+
+    speed = bfloat16_speed(policy.head.width, policy.device)
+    used = "used" if policy.mixed_precision == "bf16" else "not used"
+    return f"bfloat16 has {speed:.2g} times the speed of float32 here, and is {used}"
 
 
 def _trackers(config: TrainConfig, directory: RunDirectory, *, resume: bool) -> list[KVWriter]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import warnings
 from dataclasses import replace
 
 import gymnasium as gym
@@ -10,6 +12,8 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 import llm_gym
+from llm_gym.language_models import precision
+from llm_gym.language_models.precision import SlowPrecisionWarning
 from llm_gym.learning.kl import AdaptiveKLController, FixedKLController
 from llm_gym.learning.shaping import RunningMoments
 from llm_gym.testing.tiny import tiny_tokenizer
@@ -237,6 +241,37 @@ def test_mixed_precision_starts_at_ratio_one(tiny_dir):
     assert model.shaping.recompute_log_probs
     assert model.logger.name_to_value["train/first_ratio_deviation"] < 1e-2
     assert abs(model.rollout_statistics["kl_per_sequence"]) < 1e-2
+
+
+@pytest.mark.parametrize(("speed", "settled"), [(0.1, "no"), (1.1, "no"), (1.3, "bf16")])
+def test_auto_takes_bfloat16_where_it_is_faster(speed, settled, tiny_dir, monkeypatch):
+    monkeypatch.setattr(precision, "bfloat16_speed", lambda width, device: speed)
+    model = make_ppo(tiny_dir, policy_kwargs={"mixed_precision": "auto"})
+    assert model.policy.mixed_precision == settled
+    assert model.shaping.recompute_log_probs == (settled == "bf16")
+
+
+@pytest.mark.parametrize("speed", [0.07, 1.05])
+def test_bfloat16_that_is_slower_is_used_and_warned_of(speed, tiny_dir, monkeypatch):
+    monkeypatch.setattr(precision, "bfloat16_speed", lambda width, device: speed)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = make_ppo(tiny_dir, policy_kwargs={"mixed_precision": "bf16"})
+        assert model.policy.mixed_precision == "bf16"
+    said = [str(each.message) for each in caught if each.category is SlowPrecisionWarning]
+    assert len(said) == (speed < 1)
+    assert all("has 0.07 times the speed of float32 on cpu" in each for each in said)
+
+
+def test_the_speed_of_bfloat16_is_measured(monkeypatch):
+    noise = itertools.cycle([0.0, 0.0, 5.0])  # of other programs; the quickest is free of it
+    seconds = {True: 3.0, False: 1.0}
+    monkeypatch.setattr(precision, "_timed", lambda *given: seconds[given[-1]] + next(noise))
+    precision.bfloat16_speed.cache_clear()
+    assert precision.bfloat16_speed(8, torch.device("cpu")) == pytest.approx(1 / 3)
+    monkeypatch.undo()
+    precision.bfloat16_speed.cache_clear()
+    assert precision.bfloat16_speed(8, torch.device("cpu")) > 0
 
 
 def test_same_seed_same_run(tiny_dir):
