@@ -86,7 +86,8 @@ def fill(learner: PolicyGradient, prompts: Ids, answers: Ids, scores: list[float
         starts = np.isin(lengths, step) | (
             step == 0
         )  # rows that wait begin something that is dropped
-        observed = {"input_ids": ids, "attention_mask": mask}
+        written = np.full(mask.shape, step > 0)  # nothing, where a text begins
+        observed = {"input_ids": ids, "attention_mask": mask, "completion_mask": written}
         buffer.add(observed, tokens, rewards, starts, nothing, nothing)
     learner.shaping.recompute_log_probs = True
     assert learner.collector is not None
