@@ -20,7 +20,7 @@ DOORS := tests/text tests/language_models/test_adapters.py tests/policy tests/sc
 WITH_TESTS := --editable ".[baselines,contrib,label,lora,parquet,plots,render,tensorboard]" --editable envs/autopilot \
 	--editable envs/known_optimum --editable envs/sycophancy "hypothesis>=6.100" "httpx2>=2" "pandas<3" "pytest>=8" "pytest-xdist>=3.6"
 
-.PHONY: demo fly test test-oldest test-newest bench bench-algorithms lint format type docs check clean
+.PHONY: demo fly test test-slow test-oldest test-newest bench bench-algorithms lint format type docs check clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt envs/autopilot/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -45,7 +45,11 @@ fly: $(VENV)/.demo
 	$(BIN)/llm-gym fly --agent ppo --turbulence moderate --record $(RUNS)/flight.gif
 
 test: $(VENV)/.dev
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# Whole runs in small: benchmarks, kills, several processes, every command of a page.
+test-slow: $(VENV)/.dev
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # The lower bounds of pyproject.toml.
 test-oldest: pyproject.toml constraints-oldest.txt
@@ -83,7 +87,7 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "the documentation: site/index.html"
 
-check: lint type test docs
+check: lint type test test-slow docs
 
 clean:
 	rm -rf $(VENV) .venv-oldest .venv-newest build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

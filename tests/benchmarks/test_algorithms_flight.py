@@ -257,6 +257,7 @@ def test_returns_and_statistics_by_hand(monkeypatch):
     assert "| hands off | " in table
 
 
+@pytest.mark.slow
 def test_a_whole_benchmark_of_flights_and_again(tmp_path, monkeypatch, capsys):
     bad = replace(SMALL["sb3_a2c"], label="bad", arguments={"n_steps": "many"})
     monkeypatch.setattr(flight_plan, "FLIGHT_ENTRIES", {**SMALL, "sb3_a2c": bad})

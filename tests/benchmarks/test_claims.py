@@ -170,6 +170,7 @@ def test_a_policy_learns():
 # ---------------------------------------------------------------------- the session
 
 
+@pytest.mark.slow
 def test_every_claim_is_judged_in_small_and_again_from_what_is_kept(tmp_path):
     arguments = ["--quick", "--output", str(tmp_path), "--write", str(tmp_path / "page.md")]
     results = run.main(arguments)

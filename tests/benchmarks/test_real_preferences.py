@@ -63,6 +63,7 @@ def results_of(path, output, *more):
 # ------------------------------------------------------------------ the whole
 
 
+@pytest.mark.slow
 def test_a_planted_signal_is_learnt_and_an_interrupted_run_goes_on(small, tmp_path, capsys):
     path = write(tmp_path / "rated.jsonl", rows_of(240))
     first = results_of(path, tmp_path / "out")
@@ -108,6 +109,7 @@ def test_lines_of_other_data_do_not_count(tmp_path):
     assert Settings().conditions() == Settings().quick().conditions()
 
 
+@pytest.mark.slow
 def test_shuffled_ratings_leave_nothing_to_learn(small, tmp_path):
     rows = rows_of(200)
     texts = [row["text"] for row in rows]

@@ -22,6 +22,8 @@ from tests.parallel.two_processes import ROWS, digest, learner, small_steps
 WORKER = Path(__file__).with_name("two_processes.py")
 ROOT = WORKER.parents[2]
 
+pytestmark = pytest.mark.slow
+
 
 def torchrun(*command: object, processes: int = 2) -> list[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

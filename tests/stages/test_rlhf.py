@@ -255,6 +255,7 @@ rlhf(sys.argv[1], TINY, quiet=True)
 """
 
 
+@pytest.mark.slow
 def test_kill_9_costs_nothing_but_time(whole, tmp_path):
     _, run, _ = whole
     output = tmp_path / "killed"

@@ -11,6 +11,7 @@ from llm_gym.cli import main
 from llm_gym.stages.rlhf import RLHFConfig, rlhf
 
 
+@pytest.mark.slow
 def test_a_quick_run_ends_with_a_gain(tmp_path):
     """In part of its size. Seeds 0 to 4 gained 18.0, 10.6, 10.5, 9.0 and 15.7 on one thread."""
     config = RLHFConfig.quick(
