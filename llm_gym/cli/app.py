@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from llm_gym.cli import chat, inspection, labelling, models, reward_model, runs, watching
+from llm_gym.cli import chat, inspection, labelling, models, reward_model, runs, scoring, watching
 from llm_gym.cli.command import Command, configurable
 from llm_gym.cli.plugins import PluginGroup
 from llm_gym.scorers.by_name import SCORER_NAMES
@@ -50,6 +50,7 @@ for _function, _epilog in (
     (runs.train, _SCORERS),
     (inspection.evaluate, _SCORERS),
     (inspection.generate, _SCORERS),
+    (scoring.score, f"{scoring.EXAMPLES}\n\n{_SCORERS}"),
     (runs.pretrain, None),
     (runs.sft, None),
     (runs.compare, runs.COMPARE_EXAMPLES),

@@ -110,6 +110,9 @@ class PolitenessScorer(Scorer):
         [0.0]
     """
 
+    highest = 100.0
+    factors = ("civility", "form")
+
     def __init__(self, *, name: str = "politeness") -> None:
         self.name = name
 

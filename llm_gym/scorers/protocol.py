@@ -69,9 +69,17 @@ class Scorer(ABC):
 
     A subclass sets `name` and implements `compute`. Everything that goes in and comes out passes
     through `score`, so a subclass need not check anything.
+
+    Attributes:
+        name: In messages and of parts.
+        highest: The best score that there is, for people to read the others by; None where there is
+            none.
+        factors: Names of parts that the others are multiplied by.
     """
 
     name: str = "scorer"
+    highest: float | None = None
+    factors: tuple[str, ...] = ()
 
     @abstractmethod
     def compute(

@@ -15,7 +15,7 @@ from llm_gym.cli import main
 from tests.tiny_runs import PROMPTS
 
 COMMANDS = (
-    "demo", "train", "evaluate", "generate", "envs", "pretrain", "sft", "compare", "label",
+    "demo", "train", "evaluate", "generate", "score", "envs", "pretrain", "sft", "compare", "label",
     "reward-model", "dpo", "rlhf", "chat", "fetch", "merge",
 )  # fmt: skip
 
