@@ -153,6 +153,7 @@ class EpisodeBuffer(RolloutBuffer):
         self.returns = np.zeros(shape, dtype=np.float32)
         self.bootstraps = np.zeros(shape, dtype=np.float32)
         self.truncated = np.zeros(shape, dtype=bool)
+        self._value_factor = 1.0
         self.episode_starts = np.zeros(shape, dtype=bool)
         self.turn_ends = np.zeros(shape, dtype=bool)
         self._prefixes: dict[tuple[int, int], NDArray[np.int64]] = {}
@@ -241,7 +242,18 @@ class EpisodeBuffer(RolloutBuffer):
             dones: `(N,)`, whether the last step ended an episode.
         """
         self.end_rollout(dones)
-        self.fill_advantages(widened(last_values.detach()).cpu().numpy().reshape(-1))
+        rest = widened(last_values.detach()).cpu().numpy().reshape(-1)
+        self.fill_advantages(rest * self._value_factor)
+
+    def rescale_values(self, factor: float) -> None:
+        """Has all values of the rollout be in other units, those still to come included.
+
+        Args:
+            factor: What a value is multiplied by.
+        """
+        self.values *= factor
+        self.bootstraps *= factor
+        self._value_factor = factor
 
     def fill_advantages(self, last_values: NDArray[np.floating]) -> None:
         """Fills `advantages` and `returns` of a finished rollout.

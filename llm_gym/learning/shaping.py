@@ -122,6 +122,7 @@ class RewardShaping:
                 self.controller.advance(progress_remaining)
             coef = self.controller.coef
             self._penalise(buffer, log_ratio, coef)
+        before = self.returns.unit(_NATS_OF_NOISE * coef) if self.returns.count else None
         ended = self.unfinished.end(buffer, log_ratio)
         ended = EpisodeSums(*map(world().union, ended))
         _check_finite(buffer.rewards, log_ratio, ended)
@@ -136,6 +137,9 @@ class RewardShaping:
         if self.scale:
             self.divisor = self.returns.unit(smallest=_NATS_OF_NOISE * coef)
             buffer.rewards /= self.divisor
+            if before is not None:  # what the critic has learnt stays (PopArt, arXiv 1602.07714)
+                buffer.rescale_values(before / self.divisor)
+                policy.rescale_values(before / self.divisor)
 
     def _log_ratio(
         self,

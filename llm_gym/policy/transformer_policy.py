@@ -418,6 +418,16 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         _, critic = self._hidden(obs, keep_others=True, only_value=True)
         return self._values(critic)
 
+    @torch.no_grad()
+    def rescale_values(self, factor: float) -> None:
+        """Multiplies all values by a factor, for returns in other units from now on.
+
+        Args:
+            factor: Greater than 0.
+        """
+        for parameter in self.value_head.parameters():
+            parameter.mul_(factor)
+
     def _predict(self, observation: Observation, deterministic: bool = False) -> torch.Tensor:  # type: ignore[override]
         return self.forward(observation, deterministic)[0]
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
+from llm_gym.learning.advantages import gae
 from llm_gym.learning.shaping import RunningMoments
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env
 
@@ -143,3 +144,60 @@ def test_rounding_is_not_blown_up():
     moments = RunningMoments()
     moments.update(1e-7 * np.array([1.0, -2.0, 0.5]))
     assert moments.unit(1e-5) == 1.0
+
+
+@pytest.mark.parametrize("chosen", [{"n_steps": 4}, {}], ids=["cut", "whole"])
+@pytest.mark.parametrize("name", ["PPO", "A2C"])
+def test_values_keep_their_worth_when_the_unit_of_returns_changes(model, name, chosen):
+    """Returns grow from rollout to rollout; nothing is learnt, so what a state is worth stays."""
+    units = iter([1.0, 30.0, 900.0])
+    now = [1.0]
+
+    def growing(prompts, completions, **_):
+        return [now[0] * (0.1 + text.split().count("w1")) for text in completions]
+
+    env = small_env(model, eos_token_id=(1, 7, 8), scorer=growing, on_max_length="truncate")
+    algorithm = make(name, model, env, learning_rate=0.0, reward_scaling=True, **chosen)
+    policy, buffer = algorithm.policy, algorithm.rollout_buffer
+    with torch.no_grad():
+        policy.value_head.weight.normal_(generator=torch.Generator().manual_seed(0))
+    probe = {key: torch.as_tensor(value) for key, value in algorithm.env.reset().items()}
+    worth, divisors, rests = [], [], []
+    shape = buffer.before_returns
+
+    def observed(rollout):
+        rests.append((rollout.bootstraps * algorithm.shaping.divisor).copy())  # as collected
+        shape(rollout)
+        rests.append(rollout.bootstraps * algorithm.shaping.divisor)
+
+    buffer.before_returns = observed
+    for unit in units:
+        now[0] = unit
+        rollouts(algorithm)
+        divisors.append(algorithm.shaping.divisor)
+        with torch.no_grad():
+            worth.append(policy.predict_values(probe) * divisors[-1])
+            batch = buffer.episode_batch(buffer.segments())
+            values = policy.predict_values(batch).flatten().numpy()
+            last = policy.predict_values(
+                {key: torch.as_tensor(value) for key, value in algorithm._last_obs.items()}
+            )
+        places = buffer.places(buffer.segments())
+        np.testing.assert_allclose(buffer.values[places], values, rtol=1e-4, atol=1e-5)
+        if chosen:  # in the same units: the rewards, the values, and those after the last step
+            expected = gae(
+                buffer.rewards + buffer.bootstraps,
+                buffer.values,
+                buffer.episode_starts,
+                last.flatten().numpy(),
+                algorithm._last_episode_starts,
+                gamma=algorithm.gamma,
+                gae_lambda=algorithm.gae_lambda,
+            )
+            np.testing.assert_allclose(buffer.advantages, expected, rtol=1e-3, atol=1e-4)
+    assert rests[-1].any()
+    for before, after in zip(rests[2::2], rests[3::2], strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
+    assert divisors[2] > 5 * divisors[1] > 5 * divisors[0]
+    for other in worth[1:]:
+        torch.testing.assert_close(other, worth[0], rtol=1e-4, atol=1e-4)
