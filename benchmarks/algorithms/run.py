@@ -100,7 +100,7 @@ def _file(text: str) -> Path:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, measure, judge, draw; writes `results.json`, `results.md` and pictures."""
     options = parse(arguments)
-    from benchmarks.algorithms.statistics import require_rliable
+    from benchmarks.algorithms.intervals import require_rliable
 
     try:
         require_rliable()  # before hours of training, not after

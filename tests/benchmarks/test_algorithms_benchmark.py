@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("rliable", reason="the statistics need rliable")
 
-from benchmarks.algorithms import jobs, run, statistics, store
+from benchmarks.algorithms import intervals, jobs, run, store
 from benchmarks.algorithms.known_optimum import gradients, tuning
 from benchmarks.algorithms.known_optimum import plan as known
 from benchmarks.algorithms.known_optimum.settings import LEARNING_RATES, TASKS, Budget
@@ -165,13 +165,13 @@ def test_only_seeds_that_did_all_tasks_count():
         {"seed": seed, "task": task, "end": {"gain": seed + 10 * (task == "b")}}
         for seed, task in ((0, "a"), (0, "b"), (1, "a"), (2, "a"), (2, "b"))
     ]
-    assert statistics.score_matrix(runs, ["a", "b"], "gain").tolist() == [[0, 10], [2, 12]]
-    assert statistics.score_matrix([], ["a", "b"], "gain").shape == (0, 2)
+    assert intervals.score_matrix(runs, ["a", "b"], "gain").tolist() == [[0, 10], [2, 12]]
+    assert intervals.score_matrix([], ["a", "b"], "gain").shape == (0, 2)
 
 
 def test_the_interquartile_mean_leaves_out_both_quarters():
     scores = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 700.0]])
-    found = statistics.interquartile_means({"x": scores}, resamples=200)["x"]
+    found = intervals.interquartile_means({"x": scores}, resamples=200)["x"]
     assert found["iqm"] == pytest.approx((2 + 3 + 4 + 5) / 4)
     assert found["low"] <= found["iqm"] <= found["high"]
 
@@ -179,20 +179,20 @@ def test_the_interquartile_mean_leaves_out_both_quarters():
 def test_intervals_are_the_same_every_time_and_disturb_nobody():
     scores = {"x": np.random.default_rng(0).random((5, 4))}
     before = np.random.get_state()[1].tolist()  # noqa: NPY002
-    assert statistics.interquartile_means(scores) == statistics.interquartile_means(scores)
+    assert intervals.interquartile_means(scores) == intervals.interquartile_means(scores)
     assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
 
 
 def test_the_probability_of_improvement_counts_pairs():
     scores = {"x": np.array([[1.0], [3.0]]), "y": np.array([[0.0], [2.0]])}
-    found = statistics.improvement(scores, [("x", "y")], resamples=50)["x > y"]
+    found = intervals.improvement(scores, [("x", "y")], resamples=50)["x > y"]
     assert found["probability"] == pytest.approx(3 / 4)
-    assert statistics.improvement(scores, []) == {}
+    assert intervals.improvement(scores, []) == {}
 
 
 def test_profiles_fall_from_all_to_none():
-    found = statistics.profiles({"x": np.array([[0.25, 0.75]])})["x"]
-    assert statistics.DISTANCES[6] == pytest.approx(0.5, abs=0.01)
+    found = intervals.profiles({"x": np.array([[0.25, 0.75]])})["x"]
+    assert intervals.DISTANCES[6] == pytest.approx(0.5, abs=0.01)
     assert [found[0], found[6], found[-1]] == [1.0, 0.5, 0.0]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.algorithms import statistics
+from benchmarks.algorithms import intervals
 from benchmarks.algorithms.flight.plan import FlightPlan
 from benchmarks.algorithms.flight.settings import TUNING
 from benchmarks.algorithms.flight.training import MEASURES
@@ -44,14 +44,14 @@ def summarise_flights(runs: list[Run], plan: FlightPlan) -> dict[str, Any]:
             "algorithms": {name: asdict(entry) for name, entry in plan.entries.items()},
             "tuning": TUNING,
             "learnt": {name: _of_entry(flown) for name, flown in by_name.items()},
-            "interquartile_mean": statistics.interquartile_means(scores) if scores else {},
-            "improvement_over_ppo": statistics.improvement(scores, pairs),
+            "interquartile_mean": intervals.interquartile_means(scores) if scores else {},
+            "improvement_over_ppo": intervals.improvement(scores, pairs),
             "pilots": by_hand(plan.budget.flights) if scores else {},
         }
     }
 
 
-def returns_of(runs: list[Run]) -> statistics.Floats:
+def returns_of(runs: list[Run]) -> intervals.Floats:
     """Held-out returns at the end: float64 `(seeds, levels)`."""
     ends = [run["end"] for run in sorted(runs, key=lambda run: run["seed"])]
     return np.array([[end[f"return/{level}"] for level in LEVELS] for end in ends])

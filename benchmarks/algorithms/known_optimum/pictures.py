@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.algorithms.statistics import DISTANCES
+from benchmarks.algorithms.intervals import DISTANCES
 
 SHOWN = (
     "ppo",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from llm_gym_known_optimum import EstimatorFigures, KnownOptimum
 
-from benchmarks.algorithms import statistics
+from benchmarks.algorithms import intervals
 from benchmarks.algorithms.known_optimum.plan import KnownPlan
 from benchmarks.algorithms.known_optimum.settings import Budget, Task
 from benchmarks.algorithms.known_optimum.training import make_problem
@@ -35,12 +35,12 @@ def summarise(runs: list[Run], plan: KnownPlan) -> dict[str, Any]:
     for name in entries:
         runs_of_entry = [run for run in training if run["algorithm"] == name]
         for figure, matrices in scores.items():
-            matrix = statistics.score_matrix(runs_of_entry, names, figure)
+            matrix = intervals.score_matrix(runs_of_entry, names, figure)
             if len(matrix):
                 matrices[name] = matrix
     ratio, gain = scores["j_over_jstar"], scores["gain"]
     means = {
-        figure: statistics.interquartile_means(matrices) if matrices else {}
+        figure: intervals.interquartile_means(matrices) if matrices else {}
         for figure, matrices in scores.items()
     }
     kls = {name: _by_task(training, name, names, "kl_to_optimum") for name in ratio}
@@ -63,8 +63,8 @@ def summarise(runs: list[Run], plan: KnownPlan) -> dict[str, Any]:
         },
         "kl_to_optimum": kls,
         "interquartile_mean": means,
-        "profiles": statistics.profiles(gain),
-        "improvement_over_ppo": statistics.improvement(
+        "profiles": intervals.profiles(gain),
+        "improvement_over_ppo": intervals.improvement(
             gain, [(name, "ppo") for name in gain if name != "ppo" and "ppo" in gain]
         ),
         "cpu_seconds_of_a_run": {
@@ -128,7 +128,7 @@ def best_of_n_figures(problem: KnownOptimum, n: int) -> tuple[float, float]:
 
 
 def _figures(
-    ratio: dict[str, statistics.Floats],
+    ratio: dict[str, intervals.Floats],
     kls: dict[str, dict[str, float]],
     tasks: list[str],
     budget: Budget,

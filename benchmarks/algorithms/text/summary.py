@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.algorithms import statistics
+from benchmarks.algorithms import intervals
 from benchmarks.algorithms.text.plan import TextPlan
 from benchmarks.common import mean_with_interval
 
@@ -40,7 +40,7 @@ def summarise_text(runs: list[Run], plan: TextPlan) -> dict[str, Any]:
                 rate = plan.entries[task][name].learning_rate
                 held_out.setdefault(task, {})[name] = {**_of_entry(of_entry), "learning_rate": rate}
     matrices = {
-        name: statistics.score_matrix(
+        name: intervals.score_matrix(
             [run for run in done if run["algorithm"] == name], names, "score"
         )
         for name in entries
@@ -58,9 +58,9 @@ def summarise_text(runs: list[Run], plan: TextPlan) -> dict[str, Any]:
             "critics": {
                 name: critics([run for run in done if run["task"] == name]) for name in names
             },
-            "interquartile_mean": statistics.interquartile_means(scores) if scores else {},
-            "profiles": statistics.profiles(scores),
-            "improvement_over_ppo": statistics.improvement(scores, pairs),
+            "interquartile_mean": intervals.interquartile_means(scores) if scores else {},
+            "profiles": intervals.profiles(scores),
+            "improvement_over_ppo": intervals.improvement(scores, pairs),
         },
     }
 

@@ -63,7 +63,7 @@ def runs(court: Court, entry: str) -> list[list[dict[str, Any]]]:
 
 def at_least_as_good(court: Court, *pairs: tuple[str, str]) -> Figure:
     """Probability that a run of X is better than one of Y; the least of some pairs."""
-    from benchmarks.algorithms.statistics import improvement
+    from benchmarks.algorithms.intervals import improvement
 
     names = {name for pair in pairs for name in pair}
     gains = {

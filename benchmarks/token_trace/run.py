@@ -5,8 +5,8 @@ turns in one process, an iteration at a time, and their CPU seconds are compared
 iterations as lie between two looks. What the trace's own calls take is measured besides: on a
 machine with other work that is a steadier figure, and a lower bound.
 
-    python benchmarks/trace/run.py --output runs/trace                   # 20 CPU minutes
-    python benchmarks/trace/run.py --turns 3 --only demo --output DIR    # a glance
+    python benchmarks/token_trace/run.py --output runs/trace                   # 20 CPU minutes
+    python benchmarks/token_trace/run.py --turns 3 --only demo --output DIR    # a glance
 """
 
 from __future__ import annotations
