@@ -27,10 +27,13 @@ Commands:
     # watch it fly
     llm-gym fly --agent runs/ppo/pilot.npz
 
+    # what it could do when, side by side
+    llm-gym fly --checkpoints runs/ppo --record learning.gif
+
 Ctrl-C, SIGTERM or a closed terminal ends the training with a checkpoint, and keeps what was learnt;
 the same command with `--resume` goes on as if nothing had happened, after `kill -9`, too. The
 output: `pilot.npz` (flies with NumPy alone), `model.zip` (Stable-Baselines3), `metrics.jsonl`,
-`evaluation.json`, `config.json`, `checkpoints/`.
+`evaluation.json`, `config.json`, `checkpoints/`, `trace/` (the pilot at every evaluation).
 """
 
 from __future__ import annotations
@@ -158,7 +161,7 @@ def train(config: Config, output: Path, checkpoint: Path | None = None) -> PPO:
     torch.set_num_threads(config.threads)
     model = make_algorithm(config, make_env(config))
     with TrainingWatch(
-        pilot_of(config), every=config.eval_every, episodes=config.eval_episodes
+        pilot_of(config), every=config.eval_every, episodes=config.eval_episodes, keep_in=output
     ) as watch:
         learn_to(
             model,

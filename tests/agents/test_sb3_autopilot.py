@@ -66,8 +66,16 @@ def test_every_setting_is_an_option_with_its_comment_as_help(script, capsys):
 def test_writes_everything(run):
     assert {file.name for file in run.iterdir()} == {
         ".llm_gym.lock", "checkpoints", "config.json", "evaluation.json", "llm_gym.json",
-        "metrics.jsonl", "model.zip", "pilot.npz",
+        "metrics.jsonl", "model.zip", "pilot.npz", "trace",
     }  # fmt: skip
+
+
+def test_keeps_the_pilot_of_every_look(run):
+    kept = sorted((run / "trace").glob("pilot-*.npz"))
+    assert [path.name[6:-4].lstrip("0") for path in kept] == ["", "32", "64"]
+    newest, last = (np.load(path) for path in (kept[-1], run / "pilot.npz"))
+    assert all((newest[name] == last[name]).all() for name in last.files if name != "metadata")
+    assert (np.load(kept[0])["weight_0"] != last["weight_0"]).any()
 
 
 def test_evaluates_at_intervals(run):
@@ -138,6 +146,7 @@ def left(output):
         state,
         (checkpoint / "training.safetensors").read_bytes(),
         (output / "pilot.npz").read_bytes(),
+        {path.name: path.read_bytes() for path in (output / "trace").iterdir()},
         [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows],
     )
 

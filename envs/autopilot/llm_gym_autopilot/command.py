@@ -5,41 +5,55 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
-from llm_gym_autopilot.metrics import control_movement, root_mean_square
-from llm_gym_autopilot.rendering import CockpitFrame, Recorder
+from llm_gym_autopilot.checkpoints import pilots_of_run
+from llm_gym_autopilot.flown import (
+    CTRL_C,
+    FlightResult,
+    comparison_table,
+    fly_episode,
+    fly_side_by_side,
+    format_results,
+)
+from llm_gym_autopilot.rendering import Cockpit, Recorder
+from llm_gym_autopilot.rendering.formation import MOST_LANES, Formation, formation_line
 from llm_gym_autopilot.rendering.watchers import (
     STEPS_PER_SECOND,
-    Watcher,
+    cockpit_lines,
     has_display,
-    show_to,
     watching,
 )
 
 if TYPE_CHECKING:
-    from llm_gym_autopilot.flight_env import FlightEnv
     from llm_gym_autopilot.pilots import Pilot
 
-__all__ = ["FlightResult", "fly", "fly_episode"]
+__all__ = ["fly"]
 
 INTERRUPTED = 130
-CTRL_C, WINDOW_CLOSED = "Ctrl-C", "window closed"
 
 
 def fly(
     agent: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="rule, tuned-rule, pid, lqr, ppo, trim, random, a trained .npz, or the directory "
-            "of a language model."
+            "of a language model.",
+            show_default="ppo",
         ),
-    ] = "ppo",
+    ] = None,
+    agents: Annotated[
+        str | None,
+        typer.Option(help=f"Several, with commas between: side by side, at most {MOST_LANES}."),
+    ] = None,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(help="Directory of a training run: what it could do, and when, side by side."),
+    ] = None,
     words: Annotated[
         bool, typer.Option("--words", help="The agent hears and says words, as a language model.")
     ] = False,
@@ -69,7 +83,9 @@ def fly(
     ] = None,
     speed: Annotated[float, typer.Option(help="Pace of window and film: 1 is real time.")] = 1.0,
 ) -> None:
-    """Watches an agent fly the aeroplane: in a window, on film, or as lines of instruments.
+    """Watches agents fly the aeroplane: in a window, on film, or as lines of instruments.
+
+    Several fly side by side, from the same start to the same targets through the same gusts.
 
     Ctrl-C, or closing the window, ends the flight; a film keeps what was flown.
     """
@@ -79,174 +95,102 @@ def fly(
         raise ValueError(f"--seed={seed} must not be negative")
     if not (math.isfinite(speed) and speed > 0):
         raise ValueError(f"--speed={speed} must be a positive number; 1 is real time")
-    from llm_gym_autopilot.pilots import SpokenPilot, Translated, load_pilot
+    names = _names(agent, agents, checkpoints)
 
     film = None if record is None else Recorder(record, fps=STEPS_PER_SECOND * speed)
     window = human if human is not None else record is None and has_display()
     if not window and film is None and human is None:
         _say("no display; reading the instruments once a second (a film: --record flight.gif)")
-    pilot = load_pilot(agent)
-    if words and not isinstance(pilot, SpokenPilot):
-        pilot = SpokenPilot(Translated(pilot))
-    env = _make(jsbsim, aircraft, turbulence, discrete=bool(getattr(pilot, "discrete", False)))
     targets = {"target_altitude": target_altitude, "target_airspeed": target_airspeed}
     options = {name: value for name, value in targets.items() if value is not None}
+    seeds = range(seed, seed + episodes)
 
-    results: list[FlightResult] = []
-    try:
-        with watching(film, window, speed) as watchers:
-            for episode in range(episodes):
-                results.append(fly_episode(env, pilot, seed + episode, options, watchers))
-                if results[-1].stopped:
-                    break
-    finally:
-        env.close()
-    print(format_results(agent, results))
+    with ExitStack() as stack:
+        flown = []
+        for name, source in names.items():
+            pilot = _pilot(source, words=words)
+            discrete = bool(getattr(pilot, "discrete", False))
+            env = _make(jsbsim, aircraft, turbulence, discrete=discrete)
+            stack.callback(env.close)
+            flown.append((name, env, pilot))
+        if len(flown) == 1:
+            results = _fly_alone(flown[0], seeds, options, (film, window, speed))
+        else:
+            results = _fly_together(flown, seeds, options, (film, window, speed))
+    alone = len(flown) == 1
+    print(
+        format_results(flown[0][0], [result for _, result in results])
+        if alone
+        else comparison_table(results)
+    )
     if film is not None and film.num_frames:
         print(f"film: {film.path} ({film.num_frames} pictures, {film.megabytes:.1f} MB)")
-    if results[-1].stopped == CTRL_C:
+    if any(result.stopped == CTRL_C for _, result in results):
         raise SystemExit(INTERRUPTED)
 
 
-@dataclass(frozen=True)
-class FlightResult:
-    """How one flight went.
-
-    Attributes:
-        seed: Seed of the flight.
-        turbulence: Level of turbulence.
-        seconds: Seconds flown.
-        total: Return, the sum of the rewards.
-        success: Whether the target was held during the last 15 s.
-        cause: Why it ended early; None if it did not.
-        finished: It was flown to its end, early or not.
-        stopped: What somebody did to end the flights; None if nothing.
-        altitude_rms_m: Root mean square of the altitude error over the last 30 s; NaN if the flight
-            ended before its time.
-        elevator_deg: Mean movement of the elevator a step, degrees.
-    """
-
-    seed: int
-    turbulence: str
-    seconds: float
-    total: float
-    success: bool
-    cause: str | None
-    finished: bool
-    stopped: str | None
-    altitude_rms_m: float
-    elevator_deg: float
+_Flown = tuple[str, Any, "Pilot"]
+_Shown = tuple[Recorder | None, bool, float]  # film, window, speed
+_Results = list[tuple[str, FlightResult]]
 
 
-def fly_episode(
-    env: Any,
-    pilot: Pilot,
-    seed: int,
-    options: Mapping[str, float],
-    watchers: list[Watcher],
-) -> FlightResult:
-    """Flies one episode and shows every moment of it to the watchers.
-
-    Args:
-        env: `FlightEnv`, wrapped in a time limit.
-        pilot: Who flies.
-        seed: Seed of the episode.
-        options: Options of the reset.
-        watchers: Called with the reset's frame and each step's; one that returns False ends the
-            flight, as Ctrl-C does.
-
-    Returns:
-        How it went, as far as it went.
-    """
-    from llm_gym_autopilot.pilots import SpokenPilot
-
-    flight: FlightEnv = env.unwrapped
-    observation, info = env.reset(seed=seed, options=dict(options))
-    start = np.ones(1, dtype=np.bool_)
-    state: Any = None
-    total, errors, elevators = 0.0, [info["altitude_error_m"]], [info["elevator_deg"]]
-    done, stopped = False, None
-    said: list[tuple[str, str]] = []
-    try:
-        go_on = show_to(watchers, CockpitFrame.of(flight))
-        while go_on and not done:
-            action, state = pilot.predict(observation, state, start, deterministic=True)
-            start = np.zeros(1, dtype=np.bool_)
-            observation, reward, terminated, truncated, info = env.step(action)
-            done = terminated or truncated
-            total += float(reward)
-            errors.append(info["altitude_error_m"])
-            elevators.append(info["elevator_deg"])
-            if isinstance(pilot, SpokenPilot):
-                said.append((pilot.heard[0], pilot.said[0]))
-            go_on = show_to(watchers, CockpitFrame.of(flight)._replace(words=said))
-        stopped = None if go_on else WINDOW_CLOSED
-    except KeyboardInterrupt:
-        stopped = CTRL_C
-    [rms] = root_mean_square(np.array(errors)[:, None])
-    [moved] = control_movement(np.array(elevators)[:, None])
-    return FlightResult(
-        seed=seed,
-        turbulence=flight.turbulence_level,
-        seconds=(len(errors) - 1) / STEPS_PER_SECOND,
-        total=total,
-        success=bool(info["is_success"]) and done,
-        cause=info["cause"],
-        finished=done,
-        stopped=stopped,
-        altitude_rms_m=rms if done and info["cause"] is None else math.nan,
-        elevator_deg=moved if len(elevators) > 1 else 0.0,
-    )
+def _fly_alone(
+    flown: _Flown, seeds: range, options: Mapping[str, float], shown: _Shown
+) -> _Results:
+    name, env, pilot = flown
+    results: _Results = []
+    with watching(*shown, Cockpit, cockpit_lines) as watchers:
+        for seed in seeds:
+            results.append((name, fly_episode(env, pilot, seed, options, watchers)))
+            if results[-1][1].stopped:
+                break
+    return results
 
 
-def format_results(agent: str, results: list[FlightResult]) -> str:
-    """Flights as a table of plain text.
-
-    Args:
-        agent: Who flew.
-        results: One a flight.
-
-    Returns:
-        Lines without a line end behind the last.
-    """
-    head = (
-        "seed",
-        "turbulence",
-        "seconds",
-        "return",
-        "success",
-        "ended by",
-        "altitude rms",
-        "elevator",
-    )
-    rows = [
-        (
-            f"{result.seed}",
-            result.turbulence,
-            f"{result.seconds:.1f}",
-            f"{result.total:.1f}",
-            "yes" if result.success else "no",
-            _ending(result),
-            "-" if math.isnan(result.altitude_rms_m) else f"{result.altitude_rms_m:.1f} m",
-            f"{result.elevator_deg:.2f} deg/step",
-        )
-        for result in results
-    ]
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (head, *rows)
-    ]
-    return "\n".join([f"agent {agent}", *lines])
-
-
-def _ending(flown: FlightResult) -> str:
-    if flown.cause is not None:
-        return flown.cause.replace("_", " ")
-    return "time limit" if flown.finished else str(flown.stopped)
+def _fly_together(
+    flown: list[_Flown], seeds: range, options: Mapping[str, float], shown: _Shown
+) -> _Results:
+    results: _Results = []
+    with watching(*shown, lambda: Formation(len(flown)), formation_line) as watchers:
+        for seed in seeds:
+            flights = fly_side_by_side(flown, seed, options, watchers)
+            results += zip((name for name, _, _ in flown), flights, strict=True)
+            if any(flight.stopped for flight in flights):
+                break
+    return results
 
 
 # ---------------------------------------------------------------------- what is set up
+
+
+def _names(
+    agent: str | None, agents: str | None, checkpoints: Path | None
+) -> dict[str, str | Path]:
+    """Who flies, by the name that is shown."""
+    given = {"--agent": agent, "--agents": agents, "--checkpoints": checkpoints}
+    told = [option for option, value in given.items() if value is not None]
+    if len(told) > 1:
+        raise ValueError(f"{' and '.join(told)} exclude each other: they say who flies")
+    if checkpoints is not None:
+        return dict(pilots_of_run(checkpoints, MOST_LANES, _say))
+    if agents is None:
+        return {agent or "ppo": agent or "ppo"}
+    several = [name.strip() for name in agents.split(",")]
+    if not 2 <= len(several) <= MOST_LANES or len(set(several)) < len(several) or "" in several:
+        raise ValueError(
+            f"--agents={agents!r} must be 2 to {MOST_LANES} different agents with commas between, "
+            "such as rule,pid,ppo"
+        )
+    return {name: name for name in several}
+
+
+def _pilot(source: str | Path, *, words: bool) -> Pilot:
+    from llm_gym_autopilot.pilots import SpokenPilot, Translated, load_pilot
+
+    pilot = load_pilot(source)
+    if words and not isinstance(pilot, SpokenPilot):
+        return SpokenPilot(Translated(pilot))
+    return pilot
 
 
 def _make(jsbsim: bool, aircraft: str, turbulence: str, *, discrete: bool) -> Any:

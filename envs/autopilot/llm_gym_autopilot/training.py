@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -13,8 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
+from llm_gym_autopilot.checkpoints import pilot_file
 from llm_gym_autopilot.evaluation import evaluate_pilot
 from llm_gym_autopilot.pilots import Pilot
+from llm_gym_autopilot.pilots.network import NetworkPilot
 
 __all__ = ["WATCHED", "TrainingWatch"]
 
@@ -39,6 +42,8 @@ class TrainingWatch(BaseCallback):
             goes on from a checkpoint has had those up to there.
         episodes: Episodes of each level.
         levels: Levels of turbulence.
+        keep_in: Directory of the run, in whose `trace/` every look's pilot, a `NetworkPilot`, is
+            kept for `llm-gym fly --checkpoints`; None keeps none.
         console: Where to draw; None is standard error, which leaves standard output to results.
 
     Raises:
@@ -52,6 +57,7 @@ class TrainingWatch(BaseCallback):
         every: int,
         episodes: int = 100,
         levels: Sequence[str] = WATCHED,
+        keep_in: Path | None = None,
         console: Console | None = None,
     ) -> None:
         super().__init__()
@@ -60,6 +66,7 @@ class TrainingWatch(BaseCallback):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self._pilot_of = pilot_of
         self._every, self._episodes, self._levels = every, episodes, tuple(levels)
+        self._keep_in = keep_in
         self._console = Console(stderr=True) if console is None else console
         self._bar = Progress(
             BarColumn(bar_width=30),
@@ -135,6 +142,9 @@ class TrainingWatch(BaseCallback):
             self.logger.record(f"stick/{level}", evaluation.means["elevator_deg_per_step"].mean)
             returns.append(f"{level} {evaluation.mean_return:.1f}")
         self.logger.dump(self.model.num_timesteps)
+        if self._keep_in is not None:
+            assert isinstance(pilot, NetworkPilot)
+            pilot.save(pilot_file(self._keep_in, self.model.num_timesteps))
         self._wall += time.perf_counter() - wall
         self._cpu += time.process_time() - cpu
         text = "return " + ", ".join(returns)

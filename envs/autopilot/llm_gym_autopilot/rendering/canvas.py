@@ -58,21 +58,22 @@ class Canvas:
     Args:
         width: Width of the finished picture, pixels.
         height: Height of the finished picture, two thirds of the width.
+        rows: Height in coordinates, for a picture of another shape.
 
     Raises:
-        ValueError: The sides are too small or not as 3 to 2.
+        ValueError: The sides are too small, or not as 600 to `rows`.
         gymnasium.error.DependencyNotInstalled: Pygame is not installed.
     """
 
-    def __init__(self, width: int = WIDTH, height: int = HEIGHT) -> None:
-        if width < WIDTH // 2 or width * HEIGHT != height * WIDTH:
-            raise ValueError(
-                f"width={width}, height={height}: the cockpit is 3 to 2 and at least 300x200"
-            )
+    def __init__(self, width: int = WIDTH, height: int = HEIGHT, rows: int = HEIGHT) -> None:
+        if width < WIDTH // 2 or width * rows != height * WIDTH:
+            shape = "3 to 2 and at least 300x200" if rows == HEIGHT else f"{WIDTH} to {rows}"
+            raise ValueError(f"width={width}, height={height}: the cockpit is {shape}")
         self._pygame = import_pygame()
         self._pygame.font.init()
         self._size = (width, height)
         self._scale = OVERSAMPLING * width / WIDTH
+        self._origin = (0.0, 0.0)
         self._surface = self._pygame.Surface(
             (OVERSAMPLING * width, OVERSAMPLING * height), depth=32
         )
@@ -193,7 +194,7 @@ class Canvas:
         px, py = self._place((x, y))
         left = {"left": 0, "center": picture.get_width() / 2, "right": picture.get_width()}[anchor]
         self._surface.blit(picture, (round(px - left), round(py - middle)))
-        return (px - left + picture.get_width()) / self._scale
+        return (px - left + picture.get_width()) / self._scale - self._origin[0]
 
     @contextmanager
     def clipped(self, x: float, y: float, width: float, height: float) -> Iterator[None]:
@@ -205,15 +206,27 @@ class Canvas:
         finally:
             self._surface.set_clip(before)
 
+    @contextmanager
+    def moved(self, right: float, down: float) -> Iterator[None]:
+        """Draws everything so far to the right and below."""
+        before = self._origin
+        self._origin = (before[0] + right, before[1] + down)
+        try:
+            yield
+        finally:
+            self._origin = before
+
     # ------------------------------------------------------------------ to pixels
 
     def _place(self, point: Point) -> Point:
         # Far outside the picture a coordinate would overflow the 16 bits that SDL draws in.
         limit = 4.0 * WIDTH
-        x, y = (min(max(c, -limit), limit) * self._scale for c in point)
+        moved = (c + start for c, start in zip(point, self._origin, strict=True))
+        x, y = (min(max(c, -limit), limit) * self._scale for c in moved)
         return x, y
 
     def _box(self, x: float, y: float, width: float, height: float) -> pygame.Rect:
+        x, y = x + self._origin[0], y + self._origin[1]
         left, top = round(x * self._scale), round(y * self._scale)
         right, bottom = round((x + width) * self._scale), round((y + height) * self._scale)
         return self._pygame.Rect(left, top, right - left, bottom - top)

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
-
-import numpy as np
-from gymnasium.error import UnsupportedMode
-from numpy.typing import NDArray
-
 from llm_gym_autopilot.rendering import palette
 from llm_gym_autopilot.rendering.attitude import draw_attitude
-from llm_gym_autopilot.rendering.canvas import HEIGHT, WIDTH, Canvas, import_pygame
+from llm_gym_autopilot.rendering.canvas import HEIGHT, WIDTH, Canvas
 from llm_gym_autopilot.rendering.controls import draw_controls
 from llm_gym_autopilot.rendering.frame import CockpitFrame
+from llm_gym_autopilot.rendering.screen import Screen
 from llm_gym_autopilot.rendering.side_view import draw_side_view
 from llm_gym_autopilot.rendering.tapes import draw_airspeed, draw_altitude, draw_vertical_speed
 from llm_gym_autopilot.rendering.transcript import draw_transcript
 
-if TYPE_CHECKING:
-    import pygame
-
 __all__ = ["Cockpit"]
 
-FRAMES_PER_SECOND = 5.0  # one a step
-INVISIBLE_DRIVERS = ("dummy", "offscreen", "evdev")
 
-
-class Cockpit:
+class Cockpit(Screen[CockpitFrame]):
     """Draws flights; it remembers nothing of them, so that one serves any number of aeroplanes.
 
     Pictures need no display. The window is opened by the first `show`.
@@ -42,74 +30,7 @@ class Cockpit:
     """
 
     def __init__(self, width: int = WIDTH, height: int = HEIGHT) -> None:
-        self._canvas = Canvas(width, height)
-        self._pygame = import_pygame()
-        self._size = (width, height)
-        self._window: pygame.Surface | None = None
-        self._clock = self._pygame.time.Clock()
-        self._closed_by_user = False
-
-    @property
-    def closed_by_user(self) -> bool:
-        """Whether the window was open and somebody has closed it."""
-        return self._closed_by_user
-
-    def draw(self, frame: CockpitFrame) -> NDArray[np.uint8]:
-        """Draws one picture.
-
-        Args:
-            frame: What it shows.
-
-        Returns:
-            Red, green and blue, uint8 `(height, width, 3)`, an array of its own.
-        """
-        self._draw(frame)
-        return self._canvas.pixels()
-
-    def show(self, frame: CockpitFrame, frames_per_second: float = FRAMES_PER_SECOND) -> None:
-        """Draws into the window and waits until the next picture is due.
-
-        After the window has been closed by its user nothing happens any more, without waiting.
-
-        Args:
-            frame: What it shows.
-            frames_per_second: Pace of the pictures; 0 does not wait.
-
-        Raises:
-            gymnasium.error.UnsupportedMode: There is no display.
-        """
-        if self._closed_by_user:
-            return
-        if self._window is None:
-            self._window = self._open()
-        self._draw(frame)
-        self._window.blit(self._canvas.finished(), (0, 0))
-        self._pygame.display.flip()
-        if any(event.type == self._pygame.QUIT for event in self._pygame.event.get()):
-            self._closed_by_user = True
-            self.close()
-            return
-        self._clock.tick(frames_per_second)
-
-    def close(self) -> None:
-        """Closes the window, if there is one; may be called again."""
-        if self._window is not None:
-            self._window = None
-            self._pygame.display.quit()
-
-    def _open(self) -> pygame.Surface:
-        display = self._pygame.display
-        try:
-            display.init()
-            window = display.set_mode(self._size)
-        except self._pygame.error as error:
-            raise _no_window(str(error)) from error
-        # Without a display SDL falls back on drivers that show nothing, unless one was asked for.
-        if not os.environ.get("SDL_VIDEODRIVER") and display.get_driver() in INVISIBLE_DRIVERS:
-            display.quit()
-            raise _no_window("there is no display")
-        display.set_caption("llm_gym autopilot")
-        return window
+        super().__init__(Canvas(width, height), (width, height))
 
     def _draw(self, frame: CockpitFrame) -> None:
         canvas = self._canvas
@@ -122,12 +43,6 @@ class Cockpit:
         draw_side_view(canvas, frame)
         draw_transcript(canvas, frame)
         _draw_status(canvas, frame)
-
-
-def _no_window(reason: str) -> UnsupportedMode:
-    return UnsupportedMode(
-        f'no window can be opened ({reason}); use render_mode="rgb_array" or "ansi"'
-    )
 
 
 def _draw_status(canvas: Canvas, frame: CockpitFrame) -> None:

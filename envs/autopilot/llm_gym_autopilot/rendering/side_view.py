@@ -9,7 +9,7 @@ from llm_gym_autopilot.rendering import palette
 from llm_gym_autopilot.rendering.canvas import Canvas, Color, Point, blend
 from llm_gym_autopilot.rendering.frame import CockpitFrame
 
-__all__ = ["SideView", "draw_side_view"]
+__all__ = ["SideView", "draw_side_view", "view_of"]
 
 LEFT, TOP, WIDTH, HEIGHT = 0.0, 254.0, 600.0, 120.0
 AIRCRAFT_X = 400.0
@@ -25,12 +25,15 @@ class SideView:
     Args:
         target: Altitude, m.
         altitudes: All that must be in sight, m.
+        span: Metres from the middle to an edge, at least.
     """
 
-    def __init__(self, target: float, altitudes: Sequence[float]) -> None:
+    def __init__(
+        self, target: float, altitudes: Sequence[float], span: float = SMALLEST_SPAN
+    ) -> None:
         farthest = max((abs(altitude - target) for altitude in altitudes), default=0.0)
         self.target = target
-        self.span = max(SMALLEST_SPAN, 1.75 * farthest)  # room for a steep aeroplane
+        self.span = max(span, 1.75 * farthest)  # room for a steep aeroplane
         self._pixels_per_metre = HEIGHT / 2 / self.span
 
     def height(self, altitude: float) -> float:
@@ -38,12 +41,32 @@ class SideView:
         return TOP + HEIGHT / 2 - (altitude - self.target) * self._pixels_per_metre
 
 
-def draw_side_view(canvas: Canvas, frame: CockpitFrame) -> None:
-    """Draws the lower part of the picture."""
+def view_of(frame: CockpitFrame, span: float = SMALLEST_SPAN) -> SideView:
+    """The view that a frame's flight has in sight.
+
+    Args:
+        frame: What is shown.
+        span: Metres from the middle to an edge, at least.
+    """
+    telemetry = frame.telemetry
+    heights = [height for _, height in _recent(frame)]
+    return SideView(
+        float(telemetry.target_altitude_m), [float(telemetry.altitude_m), *heights], span
+    )
+
+
+def draw_side_view(canvas: Canvas, frame: CockpitFrame, span: float = SMALLEST_SPAN) -> None:
+    """Draws the lower part of the picture.
+
+    Args:
+        canvas: Where to.
+        frame: What it shows.
+        span: Metres from the target to an edge, at least.
+    """
     telemetry = frame.telemetry
     altitude = float(telemetry.altitude_m)
-    path = [(time, height) for time, height in frame.path if frame.time_s - time <= PATH_SECONDS]
-    view = SideView(float(telemetry.target_altitude_m), [altitude, *(h for _, h in path)])
+    path = _recent(frame)
+    view = view_of(frame, span)
     with canvas.clipped(LEFT, TOP, WIDTH, HEIGHT):
         _draw_sky(canvas, frame.time_s)
         _draw_ground(canvas, view, frame.time_s)
@@ -52,6 +75,10 @@ def draw_side_view(canvas: Canvas, frame: CockpitFrame) -> None:
         _draw_path(canvas, view, path, frame.time_s)
         _draw_gust(canvas, float(telemetry.gust_longitudinal_mps), float(telemetry.gust_mps))
         _draw_aeroplane(canvas, view.height(altitude), float(telemetry.pitch_deg))
+
+
+def _recent(frame: CockpitFrame) -> list[tuple[float, float]]:
+    return [(time, height) for time, height in frame.path if frame.time_s - time <= PATH_SECONDS]
 
 
 def _draw_sky(canvas: Canvas, time: float) -> None:

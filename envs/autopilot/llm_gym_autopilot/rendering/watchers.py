@@ -6,20 +6,33 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Protocol, TypeVar
 
-from llm_gym_autopilot.rendering.cockpit import Cockpit
 from llm_gym_autopilot.rendering.frame import CockpitFrame
 from llm_gym_autopilot.rendering.instrument_line import instrument_line
 from llm_gym_autopilot.rendering.recording import Recorder
+from llm_gym_autopilot.rendering.screen import Screen
 from llm_gym_autopilot.rendering.transcript import legible
 
-__all__ = ["STEPS_PER_SECOND", "Watcher", "has_display", "show_to", "watching"]
+__all__ = ["STEPS_PER_SECOND", "Watcher", "cockpit_lines", "has_display", "show_to", "watching"]
 
 STEPS_PER_SECOND = 5
 STEPS_PER_LINE = 5  # of instruments: one a second
 LAST_PICTURES = 10  # a crash stays in the window for two seconds
 
-Watcher = Callable[[CockpitFrame], bool]  # False: has had enough
+
+class _Moment(Protocol):
+    """What a frame of any kind says of its moment."""
+
+    @property
+    def time_s(self) -> float: ...
+
+    @property
+    def cause(self) -> str | None: ...
+
+
+Frame = TypeVar("Frame", bound=_Moment)
+Watcher = Callable[[Frame], bool]  # False: has had enough
 
 
 def has_display() -> bool:
@@ -30,33 +43,41 @@ def has_display() -> bool:
 
 
 @contextmanager
-def watching(film: Recorder | None, window: bool, speed: float) -> Iterator[list[Watcher]]:
+def watching(
+    film: Recorder | None,
+    window: bool,
+    speed: float,
+    screen: Callable[[], Screen[Frame]],
+    lines: Callable[[Frame], str],
+) -> Iterator[list[Watcher[Frame]]]:
     """Opens a film and a window, and finishes and closes them in the end.
 
     Args:
         film: Where pictures go; None for none.
         window: Whether to open one.
         speed: Pace of the window; 1 is real time.
+        screen: Makes what draws the pictures.
+        lines: Reads a frame aloud.
 
     Yields:
-        The watchers. Without film and window it is one who prints the instruments once a second.
+        The watchers. Without film and window it is one who prints `lines` once a second.
     """
     if film is None and not window:
-        yield [_read_aloud]
+        yield [_reading_aloud(lines)]
         return
     with ExitStack() as stack:
-        cockpit = Cockpit()
-        stack.callback(cockpit.close)
+        drawn = screen()
+        stack.callback(drawn.close)
         watchers = []
         if film is not None:
             stack.enter_context(film)
-            watchers.append(stack.enter_context(_filming(film, cockpit)))
+            watchers.append(stack.enter_context(_filming(film, drawn)))
         if window:
-            watchers.append(_watching_window(cockpit, speed))
+            watchers.append(_watching_window(drawn, speed))
         yield watchers
 
 
-def show_to(watchers: list[Watcher], frame: CockpitFrame) -> bool:
+def show_to(watchers: list[Watcher[Frame]], frame: Frame) -> bool:
     """Shows a frame to everybody.
 
     Args:
@@ -72,22 +93,33 @@ def show_to(watchers: list[Watcher], frame: CockpitFrame) -> bool:
     return go_on
 
 
-def _read_aloud(frame: CockpitFrame) -> bool:
-    steps = round(frame.time_s * STEPS_PER_SECOND)
-    if steps % STEPS_PER_LINE == 0 or frame.cause is not None:
-        print(instrument_line(frame), flush=True)
-        for heard, said in frame.words[-1:]:
-            print(f"  {legible(heard, 110)} -> {legible(said)}", flush=True)
-    return True
+def cockpit_lines(frame: CockpitFrame) -> str:
+    """The instruments of one flight, and the last words of a pilot of words.
+
+    Args:
+        frame: What to read.
+    """
+    said = [f"  {legible(heard, 110)} -> {legible(said)}" for heard, said in frame.words[-1:]]
+    return "\n".join([instrument_line(frame), *said])
+
+
+def _reading_aloud(lines: Callable[[Frame], str]) -> Watcher[Frame]:
+    def watch(frame: Frame) -> bool:
+        steps = round(frame.time_s * STEPS_PER_SECOND)
+        if steps % STEPS_PER_LINE == 0 or frame.cause is not None:
+            print(lines(frame), flush=True)
+        return True
+
+    return watch
 
 
 @contextmanager
-def _filming(film: Recorder, cockpit: Cockpit) -> Iterator[Watcher]:
+def _filming(film: Recorder, screen: Screen[Frame]) -> Iterator[Watcher[Frame]]:
     """Films, and counts pictures on one line of a terminal, if there is one."""
     terminal = sys.stderr.isatty()
 
-    def watch(frame: CockpitFrame) -> bool:
-        film.write(cockpit.draw(frame))
+    def watch(frame: Frame) -> bool:
+        film.write(screen.draw(frame))
         if terminal:
             counted = f"filming: {film.num_frames} pictures, {frame.time_s:.1f} s"
             print(f"\r{counted}  ", end="", file=sys.stderr, flush=True)
@@ -100,13 +132,13 @@ def _filming(film: Recorder, cockpit: Cockpit) -> Iterator[Watcher]:
             print(file=sys.stderr)
 
 
-def _watching_window(cockpit: Cockpit, speed: float) -> Watcher:
-    def watch(frame: CockpitFrame) -> bool:
+def _watching_window(screen: Screen[Frame], speed: float) -> Watcher[Frame]:
+    def watch(frame: Frame) -> bool:
         if frame.cause is None:
-            cockpit.show(frame, STEPS_PER_SECOND * speed)
+            screen.show(frame, STEPS_PER_SECOND * speed)
         else:
             for _ in range(LAST_PICTURES):
-                cockpit.show(frame, STEPS_PER_SECOND)
-        return not cockpit.closed_by_user
+                screen.show(frame, STEPS_PER_SECOND)
+        return not screen.closed_by_user
 
     return watch
