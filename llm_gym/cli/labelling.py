@@ -15,7 +15,7 @@ import typer
 
 from llm_gym.cli.inspection import MAX_NEW_TOKENS
 from llm_gym.cli.options import with_options_of
-from llm_gym.cli.served import Host, NoBrowser, Port, serve_page
+from llm_gym.cli.served import Host, NoBrowser, Page, Port, serve_page
 from llm_gym.stages.environment import AnswerConfig
 
 if TYPE_CHECKING:
@@ -28,7 +28,14 @@ Two answers of the built-in model to each of 50 prompts, to be compared in the b
 \b
   llm-gym label votes.db --generate-from llm_gym/email-sft --max-prompts 50
   llm-gym label votes.db                        (goes on where it stopped)
-  llm-gym label votes.db --export votes.jsonl   (rows to train on)"""
+  llm-gym label votes.db --export votes.jsonl   (rows to train on)
+  llm-gym label votes.db --host 0.0.0.0         (a class votes from its phones)"""
+
+LABELLING = Page(
+    "labelling page", "every vote is saved at once", "read the comparisons and vote", "results"
+)
+_CLASS_OVERLAP = 0.1  # of the comparisons: 30 of 300, which tell agreement to 15 points
+_CLASS_LEASE = 120.0  # seconds; a phone that was put away keeps nobody waiting for long
 
 _GENERATION = "Making comparisons"
 
@@ -86,6 +93,13 @@ def label(
     votes_per_comparison: Annotated[
         int, typer.Option(help="How many raters shall judge each comparison.")
     ] = 1,
+    overlap: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the comparisons that one rater more shall judge, to measure agreement.",
+            show_default=f"{_CLASS_OVERLAP:g} with a host that others reach, else 0",
+        ),
+    ] = None,
     budget: Annotated[
         int | None, typer.Option(help="Most questions to one rater.", show_default="all there are")
     ] = None,
@@ -110,6 +124,8 @@ def label(
     Every vote is in the file at once: stop with Ctrl-C, go on with the
     same command. Several people may vote at the same time.
     """
+    from llm_gym.feedback.labelling.addresses import is_loopback
+    from llm_gym.feedback.labelling.store_desk import StoreDesk
     from llm_gym.feedback.preferences.store import PreferenceStore
 
     config = AnswerConfig(**values)
@@ -137,7 +153,10 @@ def label(
         if export is not None:
             print(f"preferences written to {export}: {votes.export_file(export):,}")
             return
-        with _desk(votes, votes_per_comparison, budget, seed) as desk:
+        several = not terminal and not is_loopback(host)
+        options = desk_options(votes_per_comparison, overlap, several=several)
+        desk = StoreDesk(votes, **options, budget=budget, seed=seed)
+        with _voting(desk, votes_per_comparison):
             if terminal:
                 _in_terminal(desk, rater)
             else:
@@ -210,20 +229,35 @@ def _generate(
         )
 
 
-@contextmanager
-def _desk(
-    votes: PreferenceStore, votes_per_comparison: int, budget: int | None, seed: int
-) -> Iterator[StoreDesk]:
-    """Where people vote, until they are done or press Ctrl-C; says then what there is."""
-    from llm_gym.feedback.labelling.store_desk import StoreDesk
+def desk_options(
+    votes_per_comparison: int, overlap: float | None, *, several: bool
+) -> dict[str, Any]:
+    """How a desk hands out comparisons, which differs where many people vote at once.
 
-    desk = StoreDesk(votes, votes_per_comparison=votes_per_comparison, budget=budget, seed=seed)
-    _check_work(votes, votes_per_comparison)
+    Args:
+        votes_per_comparison: As asked for.
+        overlap: As asked for; None is a share that measures agreement where several people vote.
+        several: Whether they can.
+    """
+    share = overlap if overlap is not None else _CLASS_OVERLAP if several else 0.0
+    if overlap is None and several:
+        print(
+            f"{100 * share:.0f} % of the comparisons go to one rater more, so that agreement can "
+            "be measured (--overlap 0: none)"
+        )
+    options = {"votes_per_comparison": votes_per_comparison, "overlap": share}
+    return options | ({"lease_seconds": _CLASS_LEASE} if several else {})
+
+
+@contextmanager
+def _voting(desk: StoreDesk, votes_per_comparison: int) -> Iterator[None]:
+    """While people vote, until they are done or press Ctrl-C; says then what there is."""
+    _check_work(desk.store, votes_per_comparison)
     try:
-        yield desk
+        yield
     except KeyboardInterrupt:
         print()  # behind the terminal's ^C
-    _say_goodbye(votes)
+    _say_goodbye(desk.store)
 
 
 def _check_work(votes: PreferenceStore, votes_per_comparison: int) -> None:
@@ -264,15 +298,7 @@ def _login() -> str:
 def _in_browser(desk: StoreDesk, rater: str, host: str, port: int, *, browser: bool) -> None:
     from llm_gym.feedback.labelling.server import create_app
 
-    serve_page(
-        create_app(desk, rater=rater, host=host),
-        host,
-        port,
-        browser=browser,
-        title="labelling page",
-        ending="every vote is saved at once",
-        risk="read the comparisons and vote",
-    )
+    serve_page(create_app(desk, rater=rater, host=host), host, port, LABELLING, browser=browser)
 
 
 def _say_goodbye(votes: PreferenceStore) -> None:

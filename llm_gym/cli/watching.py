@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from llm_gym.cli.runs import interruptible
-from llm_gym.cli.served import Host, NoBrowser, Port, serve_page
+from llm_gym.cli.served import Host, NoBrowser, Page, Port, serve_page
 
 EXAMPLES = """\
 In one terminal, and in another while the first is at work:
@@ -39,8 +39,6 @@ def watch(
             create_app(run, host=host),
             host,
             port,
+            Page("watching", "the run goes on", "read what the model wrote"),
             browser=not no_browser,
-            title="watching",
-            ending="the run goes on",
-            risk="read what the model wrote",
         )

@@ -38,7 +38,8 @@ class PageAsker:
     def __init__(
         self, record: Record, summarise: Summarise, *, rater: str, host: str, port: int
     ) -> None:
-        from llm_gym.feedback.labelling.server import BackgroundServer, create_app, listen
+        from llm_gym.feedback.labelling.addresses import listen
+        from llm_gym.feedback.labelling.server import BackgroundServer, create_app
 
         self._desk = LiveDesk(record, summarise)
         listener = listen(host, port)

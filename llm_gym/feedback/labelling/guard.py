@@ -5,6 +5,10 @@ rebinding) makes that site's scripts "same origin". So: the `Host` must be one t
 by, a browser's `Origin` must be that host, and whatever changes something must carry a token that
 only a page of this server could read. What it answers may load nothing from elsewhere and run no
 inline script (Content Security Policy).
+
+Where other machines can reach the server, a page gets that token only for the key that stands in
+its address, behind the `#`: whoever was not given the address, by a QR code or by word of mouth,
+can see nothing and change nothing. A browser sends that part of an address nowhere by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +22,11 @@ import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from llm_gym.feedback.labelling.addresses import is_loopback
+
 TOKEN_HEADER = "X-LLM-Gym-Token"  # noqa: S105 - the header's name, not a secret
+KEY_HEADER = "X-LLM-Gym-Key"
+SESSION = "/api/session"
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -38,6 +46,7 @@ HEADERS = {
 # differently by different programs.
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[a-zA-Z0-9._-]+)(:[0-9]{1,5})?")
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
+_NO_KEY = "This page needs its whole address: scan the code again, or type what is behind the #."
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -46,19 +55,18 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+_KEY_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"  # none that is taken for another when it is typed
+_KEY_LENGTH = 10  # 49 bits, which nobody guesses by asking a server
+
+
 def new_token() -> str:
     """A token for one run of a server."""
     return secrets.token_urlsafe(32)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host, name or address, can only be reached from this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def new_key() -> str:
+    """A key for the address of a server that other machines reach: short enough to be typed."""
+    return "".join(secrets.choice(_KEY_LETTERS) for _ in range(_KEY_LENGTH))
 
 
 class Guard:
@@ -70,6 +78,9 @@ class Guard:
         host: The address that the server listens on. On loopback it goes by loopback names only;
             elsewhere by every address (a rebinding attack needs a name), the name of this machine
             and `host` itself.
+
+    Attributes:
+        key: What stands behind the `#` of its addresses; "" on loopback, where none is needed.
     """
 
     def __init__(self, app: Application, *, token: str, host: str) -> None:
@@ -77,12 +88,19 @@ class Guard:
         self._token = token.encode()
         self._loopback_only = is_loopback(host)
         self._names = {"localhost"}
+        self.key = "" if self._loopback_only else new_key()
         if not self._loopback_only:
             machine = socket.gethostname().lower()
             self._names |= {host.lower(), machine, f"{machine}.local"}
 
+    def address(self, url: str) -> str:
+        """An address of a page of this server, with the key if it needs one."""
+        return f"{url}#{self.key}" if self.key else url
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers 400 or 403 itself, or lets the application answer; adds the headers either way.
+        """Refuses, or lets the application answer; adds the headers either way.
+
+        It answers 400 to a foreign host, 401 without the key, 403 to a foreign site or token.
 
         Args:
             scope: What ASGI says of the connection.
@@ -119,6 +137,10 @@ class Guard:
         sites = set(headers.get("sec-fetch-site", []))
         if scope["path"].startswith("/api/") and not sites <= {"none", "same-origin"}:
             return 403, "Requests of other sites are refused."
+        if self.key and scope["path"] == SESSION:
+            key = headers.get(KEY_HEADER.lower(), [""])[0]
+            if not hmac.compare_digest(key.encode(), self.key.encode()):
+                return 401, _NO_KEY
         if scope["method"] not in _SAFE_METHODS:
             token = headers.get(TOKEN_HEADER.lower(), [""])[0]
             if not hmac.compare_digest(token.encode(), self._token):

@@ -6,14 +6,15 @@
     POST /api/next          {"rater"} -> {"question", "summary"}
     POST /api/vote          {"rater", "question_id", "verdict", ...} -> the same, for the next one
     POST /api/undo          {"rater", "vote_id"} -> the same, with the question taken back
+    GET  /results           the page for the projector, where the desk has results
+    POST /api/results       {} -> {"results", "join"}: how the votes stand, and where phones join in
+    POST /api/seat          {"rater", "device"} -> {"rater"}: a name that no other device has
 
 A GET changes nothing. Even to ask for a question is a POST: the store then keeps it for that rater.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,9 @@ except ImportError as error:
         "(llm-gym label --terminal works without)"
     ) from error
 
-from llm_gym.feedback.labelling.guard import Guard, new_token
+from llm_gym.feedback.labelling import qr
+from llm_gym.feedback.labelling.addresses import addresses_elsewhere, url_of
+from llm_gym.feedback.labelling.guard import SESSION, Guard, new_token
 from llm_gym.feedback.labelling.limits import MOST_HEADERS, Bounds, PatientProtocol
 from llm_gym.feedback.labelling.questions import (
     ConflictError,
@@ -44,13 +47,16 @@ from llm_gym.feedback.labelling.questions import (
     UnknownQuestionError,
     checked_rater,
 )
+from llm_gym.feedback.labelling.seats import Seats
+from llm_gym.feedback.labelling.store_desk import StoreDesk
 from llm_gym.files.untrusted import pieces
 
 PAGES = Path(__file__).resolve().parent / "pages"
 SHARED = ("base.css", "icon.svg", "text.js", "transport.js")
 """Files of the page that other pages have, too."""
 
-ASSETS = tuple(PAGES / name for name in (*SHARED, "label.css", "label.js", "memory.js"))
+_OWN = ("label.css", "label.js", "memory.js", "results.css", "results.js")
+ASSETS = tuple(PAGES / name for name in (*SHARED, *_OWN))
 _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -75,6 +81,14 @@ class _Undo(_Body):
     vote_id: _Number
 
 
+class _Seat(_Body):
+    device: StrictStr
+
+
+class _Nothing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
 def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard:
     """The web application.
 
@@ -92,6 +106,8 @@ def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard
     template = Environment(loader=FileSystemLoader(PAGES), autoescape=True).get_template(
         "label.html"
     )
+    guard = Guard(Bounds(app), token=token, host=host)
+    seats = Seats()
 
     def state(name: str, question: Question | None) -> JSONResponse:
         # A response made here: FastAPI would look into every piece of a long text, twice.
@@ -99,7 +115,11 @@ def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard
 
     @app.get("/")
     def page() -> HTMLResponse:
-        return HTMLResponse(template.render(rater=rater))
+        return HTMLResponse(template.render(rater=rater, shared=bool(guard.key)))
+
+    @app.post("/api/seat")
+    def seat(body: _Seat) -> dict[str, str]:
+        return {"rater": seats.take(body.rater, body.device)}
 
     @app.post("/api/next")
     def next_question(body: _Body) -> JSONResponse:
@@ -118,7 +138,32 @@ def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard
         question = desk.undo(name, body.vote_id)
         return state(name, question if question is not None else desk.next(name))
 
-    return Guard(Bounds(app), token=token, host=host)
+    if isinstance(desk, StoreDesk):
+        _add_results(app, desk, guard, host)
+    return guard
+
+
+def _add_results(app: FastAPI, desk: StoreDesk, guard: Guard, host: str) -> None:
+    """The page for the projector."""
+
+    @app.get("/results")
+    def page() -> Response:
+        return Response((PAGES / "results.html").read_bytes(), media_type="text/html")
+
+    @app.post("/api/results")
+    def results(body: _Nothing, request: Request) -> JSONResponse:
+        port = request.scope["server"][1]
+        return JSONResponse(
+            {"results": desk.results().to_dict(), "join": _ways_in(guard, host, port)}
+        )
+
+
+def _ways_in(guard: Guard, host: str, port: int) -> list[dict[str, Any]]:
+    """Addresses at which phones may find the page, each with its QR code."""
+    ways = [(way.interface, guard.address(way.url)) for way in addresses_elsewhere(host, port)]
+    return [
+        {"interface": interface, "url": url, **qr.drawing(url)._asdict()} for interface, url in ways
+    ]
 
 
 def plain_app(token: str, assets: Sequence[Path]) -> FastAPI:
@@ -142,7 +187,7 @@ def plain_app(token: str, assets: Sequence[Path]) -> FastAPI:
         path = by_name[name]
         return Response(path.read_bytes(), media_type=_KINDS[path.suffix])
 
-    @app.get("/api/session")
+    @app.get(SESSION)
     def session() -> dict[str, str]:
         return {"token": token}
 
@@ -189,54 +234,6 @@ def _shown(question: Question | None) -> dict[str, Any] | None:
 # ------------------------------------------------------------------ running it
 
 
-def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
-    """Takes an address, so that it is known before the server starts.
-
-    Args:
-        host: Address or name.
-        port: 0 takes a free one.
-
-    Returns:
-        A listening socket.
-
-    Raises:
-        OSError: There is no such address here, or it is taken.
-    """
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family)
-    except (OSError, OverflowError) as error:
-        raise OSError(f"cannot listen on {host} port {port}: {error}; choose another") from error
-
-
-def url_of(listener: socket.socket) -> str:
-    """Where a browser on this machine finds the server."""
-    host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        host = "127.0.0.1"
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-
-
-def urls_elsewhere(listener: socket.socket) -> list[str]:
-    """Where browsers on other machines may find a server that listens on all addresses."""
-    host, port = listener.getsockname()[:2]
-    if host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        return []
-    found = set()
-    with contextlib.suppress(OSError):
-        found = {str(entry[4][0]) for entry in socket.getaddrinfo(socket.gethostname(), port)}
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing; asks which address would be used
-        found.add(probe.getsockname()[0])
-    addresses = [ipaddress.ip_address(address) for address in found if "%" not in address]
-    return [
-        f"http://[{address}]:{port}/" if address.version == 6 else f"http://{address}:{port}/"
-        for address in sorted(addresses, key=lambda address: (address.version, int(address)))
-        if not (address.is_loopback or address.is_link_local or address.is_unspecified)
-        and (address.version == 4 or host == "::")
-    ]
-
-
 def serve(app: Guard, listener: socket.socket) -> None:
     """Answers requests until Ctrl-C, which ends it as `KeyboardInterrupt`."""
     _uvicorn(app).run(sockets=[listener])
@@ -254,7 +251,7 @@ class BackgroundServer:
     """
 
     def __init__(self, app: Guard, listener: socket.socket) -> None:
-        self.url = url_of(listener)
+        self.url = app.address(url_of(listener))
         self._server = _uvicorn(app)
         # A daemon: a person who never answers must not keep the program from ending.
         self._thread = Thread(

@@ -1,10 +1,11 @@
-"""The desk in front of a store: comparisons go out in random order, votes come in."""
+"""The desk in front of a store: comparisons go out, votes come in."""
 
 from __future__ import annotations
 
 import hashlib
 from statistics import median
 from threading import RLock
+from typing import Any
 
 from llm_gym.feedback.labelling.questions import (
     ConflictError,
@@ -13,8 +14,9 @@ from llm_gym.feedback.labelling.questions import (
     Summary,
     UnknownQuestionError,
 )
+from llm_gym.feedback.labelling.results import Results, results_of
 from llm_gym.feedback.preferences.effort import vote_notes
-from llm_gym.feedback.preferences.records import Choice, Comparison, Vote, whole
+from llm_gym.feedback.preferences.records import Choice, Comparison, Vote, checked_overlap, whole
 from llm_gym.feedback.preferences.store import PreferenceStore
 
 _RECENT = 50  # votes that tell a rater's pace: people get quicker
@@ -26,13 +28,15 @@ class StoreDesk:
     Args:
         store: Comparisons and votes; stays open.
         votes_per_comparison: How many votes each comparison shall get.
+        overlap: Share of the comparisons that shall get one vote more, to measure agreement.
         budget: The most questions that one rater is asked, skipped ones and those of earlier
             sessions among them; None asks while there is something to ask.
         seed: Seed of the order in which the two answers are shown, which depends on this, the rater
             and the comparison only: a rater who reloads the page sees the same order again.
+        lease_seconds: How long a comparison waits for a rater who has gone.
 
     Raises:
-        ValueError: A number below 1.
+        ValueError: A number below 1, or an overlap beyond 0 to 1.
     """
 
     def __init__(
@@ -40,14 +44,21 @@ class StoreDesk:
         store: PreferenceStore,
         *,
         votes_per_comparison: int = 1,
+        overlap: float = 0.0,
         budget: int | None = None,
         seed: int = 0,
+        lease_seconds: float = 600,
     ) -> None:
         whole("votes_per_comparison", votes_per_comparison, least=1)
         if budget is not None:
             whole("budget", budget, least=1)
         self.store = store
-        self._votes_per_comparison = votes_per_comparison
+        # What `next_for` and `progress` of the store are asked with.
+        self._wanted: dict[str, Any] = {
+            "votes_per_comparison": votes_per_comparison,
+            "overlap": checked_overlap(overlap),
+        }
+        self._lease_seconds = lease_seconds
         self._budget = budget
         self._seed = seed
         self._lock = RLock()
@@ -59,7 +70,9 @@ class StoreDesk:
         with self._lock:
             if self._budget is not None and len(self._history(rater)) >= self._budget:
                 return None
-            comparison = self.store.next_for(rater, votes_per_comparison=self._votes_per_comparison)
+            comparison = self.store.next_for(
+                rater, **self._wanted, lease_seconds=self._lease_seconds
+            )
             return None if comparison is None else self._question(rater, comparison)
 
     def answer(self, rater: str, reply: Reply) -> None:
@@ -110,9 +123,7 @@ class StoreDesk:
         with self._lock:
             history = self._history(rater)
             done = len(history)
-            left = self.store.progress(
-                rater, votes_per_comparison=self._votes_per_comparison
-            ).remaining
+            left = self.store.progress(rater, **self._wanted).remaining
             if self._budget is not None:
                 left = min(left, max(self._budget - done, 0))
             pace = median(vote.seconds for vote in history[-_RECENT:]) if history else None
@@ -124,6 +135,12 @@ class StoreDesk:
                 undo_id=history[-1].id if history else None,
                 notes=self._notes(),
             )
+
+    def results(self) -> Results:
+        """How the votes of all raters stand."""
+        # Not under the lock of the desk: those who vote need not wait for those who look.
+        remaining = self.store.progress(**self._wanted).remaining
+        return results_of(list(self.store.votes()), remaining)
 
     def _history(self, rater: str) -> list[Vote]:
         """The rater's standing votes in the order they came; read once, then kept up to date."""

@@ -240,6 +240,14 @@ def whole(name: str, number: Any, least: int = 0) -> int:
     return value
 
 
+def checked_overlap(overlap: Any) -> float:
+    """A share of comparisons from 0 to 1; ValueError for another number."""
+    share = finite_number("overlap", overlap)
+    if not 0 <= share <= 1:
+        raise ValueError(f"overlap must be a share from 0 to 1, got {overlap!r}")
+    return share
+
+
 def request_key(key: Any) -> str:
     """The key of a request, checked.
 

@@ -60,11 +60,15 @@ _VOTES = "SELECT comparison_id, rater, choice, seconds, shown_first, created_at,
 _IS_RATER = "rater IN (SELECT value FROM json_each(?))"
 _GIVE_BACK = "DELETE FROM lease WHERE rater IN (SELECT value FROM json_each(?))"
 
-# What the rater already has on the table comes first, then what has the fewest votes. Others who
-# have a comparison on the table count as if they had voted.
-_NEXT = """
+# 1 for comparisons of which one more vote is wanted: a share of all, evenly spread.
+_SHARED = "(CAST(c.id * :overlap AS INTEGER) > CAST((c.id - 1) * :overlap AS INTEGER))"
+
+# What the rater already has on the table comes first, then what has the fewest votes; the second
+# vote on a shared comparison counts as a first one, so that agreement can be measured early. Others
+# who have a comparison on the table count as if they had voted.
+_NEXT = f"""
 SELECT prompt, first, second, columns, id FROM (
-    SELECT c.*,
+    SELECT c.*, {_SHARED} AS shared,
         (SELECT count(*) FROM vote v WHERE v.comparison_id = c.id AND v.undone_at IS NULL
             AND v.choice != 'skip')
         + (SELECT count(*) FROM lease l WHERE l.comparison_id = c.id
@@ -76,22 +80,22 @@ SELECT prompt, first, second, columns, id FROM (
     WHERE NOT EXISTS (SELECT 1 FROM vote v WHERE v.comparison_id = c.id
         AND v.rater IN (SELECT value FROM json_each(:spellings)) AND v.undone_at IS NULL)
 )
-WHERE own OR votes < :limit ORDER BY own DESC, votes, id LIMIT 1
-"""
+WHERE own OR votes < :limit + shared ORDER BY own DESC, max(votes - shared, 0), id LIMIT 1
+"""  # noqa: S608
 
 # Votes still wanted; where :spellings is not NULL, comparisons that this rater has not judged yet.
-_WANTED = """
-SELECT total(CASE WHEN :spellings IS NULL THEN max(0, :limit - votes)
-    ELSE votes < :limit AND NOT judged END)
+_WANTED = f"""
+SELECT total(CASE WHEN :spellings IS NULL THEN max(0, :limit + shared - votes)
+    ELSE votes < :limit + shared AND NOT judged END)
 FROM (
-    SELECT
+    SELECT {_SHARED} AS shared,
         (SELECT count(*) FROM vote v WHERE v.comparison_id = c.id AND v.undone_at IS NULL
             AND v.choice != 'skip') AS votes,
         EXISTS (SELECT 1 FROM vote v WHERE v.comparison_id = c.id AND v.undone_at IS NULL
             AND v.rater IN (SELECT value FROM json_each(:spellings))) AS judged
     FROM comparison c
 )
-"""
+"""  # noqa: S608
 
 
 def add_comparison(connection: Connection, new: Comparison) -> int:
@@ -123,11 +127,12 @@ def comparisons(connection: Connection) -> list[Comparison]:
 
 
 def next_comparison(
-    connection: Connection, rater: str, votes_per_comparison: int, now: float
+    connection: Connection, rater: str, votes_per_comparison: int, overlap: float, now: float
 ) -> Comparison | None:
     """What the rater should judge next (`PreferenceStore.next_for`); expired leases are removed."""
     connection.execute("DELETE FROM lease WHERE expires_at <= ?", (now,))
-    question = {"spellings": _spellings(connection, rater), "limit": votes_per_comparison}
+    wanted = {"limit": votes_per_comparison, "overlap": overlap}
+    question = {"spellings": _spellings(connection, rater), **wanted}
     row = connection.execute(_NEXT, question).fetchone()
     return None if row is None else _comparison(row)
 
@@ -252,7 +257,9 @@ def take_back_last(connection: Connection, rater: str) -> Vote | None:
     return vote
 
 
-def progress(connection: Connection, rater: str | None, votes_per_comparison: int) -> Progress:
+def progress(
+    connection: Connection, rater: str | None, votes_per_comparison: int, overlap: float
+) -> Progress:
     """Counts (`PreferenceStore.progress`)."""
     spellings = None if rater is None else _spellings(connection, rater)
     standing = "FROM vote WHERE undone_at IS NULL"
@@ -279,15 +286,17 @@ def progress(connection: Connection, rater: str | None, votes_per_comparison: in
         votes=all_votes - int(skips),
         ties=int(ties),
         skips=int(skips),
-        remaining=_remaining(connection, spellings, votes_per_comparison),
+        remaining=_remaining(connection, spellings, votes_per_comparison, overlap),
         by_rater=dict(sorted(by_rater.items())),
         seconds=seconds,
     )
 
 
-def _remaining(connection: Connection, spellings: str | None, votes_per_comparison: int) -> int:
-    query, parameters = _WANTED, {"limit": votes_per_comparison, "spellings": spellings}
-    return int(connection.execute(query, parameters).fetchone()[0])
+def _remaining(
+    connection: Connection, spellings: str | None, votes_per_comparison: int, overlap: float
+) -> int:
+    wanted = {"limit": votes_per_comparison, "overlap": overlap}
+    return int(connection.execute(_WANTED, {"spellings": spellings, **wanted}).fetchone()[0])
 
 
 def _spellings(connection: Connection, rater: str) -> str:

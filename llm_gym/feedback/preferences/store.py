@@ -16,6 +16,7 @@ from llm_gym.feedback.preferences.records import (
     Preference,
     Progress,
     Vote,
+    checked_overlap,
     rater_name,
     request_key,
     whole,
@@ -99,7 +100,12 @@ class PreferenceStore:
             return iter(rows.comparisons(connection))
 
     def next_for(
-        self, rater: str, *, votes_per_comparison: int = 1, lease_seconds: float = 600
+        self,
+        rater: str,
+        *,
+        votes_per_comparison: int = 1,
+        overlap: float = 0.0,
+        lease_seconds: float = 600,
     ) -> Comparison | None:
         """What a rater should judge next, kept for that rater for a while.
 
@@ -111,6 +117,8 @@ class PreferenceStore:
         Args:
             rater: Who asks.
             votes_per_comparison: How many votes each comparison shall get.
+            overlap: Share of the comparisons, evenly spread, that shall get one vote more: to
+                measure how far raters agree.
             lease_seconds: How long it is kept for a rater who may never come back.
 
         Returns:
@@ -121,10 +129,11 @@ class PreferenceStore:
         """
         rater = rater_name(rater)
         _check_votes_per_comparison(votes_per_comparison)
+        overlap = checked_overlap(overlap)
         _check_lease(lease_seconds)
         now = time.time()
         with self._database.transaction() as connection:
-            comparison = rows.next_comparison(connection, rater, votes_per_comparison, now)
+            comparison = rows.next_comparison(connection, rater, votes_per_comparison, overlap, now)
             if comparison is not None and comparison.id is not None:
                 rows.lease(connection, comparison.id, rater, now + lease_seconds)
             return comparison
@@ -213,20 +222,24 @@ class PreferenceStore:
         with self._database.snapshot() as connection:
             return iter(rows.votes(connection, undone=undone))
 
-    def progress(self, rater: str | None = None, *, votes_per_comparison: int = 1) -> Progress:
+    def progress(
+        self, rater: str | None = None, *, votes_per_comparison: int = 1, overlap: float = 0.0
+    ) -> Progress:
         """How far the labelling has come.
 
         Args:
             rater: Count this rater's votes only; None counts all.
             votes_per_comparison: How many votes each comparison shall get.
+            overlap: See `next_for`.
 
         Returns:
             The counts, all of the same moment.
         """
         _check_votes_per_comparison(votes_per_comparison)
+        overlap = checked_overlap(overlap)
         with self._database.snapshot() as connection:
             rater = None if rater is None else rater_name(rater)
-            return rows.progress(connection, rater, votes_per_comparison)
+            return rows.progress(connection, rater, votes_per_comparison, overlap)
 
     # ------------------------------------------------------------------ preferences
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from llm_gym.feedback.labelling.addresses import listen
 from llm_gym.feedback.labelling.questions import Reply
-from llm_gym.feedback.labelling.server import BackgroundServer, create_app, listen
+from llm_gym.feedback.labelling.server import BackgroundServer, create_app
 from llm_gym.feedback.labelling.store_desk import StoreDesk
 from llm_gym.feedback.preferences.records import Comparison
 from llm_gym.feedback.preferences.store import PreferenceStore

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 
 import pytest
@@ -154,8 +155,12 @@ def test_another_host_is_warned_about(run, path, monkeypatch):
     monkeypatch.setattr("webbrowser.open", lambda url: pytest.fail("a browser was opened"))
     code, out, err = run(path, "--host", "0.0.0.0", "--no-browser")
     assert code == 0
-    assert "warning: on 0.0.0.0 everybody who can reach this machine" in err
-    assert "labelling page: http://127.0.0.1:" in out
+    assert err.count("warning") == 1
+    assert "on 0.0.0.0 everybody in your network who knows the address" in err
+    here, key = re.search(r"labelling page: (http://127\.0\.0\.1:\d+/)#(\w{10})  ", out).groups()
+    assert f"for the projector: {here}results#{key}\n" in out
+    assert all(f"/#{key}" in line for line in out.splitlines() if "other machines" in line)
+    assert "10 % of the comparisons go to one rater more" in out
     _, _, err = run(path, "--no-browser")
     assert err == ""
     assert len(served) == 2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llm_gym.feedback.labelling.server import BackgroundServer, listen
+from llm_gym.feedback.labelling.addresses import listen
+from llm_gym.feedback.labelling.server import BackgroundServer
 from llm_gym.stages.watch.server import create_app
 from llm_gym.stages.watch.view import WatchedRun
 from tests.browsing import browser, visit  # noqa: F401 - fixtures

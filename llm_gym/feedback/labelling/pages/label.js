@@ -1,8 +1,8 @@
 // The page for people: one question at a time, a vote, the next question.
 
-import { forgetVote, keepVote, keptVotes, newKey, recallName, rememberName } from "./memory.js";
+import { deviceKey, forgetVote, keepVote, keptVotes, newKey, recallName, rememberName } from "./memory.js";
 import { hint, show, showList } from "./text.js";
-import { Refused, Server } from "./transport.js";
+import { NO_KEY, Refused, Server } from "./transport.js";
 
 const AT_ONCE = 200; // ms; nobody has read a question by then, so a key was meant for the last one
 const NOT_HERE = 404; // the server's word for a question that is not its own
@@ -31,14 +31,31 @@ let getReady = 0;
 // ---------------------------------------------------------------- talking to the server
 
 async function begin(name) {
-  rater = name;
-  byId("name").textContent = name;
-  byId("who").hidden = false;
   page.state = "busy";
   byId("welcome").hidden = true;
+  const seat = page.shared === "yes" ? await seatFor(name) : name;
+  if (seat === null) return;
+  rater = seat;
+  byId("name").textContent = rater;
+  byId("who").hidden = false;
   // Votes that a closed or crashed page could not deliver go first.
   for (const vote of keptVotes()) await deliver(vote).catch(unlessRefused);
   await ask();
+}
+
+/** The name that this device has where many vote: two of one name would be one rater. */
+async function seatFor(name) {
+  try {
+    const { rater: seat } = await server.post("/api/seat", { rater: name, device: deviceKey() });
+    rememberName(seat, suggested);
+    return seat;
+  } catch (error) {
+    unlessRefused(error);
+    page.state = "resting";
+    askName();
+    trouble(error.message);
+    return null;
+  }
 }
 
 async function ask() {
@@ -53,8 +70,9 @@ async function deliver(vote) {
     forgetVote(vote);
     return answer;
   } catch (error) {
-    // A vote on a question of another server, which was at this address before, waits for it.
-    if (error.status !== NOT_HERE) forgetVote(vote);
+    // A vote on a question of another server, which was at this address before, waits for it; and
+    // one that had no key to be delivered with, for the address that has.
+    if (error.status !== NOT_HERE && error.status !== NO_KEY) forgetVote(vote);
     throw error;
   }
 }
@@ -77,7 +95,7 @@ async function vote(verdict) {
   } catch (error) {
     unlessRefused(error);
     await ask();
-    trouble(`Your last vote was not counted: ${error.message}`); // stays until the next one
+    if (error.status !== NO_KEY) trouble(`Your last vote was not counted: ${error.message}`); // stays until the next one
   }
 }
 
@@ -165,7 +183,8 @@ function showProgress() {
   const { done, total, seconds_left } = summary;
   const track = byId("track");
   let text = total === null ? `${done} answered` : `${done} of ${total}`;
-  if (seconds_left !== null && question !== null) text += `, ${duration(seconds_left)} left at your pace`;
+  if (page.shared === "yes" && total !== null) text = `${done} by you, ${total - done} left`; // others take some of them
+  else if (seconds_left !== null && question !== null) text += `, ${duration(seconds_left)} left at your pace`;
   byId("progress").textContent = text;
   byId("fill").style.width = total ? `${Math.min(100, (100 * done) / total)}%` : "0";
   track.setAttribute("aria-valuemax", total ?? 0);
@@ -228,14 +247,17 @@ const hintAll = () => texts.forEach(hint);
 for (const text of texts) text.addEventListener("scroll", () => hint(text), { passive: true });
 addEventListener("resize", hintAll);
 
+/** Which of the two cards an element is in: the whole card is a button. */
+const sideOf = (element) => element.closest(".answer")?.id.replace("card-", "");
+
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
   if (page.view !== "question" && page.view !== "rest") return;
-  const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  const focused = document.activeElement;
+  const action = event.key === "Enter" ? sideOf(focused) : KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (action === undefined) return;
   const scores = page.view === "question" && question.kind === "score";
   if (scores && action !== "skip") return; // digits and arrows belong to the number
-  const focused = document.activeElement;
   const scrolls = focused.classList.contains("text") && focused.scrollHeight > focused.clientHeight;
   if (event.key === "ArrowDown" && scrolls) return;
   event.preventDefault();
@@ -249,7 +271,7 @@ byId("bar").addEventListener("click", (event) => {
   if (verdict) vote(verdict);
 });
 byId("answers").addEventListener("click", (event) => {
-  const side = event.target.closest("article")?.id.replace("card-", "");
+  const side = sideOf(event.target);
   const marksText = getSelection().toString() !== "";
   if (side && !marksText && question.kind === "comparison") vote(side);
 });
@@ -266,7 +288,7 @@ byId("score").addEventListener("submit", (event) => {
 byId("welcome").addEventListener("submit", (event) => {
   event.preventDefault();
   const name = byId("rater").value.trim();
-  if (!name) return;
+  if (!name && page.shared !== "yes") return;
   rememberName(name, suggested);
   begin(name);
 });

@@ -2,6 +2,7 @@
 
 const NAME = "llm_gym.rater";
 const VOTE = "llm_gym.vote.";
+const DEVICE = "llm_gym.device";
 
 /** The name entered here, unless the server was started for somebody else since. */
 export function recallName(suggested) {
@@ -11,6 +12,13 @@ export function recallName(suggested) {
 
 export function rememberName(name, suggested) {
   write(NAME, [name, suggested]);
+}
+
+/** What tells this device from others that give the same name; the same after a reload. */
+export function deviceKey() {
+  const key = read(DEVICE) ?? newKey();
+  write(DEVICE, key);
+  return key;
 }
 
 export function keepVote(vote) {

@@ -3,6 +3,7 @@
 const FIRST_PAUSE = 400; // milliseconds; doubled up to the longest
 const LONGEST_PAUSE = 5000;
 const PATIENCE = 15000; // for one answer
+export const NO_KEY = 401; // the address was typed without its end, or is that of a server long gone
 
 /** The server understood a request and said no; to ask again would change nothing. */
 export class Refused extends Error {
@@ -38,7 +39,9 @@ export class Server {
 
   async #once(path, body) {
     if (this.#token === null) {
-      const session = await reach("/api/session", {});
+      // What stands behind the # of the address; a server that other machines reach wants it.
+      const session = await reach("/api/session", { headers: { "X-LLM-Gym-Key": location.hash.slice(1) } });
+      if (session.status === NO_KEY) throw new Refused(await reason(session), NO_KEY);
       if (!session.ok) throw new Error(await reason(session));
       this.#token = (await session.json()).token;
     }
@@ -86,3 +89,6 @@ function waking(milliseconds) {
     addEventListener("online", wake);
   });
 }
+
+// Whoever corrects the address of an open page means it to be opened anew.
+addEventListener("hashchange", () => location.reload());
