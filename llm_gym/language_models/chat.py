@@ -81,6 +81,12 @@ class PromptFormat:
             return self.render(_PROMPT).replace(_PROMPT, "{prompt}")
         return "{prompt}" if self.prompt_template is None else self.prompt_template
 
+    @property
+    def of_chat_template(self) -> str | None:
+        """What `shown` would be by the tokenizer's own chat template; None if it has none."""
+        own = PromptFormat(self.tokenizer)
+        return own.shown if own.by_chat_template else None
+
     def __str__(self) -> str:
         if self.by_chat_template:
             origin = "the tokenizer's chat template"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +25,7 @@ from llm_gym.learning.buffer import EpisodeBuffer
 from llm_gym.learning.critic_start import start_critic
 from llm_gym.learning.critic_warmup import train_critic
 from llm_gym.learning.divergence import explained
+from llm_gym.learning.endings import Endings
 from llm_gym.learning.heap import trim
 from llm_gym.learning.joined import joined
 from llm_gym.learning.kl import ReferenceModel
@@ -93,6 +96,7 @@ class AnswerLearner(OnPolicyAlgorithm):
     #: Whether a value head that is still zero starts at the level of the first returns.
     critic_start = False
     critic_warmup = critic_warmups = 0
+    _endings: Endings  # of this rollout
 
     def __init__(
         self,
@@ -291,6 +295,7 @@ class AnswerLearner(OnPolicyAlgorithm):
         self.policy.optimizer.zero_grad(set_to_none=True)
         trim(self.policy)
         self._tokens_before = self.num_timesteps
+        self._endings = Endings(env, self.group_size if self.collector else 1)
         if self.collector is None:
             goes_on = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         else:
@@ -299,7 +304,8 @@ class AnswerLearner(OnPolicyAlgorithm):
             self.shaping.unfinished.clear()
         if goes_on and self.critic_start and self.has_critic:
             start_critic(self.episodes, self.transformer)
-        for name, value in self.rollout_statistics.items():
+        known = self._endings.figures(self.episodes) if goes_on else {}
+        for name, value in {**self.rollout_statistics, **known}.items():
             self.logger.record(f"rollout/{name}", value)
         trim(self.policy)
         return goes_on
@@ -313,6 +319,8 @@ class AnswerLearner(OnPolicyAlgorithm):
         *shaped* rewards, and no part of what the environment paid: shaping must not see them.
         """
         super()._update_info_buffer(infos, dones)
+        for row in np.flatnonzero([] if dones is None else dones):
+            self._endings.note(int(row), infos[row])
         turn_ends = np.array(["turn" in info for info in infos])
         self.episodes.turn_ends[self.episodes.pos] = turn_ends
         rows = [row for row, info in enumerate(infos) if info.get("TimeLimit.truncated", False)]
@@ -362,6 +370,15 @@ class AnswerLearner(OnPolicyAlgorithm):
     def is_warming_up(self) -> bool:
         """Whether the critic alone learns from the next rollout."""
         return self.critic_warmups < self.critic_warmup
+
+    @contextmanager
+    def _telling_of_the_critic(self) -> Iterator[None]:
+        """Has an update tell how far it moved the value head: one that is frozen stays."""
+        head = list(self.transformer.value_head.parameters())
+        before = [parameter.detach().clone() for parameter in head]
+        yield
+        steps = [(new.detach() - old).flatten() for new, old in zip(head, before, strict=True)]
+        self.logger.record("train/value_head_step", float(torch.cat(steps).norm()))
 
     def _warm_up(self, batch_size: int | None, n_epochs: int) -> None:
         """What `train` does instead while the critic learns alone."""

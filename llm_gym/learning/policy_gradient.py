@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+from contextlib import nullcontext
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import gymnasium as gym
@@ -13,6 +14,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
@@ -281,6 +283,15 @@ class PolicyGradient(AnswerLearner):
         if self.is_warming_up:
             self._warm_up(self.batch_size, self.n_epochs)
             return
+        with self._telling_of_the_critic() if self.has_critic else nullcontext():
+            self._descend()
+        if self.has_critic:
+            places = self.episodes.places(self.episodes.segments())
+            of_tokens = self.episodes.values[places], self.episodes.returns[places]
+            self.logger.record("train/explained_variance", float(explained_variance(*of_tokens)))
+
+    def _descend(self) -> None:
+        """The gradient steps, and the figures of them."""
         policy, buffer, processes = self.transformer, self.episodes, world()
         buffer.group_size = self.group_size if self.keep_groups else 1
         policy.set_training_mode(True)
@@ -305,7 +316,8 @@ class PolicyGradient(AnswerLearner):
                 step_figures |= dict(zip(names[1:], sums[1:], strict=True))
                 check_step(sums[0], norm)
                 policy.optimizer.step()
-                for name, value in {**step_figures, "grad_norm": norm}.items():
+                step_figures |= {"grad_norm": norm, "grad_clip_fraction": norm > self.max_grad_norm}
+                for name, value in step_figures.items():
                     figures.setdefault(name, []).append(value)
             self._n_updates += 1
         first = figures.pop("ratio_deviation")[0]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import stable_baselines3
 import torch
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
@@ -144,10 +147,46 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
             self._warm_up(self.batch_size, self.n_epochs)
             return
         first = self._first_ratio_deviation()
-        super().train()
+        with self._telling_of_the_critic(), self._measured_gradients() as norms:
+            super().train()
         check_losses(self.logger.name_to_value)
+        if norms:
+            self.logger.record("train/grad_norm", float(np.mean(norms)))
+            clipped = float(np.mean(np.array(norms) > self.max_grad_norm))
+            self.logger.record("train/grad_clip_fraction", clipped)
         self.logger.record("train/first_ratio_deviation", first)
         self.logger.record("train/entropy", -self.logger.name_to_value["train/entropy_loss"])
+
+    @contextmanager
+    def _measured_gradients(self) -> Iterator[list[float]]:
+        """Norms of the gradients before they are clipped, which Stable-Baselines3 does not keep.
+
+        Between `zero_grad` and the step its `train` asks for the policy's parameters once: to clip.
+        """
+        policy: Any = self.policy
+        usual, zero_grad = policy.parameters, policy.optimizer.zero_grad
+        norms: list[float] = []
+        is_next = False
+
+        def begin(*args: Any, **kwargs: Any) -> None:
+            nonlocal is_next
+            is_next = True
+            zero_grad(*args, **kwargs)
+
+        def parameters(*args: Any, **kwargs: Any) -> Any:
+            nonlocal is_next
+            found = list(usual(*args, **kwargs))
+            gradients = [p.grad for p in found if p.grad is not None]
+            if is_next and gradients:
+                is_next = False
+                norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+            return iter(found)
+
+        policy.parameters, policy.optimizer.zero_grad = parameters, begin
+        try:
+            yield norms
+        finally:
+            del policy.parameters, policy.optimizer.zero_grad
 
     @torch.no_grad()
     def _first_ratio_deviation(self) -> float:

@@ -40,6 +40,9 @@ _NOT_ADAM = ("a2c", "trpo")  # whose optimizers may keep less for each weight
 PROMPT_FORMAT = "prompt_format"
 """What the file of the settings calls the format in which prompts were shown."""
 
+CHAT_FORMAT = "chat_format"
+"""What it calls the format that the model's own chat template has; None if it has none."""
+
 
 @dataclass(frozen=True)
 class TrainConfig(
@@ -143,7 +146,8 @@ def load_config(directory: str | Path) -> TrainConfig:
         raise ValueError(f"{path} does not exist, so {directory} holds no run to resume")
     values = read_object(path)
     try:
-        values.pop(PROMPT_FORMAT, None)  # what came of the settings, not one of them
+        for name in (PROMPT_FORMAT, CHAT_FORMAT):  # what came of the settings, not some of them
+            values.pop(name, None)
         return TrainConfig(**values)
     except (ValueError, TypeError) as error:
         known = ", ".join(each.name for each in fields(TrainConfig))
@@ -188,7 +192,8 @@ def train(
         if checkpoint is not None:
             load_checkpoint(algorithm, checkpoint)
         prompt_format = environment_attribute(algorithm, PROMPT_FORMAT)
-        directory.settings = {**asdict(config), PROMPT_FORMAT: prompt_format.shown}
+        formats = {PROMPT_FORMAT: prompt_format.shown, CHAT_FORMAT: prompt_format.of_chat_template}
+        directory.settings = {**asdict(config), **formats}
         directory.write_settings()
         default = parameters_of(config.algorithm)["learning_rate"]
         told = told_adapter(algorithm.policy.model, config.learning_rate, default)
