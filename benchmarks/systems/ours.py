@@ -21,6 +21,7 @@ from benchmarks.systems.base import Batch, Clock
 from benchmarks.systems.ragged import policy_for
 from benchmarks.tasks import Tally, Task, build_task
 from benchmarks.workload import END, Workload
+from llm_gym.policy import trunk
 from llm_gym.runs.callbacks import CriticStart
 
 ALGORITHMS = {"llm_gym": llm_gym.PPO, "stable_baselines3": stable_baselines3.PPO}
@@ -109,6 +110,7 @@ def build(
     settings: dict[str, Any] | None = None,
     policy: dict[str, Any] | None = None,
     critic_start: bool = False,
+    one_pass: bool = False,
 ) -> Ours:
     """The system.
 
@@ -119,8 +121,12 @@ def build(
         settings: Further arguments of the algorithm; they win over the workload's.
         policy: Further arguments of the policy, such as `{"mixed_precision": "bf16"}`.
         critic_start: Whether the critic starts at the level of the first returns.
+        one_pass: Pad all rows of an update to the longest one, as was done before they were read in
+            a few passes.
     """
     w = workload
+    if one_pass:
+        trunk.price_of_a_pass = lambda device: 10**9  # type: ignore[assignment]
     task = build_task(w, tempfile.mkdtemp(prefix="llm-gym-"))
     scorer = Tally(task.score)
     environment = make_environment(w, task, scorer)

@@ -58,6 +58,11 @@ def _ragged(label: str, system: str, options: dict[str, Any], peer: str | None =
 _MEAN_LENGTH = 41
 ENTRIES |= {
     "r_ours": _ragged("llm_gym.PPO, R", "ours", {"settings": {"batch_size": 16 * _MEAN_LENGTH}}),
+    "r_ours_one_pass": _ragged(
+        "llm_gym.PPO, padded to the longest, R",
+        "ours",
+        {"settings": {"batch_size": 16 * _MEAN_LENGTH}, "one_pass": True},
+    ),
     "r_ours_cut": _ragged(
         "llm_gym.PPO with n_steps, R",
         "ours",
@@ -109,6 +114,7 @@ RATIOS: dict[str, Ratio] = {
     "loop_bf16_vs_trl_ppo": Ratio("ours_bf16", "trl_ppo", "train", ">= 3"),
     # Cost is seconds per token, so the longer episodes' speed is the denominator.
     "cost_t256_vs_t32": Ratio("ours_t32", "ours_t256", "train", "<= 1.5"),
+    "ragged_vs_one_pass": Ratio("r_ours", "r_ours_one_pass", "train"),
     "ragged_vs_trl_ppo": Ratio("r_ours", "r_trl_ppo", "train", ">= 2.5"),
     "ragged_vs_trl_grpo": Ratio("r_grpo", "r_trl_grpo", "train", ">= 2"),
     "ragged_vs_trl_rloo": Ratio("r_rloo", "r_trl_rloo", "train", ">= 2"),

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from llm_gym.language_models.architecture import decoder_of, text_config, vocabulary_size
@@ -52,6 +54,13 @@ class EpisodeBatch:
     def context(self) -> torch.Tensor:
         """What the model has to read, int64 `(B, S - 1)`: nothing is chosen after the last."""
         return self.input_ids[:, :-1]
+
+    @property
+    def lengths_read(self) -> NDArray[np.int64]:
+        """Tokens up to the one that the last action of each row was chosen after, int64 `(B,)`."""
+        read = np.zeros(len(self.input_ids), dtype=np.int64)
+        np.maximum.at(read, self.action_rows.cpu().numpy(), self.action_slots.cpu().numpy())
+        return read
 
     def split(self, n_episodes: int) -> Iterator[tuple[EpisodeBatch, torch.Tensor]]:
         """The batch in parts.

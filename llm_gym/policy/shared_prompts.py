@@ -11,6 +11,7 @@ import torch
 from llm_gym.language_models.architecture import context_length
 from llm_gym.language_models.packing import pack
 from llm_gym.policy.attention import attention_by
+from llm_gym.policy.buckets import price_of_a_pass
 from llm_gym.policy.sampling import EpisodeBatch, tolerance
 from llm_gym.policy.shared_rows import SharedRows, share
 from llm_gym.policy.windows import windows
@@ -52,7 +53,7 @@ class SharedPrompts:
         longest = context_length(trunk.config)
         if not self.passed or (longest is not None and longest < _ROOM):
             return None
-        shared = share(batch, _width(trunk), longest)
+        shared = share(batch, _width(trunk), longest, price=price_of_a_pass(batch.input_ids.device))
         if shared is None:
             return None
         device, length = batch.input_ids.device, shared.input_ids.shape[1]
