@@ -23,13 +23,16 @@ Commands:
     # watch it fly
     llm-gym fly --agent runs/sac/pilot.npz
 
+    # see it learn: flights and the critic's value, on a page
+    llm-gym watch runs/sac
+
     # what it could do when, side by side
     llm-gym fly --checkpoints runs/sac --record learning.gif
 
 Ctrl-C, SIGTERM or a closed terminal ends the training with a checkpoint, and keeps what was learnt;
 the same command with `--resume` goes on as if nothing had happened, after `kill -9`, too. The
 output: `pilot.npz` (flies with NumPy alone), `model.zip` (Stable-Baselines3), `metrics.jsonl`,
-`evaluation.json`, `config.json`, `checkpoints/`, `trace/` (the pilot at every evaluation).
+`evaluation.json`, `config.json`, `checkpoints/`, `trace/` (pilot and flights at every evaluation).
 """
 
 from __future__ import annotations

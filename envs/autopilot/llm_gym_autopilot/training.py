@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
-from llm_gym_autopilot.checkpoints import pilot_file
 from llm_gym_autopilot.evaluation import evaluate_pilot
 from llm_gym_autopilot.pilots import Pilot
 from llm_gym_autopilot.pilots.network import NetworkPilot
+from llm_gym_autopilot.tracing import keep_look
 
 __all__ = ["WATCHED", "TrainingWatch"]
 
@@ -43,7 +43,8 @@ class TrainingWatch(BaseCallback):
         episodes: Episodes of each level.
         levels: Levels of turbulence.
         keep_in: Directory of the run, in whose `trace/` every look's pilot, a `NetworkPilot`, is
-            kept for `llm-gym fly --checkpoints`; None keeps none.
+            kept for `llm-gym fly --checkpoints`, and a flight of each level for `llm-gym watch`;
+            None keeps nothing.
         console: Where to draw; None is standard error, which leaves standard output to results.
 
     Raises:
@@ -144,7 +145,7 @@ class TrainingWatch(BaseCallback):
         self.logger.dump(self.model.num_timesteps)
         if self._keep_in is not None:
             assert isinstance(pilot, NetworkPilot)
-            pilot.save(pilot_file(self._keep_in, self.model.num_timesteps))
+            keep_look(self.model, pilot, self._keep_in, self._levels)
         self._wall += time.perf_counter() - wall
         self._cpu += time.process_time() - cpu
         text = "return " + ", ".join(returns)

@@ -11,12 +11,16 @@ from typing import Any, BinaryIO
 FIGURES = (
     ("score", ("rollout/score_mean", "rollout/ep_rew_mean")),
     ("score on held-out prompts", ("eval/mean_score",)),
+    ("return in still air", ("return/none",)),
+    ("return in moderate turbulence", ("return/moderate",)),
+    ("share of flights on target", ("success/moderate",)),
+    ("elevator, degrees a step", ("stick/moderate",)),
     ("KL per answer, nats", ("rollout/kl_per_sequence",)),
     ("answer length, tokens", ("rollout/ep_len_mean",)),
     ("entropy, nats a token", ("train/entropy",)),
     ("explained variance", ("train/explained_variance",)),
     ("clipped share", ("train/clip_fraction",)),
-    ("loss", ("train/loss",)),
+    ("loss", ("train/loss", "train/critic_loss")),
 )
 """What is drawn, and the names under which algorithms log it: the first that is there."""
 

@@ -4,7 +4,8 @@
     GET  /assets/NAME    its style and scripts, nothing from outside
     GET  /api/session    {"token"}: what the other requests must carry
     POST /api/run        {} -> {"name", "state", "curves", "looks"}
-    POST /api/look       {"step"} -> a look
+    POST /api/look       {"step"} -> a look at tokens
+    POST /api/flights    {"step"} -> a look at flights, of a run that learns to fly
 
 Nothing is ever written, and no file but the run's own figures and looks is read.
 """
@@ -26,7 +27,10 @@ from llm_gym.feedback.labelling.limits import Bounds
 from llm_gym.stages.watch.view import NoSuchLookError, WatchedRun
 
 _OWN = Path(__file__).resolve().parent / "pages"
-_SCRIPTS = ("watch.css", "watch.js", "tokens.js", "chart.js", "quantities.js", "findings.js")
+_SCRIPTS = (
+    *("watch.css", "watch.js", "tokens.js", "chart.js", "quantities.js", "findings.js"),
+    *("flight.css", "flight.js", "scene.js", "lines.js"),
+)
 ASSETS = (*(PAGES / name for name in SHARED), *(_OWN / name for name in _SCRIPTS))
 
 
@@ -53,7 +57,8 @@ def create_app(run: WatchedRun, *, host: str = "127.0.0.1") -> Guard:
 
     @app.get("/")
     def page() -> Response:
-        return Response((_OWN / "watch.html").read_bytes(), media_type="text/html; charset=utf-8")
+        name = "flight.html" if run.flies else "watch.html"
+        return Response((_OWN / name).read_bytes(), media_type="text/html; charset=utf-8")
 
     # Responses made here: FastAPI would look into every number of a look, twice.
     @app.post("/api/run")
@@ -63,6 +68,10 @@ def create_app(run: WatchedRun, *, host: str = "127.0.0.1") -> Guard:
     @app.post("/api/look")
     def look(body: _Step) -> JSONResponse:
         return JSONResponse(run.look(body.step))
+
+    @app.post("/api/flights")
+    def flights(body: _Step) -> JSONResponse:
+        return JSONResponse(run.flights(body.step))
 
     @app.exception_handler(NoSuchLookError)
     def missing(_: Request, error: Exception) -> JSONResponse:

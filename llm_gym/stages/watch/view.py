@@ -7,14 +7,16 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llm_gym.files.owned import MARKER, read_marker
 from llm_gym.files.untrusted import pieces, printable
+from llm_gym.runs.flights import flight_file, flight_files, flight_step, read_flights
 from llm_gym.runs.trace import Look, TracedAnswer, file_of, read_look, step_of, trace_files
 from llm_gym.stages.watch.curves import Curves
+from llm_gym.stages.watch.flights import listed, shown_flights
 
 METRICS = "metrics.jsonl"
+_FLIES = "autopilot"  # what the agents of the autopilot call their runs
 _STAGE = "ppo"  # the folder of `rlhf` in which reinforcement learning is at work
 _DIGITS = 5
 
@@ -47,7 +49,8 @@ class WatchedRun:
 
     @staticmethod
     def _has_something(directory: Path) -> bool:
-        return (directory / METRICS).exists() or bool(trace_files(directory))
+        traced = trace_files(directory) or flight_files(directory)
+        return (directory / METRICS).exists() or bool(traced)
 
     @property
     def directory(self) -> Path:
@@ -58,8 +61,16 @@ class WatchedRun:
     @property
     def state(self) -> str:
         """How the run stands, as its directory says; empty where that does not say."""
+        return self._marked("state")
+
+    @property
+    def flies(self) -> bool:
+        """Whether it learns to fly, so that its looks are flights."""
+        return bool(flight_files(self.root)) or self._marked("command") == _FLIES
+
+    def _marked(self, name: str) -> str:
         try:
-            return printable(str(read_marker(self.root).get("state", "")), multiline=False)
+            return printable(str(read_marker(self.root).get(name, "")), multiline=False)
         except ValueError:
             return ""
 
@@ -72,7 +83,9 @@ class WatchedRun:
             "name": pieces(self.root.resolve().name),
             "state": self.state,
             "curves": curves,
-            "looks": [step_of(path) for path in trace_files(directory)],
+            "looks": [flight_step(path) for path in flight_files(directory)]
+            if self.flies
+            else [step_of(path) for path in trace_files(directory)],
         }
 
     def look(self, step: int) -> dict[str, Any]:
@@ -90,6 +103,21 @@ class WatchedRun:
             return shown(read_look(path))
         except FileNotFoundError:
             raise NoSuchLookError(f"There is no look at {step} tokens.") from None
+
+    def flights(self, step: int) -> dict[str, Any]:
+        """The flights of a look.
+
+        Args:
+            step: One of those that `summary` names.
+
+        Raises:
+            NoSuchLookError: There is none.
+            ValueError: It is damaged.
+        """
+        try:
+            return shown_flights(read_flights(flight_file(self.root, step)))
+        except FileNotFoundError:
+            raise NoSuchLookError(f"There is no look at {step} steps.") from None
 
 
 def shown(look: Look) -> dict[str, Any]:
@@ -127,19 +155,14 @@ def _answer(answer: TracedAnswer) -> dict[str, Any]:
         "ids": answer.ids.tolist(),
         "tokens": [pieces(text) for text in answer.texts],
         "by_agent": answer.by_agent.tolist(),
-        "quantities": {name: _listed(c) for name, c in {**probabilities, **columns}.items()},
+        "quantities": {
+            name: listed(c, _DIGITS) for name, c in {**probabilities, **columns}.items()
+        },
         "top_ids": answer.top_ids.tolist(),
-        "top_prob": _listed(np.exp(answer.top_log_prob)),
-        "top_prob_after": _listed(np.exp(answer.top_log_prob_after)),
+        "top_prob": listed(np.exp(answer.top_log_prob), _DIGITS),
+        "top_prob_after": listed(np.exp(answer.top_log_prob_after), _DIGITS),
         "score": answer.score,
         "stop_reason": answer.stop_reason,
         "begins": answer.begins,
         "ends": answer.ends,
     }
-
-
-def _listed(column: NDArray[np.floating]) -> list[Any]:
-    """Numbers as JSON has them, to so many digits; None where one is none."""
-    if column.ndim > 1:
-        return [_listed(row) for row in column]
-    return [float(f"{x:.{_DIGITS}g}") if np.isfinite(x) else None for x in column.tolist()]
