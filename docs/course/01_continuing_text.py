@@ -272,4 +272,4 @@ assert mended < 3
 # - Pre-training makes real text less surprising. It imitates the good and the bad alike.
 # - Told to do something, such a model goes on talking. It has no reason to obey.
 #
-# **Next:** lesson 2 teaches it to answer.
+# **Next:** [lesson 2](02_instructions.py) teaches it to answer.
