@@ -76,7 +76,8 @@ def batch_of(encoded):
 
 def answer_loss(model, encoded):
     ids, targets = batch_of(encoded)
-    logits = model(ids).logits[:, :-1]  # after each token but the last
+    present = (ids != tokenizer.pad_token_id).long()
+    logits = model(ids, attention_mask=present).logits[:, :-1]  # after each token but the last
     return cross_entropy(logits.flatten(0, 1), targets[:, 1:].flatten())  # the one that follows
 
 
@@ -251,5 +252,5 @@ assert mended < 8
 # - A chat template marks who is speaking. The rest is imitation.
 # - The model now answers. Its answers are as mixed as its examples.
 #
-# **Next:** to do better than the examples, something has to *judge* the answers. Lesson 3 shows how
-# one learns from a judgement alone, where you can watch it: in a cockpit.
+# **Next:** to do better than the examples, something has to *judge* the answers. [Lesson 3](03_trial_and_error.py) shows
+# how one learns from a judgement alone, where you can watch it: in a cockpit.
