@@ -252,5 +252,6 @@ assert mended < 8
 # - A chat template marks who is speaking. The rest is imitation.
 # - The model now answers. Its answers are as mixed as its examples.
 #
-# **Next:** to do better than the examples, something has to *judge* the answers. [Lesson 3](03_trial_and_error.py) shows
-# how one learns from a judgement alone, where you can watch it: in a cockpit.
+# **Next:** to do better than the examples, something has to *judge* the answers.
+# [Lesson 3](03_trial_and_error.py) shows how one learns from a judgement alone, where you can watch
+# it: in a cockpit.

@@ -18,7 +18,6 @@
 
 # %%
 import gymnasium as gym
-import llm_gym_autopilot
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -74,8 +73,8 @@ assert returns["pid"] > 260
 #
 # ## A pilot that tries
 #
-# Our policy is small: a matrix from the 11 readings to the 2 controls. What it says is a *change* of
-# the controls. Each time it adds a little noise to its action. **Without the noise it would
+# Our policy is small: a matrix from the 11 readings to the 2 controls. What it says is a *change*
+# of the controls. Each time it adds a little noise to its action. **Without the noise it would
 # never try anything.** All 128 aeroplanes fly at once, as rows of one array.
 
 # %%
@@ -116,8 +115,8 @@ def fly(seed):
 # long ago are nothing it could change. Rewards far ahead are mostly somebody else's merit, so each
 # step into the future counts a little less (`DISCOUNT`).
 #
-# Then one sentence does all the learning: *make actions more likely that led to more than usual, and
-# less likely that led to less.* "Usual" is the mean over the fleet at that moment, the
+# Then one sentence does all the learning: *make actions more likely that led to more than usual,
+# and less likely that led to less.* "Usual" is the mean over the fleet at that moment, the
 # **baseline**. What is left is the **advantage**.
 
 # %%
@@ -189,8 +188,9 @@ check(return_to_go, lesson=3)
 # %% [markdown]
 # ## Exercise 2: better than usual
 #
-# What is the advantage of each of several flights, given their returns? Take the mean of the *other*
-# flights as usual. (If a flight were part of its own yardstick, it would be held against itself.)
+# What is the advantage of each of several flights, given their returns? Take the mean of the
+# *other* flights as usual. (If a flight were part of its own yardstick, it would be
+# held against itself.)
 
 
 # %%
