@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from llm_gym.cli import chat, inspection, labelling, models, reward_model, runs, scoring, watching
+from llm_gym.cli import (
+    chat,
+    inspection,
+    labelling,
+    models,
+    preferences,
+    reward_model,
+    runs,
+    scoring,
+    watching,
+)
 from llm_gym.cli.command import Command, configurable
 from llm_gym.cli.plugins import PluginGroup
 from llm_gym.scorers.by_name import SCORER_NAMES
@@ -53,11 +63,11 @@ for _function, _epilog in (
     (scoring.score, f"{scoring.EXAMPLES}\n\n{_SCORERS}"),
     (runs.pretrain, None),
     (runs.sft, None),
-    (runs.compare, runs.COMPARE_EXAMPLES),
+    (preferences.compare, preferences.COMPARE_EXAMPLES),
     (labelling.label, labelling.EXAMPLES),
     (reward_model.reward_model, reward_model.EXAMPLES),
     (runs.dpo, runs.DPO_EXAMPLES),
-    (runs.rlhf, runs.RLHF_EXAMPLES),
+    (preferences.rlhf, preferences.RLHF_EXAMPLES),
     (watching.watch, watching.EXAMPLES),
     (chat.chat, chat.EXAMPLES),
     (models.fetch, models.FETCH_EXAMPLES),

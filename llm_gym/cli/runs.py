@@ -1,4 +1,4 @@
-"""The commands that train: `demo`, `train`, `pretrain`, `sft`, `dpo`, `rlhf` and its `compare`."""
+"""The commands that train: `demo`, `train`, `pretrain`, `sft` and `dpo`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -19,8 +19,6 @@ from llm_gym.cli.options import Output, Seed, with_options_of
 from llm_gym.cli.processes import start
 from llm_gym.feedback.dpo.dpo import DPOConfig
 from llm_gym.parallel import number_started, world
-from llm_gym.stages.compare import CompareConfig
-from llm_gym.stages.rlhf.settings import RLHFConfig
 from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.pretrain import PretrainConfig
 from llm_gym.supervised.sft import SFTConfig
@@ -32,24 +30,6 @@ From the votes of `llm-gym label`, or from a file in TRL's format:
   llm-gym dpo votes.db --output runs/dpo
   llm-gym dpo preferences.jsonl --model my-model --beta 0.05
   llm-gym dpo preferences.jsonl --loss ipo"""
-
-RLHF_EXAMPLES = """\
-\b
-  llm-gym rlhf                       (generated text, simulated raters: minutes)
-  llm-gym rlhf --quick               (built-in models, a minute)
-  llm-gym rlhf --class --raters people   (stops for 300 votes; the same command goes on)
-  llm-gym rlhf --flattery-bias 50    (raters who like to be praised)
-  llm-gym rlhf --start-from MODEL --pairs pairs.jsonl --prompts prompts.txt
-
-Stopped with Ctrl-C, or killed: the same command goes on."""
-
-COMPARE_EXAMPLES = """\
-\b
-  llm-gym compare votes.db --model runs/sft --prompts prompts.txt
-  llm-gym label votes.db
-  llm-gym reward-model votes.db --model runs/sft
-
-With --raters simulated the votes are cast at once."""
 
 INTERRUPTED = 130  # exit status, a shell's for SIGINT
 
@@ -72,7 +52,7 @@ def demo(
     with interruptible(how_to_go_on), leaving_config(invocation, output):
         run = demo(output, DemoConfig(seed=seed))
     if run.stopped:
-        _end(how_to_go_on)
+        end_interrupted(how_to_go_on)
 
 
 @with_options_of(TrainConfig)
@@ -115,7 +95,7 @@ def train(
     if world().rank:
         return
     if run.stopped:
-        _end(f"stopped with checkpoint {run.checkpoint}; resume with: {command}")
+        end_interrupted(f"stopped with checkpoint {run.checkpoint}; resume with: {command}")
     for when, found in run.evaluations.items():
         print(f"{when:<7}{found.mean_score:8.2f}   {interval(found.low, found.high, '.2f')}")
         turns: Any = (found.turns_low, found.turns_high)
@@ -243,104 +223,6 @@ def dpo(
     print(closing(output, command))
 
 
-# ------------------------------------------------------------------ human feedback
-
-
-@with_options_of(RLHFConfig)
-def rlhf(
-    invocation: typer.Context,
-    output: Output = Path("runs/rlhf"),
-    quick: Annotated[
-        bool,
-        typer.Option("--quick", help="Small sizes for everything not given: a gain in a minute."),
-    ] = False,
-    for_class: Annotated[
-        bool,
-        typer.Option("--class", help="Sizes for a class, for everything not given: 300 votes."),
-    ] = False,
-    **values: Any,
-) -> None:
-    """From text to a model trained on preferences: the whole road, with a report.
-
-    Pre-training, fine-tuning, comparisons, reward model, PPO: five stages
-    in one directory. A finished stage is never done again.
-    """
-    from llm_gym.language_models.loading import quiet_libraries
-    from llm_gym.stages.rlhf import rlhf
-
-    if quick and for_class:
-        raise ValueError("--quick and --class are sizes of everything; give one of them")
-    named = {name: values[name] for name in values if is_given(invocation, name)}
-    sizes = RLHFConfig.quick if quick else RLHFConfig.for_class if for_class else RLHFConfig
-    config = sizes(**named)
-    quiet_libraries()
-    how_to_go_on = f"stopped; the same command goes on: {_command(config, output)}"
-    settings = {**vars(config), "quick": False, "for_class": False}
-    with interruptible(how_to_go_on), leaving_config(invocation, output, settings):
-        run = rlhf(output, config)
-    if run.stopped:
-        _end(how_to_go_on)
-    if run.label_command:
-        print(f"{run.waits_for_votes:,} votes are still wanted; give them with")
-        print(f"  {run.label_command}")
-        print("and then go on with the same command as before:")
-        print(f"  {_command(config, output)}")
-        print("(with --enough-votes NUMBER it goes on with fewer)")
-
-
-def _command(config: RLHFConfig, output: Path) -> str:
-    """The shortest command line that means these settings."""
-    presets = {
-        "": RLHFConfig(),
-        " --quick": RLHFConfig.quick(),
-        " --class": RLHFConfig.for_class(),
-    }
-    other = {
-        option: {
-            field.name: getattr(config, field.name)
-            for field in fields(config)
-            if getattr(config, field.name) != getattr(preset, field.name)
-        }
-        for option, preset in presets.items()
-    }
-    # None can only be left out: no option means it.
-    possible = [option for option in other if None not in other[option].values()]
-    shortest = min(possible, key=lambda option: len(other[option]))
-    parts = [f"llm-gym rlhf{shortest}"]
-    for name, value in other[shortest].items():
-        parts.append(f"--{name.replace('_', '-')} {shlex.quote(str(value))}")
-    return " ".join([*parts, f"--output {shlex.quote(str(output))}"])
-
-
-@with_options_of(CompareConfig)
-def compare(
-    store: Annotated[
-        Path, typer.Argument(help="File of comparisons and votes (SQLite); made if missing.")
-    ],
-    **values: Any,
-) -> None:
-    """Sample a model's answers in pairs, for people or simulated raters to compare."""
-    from llm_gym.language_models.loading import quiet_libraries
-    from llm_gym.stages.compare import compare, how_to_label
-    from llm_gym.stages.votes import told_biases
-
-    quiet_libraries()
-    config = CompareConfig(**values)
-    with interruptible("stopped; what is in the store stays there, and the same command goes on"):
-        figures = compare(store, config)
-    print(f"{store}: {figures['comparisons']:,} comparisons, {figures['votes']:,} votes")
-    if figures["agreement"] is not None:
-        print(
-            f"two raters agree {100 * figures['agreement']:.1f} % of the time "
-            f"({100 * figures['agreement_low']:.1f} to {100 * figures['agreement_high']:.1f} %)"
-        )
-    print(told_biases(figures["biases"]))
-    if config.raters == "people":
-        print(f"vote with:        {how_to_label(store, config.votes_per_comparison)}")
-    reward = f"llm-gym reward-model {shlex.quote(str(store))} --model {shlex.quote(config.model)}"
-    print(f"then learn it:    {reward}")
-
-
 # ------------------------------------------------------------------ Ctrl-C
 
 
@@ -357,11 +239,18 @@ def interruptible(text: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _end(text)
+        end_interrupted(text)
 
 
-def _end(text: str) -> NoReturn:
-    """Says something on standard error, where no result is expected, and exits as interrupted."""
+def end_interrupted(text: str) -> NoReturn:
+    """Says something on standard error, where no result is expected, and exits as interrupted.
+
+    Args:
+        text: What is left, and how to go on.
+
+    Raises:
+        SystemExit: With `INTERRUPTED`.
+    """
     if number_started() > 1 and world().rank:
         raise SystemExit(0) from None  # another code would have torchrun interrupt the first
     print(f"llm-gym: {text}", file=sys.stderr)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import threading
 
+import httpx2
 import pytest
 
-from llm_gym.cli import main
-from llm_gym.cli import runs as module
+from llm_gym.cli import main, voting
+from llm_gym.cli import preferences as module
+from llm_gym.feedback.preferences import Comparison, PreferenceStore
 from llm_gym.stages.rlhf import RLHFConfig
 from tests.tiny_rlhf import TINY
 from tests.tiny_runs import PROMPTS
@@ -46,6 +49,63 @@ def test_the_command_that_is_shown_means_the_same_settings(settings, monkeypatch
     with pytest.raises(SystemExit):
         main(line_of(settings, tmp_path / "a run"))
     assert seen == [(tmp_path / "a run", settings)]
+
+
+def vote(url, count):
+    """Votes on the page at an address, as a phone does."""
+    page, key = url.split("#")
+    with httpx2.Client(base_url=page) as client:
+        token = client.get("/api/session", headers={"X-LLM-Gym-Key": key}).json()["token"]
+
+        def post(path, **body):
+            headers = {"X-LLM-Gym-Token": token}
+            return client.post(f"/api/{path}", json=body, headers=headers).json()
+
+        rater = post("seat", rater="", device="a phone")["rater"]
+        question = post("next", rater=rater)["question"]
+        for number in range(count):
+            reply = {name: question[name] for name in ("fingerprint", "shown_first")}
+            reply |= {"question_id": question["id"], "verdict": "left", "seconds": 3}
+            question = post("vote", rater=rater, key=f"vote {number:8}", **reply)["question"]
+        return post("results")["results"]
+
+
+def test_one_command_asks_a_class_and_goes_on(run, tmp_path, monkeypatch):
+    import llm_gym.stages.rlhf
+
+    stored, calls, seen = tmp_path / "votes.db", [], []
+    with PreferenceStore(stored) as store:
+        store.add(Comparison(f"p{n}", ("a", "b")) for n in range(4))
+
+    def walk(output, config):
+        calls.append(config.raters)
+        if len(calls) == 1:
+            return llm_gym.stages.rlhf.RLHFRun(waits_for_votes=4, label_command="x", store=stored)
+        seen.append(vote(urls[0], 0))  # the page is still there
+        return llm_gym.stages.rlhf.RLHFRun(summary={})
+
+    urls: list[str] = []
+
+    def open_browser(url):
+        urls.append(url.replace("results", ""))
+        threading.Thread(target=vote, args=(urls[0], 4), daemon=True).start()
+
+    monkeypatch.setattr(llm_gym.stages.rlhf, "rlhf", walk)
+    monkeypatch.setattr(voting, "open_browser", open_browser)
+    line = ["rlhf", "--class", "--raters", "people", "--host", "0.0.0.0"]
+    code, out, err = run(*line, "--output", tmp_path / "run")
+    assert code == 0, err
+    assert calls == ["people", "people"]
+    assert seen[0]["votes"] == 4
+    assert "for the projector: http://127.0.0.1:" in out
+    assert err.count("warning") == 1
+
+
+def test_a_host_is_for_people(run, tmp_path):
+    code, _, err = run("rlhf", "--class", "--host", "0.0.0.0", "--output", tmp_path / "run")
+    assert code == 2
+    assert "--raters people" in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_whole_road_from_the_command_line(run, tmp_path):

@@ -38,12 +38,14 @@ class RLHFRun:
         summary: All figures; None if the end was not reached.
         waits_for_votes: Votes that people still have to give before it can go on.
         label_command: With which they do; empty unless it waits.
+        store: Where the votes go; None unless it waits.
     """
 
     stopped: bool = False
     summary: dict[str, Any] | None = None
     waits_for_votes: int = 0
     label_command: str = ""
+    store: Path | None = None
 
 
 def rlhf(
@@ -175,6 +177,7 @@ def _waiting(run: RLHFDirectory) -> RLHFRun:
     return RLHFRun(
         waits_for_votes=votes_wanted(run.config, figures),
         label_command=how_to_label(run.store, run.config.votes_per_comparison),
+        store=run.store,
     )
 
 
