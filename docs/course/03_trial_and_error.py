@@ -262,4 +262,4 @@ assert mended < 5
 # - Try with noise; make likelier what led to more than usual. No teacher is needed, only a judge.
 # - An action is judged by what comes after it.
 #
-# **Next:** lesson 4 runs the very same loop on a language model.
+# **Next:** [lesson 4](04_the_same_loop_on_tokens.py) runs the very same loop on a language model.
