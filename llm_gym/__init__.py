@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # an alias to itself: type checkers then take the name for ex
     from llm_gym.runs.best_of_n import sample_best_of_n as sample_best_of_n
     from llm_gym.runs.checkpoint import load_checkpoint as load_checkpoint
     from llm_gym.runs.checkpoint import save_model as save_model
+    from llm_gym.runs.doctor import diagnose as diagnose
     from llm_gym.runs.evaluation import evaluate as evaluate
     from llm_gym.scorers import Clip as Clip
     from llm_gym.scorers import HTTPScorer as HTTPScorer
@@ -83,6 +84,7 @@ _NAMES_OF = {
     "llm_gym.registration": ("register_task",),
     "llm_gym.runs.best_of_n": ("sample_best_of_n",),
     "llm_gym.runs.checkpoint": ("load_checkpoint", "save_model"),
+    "llm_gym.runs.doctor": ("diagnose",),
     "llm_gym.runs.evaluation": ("evaluate",),
     "llm_gym.scorers": (
         "Clip",

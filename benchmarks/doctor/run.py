@@ -18,12 +18,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from benchmarks.common import record
 from benchmarks.doctor.settings import FAULTS, HEALTHY, Run, held_out
-from benchmarks.doctor.training import train
+from benchmarks.doctor.training import DONE, train
+from llm_gym.files.atomic import write_json, write_text
 from llm_gym.language_models.loading import quiet_libraries
+from llm_gym.runs.doctor import diagnose
 
 HALVES = ("development", "held-out")
 
@@ -68,14 +72,70 @@ def chosen(options: argparse.Namespace) -> list[Run]:
     ]
 
 
+def verdicts(runs: Sequence[Run], output: Path) -> list[dict[str, Any]]:
+    """What the doctor says of each run that is there."""
+    told = []
+    for run in runs:
+        directory = directory_of(run, output)
+        if (directory / DONE).exists():
+            found = [finding.id for finding in diagnose(directory)]
+            row = {"run": run.name, "half": half_of(run), "what": run.what, "found": found}
+            told.append({**row, "expected": list(run.expected)})
+    return told
+
+
+def is_right(row: dict[str, Any]) -> bool:
+    """Whether the first finding names the fault; of a healthy run, whether there is none."""
+    if not row["expected"]:
+        return not row["found"]
+    return bool(row["found"]) and row["found"][0] in row["expected"]
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The counts of each half, as a table."""
+    lines = [
+        "| half | faults | named rightly | named, not first | healthy runs | false alarms |",
+        "|---|---|---|---|---|---|",
+    ]
+    for half in HALVES:
+        here = [row for row in rows if row["half"] == half]
+        faults = [row for row in here if row["expected"]]
+        healthy = [row for row in here if not row["expected"]]
+        right = sum(map(is_right, faults))
+        among = sum(bool({*row["found"]} & {*row["expected"]}) for row in faults)
+        alarms = len(healthy) - sum(map(is_right, healthy))
+        counts = (len(faults), right, among - right, len(healthy), alarms)
+        lines.append(f"| {half} | {' | '.join(map(str, counts))} |")
+    return lines
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Every fault with what was found, and the false alarms."""
+    lines = ["| fault | what is wrong | half | first finding | further |", "|---|---|---|---|---|"]
+    for row in rows:
+        if row["expected"] or not is_right(row):
+            first, *further = row["found"] or ["nothing"]
+            mark = f"`{first}`" if is_right(row) else f"**{first}**"
+            name = row["run"] if row["expected"] else f"none ({row['run']})"
+            more = ", ".join(f"`{each}`" for each in further)
+            lines.append(f"| `{name}` | {row['what']} | {row['half']} | {mark} | {more} |")
+    return lines
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Does the runs that are not there yet."""
+    """Does the runs that are not there yet, and prints the verdict."""
     options = parse(arguments)
     quiet_libraries()
-    for run in chosen(options):
+    runs = chosen(options)
+    for run in runs:
         done = train(run, directory_of(run, options.output))
         ended = f", {done['ended']}" if done["ended"] else ""
-        print(f"{run.name}: {done['cpu_seconds']:.1f} CPU s{ended}", flush=True)
+        print(f"{run.name}: {done['cpu_seconds']:.1f} CPU s{ended}", file=sys.stderr, flush=True)
+    rows = verdicts(runs, options.output)
+    told = "\n".join([*summary(rows), "", *table(rows)]) + "\n"
+    write_text(options.output / "verdict.md", told)
+    write_json(options.output / "results.json", {**record({}), "verdicts": rows})
+    print(told, end="")
 
 
 if __name__ == "__main__":

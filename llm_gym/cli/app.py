@@ -8,6 +8,7 @@ import typer
 
 from llm_gym.cli import (
     chat,
+    examining,
     inspection,
     labelling,
     models,
@@ -69,6 +70,7 @@ for _function, _epilog in (
     (runs.dpo, runs.DPO_EXAMPLES),
     (preferences.rlhf, preferences.RLHF_EXAMPLES),
     (watching.watch, watching.EXAMPLES),
+    (examining.doctor, examining.EXAMPLES),
     (chat.chat, chat.EXAMPLES),
     (models.fetch, models.FETCH_EXAMPLES),
     (models.merge, models.MERGE_EXAMPLES),
