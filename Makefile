@@ -22,10 +22,10 @@ WITH_TESTS := --editable ".[baselines,contrib,label,lora,parquet,plots,render,te
 
 .PHONY: demo fly course test test-slow test-oldest test-newest bench bench-algorithms lint format type docs check clean
 
-$(VENV)/.demo: pyproject.toml constraints.txt envs/autopilot/pyproject.toml
+$(VENV)/.demo: pyproject.toml constraints.txt $(addprefix envs/,$(addsuffix /pyproject.toml,autopilot known_optimum sycophancy))
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --editable "envs/autopilot[render]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --editable "envs/autopilot[render]" --editable envs/known_optimum --editable envs/sycophancy
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo $(wildcard envs/*/pyproject.toml)

@@ -16,6 +16,7 @@ from llm_gym.cli import (
     reward_model,
     runs,
     scoring,
+    touring,
     watching,
 )
 from llm_gym.cli.command import Command, configurable
@@ -57,6 +58,7 @@ def _options(
 
 
 for _function, _epilog in (
+    (touring.tour, touring.EXAMPLES),
     (runs.demo, None),
     (runs.train, _SCORERS),
     (inspection.evaluate, _SCORERS),
