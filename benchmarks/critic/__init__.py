@@ -1,0 +1,1 @@
+"""What a critic is worth, against the exact values and against RLOO."""
