@@ -48,8 +48,12 @@ PROBLEMS = 20
 
 
 def entries() -> dict[str, Entry]:
-    """RLOO, with one step a rollout and with PPO's; PPO, and PPO whose critic learns first."""
-    ppo, rloo = ENTRIES["ppo"], ENTRIES["rloo"]
+    """RLOO, with one step a rollout and with PPO's; PPO on single answers, and with a critic first.
+
+    Rates fall linearly to zero over a run, the same for all; the price of a nat is constant.
+    """
+    ppo = replace(ENTRIES["ppo"], group_size=1, kl_start=1.0)
+    rloo = replace(ENTRIES["rloo"], kl_start=1.0)
     passes = {name: ppo.arguments[name] for name in ("n_epochs", "batch_size")}
     often = {**rloo.arguments, **passes, "loss": "clipped"}
     warm = {**ppo.arguments, "critic_warmup": WARMUP}
