@@ -35,6 +35,7 @@ from benchmarks.algorithms.settings import ENTRIES, Entry
 from benchmarks.algorithms.store import RunStore
 from benchmarks.common import columns, mean_with_interval, record, told
 from benchmarks.critic import exact
+from benchmarks.critic.picture import draw
 from llm_gym.files.atomic import write_json
 from llm_gym.files.provenance import versions
 
@@ -280,7 +281,8 @@ def main() -> None:
         print(f"those of a critic that was there already: {verdicts['share_without_warmup']}")
         results |= {"learning": found, "rates": best, "verdicts": verdicts}
     write_json(options.output / "results.json", results)
-    print(f"\nwrote {options.output / 'results.json'}")
+    picture = draw(errors, options.output / "errors.png")
+    print(f"\nwrote {options.output / 'results.json'} and {picture}")
 
 
 if __name__ == "__main__":
