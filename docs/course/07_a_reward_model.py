@@ -225,4 +225,4 @@ assert mended < faulty / 3
 # - It smooths out the noise of single votes, and it can be asked millions of times.
 # - It is a stand-in, right where it was checked.
 #
-# **Next:** put it into the loop. Lesson 8.
+# **Next:** put it into the loop. [Lesson 8](08_rlhf.py).
