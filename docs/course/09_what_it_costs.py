@@ -117,9 +117,8 @@ for beta in np.geomspace(1.0, 0.005, 25):
 distance, proxy_curve, gold_curve = (np.array(part) for part in zip(*path, strict=True))
 peak = int(gold_curve.argmax())
 for name, curve in (("gold", gold_curve), ("proxy", proxy_curve)):
-    print(
-        f"{name:5s} {curve[0]:.2f} at first, {curve[peak]:.2f} at gold's peak, {curve[-1]:.2f} at last"
-    )
+    first, top, last = curve[0], curve[peak], curve[-1]
+    print(f"{name:5s} {first:.2f} at first, {top:.2f} where gold is highest, {last:.2f} at last")
 assert proxy_curve[-1] > proxy_curve[peak]
 assert gold_curve[-1] < gold_curve[peak] - 0.05
 
