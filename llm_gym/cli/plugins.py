@@ -25,7 +25,10 @@ from llm_gym.files.untrusted import printable
 COMMAND_GROUP = "llm_gym.commands"
 
 # Where the commands of our own plug-ins come from, for people who do not have them yet.
-_HOMES = {"fly": ("llm-gym-autopilot", "envs/autopilot")}
+_HOMES = {
+    "fly": ("llm-gym-autopilot", "envs/autopilot"),
+    "sycophancy": ("llm-gym-sycophancy", "envs/sycophancy"),
+}
 
 
 class PluginGroup(TyperGroup):
