@@ -120,7 +120,7 @@ def _end(console: Console, road: Road, draws: bool, *, watch: bool, browser: boo
     if draws:
         print(f"pictures:         {root / PICTURES}")
     print(f"the whole report: {road.tour.rlhf / 'report.html'}")
-    print(f"talk to it:       llm-gym chat {shlex.quote(str(road.tour.rlhf / 'model'))}")
+    print(f"talk to it:       llm-gym chat --model {shlex.quote(str(road.tour.rlhf / 'model'))}")
     print(f"see it learn:     llm-gym watch {shlex.quote(str(road.tour.rlhf))}")
     if watch and _attended():
         _watch(road.tour.rlhf, browser)

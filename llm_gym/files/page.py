@@ -51,12 +51,16 @@ class Chapter:
         text: What it is about.
         rows: Name -> value, shown as a table.
         charts: As for `Report.charts`.
+        models: Above the answers of each of its comparisons.
+        comparisons: Prompts with their answers, below the charts.
     """
 
     title: str
     text: str = ""
     rows: Mapping[str, object] = field(default_factory=dict)
     charts: Sequence[str] = ()
+    models: Sequence[str] = ()
+    comparisons: Sequence[Comparison] = ()
 
 
 @dataclass(frozen=True)
@@ -88,12 +92,18 @@ class Report:
     sections: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for row in self.comparisons:
-            if len(row.answers) != len(self.models):
-                raise ValueError(
-                    f"the comparison for prompt {printable(row.prompt[:60])!r} has "
-                    f"{len(row.answers)} answers, but there are {len(self.models)} models"
-                )
+        _check(self.comparisons, self.models)
+        for chapter in self.chapters:
+            _check(chapter.comparisons, chapter.models)
+
+
+def _check(comparisons: Sequence[Comparison], models: Sequence[str]) -> None:
+    for row in comparisons:
+        if len(row.answers) != len(models):
+            raise ValueError(
+                f"the comparison for prompt {printable(row.prompt[:60])!r} has "
+                f"{len(row.answers)} answers, but there are {len(models)} models"
+            )
 
 
 def render(report: Report) -> str:
@@ -109,9 +119,12 @@ def render(report: Report) -> str:
         f"<header><h1>{as_html(report.title)}</h1><p>{as_html(report.summary)}</p></header>",
         _figures(report.figures),
         _charts(report.charts),
-        *(_chapter(chapter) for chapter in report.chapters),
+        *(_chapter(chapter, report.score_range) for chapter in report.chapters),
         _comparisons(report),
-        *(_chapter(Chapter(heading, rows=rows)) for heading, rows in report.sections.items()),
+        *(
+            _chapter(Chapter(heading, rows=rows), report.score_range)
+            for heading, rows in report.sections.items()
+        ),
     ]
     body = "\n".join(part for part in parts if part)
     return (
@@ -145,30 +158,39 @@ def _charts(charts: Sequence[str]) -> str:
     return f'<section class="charts">{"".join(charts)}</section>' if charts else ""
 
 
-def _chapter(chapter: Chapter) -> str:
+def _chapter(chapter: Chapter, score_range: tuple[float, float]) -> str:
     text = f'<p class="lead">{as_html(chapter.text)}</p>' if chapter.text else ""
     rows = f"<table>{_rows(chapter.rows)}</table>" if chapter.rows else ""
     heading = f"<h2>{as_html(chapter.title)}</h2>{text}"
+    shown = _articles(chapter.comparisons, chapter.models, score_range)
     if not chapter.charts:
-        return f"<section>{heading}{rows}</section>"
-    return f'<section>{heading}<div class="parts">{rows}{"".join(chapter.charts)}</div></section>'
+        return f"<section>{heading}{rows}{shown}</section>"
+    parts = f'<div class="parts">{rows}{"".join(chapter.charts)}</div>'
+    return f"<section>{heading}{parts}{shown}</section>"
 
 
 def _comparisons(report: Report) -> str:
     if not report.comparisons:
         return ""
+    rows = _articles(report.comparisons, report.models, report.score_range)
+    return f"<section><h2>{as_html(report.comparisons_title)}</h2>{rows}</section>"
+
+
+def _articles(
+    comparisons: Sequence[Comparison], models: Sequence[str], score_range: tuple[float, float]
+) -> str:
     rows = []
-    for row in report.comparisons:
+    for row in comparisons:
         answers = "".join(
             f'<div class="answer"><div class="who"><b>{as_html(model)}</b>'
-            f"{_score(answer.score, report.score_range)}</div>"
+            f"{_score(answer.score, score_range)}</div>"
             f"<pre>{as_html(answer.text.strip()) or '<em>nothing</em>'}</pre>{_note(answer)}</div>"
-            for model, answer in zip(report.models, row.answers, strict=True)
+            for model, answer in zip(models, row.answers, strict=True)
         )
         rows.append(
             f'<article><h3>{as_html(row.prompt)}</h3><div class="answers">{answers}</div></article>'
         )
-    return f"<section><h2>{as_html(report.comparisons_title)}</h2>{''.join(rows)}</section>"
+    return "".join(rows)
 
 
 def _score(score: float | None, score_range: tuple[float, float]) -> str:
@@ -286,6 +308,7 @@ svg .diagonal { stroke: var(--muted); stroke-width: 1.2; stroke-dasharray: 5 4; 
 svg .hit { fill: transparent; }
 svg .hit:hover { fill: var(--muted); fill-opacity: 0.35; }
 article { padding: 16px 18px; margin-bottom: 14px; }
+table + article, .parts + article { margin-top: 14px; }
 .answers { display: grid; gap: 14px; grid-template-columns: repeat(auto-fit, minmax(260px, 1fr)); }
 .answer { border-left: 3px solid var(--rule); padding-left: 12px; min-width: 0; }
 .who { display: flex; justify-content: space-between; gap: 10px; font-size: 14px; }

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from llm_gym.files import (
+    Chapter,
     Comparison,
     Figure,
     Report,
@@ -94,6 +95,17 @@ def test_light_and_dark_use_the_same_variables():
 def test_a_comparison_needs_an_answer_of_each_model():
     with pytest.raises(ValueError, match="1 answers, but there are 2 models"):
         Report("t", "s", models=("a", "b"), comparisons=[Comparison("p", (ShownAnswer("x"),))])
+
+
+def test_a_chapter_has_examples_of_its_own():
+    answers = ShownAnswer("<b>yes</b>"), ShownAnswer("no", note="why not")
+    chapter = Chapter("Votes", models=("liked", "not"), comparisons=[Comparison("p?", answers)])
+    part = render(Report("t", "s", chapters=[chapter])).split("<h2>Votes</h2>")[1]
+    assert "<h3>p?</h3>" in part
+    assert "&lt;b&gt;yes&lt;/b&gt;" in part
+    assert part.index("<b>liked</b>") < part.index("yes") < part.index("<b>not</b>")
+    with pytest.raises(ValueError, match="2 answers, but there are 1 models"):
+        Report("t", "s", chapters=[Chapter("V", models=("a",), comparisons=chapter.comparisons)])
 
 
 def test_written_file_is_the_page(tmp_path):

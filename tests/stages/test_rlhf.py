@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ from rich.console import Console
 from llm_gym.feedback.preferences import PreferenceStore
 from llm_gym.feedback.reward_model import RewardModelScorer
 from llm_gym.files import atomic
+from llm_gym.files.untrusted import as_html
 from llm_gym.stages import compare as comparing
-from llm_gym.stages.rlhf import STAGES, RLHFConfig, rlhf, run_stage, stages
+from llm_gym.stages.rlhf import STAGES, RLHFConfig, page, rlhf, run_stage, stages
 from llm_gym.stages.rlhf import directory as rlhf_directory
 from llm_gym.stages.rlhf import run as road
 from llm_gym.stages.rlhf.directory import RLHFDirectory, begun
-from llm_gym.stages.rlhf.results import read_looks
+from llm_gym.stages.rlhf.results import read_looks, typical_vote
 from tests.tiny_rlhf import TINY
 
 ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
@@ -152,6 +154,45 @@ def test_report_needs_no_other_file(whole):
         assert heading in page
     assert page.count('class="chart"') == 9
     assert f"{run.summary['gold_gain']:+.1f}" in page
+
+
+def test_the_page_shows_what_each_stage_is_about(whole):
+    directory = whole[0]
+    whole_page = (directory / "report.html").read_text()
+    chapters = {part[:20]: part for part in whole_page.split("<h2>")[1:]}
+
+    def chapter(start):
+        return next(part for name, part in chapters.items() if name.startswith(start))
+
+    first = json.loads((directory / "evaluations" / "pretrain.json").read_text())["rows"][0]
+    assert f"<h3>{as_html(first['prompt'])}</h3>" in chapter("1. Pre-training")
+    assert as_html(first["completion"].strip()) in chapter("1. Pre-training")
+    assert chapter("3. Comparisons").count('class="answer"') == 2
+    assert "<b>preferred</b>" in chapter("3. Comparisons")
+    scored = re.findall(r"reward ([+-][\d.]+), gold", chapter("4. The reward"))
+    assert len(scored) == 3
+    assert [float(number) for number in scored] == sorted(map(float, scored))
+    [both] = re.findall(r"Both judges.*?</figure>", chapter("5. PPO"), re.S)
+    assert both.count("<polyline") + both.count(" dot") >= 2
+
+
+def test_both_judges_gain_in_the_spread_of_the_first_answers():
+    looks = [{"gold": [10.0, 30.0], "proxy": [0.0, 2.0]}, {"gold": [40.0, 40.0], "proxy": [1, 1]}]
+    results = SimpleNamespace(looks=looks)
+    assert page._gained(results, "gold") == [0.0, 2.0]  # 20 points; they were 10 apart
+    assert page._gained(results, "proxy") == [0.0, 0.0]
+    alike = SimpleNamespace(looks=[{"gold": [5.0, 5.0]}, {"gold": [6.0, 6.0]}])
+    assert page._gained(alike, "gold") == [0.0, 1.0]
+
+
+def test_the_vote_that_is_shown_is_between_whole_answers():
+    def vote(chosen, rejected):
+        return SimpleNamespace(chosen="a" * chosen, rejected="b" * rejected)
+
+    votes = [vote(5, 400), vote(50, 60), vote(80, 90), vote(300, 300)]
+    assert typical_vote(votes) is votes[2]
+    assert typical_vote(votes[:1]) is votes[0]
+    assert typical_vote([]) is None
 
 
 def test_a_finished_run_is_not_done_again(whole, monkeypatch):

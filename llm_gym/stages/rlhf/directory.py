@@ -7,11 +7,15 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from llm_gym.files import atomic
 from llm_gym.runs.directory import RunDirectory, digests_of, read_object
 from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig
 from llm_gym.stages.train import TrainConfig
+
+if TYPE_CHECKING:
+    from llm_gym.feedback.preferences import Preference
 
 _INPUTS = ("text", "pairs", "prompts")  # settings that name a file
 # What may change between two calls: nothing is redone.
@@ -91,6 +95,38 @@ class RLHFDirectory(RunDirectory):
                 atomic.remove(path)
         elif step == "ppo":
             atomic.remove(self.ppo)
+
+    def votes(self) -> list[Preference]:
+        """The votes that stage 3 counted and that are still there.
+
+        People may have gone on voting since; those votes are not among them.
+        """
+        from llm_gym.feedback.preferences import PreferenceStore
+
+        record = self.record("compare")
+        assert record is not None  # an earlier stage is finished
+        with PreferenceStore(self.store) as store:
+            return store.preferences(
+                ties="both", conflicts="all", last_vote=record.figures["last_vote"]
+            )
+
+    def counted_votes(self) -> list[Preference]:
+        """The votes that stage 3 counted, all of them.
+
+        Raises:
+            ValueError: Some were taken back.
+        """
+        from llm_gym.feedback.preferences.tally import number_of_votes
+
+        record, rows = self.record("compare"), self.votes()
+        assert record is not None  # an earlier stage is finished
+        counted = record.figures["votes"]
+        if number_of_votes(rows) != counted:
+            raise ValueError(
+                f"{counted - number_of_votes(rows)} of the {counted} votes that stage 3 counted "
+                f"were taken back since; delete {self.record_path('compare')} to count again"
+            )
+        return rows
 
     def _has_votes_of_people(self) -> bool:
         from llm_gym.feedback.preferences import PreferenceStore

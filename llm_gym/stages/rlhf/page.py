@@ -12,21 +12,20 @@ from llm_gym.feedback.preferences import answers_scored, labelling_effort
 from llm_gym.feedback.reward_model import calibration_chart
 from llm_gym.files import (
     Chapter,
-    Comparison,
     Figure,
     Report,
     Series,
-    ShownAnswer,
     commit,
     line_chart,
     machine,
     scatter_chart,
     versions,
 )
-from llm_gym.files.page import duration, interval, spread_evenly
+from llm_gym.files.page import duration, interval
 from llm_gym.stages.rlhf.bought import chapter_of
-from llm_gym.stages.rlhf.results import ANSWERED, Results
+from llm_gym.stages.rlhf.results import Results
 from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig
+from llm_gym.stages.rlhf.shown import answered, continued, decided, scored
 from llm_gym.stages.votes import told_biases
 
 MODELS = ("pre-trained", "fine-tuned", "after RLHF")
@@ -61,7 +60,7 @@ def report_of(config: RLHFConfig, results: Results, summary: dict[str, Any]) -> 
             chapter_of(results.bought, *(results.judged[stage].rows for stage in ("sft", "ppo"))),
         ),
         models=MODELS,
-        comparisons=_shown(results, config.shown_prompts),
+        comparisons=answered(results, config.shown_prompts),
         score_range=_range(results),
         sections={
             "Time of each stage": {
@@ -99,24 +98,6 @@ def _tiles(summary: dict[str, Any]) -> tuple[Figure, ...]:
     )
 
 
-def _shown(results: Results, number: int) -> list[Comparison]:
-    stages = [results.judged[stage] for stage in ANSWERED]
-    return [
-        Comparison(
-            stages[0].rows[i]["prompt"],
-            tuple(
-                ShownAnswer(
-                    stage.rows[i]["completion"],
-                    float(stage.gold[i]),
-                    f"gold {stage.gold[i]:.1f}, reward model {stage.reward[i]:+.2f}",
-                )
-                for stage in stages
-            ),
-        )
-        for i in spread_evenly(number, len(stages[0].rows))
-    ]
-
-
 def _range(results: Results) -> tuple[float, float]:
     """Of the score bars: 0 to 100 where that holds all gold scores, as politeness has it."""
     gold = np.concatenate([judged.gold for judged in results.judged.values()])
@@ -131,9 +112,13 @@ def _interval(summary: dict[str, Any], name: str, style: str = ".1f") -> str:
 def _pretraining(results: Results, config: RLHFConfig) -> Chapter:
     figures = results.figures("pretrain")
     title = "1. Pre-training"
+    shown: dict[str, Any] = {"models": ("how it goes on",), "comparisons": [continued(results)]}
     if config.start_from is not None:
         return Chapter(
-            title, "Left out: the run starts from another model.", {"model": config.start_from}
+            title,
+            "Left out: the run starts from another model.",
+            {"model": config.start_from},
+            **shown,
         )
     return Chapter(
         title,
@@ -145,6 +130,7 @@ def _pretraining(results: Results, config: RLHFConfig) -> Chapter:
             "bits per byte": f"{figures['bits_per_byte']:.3f}",
         },
         [_loss_chart("Loss of pre-training", figures["loss"])],
+        **shown,
     )
 
 
@@ -182,7 +168,11 @@ def _comparing(results: Results, config: RLHFConfig) -> Chapter:
     if config.raters == "simulated":
         rows["the raters"] = _simulated(config)
     return Chapter(
-        "3. Comparisons", "Which of two answers of the fine-tuned model is better?", rows
+        "3. Comparisons",
+        "Which of two answers of the fine-tuned model is better? Below one that was decided.",
+        rows,
+        models=("preferred", "not preferred"),
+        comparisons=decided(results),
     )
 
 
@@ -226,13 +216,14 @@ def _reward_model(results: Results) -> Chapter:
             _loss_chart("Loss of the reward model", figures["loss"], unit="nats per comparison"),
             calibration_chart(figures["calibration"]),
         ],
+        models=("answer of the fine-tuned model",),
+        comparisons=scored(results),
     )
 
 
 def _optimisation(results: Results, summary: dict[str, Any]) -> Chapter:
     steps = [look["step"] for look in results.looks]
     gold = [float(np.mean(look["gold"])) for look in results.looks]
-    reward = [float(np.mean(look["proxy"])) for look in results.looks]
     kl, length = (
         _curve(results.rollouts, key) for key in ("rollout/kl_per_sequence", "rollout/ep_len_mean")
     )
@@ -262,11 +253,14 @@ def _optimisation(results: Results, summary: dict[str, Any]) -> Chapter:
                 reference=("fine-tuned", gold[0]),
             ),
             line_chart(
-                [Series("reward model", steps, reward)],
-                title="Reward model's score, held-out prompts",
+                [
+                    Series("gold", steps, _gained(results, "gold")),
+                    Series("reward model", steps, _gained(results, "proxy")),
+                ],
+                title="Both judges, held-out prompts",
                 x_label=axis,
-                y_label="reward",
-                reference=("fine-tuned", reward[0]),
+                y_label="gain (standard deviations at first)",
+                reference=("fine-tuned", 0.0),
             ),
             line_chart(
                 [Series("KL", *kl)],
@@ -283,6 +277,17 @@ def _optimisation(results: Results, summary: dict[str, Any]) -> Chapter:
             ),
         ],
     )
+
+
+def _gained(results: Results, judge: str) -> list[float]:
+    """A judge's mean over training, less the first, in standard deviations of the first answers.
+
+    So both have one scale: where the reward model gains and the gold score does not, it is being
+    exploited.
+    """
+    first = np.asarray(results.looks[0][judge], dtype=np.float64)
+    spread = float(first.std()) or 1.0  # of answers that are all alike
+    return [float((np.mean(look[judge]) - first.mean()) / spread) for look in results.looks]
 
 
 def _judges(results: Results, summary: dict[str, Any]) -> Chapter:

@@ -24,14 +24,18 @@ from llm_gym.stages.rlhf.directory import RLHFDirectory
 from llm_gym.stages.rlhf.settings import STAGES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+    from llm_gym.feedback.preferences import Preference
     from llm_gym.feedback.reward_model import RewardModelScorer
     from llm_gym.runs.evaluation import Evaluation
     from llm_gym.statistics.resampling import Estimate
+
+_WHOLE = 40  # characters; what is shorter says little to who reads it
 
 ANSWERED = ("pretrain", "sft", "ppo")
 """Stages that end with a model whose answers are kept."""
@@ -201,6 +205,7 @@ class Results(NamedTuple):
         looks: Looks of `read_looks`.
         rollouts: Rows of PPO's `metrics.jsonl`.
         bought: Features that raters may like, before PPO and after it.
+        vote: A comparison that somebody decided; None if all votes were taken back.
     """
 
     records: dict[str, Record]
@@ -208,6 +213,7 @@ class Results(NamedTuple):
     looks: list[dict[str, Any]]
     rollouts: list[dict[str, float]]
     bought: list[Bought]
+    vote: Preference | None
 
     def figures(self, stage: str) -> dict[str, Any]:
         """What a stage measured."""
@@ -241,7 +247,19 @@ def gather(run: RLHFDirectory) -> Results:
         read_looks(run),
         read_rows(run.ppo / "metrics.jsonl"),
         bought(judged["sft"].rows, judged["ppo"].rows),
+        typical_vote(run.votes()),
     )
+
+
+def typical_vote(votes: Sequence[Preference]) -> Preference | None:
+    """A comparison to show: of those between two whole answers the one of middle length.
+
+    Args:
+        votes: Of them; None comes of none.
+    """
+    long = [vote for vote in votes if min(len(vote.chosen), len(vote.rejected)) >= _WHOLE]
+    by_length = sorted(long or votes, key=lambda vote: len(vote.chosen) + len(vote.rejected))
+    return by_length[len(by_length) // 2] if by_length else None
 
 
 def summarise(results: Results) -> dict[str, Any]:

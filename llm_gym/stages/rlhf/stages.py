@@ -166,7 +166,7 @@ def _reward_model_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
         contradictions="keep",
         too_long="truncate",  # answers of the policy, for which it is too late to be an error
     )
-    kept, held_out = split_preferences(_counted_votes(run), config.held_out_share, config.seed)
+    kept, held_out = split_preferences(run.counted_votes(), config.held_out_share, config.seed)
     metrics = train_reward_model(kept, run.reward_model, config, held_out=held_out, quiet=quiet)
     measured = metrics["held_out"]
     scorer = RewardModelScorer(run.reward_model, device=run.config.torch_device)
@@ -184,24 +184,6 @@ def _reward_model_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
         "loss": metrics["loss"],
         **_against_gold(run.config, scorer, held_out),
     }
-
-
-def _counted_votes(run: RLHFDirectory) -> list[Preference]:
-    """The votes that stage 3 counted, though people may have gone on voting since."""
-    from llm_gym.feedback.preferences import PreferenceStore
-    from llm_gym.feedback.preferences.tally import number_of_votes
-
-    record = run.record("compare")
-    assert record is not None  # an earlier stage is finished
-    counted, last_vote = record.figures["votes"], record.figures["last_vote"]
-    with PreferenceStore(run.store) as store:
-        rows = store.preferences(ties="both", conflicts="all", last_vote=last_vote)
-    if number_of_votes(rows) != counted:
-        raise ValueError(
-            f"{counted - number_of_votes(rows)} of the {counted} votes that stage 3 counted were "
-            f"taken back since; delete {run.record_path('compare')} to count again"
-        )
-    return rows
 
 
 def _against_gold(

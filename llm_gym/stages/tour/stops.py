@@ -239,14 +239,13 @@ def vote(tour: Tour) -> dict[str, Any]:
     Returns:
         The figures of the stage, with one comparison: `prompt`, `chosen`, `rejected`.
     """
-    from llm_gym.feedback.preferences import PreferenceStore
+    from llm_gym.stages.rlhf.results import typical_vote
 
     tour.stage("pretrain")
     tour.stage("sft")
     figures = tour.stage("compare")
-    with PreferenceStore(tour.directory.store) as store:
-        rows = store.preferences(ties="both", conflicts="all")
-    shown = min(rows, key=lambda row: len(row.chosen) + len(row.rejected))
+    shown = typical_vote(tour.directory.votes())
+    assert shown is not None  # the raters have just voted
     told = {"prompt": shown.prompt, "chosen": shown.chosen, "rejected": shown.rejected}
     return {**figures, **told, "biases": None}
 
