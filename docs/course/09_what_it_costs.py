@@ -259,4 +259,4 @@ assert mended < 1
 # - The model still knows better; only tests with pressure show it.
 # - A stand-in is good until you lean on it. Watch the gold, and stop.
 #
-# **Next:** lesson 10: many algorithms do this job. Which one?
+# **Next:** [lesson 10](10_which_algorithm.py): many algorithms do this job. Which one?
