@@ -10,7 +10,7 @@
 #
 # | | in the cockpit | on text |
 # |---|---|---|
-# | the yardstick | the engineer's controller (`pid` in lesson 3) | the best policy there is, computed |
+# | the yardstick | the engineer's controller of lesson 3 | the best policy there is, computed |
 # | what differs | how much is learnt from a flight | how much is learnt from an answer |
 #
 # ## What they differ in
@@ -19,7 +19,7 @@
 # |---|---|---|
 # | REINFORCE | nothing at all: the bare reward | |
 # | RLOO | the mean of the *other* answers to the same prompt | |
-# | GRPO | the mean of all answers to the prompt, and then over their deviation | price in the loss |
+# | GRPO | the mean of all answers to the prompt; then over their deviation | price in the loss |
 # | PPO | what a *critic* expects, token by token | several small, clipped steps per batch |
 #
 # A **critic** is a second output of the model, which learns to predict the reward from the text so
