@@ -54,7 +54,7 @@ def fetch(
     if facts["kind"] == "encoder":
         print(f"an encoder, for reward models and classifiers: --model {directory}")
     else:
-        print(f"talk to it:\n  llm-gym chat --model {directory}")
+        print(f"talk to it:\n  llm-gym chat {directory}")
 
 
 def merge(

@@ -64,6 +64,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 VALUE_HEAD_FILE = "value_head.safetensors"
+TRUNK = (
+    "trunk"  # in its metadata: "critic" where it reads a transformer of its own, which is not kept
+)
 
 
 class TransformerActorCriticPolicy(ActorCriticPolicy):
@@ -488,7 +491,9 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         head = {
             n: (p.detach() * self.value_scale).cpu() for n, p in self.value_head.named_parameters()
         }
-        save_file(head, directory / VALUE_HEAD_FILE)
+        # Read from other hidden states than the model's beside it, which is good to know.
+        metadata = {TRUNK: "critic"} if self.separate_critic else None
+        save_file(head, directory / VALUE_HEAD_FILE, metadata=metadata)
         follow_umask(directory)
 
     def _load_value_head(self, directory: Path) -> None:

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from llm_gym.language_models import load_tokenizer
+from llm_gym.policy.transformer_policy import VALUE_HEAD_FILE
 from llm_gym.stages.chat import Conversation
 from llm_gym.stages.chat_settings import ChatConfig
+from tests.tiny_runs import tiny_ppo
 
 
 def last(stream):
@@ -117,4 +121,54 @@ def test_a_model_without_an_end_is_refused(tmp_path):
     model.save_pretrained(tmp_path)
     tiny_tokenizer(with_eos=False).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="nothing says which token ends an answer"):
+        Conversation(tmp_path, ChatConfig())
+
+
+# ------------------------------------------------------------------ what a model thinks of tokens
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_probabilities_are_those_of_one_pass_over_the_whole(tiny_dir, architecture):
+    config = ChatConfig(max_new_tokens=6, temperature=2.0, top_k=5, seed=1)
+    talk = Conversation(tiny_dir(architecture), config)
+    ids = ids_of(talk, [{"role": "user", "content": "w1 w2"}])
+    *_, answer = talk.write("w1 w2")
+    assert answer.tokens
+    chosen = [token.id for token in answer.tokens]
+    with torch.no_grad():
+        logits = talk.model(torch.tensor([ids + chosen])).logits[0, len(ids) - 1 : -1].double()
+    probs = logits.softmax(-1)  # (T, V), at temperature 1
+    entropies = torch.distributions.Categorical(probs=probs).entropy()
+    for place, token in enumerate(answer.tokens):
+        assert token.prob == pytest.approx(float(probs[place, token.id]), abs=1e-5)
+        assert token.entropy == pytest.approx(float(entropies[place]), abs=1e-4)
+        assert [n for n, _ in token.top] == probs[place].topk(5).indices.tolist()
+        assert token.value is None
+    assert len(answer.texts) == len(answer.tokens) == len(answer.beginnings)
+    assert answer.beginnings[-1] == answer.text
+    assert not talk.has_critic
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_values_are_those_of_the_policy_that_was_saved(tmp_path, tiny_dir, separate):
+    kwargs = {"model": tiny_dir("gpt2"), "separate_critic": separate}
+    policy = tiny_ppo(tiny_dir("gpt2"), policy_kwargs=kwargs).policy
+    torch.nn.init.normal_(policy.value_head.weight)
+    torch.nn.init.constant_(policy.value_head.bias, 0.5)
+    policy.save_pretrained(tmp_path)
+    load_tokenizer(tiny_dir("gpt2")).save_pretrained(tmp_path)
+    talk = Conversation(tmp_path, ChatConfig(max_new_tokens=5, seed=2))
+    *_, answer = talk.write("w1 w2")
+    if separate:  # it read hidden states that are not here
+        assert not talk.has_critic
+        assert {token.value for token in answer.tokens} == {None}
+        return
+    ids = ids_of(talk, [{"role": "user", "content": "w1 w2"}])
+    chosen = [token.id for token in answer.tokens]
+    with torch.no_grad():
+        states = talk._decoder(torch.tensor([ids + chosen])).last_hidden_state[0]
+        expected = policy.value_head(states)[len(ids) - 1 : -1, 0] * policy.value_scale
+    assert [token.value for token in answer.tokens] == pytest.approx(expected.tolist(), abs=1e-4)
+    save_file({"weight": torch.zeros(1, 3), "bias": torch.zeros(1)}, tmp_path / VALUE_HEAD_FILE)
+    with pytest.raises(ValueError, match="is not a value head for this model"):
         Conversation(tmp_path, ChatConfig())

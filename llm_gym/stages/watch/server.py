@@ -26,12 +26,16 @@ from llm_gym.feedback.labelling.guard import Guard, new_token
 from llm_gym.feedback.labelling.limits import Bounds
 from llm_gym.stages.watch.view import NoSuchLookError, WatchedRun
 
-_OWN = Path(__file__).resolve().parent / "pages"
+OWN_PAGES = Path(__file__).resolve().parent / "pages"
+TOKENS = ("tokens.css", "tokens.js", "quantities.js", "alternatives.js")
+"""Files of the page that other pages with tokens have, too."""
+
 _SCRIPTS = (
-    *("watch.css", "watch.js", "tokens.js", "chart.js", "quantities.js", "findings.js"),
+    *TOKENS,
+    *("watch.css", "watch.js", "chart.js", "findings.js"),
     *("flight.css", "flight.js", "scene.js", "lines.js"),
 )
-ASSETS = (*(PAGES / name for name in SHARED), *(_OWN / name for name in _SCRIPTS))
+ASSETS = (*(PAGES / name for name in SHARED), *(OWN_PAGES / name for name in _SCRIPTS))
 
 
 class _Nothing(BaseModel):
@@ -58,7 +62,7 @@ def create_app(run: WatchedRun, *, host: str = "127.0.0.1") -> Guard:
     @app.get("/")
     def page() -> Response:
         name = "flight.html" if run.flies else "watch.html"
-        return Response((_OWN / name).read_bytes(), media_type="text/html; charset=utf-8")
+        return Response((OWN_PAGES / name).read_bytes(), media_type="text/html; charset=utf-8")
 
     # Responses made here: FastAPI would look into every number of a look, twice.
     @app.post("/api/run")

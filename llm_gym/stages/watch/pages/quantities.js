@@ -12,7 +12,8 @@ export function plain(x) {
   return size === 0 || size >= 0.001 ? String(Number(x.toPrecision(3))) : x.toExponential(1);
 }
 
-const column = (name) => (answer, place) => answer.quantities[name]?.[place] ?? null;
+/** Where an answer has the numbers of a quantity. */
+export const column = (name) => (answer, place) => answer.quantities[name]?.[place] ?? null;
 
 function change(answer, place) {
   const [before, after] = [column("prob")(answer, place), column("prob_after")(answer, place)];

@@ -37,11 +37,10 @@ export class Tokens {
     return this.#write(written);
   }
 
-  /** Colours the tokens by a quantity. */
-  paint(quantity) {
-    const range = rangeOf(this.#answer, quantity);
+  /** Colours the tokens by a quantity, over its range in this answer unless another is given; null is none. */
+  paint(quantity, range = quantity && rangeOf(this.#answer, quantity)) {
     this.#spans.forEach((span, place) => {
-      const x = quantity.of(this.#answer, place);
+      const x = quantity ? quantity.of(this.#answer, place) : null;
       const t = x === null ? 0 : shade(quantity, range, x);
       span.classList.toggle("down", t < 0);
       span.classList.toggle("up", t > 0);

@@ -3,6 +3,7 @@
 import { nodesOf, show } from "./text.js";
 import { Refused, Server } from "./transport.js";
 import { drawCurves, stepAt } from "./chart.js";
+import { bar } from "./alternatives.js";
 import { findings } from "./findings.js";
 import { byId as quantities, has, plain, QUANTITIES, rangeOf, whyNot } from "./quantities.js";
 import { sign, Tokens } from "./tokens.js";
@@ -268,27 +269,6 @@ function alternatives(which) {
 }
 
 const isChosen = (which, rank) => answer.top_ids[which][rank] === answer.ids[which];
-
-function bar(pieces, before, after, isIt) {
-  const item = document.createElement("li");
-  item.classList.toggle("it", isIt);
-  const [word, numbers, bars] = ["bdi", "span", "i"].map((tag) => document.createElement(tag));
-  word.append(...(pieces.length ? nodesOf(pieces) : [sign("·")]));
-  word.className = "word";
-  const say = quantities.prob.say;
-  numbers.textContent = after === null ? say(before) : `${say(before)} → ${say(after)}`;
-  bars.className = "bars";
-  bars.style.setProperty("--before", `${100 * before}%`);
-  bars.style.setProperty("--after", `${100 * (after ?? before)}%`);
-  item.append(word, numbers, bars);
-  if (isIt) {
-    const note = document.createElement("span");
-    note.className = "unseen";
-    note.textContent = "(chosen)";
-    item.append(note);
-  }
-  return item;
-}
 
 /** A token, with the rest of the word that it is a part of. */
 function quoted(which) {
