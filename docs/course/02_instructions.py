@@ -157,7 +157,8 @@ mean_before, mean_after = (sum(points) / len(points) for points in (points_befor
 print(f"mean score: {mean_before:.0f} before, {mean_after:.0f} after fine-tuning")
 print("after, one by one:", sorted(round(points) for points in points_after))
 assert mean_after > mean_before + 5
-assert max(points_after) > 50 > min(points_after)
+assert max(points_after) > 40
+assert min(points_after) < 10
 
 # %% [markdown]
 # A wide spread. The best of these answers show what the model *can* write. Imitation has no reason

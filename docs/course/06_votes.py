@@ -74,7 +74,7 @@ assert 0.6 < agree < 0.95
 # %%
 request = requests[0]
 prompt = instruction(rng, request)
-emails = list({write_email(rng, request) for _ in range(12)})
+emails = list(dict.fromkeys(write_email(rng, request) for _ in range(12)))
 true_scores = np.array(taste([prompt] * len(emails), emails))
 
 
@@ -125,7 +125,7 @@ TASKS = {
     "a class, one lesson": 300,
     "votes for a reward model": 1_200,
     "every answer of lesson 5": 14_000 // 40,
-    "every answer of `make demo`": 200_000 // 45,
+    "every answer of `make demo`": 100_000 // 45,
     "a large run: a million answers": 1_000_000,
 }
 hours = {name: labelling_effort(count).hours for name, count in TASKS.items()}
