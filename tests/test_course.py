@@ -102,3 +102,28 @@ def test_the_runner_refuses_a_lesson_that_is_not_there(course, monkeypatch, caps
     with pytest.raises(SystemExit):
         course.main()
     assert "there is no lesson 99" in capsys.readouterr().err
+
+
+def test_what_the_runner_writes(course, monkeypatch, tmp_path, capsys):
+    """On a lesson of two cells: a page, and a notebook that works where it lies."""
+    lesson = tmp_path / "01_short.py"
+    lesson.write_text("# %% [markdown]\n# # 1 · Short\n\n# %%\nprint('<b>' + 2 * 'ab')\n")
+    monkeypatch.setattr(course, "LESSONS", [lesson])
+    monkeypatch.setattr("sys.argv", ["run.py", "--output", str(tmp_path / "out")])
+    course.main()
+    page = (tmp_path / "out/01_short.html").read_text(encoding="utf-8")
+    assert '<pre class="printed">&lt;b&gt;abab</pre>' in page
+    assert "<title>1 · Short</title>" in page
+    cells = course.jupytext.read(tmp_path / "out/01_short.ipynb").cells
+    namespace: dict[str, object] = {}
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path != str(COURSE)])
+    exec(cells[0].source, namespace)
+    assert sys.path[0] == str(COURSE)
+    assert "CPU s in all" in capsys.readouterr().out
+
+
+def test_a_lesson_that_fails_stops_the_runner(course, monkeypatch, tmp_path):
+    lesson = tmp_path / "01_wrong.py"
+    lesson.write_text("# %% [markdown]\n# # 1 · Wrong\n\n# %%\nassert 1 == 2, 'it rots'\n")
+    with pytest.raises(Exception, match="it rots"):
+        course.execute(course.read(lesson))

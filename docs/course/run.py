@@ -23,6 +23,10 @@ HERE = Path(__file__).resolve().parent
 LESSONS = sorted(HERE.glob("[0-9][0-9]_*.py"))
 
 
+# A notebook that lies elsewhere finds what the lessons import.
+_FROM_ELSEWHERE = f"import sys\n\nsys.path.insert(0, {str(HERE)!r})"
+
+
 def number_of(lesson: Path) -> int:
     """The number that a lesson's name begins with."""
     return int(lesson.name[:2])
@@ -93,9 +97,10 @@ def main() -> None:
         notebook = execute(read(lesson))
         seconds = _children_seconds() - before
         total += seconds
-        nbformat.write(notebook, arguments.output / f"{lesson.stem}.ipynb")
         page = arguments.output / f"{lesson.stem}.html"
         page.write_text(page_of(notebook, [other.stem for other in LESSONS]), encoding="utf-8")
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(_FROM_ELSEWHERE))
+        nbformat.write(notebook, page.with_suffix(".ipynb"))
         print(f"{seconds:6.1f} CPU s  {page}", flush=True)
     print(f"{total:6.1f} CPU s in all")
 
