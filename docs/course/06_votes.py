@@ -133,6 +133,8 @@ hours = {name: labelling_effort(count).hours for name, count in TASKS.items()}
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.6))
 panels[0].plot(*zip(*curve, strict=True), marker="o", color="#4c6ef5")
 panels[0].set_xscale("log")
+panels[0].set_xticks([count for count, _ in curve], labels=[count for count, _ in curve])
+panels[0].minorticks_off()
 panels[0].set_ylim(0, 1)
 panels[0].set_xlabel("votes")
 panels[0].set_ylabel("rank correlation with the truth")
