@@ -117,8 +117,9 @@ assert gains["GRPO"][:, -1].mean() < gains["RLOO"][:, -1].mean()
 # - **RLOO** needs no critic, and a baseline costs it nothing but a few more answers to the same
 #   prompt.
 # - **PPO** learns the most from an answer. It has a critic to train, and more knobs.
-# - **GRPO** sets off well and then heads somewhere else. That is not noise; the next section but
-#   one finds out why.
+# - **GRPO** sets off well, turns, and ends further away. That is not noise. It divides by the
+#   deviation, so the rewards weigh more beside the price of leaving than they should: it aims at
+#   another goal. The fault at the end of this lesson is what else that division does.
 #
 # This is one problem and one setting each. With many problems, learning rates tuned alike, and
 # intervals: [held against a known optimum](../known_optimum.md). Claims of papers, judged in the
