@@ -167,8 +167,13 @@ def test_the_page_shows_what_each_stage_is_about(whole):
     first = json.loads((directory / "evaluations" / "pretrain.json").read_text())["rows"][0]
     assert f"<h3>{as_html(first['prompt'])}</h3>" in chapter("1. Pre-training")
     assert as_html(first["completion"].strip()) in chapter("1. Pre-training")
-    assert chapter("3. Comparisons").count('class="answer"') == 2
-    assert "<b>preferred</b>" in chapter("3. Comparisons")
+    with PreferenceStore(directory / "comparisons.db") as store:
+        votes = store.preferences(ties="both", conflicts="all")
+    shown = re.findall(r"<b>([a-z ]+)</b>.*?<pre>(.*?)</pre>", chapter("3. Comparisons"), re.S)
+    assert [name for name, _ in shown] == ["preferred", "not preferred"]
+    assert tuple(text for _, text in shown) in {
+        (as_html(vote.chosen.strip()), as_html(vote.rejected.strip())) for vote in votes
+    }
     scored = re.findall(r"reward ([+-][\d.]+), gold", chapter("4. The reward"))
     assert len(scored) == 3
     assert [float(number) for number in scored] == sorted(map(float, scored))

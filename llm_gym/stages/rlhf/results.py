@@ -45,8 +45,7 @@ def held_out_env(run: RLHFDirectory, model: str) -> dict[str, Any]:
     """Arguments of a text environment on the held-out prompts, judged by the gold scorer.
 
     Args:
-        config: Settings of the run.
-        run: RLHFDirectory of the run.
+        run: Directory of the run.
         model: Whose tokenizer is used.
     """
     from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs

@@ -25,6 +25,7 @@ def flying(tmp_path):
 
 def test_what_is_written_is_read_again(tmp_path):
     written = flight("moderate", cause="overspeed")
+    written.columns["altitude_m"] = written.columns["altitude_m"] + 7
     path = write_flown(tmp_path, 300, flight(), written, algorithm="SAC", gamma=0.9)
     assert flight_files(tmp_path) == [path] == [flight_file(tmp_path, 300)]
     look = read_flights(path)
