@@ -84,6 +84,11 @@ def test_stable_baselines3s_table(tmp_path):
     assert [finding.id for finding in llm_gym.diagnose(tmp_path)] == ["reward-falls"]
 
 
+def test_a_line_of_the_table_that_is_being_written_is_left_out(tmp_path):
+    (tmp_path / "progress.csv").write_text(CSV + "64,1.5,,\n128,-")
+    assert read_run(tmp_path).step == 64
+
+
 def test_a_line_that_is_being_written_is_left_out(tmp_path):
     write(tmp_path, record())
     with open(tmp_path / "metrics.jsonl", "a") as file:
