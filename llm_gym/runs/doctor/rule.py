@@ -53,4 +53,6 @@ def _is_there(run: RunRecord, need: str) -> bool:
 
 def shown(name: str, curve: Curve, value: float | None = None) -> Figure:
     """A curve as evidence: its median, or another value of it."""
+    if not len(curve):
+        return Figure(name, "was not logged")
     return Figure(name, curve.median if value is None else value, curve.span)

@@ -173,6 +173,17 @@ def test_a_finding_has_figures_with_their_steps(name):
         assert all(0 < first <= last for first, last in steps)
 
 
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_what_a_rule_needs_is_all_that_it_needs(rule):
+    """Of a log with these figures alone it says what it says, and nothing breaks."""
+    whole = record(**FIRES[rule.id])
+    needed = {name for need in rule.needs for name in need.split("|")} | {"step"}
+    rows = [{n: v for n, v in row.items() if n in needed} for row in whole.rows]
+    poor = type(whole)(rows, whole.settings, whole.looks, whole.samples)
+    finding = rule.judge(poor)
+    assert finding is None or all(str(figure) for figure in finding.evidence)
+
+
 def test_what_the_figures_cannot_say_is_said():
     run = record(without=("explained_variance", "value_loss", "value_head_step"))
     not_judged = examine(run).not_judged
