@@ -68,9 +68,9 @@ def no_exploration(run: RunRecord) -> Finding | None:
 def dead_groups(run: RunRecord) -> Finding | None:
     """In nearly all groups all answers are worth the same, and did from the beginning."""
     curve = run.curve(_EQUAL)
-    early, late = curve.part(0, 0.5), curve.part(0.5)
+    untaught, early, late = curve.part(0, 0.0), curve.part(0, 0.5), curve.part(0.5)
     low, _ = share_interval(curve.mean, len(curve))
-    if min(early.mean, late.mean) < _DEAD or low < 0.5:
+    if min(early.mean, late.mean) < _DEAD or min(untaught.mean, low) < 0.5:
         return None
     return Finding(
         "dead-groups",

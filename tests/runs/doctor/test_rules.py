@@ -226,6 +226,16 @@ def test_one_answer_that_gets_now_this_score_and_now_that():
     assert found(answers=stable) == []
 
 
+def test_groups_that_a_step_too_large_has_made_equal():
+    equal = {"equal_groups": lambda i: 0.9 if i else 0.0}
+    assert "dead-groups" not in found(**equal, clip_fraction=noisy(0.6, 0.6, 0.02))
+
+
+def test_a_reference_that_moves_leaves_what_float32_rounds():
+    rounded = {**still, "kl_k3_per_token": lambda i: 2e-8}
+    assert found(**rounded, looks=(look(0, 0.05),))[:1] == ["reference-moves"]
+
+
 def test_group_deviations_are_the_unit_of_grpos_penalty():
     """Its advantage is in deviations of a group, whatever the scores are in."""
     in_thousands = {"return_std": noisy(20_000, 20_000, 100)}
