@@ -119,7 +119,10 @@ def _print_code(address: str) -> None:
         return
     from llm_gym.feedback.labelling.qr import in_terminal
 
-    print(in_terminal(address), flush=True)
+    try:
+        print(in_terminal(address), flush=True)
+    except UnicodeEncodeError:
+        print("this terminal cannot show a QR code; the projector's page has it", flush=True)
 
 
 def open_browser(url: str) -> None:

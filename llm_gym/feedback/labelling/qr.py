@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import segno
 
+_WHITE_ON_BLACK, _RESET = "\x1b[38;5;231;48;5;16m", "\x1b[0m"
 _QUIET = 4  # modules of white around a code, as the standard has it
 
 
@@ -44,12 +45,15 @@ def drawing(address: str) -> Drawing:
 def in_terminal(address: str) -> str:
     """The QR code of an address in lines of half blocks, for a terminal that shows colours.
 
+    Blocks are the light modules: white on black whatever the terminal's own colours are, since not
+    every phone reads a code that is the other way round.
+
     Args:
         address: A URL.
     """
     out = io.StringIO()
     _code(address).terminal(out, border=2, compact=True)
-    return out.getvalue()
+    return "\n".join(f"{_WHITE_ON_BLACK}{line}{_RESET}" for line in out.getvalue().splitlines())
 
 
 def _code(address: str) -> segno.QRCode:

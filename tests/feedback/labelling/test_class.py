@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,8 @@ def test_the_terminal_has_as_many_modules():
     lines = qr.in_terminal("http://192.168.1.5:8000/#abcdefghjk").splitlines()
     size = qr.drawing("http://192.168.1.5:8000/#abcdefghjk").size
     assert len(lines) in (size // 2 - 1, size // 2)  # two modules to a line, half the margin
+    for line in lines:  # light blocks on dark, in a terminal of either kind
+        assert re.fullmatch(r"\x1b\[38;5;231;48;5;16m[█▀▄ ]+\x1b\[0m", line)
 
 
 # ------------------------------------------------------------------ who judges what
