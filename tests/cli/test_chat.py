@@ -207,6 +207,19 @@ def test_models_are_named_one_after_the_other(tiny_dir, run):
     assert "--scorer NAME" in err
 
 
+def test_a_page_is_served_on_this_machine_only(tiny_dir, run, monkeypatch):
+    import llm_gym.feedback.labelling.server as server
+
+    served = []
+    monkeypatch.setattr(
+        server, "serve", lambda app, listener: served.append(listener.getsockname())
+    )
+    code, out, err = run("", tiny_dir("gpt2"), tiny_dir("llama"), "--page", "--no-browser")
+    assert (code, err) == (0, "")
+    assert re.match(r"side by side: http://127\.0\.0\.1:\d+/  \(Ctrl-C stops", out)
+    assert [address for address, _ in served] == ["127.0.0.1"]
+
+
 def test_a_conversation_is_typed(tiny_dir, run):
     code, out, err = run(
         "w1 w2\n\n/what\n/reset\nw1 w2\n/quit\nw3\n",
