@@ -159,6 +159,8 @@ panels[0].set_ylabel("reward of the best policy")
 panels[1].plot(distance, variety, marker="s", color="#e8590c")
 panels[1].set_ylabel("different answers, in effect")
 panels[1].set_yscale("log")
+panels[1].set_yticks([2, 5, 10, 20, 50], labels=[2, 5, 10, 20, 50])
+panels[1].minorticks_off()
 for axes in panels:
     axes.set_xlabel("distance from the first model, nats")
 figure.tight_layout()
