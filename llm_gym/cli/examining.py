@@ -20,10 +20,10 @@ EXAMPLES = """\
   llm-gym doctor runs/polite
   llm-gym doctor runs/polite --json
 
-Exit code 0: nothing was found. 1: something was. 2: there is no run to
-examine, or its log is damaged."""
+Exit code 0: nothing was found, but notes. 1: something was. 2: there is
+no run to examine, or its log is damaged."""
 
-_COLOURS = {"error": "red", "warning": "yellow"}
+_COLOURS = {"error": "red", "warning": "yellow", "note": "blue"}
 
 
 def doctor(
@@ -45,7 +45,7 @@ def doctor(
         typer.echo(json.dumps({**found._asdict(), "findings": findings}))
     else:
         _show(found)
-    if found.findings:
+    if any(finding.is_wrong for finding in found.findings):
         raise typer.Exit(1)
 
 
@@ -56,7 +56,7 @@ def _show(found: Diagnosis) -> None:
     for finding in found.findings:
         console.print(panel(finding))
     seen = f"{found.iterations} iterations"
-    number = len(found.findings)
+    number = sum(finding.is_wrong for finding in found.findings)
     console.print(
         f"{number} {'thing is' if number == 1 else 'things are'} wrong ({seen})."
         if number

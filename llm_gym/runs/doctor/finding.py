@@ -38,7 +38,8 @@ class Finding(NamedTuple):
         evidence: The figures that show it.
         mend: What to do, a sentence.
         severity: "error" where what is learnt is not what was asked for, or nothing is; "warning"
-            where the run learns, and will not end well.
+            where the run learns, and will not end well; "note" where it learns nevertheless, and
+            nothing has to be done.
     """
 
     id: str
@@ -46,6 +47,11 @@ class Finding(NamedTuple):
     evidence: tuple[Figure, ...]
     mend: str
     severity: str
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it has to be mended; a note need not be."""
+        return self.severity != "note"
 
     @property
     def page(self) -> str:

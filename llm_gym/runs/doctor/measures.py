@@ -17,6 +17,7 @@ CERTAIN = 4.0
 """Standard errors that a change must be of: by chance in one of 30,000."""
 
 
+_ENOUGH, _KEPT = 8, 0.9
 _WORD, _NEAR = re.compile(r"\w+|[^\w\s]"), 5
 
 
@@ -58,6 +59,20 @@ def change(curve: Curve, share: float = 0.25) -> Change:
     first, last = curve.part(0, share), curve.part(1 - share)
     error = noise(curve) * math.sqrt(1 / len(first) + 1 / len(last))
     return Change(first.mean, last.mean, error)
+
+
+def learns(run: RunRecord) -> bool:
+    """Whether the score has risen beyond chance."""
+    return len(score := run.curve(*RETURNS)) >= _ENOUGH and change(score).is_rise
+
+
+def is_near_its_best(run: RunRecord) -> bool:
+    """Whether the score has risen, and has kept nine tenths of its best rise."""
+    if not learns(run):
+        return False
+    score = run.curve(*RETURNS)
+    first = change(score).first
+    return score.part(0.9).mean - first >= _KEPT * (float(score.values.max()) - first)
 
 
 def noise(curve: Curve) -> float:

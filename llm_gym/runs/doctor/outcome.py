@@ -12,6 +12,7 @@ from llm_gym.runs.doctor.measures import (
     RETURNS,
     Change,
     change,
+    is_near_its_best,
     nats_per_answer,
     of_steps,
     rank_correlation,
@@ -64,7 +65,7 @@ def entropy_collapses(run: RunRecord) -> Finding | None:
         (Figure(_ENTROPY, first, (int(curve.steps[0]),) * 2), shown(_ENTROPY, late)),
         "Raise kl_coef, lower learning_rate or n_epochs, and check the sign of ent_coef; a "
         "collapse at the best score there is is no fault.",
-        "warning",
+        "note" if is_near_its_best(run) else "warning",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llm_gym.runs.doctor.finding import Figure, Finding
-from llm_gym.runs.doctor.measures import KL_PER_TOKEN, RETURNS, change, updates
+from llm_gym.runs.doctor.measures import KL_PER_TOKEN, RETURNS, change, learns, updates
 from llm_gym.runs.doctor.record import RunRecord
 from llm_gym.runs.doctor.rule import Rule, shown
 
@@ -54,7 +54,8 @@ def critic_blind(run: RunRecord) -> Finding | None:
         (shown(_EXPLAINED, late), shown("train/value_loss", run.curve("train/value_loss"))),
         "Check that its targets are the returns of the same tokens; raise vf_coef or the answers "
         "of a rollout; or do without: gae_lambda=1, or an algorithm without a critic (RLOO).",
-        "warning",
+        # Where the score rises all the same, the critic only fails to save answers.
+        "note" if learns(run) else "warning",
     )
 
 

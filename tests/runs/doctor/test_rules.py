@@ -70,7 +70,7 @@ FIRES = {
     "prompt-starved": {"answers": samples(prompt=lambda number: "the only one")},
     "reward-discounted": {"settings": {"gamma": 0.9}},
     "value-head-frozen": {"value_head_step": zero},
-    "critic-blind": {"explained_variance": noisy(0, 0, 0.02)},
+    "critic-blind": {**flat_score, "explained_variance": noisy(0, 0, 0.02)},
     "learning-rate-high": {"clip_fraction": noisy(0.5, 0.6, 0.05)},
     "kl-coef-scale": {"kl_coef": lambda i: 500.0, **still, **flat_score},
     "learning-rate-low": {**still, **flat_score},
@@ -81,6 +81,7 @@ FIRES = {
     },
     "entropy-explodes": {"entropy": noisy(0.6, 3, 0.05), "sampled_entropy": noisy(0.6, 3, 0.05)},
     "entropy-collapses": {
+        **flat_score,
         "entropy": lambda i: 0.6 * 0.6**i,
         "sampled_entropy": lambda i: 0.6 * 0.6**i,
     },
@@ -166,11 +167,33 @@ def test_a_finding_has_figures_with_their_steps(name):
     assert finding.what.endswith(".")
     assert finding.mend.endswith(".")
     assert finding.severity in ("error", "warning")
+    assert finding.is_wrong
     assert finding.to_dict()["page"].endswith(f"#{name}")
     if "settings" not in FIRES[name] and "answers" not in FIRES[name]:
         steps = [figure.steps for figure in finding.evidence if figure.steps is not None]
         assert steps
         assert all(0 < first <= last for first, last in steps)
+
+
+def judged(name, **changes):
+    return next(f for f in examine(record(**{**FIRES[name], **changes})).findings if f.id == name)
+
+
+def test_a_critic_that_fails_a_policy_that_learns_all_the_same_is_a_note():
+    rising = {"return_mean": noisy(30, 60, 2), "ep_rew_mean": noisy(30, 60, 2)}
+    assert not judged("critic-blind", **rising).is_wrong
+    assert judged("critic-blind", **flat_score).is_wrong
+
+
+def test_a_policy_that_is_certain_of_the_best_it_has_found_is_a_note():
+    kept = {"return_mean": noisy(30, 60, 1), "ep_rew_mean": noisy(30, 60, 1)}
+
+    def lost(i):
+        return noisy(30, 60, 1)(i) - (25 if i > 0.6 * ITERATIONS else 0)
+
+    assert not judged("entropy-collapses", **kept).is_wrong
+    assert judged("entropy-collapses", return_mean=lost, ep_rew_mean=lost).is_wrong
+    assert judged("entropy-collapses", **flat_score).is_wrong
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
