@@ -103,7 +103,7 @@ class Config(PromptsConfig):
     clip_range: float = setting(0.2, "clipping of the probability ratio (not A2C)")
     gamma: float = setting(1.0, "discount factor")
     gae_lambda: float = setting(0.95, "bias and variance of the advantages")
-    vf_coef: float = setting(0.5, "weight of the value loss")
+    vf_coef: float = setting(0.1, "weight of the value loss")
     ent_coef: float = setting(0.0, "weight of the entropy bonus")
     max_grad_norm: float = setting(1.0, "clipping of the gradient")
     kl_coef: float = setting(
