@@ -104,6 +104,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
     ]
     for half in HALVES:
         here = [row for row in rows if row["half"] == half]
+        if not here:
+            continue
         faults = [row for row in here if row["expected"]]
         healthy = [row for row in here if not row["expected"]]
         right = sum(map(is_right, faults))

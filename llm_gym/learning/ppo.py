@@ -42,9 +42,9 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         n_epochs: Passes over a rollout.
         gamma: Discount; 1.0, because the reward of a text is due to its first word as well.
         gae_lambda: See `llm_gym.learning.advantages.gae`.
-        vf_coef: Weight of the value loss. A fifth of Stable-Baselines3's, since the critic's gradient
-            goes into the transformer that it shares with the actor; the first RLHF code had the
-            same (Huang et al., "The N implementation details of RLHF with PPO", 2023).
+        vf_coef: Weight of the value loss. A fifth of Stable-Baselines3's, since the critic's
+            gradient goes into the transformer that it shares with the actor; the first RLHF code
+            had the same (Huang et al., "The N implementation details of RLHF with PPO", 2023).
         max_grad_norm: Clipping of the gradient's norm.
         kl_coef: See `llm_gym.learning.objective.KLPenalty`.
         kl_target: See `KLPenalty`.
