@@ -195,7 +195,11 @@ def test_commands_exist_and_have_the_options_that_pages_name(name):
         for match in COMMAND.finditer(text):
             command = group.get_command(context, match["name"])
             assert command is not None, f"{name} names llm-gym {match['name']}"
-            known = {option for parameter in command.params for option in parameter.opts}
+            known = {
+                option
+                for parameter in command.params
+                for option in (*parameter.opts, *parameter.secondary_opts)
+            }
             unknown = (
                 set(re.findall(r"(?<![\w-])--[a-z][\w-]*", match["rest"])) - known - {"--help"}
             )
