@@ -138,6 +138,11 @@ class AnswerAlgorithm(AnswerLearner):
         """Whether the value head is learnt."""
         return False
 
+    @property
+    def tells_endings(self) -> bool:
+        """Not where a run may go on from its turning point, without having seen them end."""
+        return not self.sample_once
+
     def is_turning_point(self) -> bool:
         """Whether everything is sampled, and learning from all of it begins."""
         return self.sample_once and self.has_sampled

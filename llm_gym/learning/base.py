@@ -304,7 +304,8 @@ class AnswerLearner(OnPolicyAlgorithm):
             self.shaping.unfinished.clear()
         if goes_on and self.critic_start and self.has_critic:
             start_critic(self.episodes, self.transformer)
-        known = self._endings.figures(self.episodes) if goes_on else {}
+        tells = goes_on and self.tells_endings
+        known = self._endings.figures(self.episodes) if tells else {}
         for name, value in {**self.rollout_statistics, **known}.items():
             self.logger.record(f"rollout/{name}", value)
         trim(self.policy)
@@ -400,6 +401,11 @@ class AnswerLearner(OnPolicyAlgorithm):
     @property
     def has_critic(self) -> bool:
         """Whether the value head is learnt."""
+        return True
+
+    @property
+    def tells_endings(self) -> bool:
+        """Whether what is known of the answers that ended in a rollout is logged."""
         return True
 
     def is_turning_point(self) -> bool:

@@ -15,7 +15,7 @@ ENDS = {
     "train ppo huge weights": 2,
     "pretrain lr 1e30": 1,
     "sft lr 1e30": 1,
-    "dpo lr 1e3": 1,
+    "dpo lr 1e30": 1,
     "reward-model lr 1e30": 1,
 }
 
