@@ -194,7 +194,10 @@ class _Joint:
             for name, value in logged.items()
             if name.startswith(prefix) and isinstance(value, (int, float, np.number))
         }
-        logged.update(self.processes.means(figures, self._tokens))
+        for name, value in self.processes.means(figures, self._tokens).items():
+            if name not in logged:  # what only the others had: a record says where it goes, too
+                self.algorithm.logger.record(name, value)
+            logged[name] = value
 
 
 class _AgreedCallback:
