@@ -22,7 +22,7 @@ from benchmarks.faults.rows import Row
 from llm_gym.cli import main
 from llm_gym.files.atomic import sha256_of
 from llm_gym.language_models import load_causal_lm
-from llm_gym.runs.trace import TRACE
+from llm_gym.runs.looks import TRACE
 from llm_gym.testing.tiny import save_tiny_model, tiny_model
 
 SCORERS = {

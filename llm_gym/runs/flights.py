@@ -26,20 +26,16 @@ discount that values are of), `step_seconds`, and `flights`: for each `name`, `s
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from llm_gym.files import atomic
-from llm_gym.files.schema import list_of, number, optional, parse_json, record, text, whole
-from llm_gym.runs.trace import TRACE
+from llm_gym.files.schema import list_of, number, optional, record, text, whole
+from llm_gym.runs.looks import LookFiles, Tensors
 
 FORMAT = "llm_gym flights 1"
 COLUMNS = (
@@ -55,10 +51,6 @@ COLUMNS = (
     "value",
 )
 """What is known of a moment."""
-
-_NAME = re.compile(r"flights-(\d{12,})\.safetensors")
-_HEADER_BYTES = 8
-_KEY = "flights"  # of the metadata
 
 
 @dataclass(frozen=True)
@@ -120,33 +112,23 @@ _LOOK = record(
 )
 
 
+FLIGHTS = LookFiles(
+    prefix="flights",
+    called="flights",
+    refusal="holds no flights",
+    key="flights",
+    format=FORMAT,
+    check=_LOOK,
+)
+
+
 def flight_files(directory: str | Path) -> list[Path]:
     """The looks of a run that learns to fly, oldest first; none if it keeps none.
 
     Args:
         directory: Of the run.
     """
-    folder = Path(directory) / TRACE
-    found = folder.iterdir() if folder.is_dir() else ()
-    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=flight_step)
-
-
-def flight_step(path: Path) -> int:
-    """The step that the name of a file says."""
-    found = _NAME.fullmatch(path.name)
-    if found is None:
-        raise ValueError(f"{path} is no name of flights: flights-NUMBER.safetensors")
-    return int(found[1])
-
-
-def flight_file(directory: str | Path, step: int) -> Path:
-    """Where the flights of a step lie.
-
-    Args:
-        directory: Of the run.
-        step: Steps learnt until then.
-    """
-    return Path(directory) / TRACE / f"flights-{step:012d}.safetensors"
+    return FLIGHTS.files(directory)
 
 
 def write_flights(directory: str | Path, look: FlightLook) -> Path:
@@ -162,17 +144,16 @@ def write_flights(directory: str | Path, look: FlightLook) -> Path:
     Raises:
         ValueError: A flight lacks a column, or has one of another length.
     """
-    tensors: dict[str, NDArray[Any]] = {
+    tensors: Tensors = {
         "lengths": np.array([_length(flight) for flight in look.flights], dtype=np.int32)
     }
     for name in COLUMNS:
         joined = np.concatenate([flight.columns[name] for flight in look.flights])
         tensors[name] = joined.astype(np.float32)
     flights = [{name: getattr(each, name) for name in _FLIGHT} for each in look.flights]
-    told = {"format": FORMAT, **asdict(look), "flights": flights}
-    path = flight_file(directory, look.step)
+    path = FLIGHTS.file_of(directory, look.step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_bytes(path, save(tensors, {_KEY: json.dumps(told, allow_nan=False)}))
+    atomic.write_bytes(path, FLIGHTS.encode({**asdict(look), "flights": flights}, tensors))
     return path
 
 
@@ -186,21 +167,7 @@ def read_flights(path: str | Path) -> FlightLook:
         ValueError: The file is damaged, or of another format.
         OSError: It cannot be read.
     """
-    content, where = Path(path).read_bytes(), str(path)
-    try:
-        size = int.from_bytes(content[:_HEADER_BYTES], "little")
-        head = parse_json(content[_HEADER_BYTES : _HEADER_BYTES + size].decode(), where)
-        told = parse_json(head["__metadata__"][_KEY], where)
-        if told["format"] != FORMAT:
-            raise ValueError(f"{where} has format {told['format']!r}, not {FORMAT!r}")
-        tensors = load(content)
-    except (SafetensorError, LookupError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where} holds no flights: {type(error).__name__}: {error}") from None
-    try:
-        _LOOK("", told)
-        return _look_of(told, tensors)
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{where} is damaged: {error}") from error
+    return FLIGHTS.decode(Path(path).read_bytes(), str(path), _look_of)
 
 
 def _length(flight: TracedFlight) -> int:
@@ -210,14 +177,13 @@ def _length(flight: TracedFlight) -> int:
     return lengths[COLUMNS[0]]
 
 
-def _look_of(told: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> FlightLook:
+def _look_of(told: dict[str, Any], tensors: Tensors) -> FlightLook:
     ends = np.cumsum(tensors["lengths"])
     flights = told.pop("flights")
     if not len(flights) == len(ends) > 0 or any(
         tensors[name].shape != (ends[-1],) for name in COLUMNS
     ):
         raise ValueError("its flights are not as long as their columns")
-    del told["format"]
     traced = tuple(
         TracedFlight(**each, columns={n: tensors[n][end - length : end] for n in COLUMNS})
         for each, length, end in zip(flights, tensors["lengths"], ends, strict=True)

@@ -40,16 +40,12 @@ id; -1 stands where a vocabulary has fewer). All texts are as a model wrote them
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from llm_gym.files.schema import (
     boolean,
@@ -57,17 +53,14 @@ from llm_gym.files.schema import (
     number,
     one_of,
     optional,
-    parse_json,
     record,
     row_of,
     text,
     whole,
 )
+from llm_gym.runs.looks import LookFiles, Tensors
 
 FORMAT = "llm_gym token trace 1"
-TRACE = "trace"
-"""The folder of looks in the directory of a run."""
-
 ALTERNATIVES = 5
 QUANTITIES = (
     "log_prob",
@@ -82,9 +75,6 @@ QUANTITIES = (
 """What is known of a token that the policy chose, where the run has it."""
 
 _TOPS = {"top_ids": np.int32, "top_log_prob": np.float16, "top_log_prob_after": np.float16}
-_NAME = re.compile(r"look-(\d{12,})\.safetensors")
-_HEADER_BYTES = 8
-_KEY = "look"  # of the metadata
 
 
 @dataclass(frozen=True)
@@ -178,40 +168,30 @@ _LOOK = record(
 )
 
 
+LOOKS = LookFiles(
+    prefix="look",
+    called="a look",
+    refusal="is no look of a trace",
+    key="look",
+    format=FORMAT,
+    check=_LOOK,
+)
+
+
 def trace_files(directory: str | Path) -> list[Path]:
     """The looks of a run, oldest first; none if it keeps none.
 
     Args:
         directory: Of the run.
     """
-    folder = Path(directory) / TRACE
-    found = folder.iterdir() if folder.is_dir() else ()
-    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=step_of)
-
-
-def step_of(path: Path) -> int:
-    """The step that the name of a look's file says."""
-    found = _NAME.fullmatch(path.name)
-    if found is None:
-        raise ValueError(f"{path} is no name of a look: look-NUMBER.safetensors")
-    return int(found[1])
-
-
-def file_of(directory: str | Path, step: int) -> Path:
-    """Where the look at a step lies.
-
-    Args:
-        directory: Of the run.
-        step: Tokens that had been generated before.
-    """
-    return Path(directory) / TRACE / f"look-{step:012d}.safetensors"
+    return LOOKS.files(directory)
 
 
 def encode(look: Look) -> bytes:
     """A look as the content of its file."""
     answers = look.answers
     names = [name for name in QUANTITIES if any(name in each.quantities for each in answers)]
-    tensors: dict[str, NDArray[Any]] = {
+    tensors: Tensors = {
         "lengths": np.array([len(each.ids) for each in answers], dtype=np.int32),
         "ids": _joined([each.ids for each in answers], np.int32),
         "by_agent": _joined([each.by_agent for each in answers], np.uint8),
@@ -224,7 +204,6 @@ def encode(look: Look) -> bytes:
         with np.errstate(over="ignore"):  # of a token that is all but impossible
             tensors[name] = _joined(rows, kind, width=ALTERNATIVES)
     told = {
-        "format": FORMAT,
         "step": look.step,
         "end": look.end,
         "algorithm": look.algorithm,
@@ -234,9 +213,7 @@ def encode(look: Look) -> bytes:
         "answers": [{name: getattr(each, name) for name in _ANSWER} for each in answers],
         "vocabulary": {str(token): look.vocabulary[token] for token in sorted(look.vocabulary)},
     }
-    # ASCII: a model may write half a surrogate pair, which is no UTF-8.
-    # One entry: safetensors writes several in no order, and looks would differ in their bytes.
-    return save(tensors, {_KEY: json.dumps(told, allow_nan=False)})
+    return LOOKS.encode(told, tensors)
 
 
 def read_look(path: str | Path) -> Look:
@@ -262,26 +239,10 @@ def decode(content: bytes, where: str) -> Look:
     Raises:
         ValueError: See `read_look`.
     """
-    try:
-        size = int.from_bytes(content[:_HEADER_BYTES], "little")
-        head = parse_json(content[_HEADER_BYTES : _HEADER_BYTES + size].decode(), where)
-        metadata = head["__metadata__"]
-        values = parse_json(metadata[_KEY], where)
-        if values["format"] != FORMAT:
-            raise ValueError(f"{where} has format {values['format']!r}, not {FORMAT!r}")
-        tensors = load(content)
-    except (SafetensorError, LookupError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{where} is no look of a trace: {type(error).__name__}: {error}"
-        ) from None
-    try:
-        _LOOK("", values)
-        return _look_of(values, tensors)
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{where} is damaged: {error}") from error
+    return LOOKS.decode(content, where, _look_of)
 
 
-def _look_of(values: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Look:
+def _look_of(values: dict[str, Any], tensors: Tensors) -> Look:
     ends = np.cumsum(tensors["lengths"])
     told = values.pop("answers")
     if len(told) != len(ends) or (len(ends) and ends[-1] != len(tensors["ids"])):
@@ -292,7 +253,6 @@ def _look_of(values: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Look:
     )
     vocabulary = {int(token): piece for token, piece in values.pop("vocabulary").items()}
     clip = values.pop("clip")
-    del values["format"]
     return Look(
         answers=answers,
         vocabulary=vocabulary,
@@ -301,9 +261,7 @@ def _look_of(values: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Look:
     )
 
 
-def _answer_of(
-    told: dict[str, Any], tensors: dict[str, NDArray[Any]], place: slice
-) -> TracedAnswer:
+def _answer_of(told: dict[str, Any], tensors: Tensors, place: slice) -> TracedAnswer:
     if len(told["texts"]) != place.stop - place.start:
         raise ValueError("an answer has another number of texts than of tokens")
     quantities = {name: tensors[name][place] for name in QUANTITIES if name in tensors}

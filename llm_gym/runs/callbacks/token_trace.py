@@ -25,12 +25,11 @@ from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
 from llm_gym.runs.reading import PolicyReader, Reading
 from llm_gym.runs.trace import (
     ALTERNATIVES,
+    LOOKS,
     Look,
     TracedAnswer,
     encode,
-    file_of,
     read_look,
-    step_of,
     trace_files,
 )
 
@@ -141,9 +140,9 @@ class TokenTrace(BaseCallback):
         self._texts = TokenTexts(self._tokenizer)
         self._forget_later()
         files = trace_files(self.directory)
-        self._sizes = {step_of(path): path.stat().st_size for path in files}
+        self._sizes = {LOOKS.step_of(path): path.stat().st_size for path in files}
         if files:
-            self._newest = step_of(files[-1]), read_look(files[-1]).end
+            self._newest = LOOKS.step_of(files[-1]), read_look(files[-1]).end
         self._prompts = self._prompts_kept() or self._prompts_of_rows()
 
     def _on_rollout_start(self) -> None:
@@ -214,7 +213,7 @@ class TokenTrace(BaseCallback):
         """
         now = self.model.num_timesteps
         for path in reversed(trace_files(self.directory)):
-            if step_of(path) < now and _end_of(path) <= now:
+            if LOOKS.step_of(path) < now and _end_of(path) <= now:
                 break
             path.unlink()
 
@@ -429,7 +428,7 @@ class TokenTrace(BaseCallback):
         )
         content = encode(done)
         if sum(self._sizes.values()) + len(content) <= self.budget:
-            atomic.write_bytes(file_of(self.directory, look.step), content)
+            atomic.write_bytes(LOOKS.file_of(self.directory, look.step), content)
             self._sizes[look.step] = len(content)
         self._newest = done.step, done.end
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from llm_gym.files.owned import MARKER, read_marker
 from llm_gym.files.untrusted import pieces, printable
-from llm_gym.runs.flights import flight_file, flight_files, flight_step, read_flights
-from llm_gym.runs.trace import Look, TracedAnswer, file_of, read_look, step_of, trace_files
+from llm_gym.runs.flights import FLIGHTS, flight_files, read_flights
+from llm_gym.runs.trace import LOOKS, Look, TracedAnswer, read_look, trace_files
 from llm_gym.stages.watch.curves import Curves
 from llm_gym.stages.watch.flights import listed, shown_flights
 
@@ -76,16 +76,14 @@ class WatchedRun:
 
     def summary(self) -> dict[str, Any]:
         """Name, state, curves, and the steps at which there are looks."""
-        directory = self.directory
+        directory, kind = self.directory, FLIGHTS if self.flies else LOOKS
         with self._reading:
             curves = self._curves.setdefault(directory, Curves(directory / METRICS)).read()
         return {
             "name": pieces(self.root.resolve().name),
             "state": self.state,
             "curves": curves,
-            "looks": [flight_step(path) for path in flight_files(directory)]
-            if self.flies
-            else [step_of(path) for path in trace_files(directory)],
+            "looks": [kind.step_of(path) for path in kind.files(directory)],
         }
 
     def look(self, step: int) -> dict[str, Any]:
@@ -98,7 +96,7 @@ class WatchedRun:
             NoSuchLookError: There is none.
             ValueError: It is damaged.
         """
-        path = file_of(self.directory, step)
+        path = LOOKS.file_of(self.directory, step)
         try:
             return shown(read_look(path))
         except FileNotFoundError:
@@ -115,7 +113,7 @@ class WatchedRun:
             ValueError: It is damaged.
         """
         try:
-            return shown_flights(read_flights(flight_file(self.root, step)))
+            return shown_flights(read_flights(FLIGHTS.file_of(self.root, step)))
         except FileNotFoundError:
             raise NoSuchLookError(f"There is no look at {step} steps.") from None
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from llm_gym.files import atomic
-from llm_gym.runs.trace import Look, TracedAnswer, encode, file_of
+from llm_gym.runs.trace import LOOKS, Look, TracedAnswer, encode
 
 WORDS = ["Dear", " Ada", ",", " thank", " you", "!"]
 PROB = [0.5, 0.9, 0.8, 0.125, 0.9, 0.7]
@@ -56,7 +56,7 @@ def probe(words, **changes):
 def write_look(directory, step, *answers, **fields):
     defaults = {"algorithm": "PPO", "vocabulary": VOCABULARY, "clip": (0.2, 0.2), "kl_coef": 0.1}
     look = Look(step=step, end=step + 100, answers=answers, **(defaults | fields))
-    return atomic.write_bytes(file_of(directory, step), encode(look))
+    return atomic.write_bytes(LOOKS.file_of(directory, step), encode(look))
 
 
 def write_run(directory):

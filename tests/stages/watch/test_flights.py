@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from llm_gym.feedback.labelling.guard import TOKEN_HEADER
 from llm_gym.files.owned import write_marker
-from llm_gym.runs.flights import COLUMNS, flight_file, flight_files, read_flights
+from llm_gym.runs.flights import COLUMNS, FLIGHTS, flight_files, read_flights
 from llm_gym.stages.watch.flights import what_came
 from llm_gym.stages.watch.server import create_app
 from llm_gym.stages.watch.view import WatchedRun
@@ -27,7 +27,7 @@ def test_what_is_written_is_read_again(tmp_path):
     written = flight("moderate", cause="overspeed")
     written.columns["altitude_m"] = written.columns["altitude_m"] + 7
     path = write_flown(tmp_path, 300, flight(), written, algorithm="SAC", gamma=0.9)
-    assert flight_files(tmp_path) == [path] == [flight_file(tmp_path, 300)]
+    assert flight_files(tmp_path) == [path] == [FLIGHTS.file_of(tmp_path, 300)]
     look = read_flights(path)
     assert (look.step, look.algorithm, look.gamma, look.step_seconds) == (300, "SAC", 0.9, 0.2)
     assert [each.name for each in look.flights] == ["none", "moderate"]
