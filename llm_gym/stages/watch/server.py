@@ -32,7 +32,7 @@ TOKENS = ("tokens.css", "tokens.js", "quantities.js", "alternatives.js")
 
 _SCRIPTS = (
     *TOKENS,
-    *("watch.css", "watch.js", "chart.js", "findings.js"),
+    *("watch.css", "watch.js", "chart.js", "findings.js", "followed.js"),
     *("flight.css", "flight.js", "scene.js", "lines.js"),
 )
 ASSETS = (*(PAGES / name for name in SHARED), *(OWN_PAGES / name for name in _SCRIPTS))

@@ -1,28 +1,19 @@
 // The page of a run that learns to fly: curves, and at every look the same flights, with the critic's value.
 
-import { drawCurves, stepAt } from "./chart.js";
+import { stepAt } from "./chart.js";
+import { byId, follow, go, look, page, run, say, showStep, step } from "./followed.js";
 import { Lines } from "./lines.js";
 import { plain } from "./quantities.js";
 import { Scene } from "./scene.js";
-import { show } from "./text.js";
-import { Refused, Server } from "./transport.js";
 
-const LOOK_AGAIN = 2500; // ms between questions for new figures
 const FASTER = 10; // than real time, in which the film flies
 const ON_TARGET = 6; // metres: what counts as arrived
 
-const byId = (id) => document.getElementById(id);
-const page = document.body.dataset;
-const server = new Server();
-
-let run = { name: [], state: "", curves: [], looks: [] };
-let look = null;
 let flight = null;
 let chosen = 0; // which flight; it stays from look to look
 let moment = 0;
 let drawn = []; // what follows the moment
 let playing = 0;
-let asked = 0; // numbers the requests, so that a late answer is dropped
 
 const said = (unit, digits = 1) => (x) => `${x.toFixed(digits).replace("-", "−")}${unit}`;
 
@@ -41,79 +32,9 @@ const kindsOf = (flown) => [
   ] },
 ];
 
-// ---------------------------------------------------------------- talking to the server
-
-async function post(path, body) {
-  try {
-    return await server.post(path, body);
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    trouble(error.message);
-    return null;
-  }
-}
-
-async function refresh() {
-  if (!document.hidden || look === null) {
-    const follows = look === null || look.step === run.looks.at(-1);
-    const found = await post("/api/run", {});
-    if (found) {
-      run = found;
-      showRun();
-      if (run.looks.length && follows && !playing && look?.step !== run.looks.at(-1)) await go(run.looks.at(-1));
-      else if (look && !run.looks.includes(look.step)) await go(run.looks.at(-1)); // it went on from before
-    }
-  }
-  setTimeout(refresh, LOOK_AGAIN);
-}
-
-async function go(step) {
-  if (step === undefined) return;
-  const number = ++asked;
-  if (page.state !== "busy") page.state = "busy";
-  const found = await post("/api/flights", { step });
-  if (number !== asked) return;
-  if (found) {
-    look = found;
-    showLook();
-  }
-  page.state = look ? "ready" : "busy";
-}
-
-// ---------------------------------------------------------------- the run and a look
-
-function showRun() {
-  show(byId("name"), run.name);
-  byId("state").textContent = run.state;
-  byId("state").hidden = !run.state;
-  byId("state").classList.toggle("live", run.state === "running");
-  document.title = `${byId("name").textContent}: see it learn to fly`;
-  byId("stage").hidden = !run.looks.length;
-  byId("rest").hidden = run.looks.length > 0;
-  if (!run.looks.length) {
-    const waits = run.state === "running" || run.state === "new";
-    byId("rest-title").textContent = waits ? "Not a flight yet" : "No flights";
-    byId("rest-text").textContent = waits ? "The first one appears here by itself." : "This run is older than they are.";
-    page.state = "resting";
-  }
-  showStep();
-}
-
-function showStep() {
-  const index = look ? run.looks.indexOf(look.step) : -1;
-  const slider = byId("slider");
-  slider.max = Math.max(0, run.looks.length - 1);
-  slider.value = index;
-  byId("previous").disabled = index <= 0;
-  byId("next").disabled = index < 0 || index >= run.looks.length - 1;
-  const when = look ? `after ${look.step.toLocaleString("en")} steps of ${look.algorithm}` : "";
-  byId("when").textContent = look ? `Look ${index + 1} of ${run.looks.length}, ${when}` : "";
-  slider.setAttribute("aria-valuetext", when);
-  drawCurves(byId("curves"), run.curves, look ? look.step : null);
-}
+// ---------------------------------------------------------------- a look
 
 function showLook() {
-  trouble(null);
   chosen = Math.min(chosen, look.flights.length - 1);
   flight = look.flights[chosen];
   showStep();
@@ -122,6 +43,7 @@ function showLook() {
   showNote();
   showFindings();
   say(byId("when").textContent);
+  page.state = "ready";
 }
 
 function showTabs() {
@@ -257,7 +179,6 @@ function findings() {
 
 // ---------------------------------------------------------------- the film
 
-const step = (by) => go(run.looks[run.looks.indexOf(look?.step) + by]);
 const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
 
 /** Flies on from here, and then the flights of the looks that follow. */
@@ -288,15 +209,6 @@ function pause() {
 
 // ---------------------------------------------------------------- what people do
 
-function trouble(sentence) {
-  byId("trouble").hidden = sentence === null;
-  byId("trouble").textContent = sentence ?? "";
-}
-
-function say(sentence) {
-  byId("status").textContent = sentence;
-}
-
 /** The moment under the pointer. */
 function point(event) {
   const svg = event.target.closest("svg");
@@ -306,8 +218,6 @@ function point(event) {
   pause();
   at(Math.min(last(), Math.max(0, Math.round(share * (longest() - 1)))));
 }
-
-server.onTrouble = (message) => trouble(message === null ? null : `${message} Trying again …`);
 
 for (const id of ["scene", "lines"])
   for (const kind of ["pointerdown", "pointermove"]) byId(id).addEventListener(kind, point);
@@ -338,4 +248,16 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-refresh();
+follow({
+  path: "/api/flights",
+  title: "see it learn to fly",
+  unit: "steps",
+  resting: {
+    waits: ["Not a flight yet", "The first one appears here by itself."],
+    never: ["No flights", "This run is older than they are."],
+  },
+  end: (each) => each.step,
+  isBusy: () => playing,
+  instead: () => run.looks.at(-1),
+  shown: showLook,
+});

@@ -1,70 +1,25 @@
 // The page on which a run is watched: curves, looks one after the other, and one answer of a look.
 
 import { nodesOf, show } from "./text.js";
-import { Refused, Server } from "./transport.js";
-import { drawCurves, stepAt } from "./chart.js";
+import { stepAt } from "./chart.js";
 import { bar } from "./alternatives.js";
+import { byId, follow, go, look, page, run, say, showStep, step } from "./followed.js";
 import { findings } from "./findings.js";
 import { byId as quantities, has, plain, QUANTITIES, rangeOf, whyNot } from "./quantities.js";
 import { sign, Tokens } from "./tokens.js";
 
-const LOOK_AGAIN = 2500; // ms between questions for new figures
 const A_FRAME = 900; // ms that the film rests on an answer when it is written
 
-const byId = (id) => document.getElementById(id);
-const page = document.body.dataset;
-const server = new Server();
 const tokens = new Tokens(byId("answer"));
 
-let run = { name: [], state: "", curves: [], looks: [] };
-let look = null;
 let answer = null;
 let chosen = { kind: "probe", number: 0 }; // which answer; it stays from look to look
 let wanted = quantities.change; // the colour that was asked for
 let quantity = wanted; // and the one that this answer has
 let place = null; // the token that is looked at
 let playing = 0;
-let asked = 0; // numbers the requests, so that a late answer is dropped
 
-// ---------------------------------------------------------------- talking to the server
-
-async function post(path, body) {
-  try {
-    return await server.post(path, body);
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    trouble(error.message);
-    return null;
-  }
-}
-
-async function refresh() {
-  if (!document.hidden || look === null) {
-    const follows = look === null || look.step === run.looks.at(-1);
-    const found = await post("/api/run", {});
-    if (found) {
-      run = found;
-      showRun();
-      if (run.looks.length && follows && look?.step !== run.looks.at(-1)) await go(run.looks.at(-1));
-      else if (look && !run.looks.includes(look.step)) await go(nearest(look.step)); // it went on from before
-    }
-  }
-  setTimeout(refresh, LOOK_AGAIN);
-}
-
-async function go(step) {
-  if (step === undefined) return;
-  const number = ++asked;
-  if (page.state !== "busy") page.state = "busy";
-  const found = await post("/api/look", { step });
-  if (number !== asked) return;
-  if (!found) {
-    page.state = look ? "ready" : "busy";
-    return;
-  }
-  look = found;
-  await showLook();
-}
+// ---------------------------------------------------------------- which look
 
 const nearest = (step) =>
   run.looks.reduce((best, each) => (Math.abs(each - step) < Math.abs(best - step) ? each : best), run.looks[0]);
@@ -72,44 +27,9 @@ const nearest = (step) =>
 /** The look at the iteration that ended at a step of the curves, or the last one before it. */
 const before = (step) => run.looks.filter((each) => each < step).at(-1) ?? run.looks[0];
 
-// ---------------------------------------------------------------- the run
-
-function showRun() {
-  show(byId("name"), run.name);
-  byId("state").textContent = run.state;
-  byId("state").hidden = !run.state;
-  byId("state").classList.toggle("live", run.state === "running");
-  document.title = `${byId("name").textContent}: see it learn`;
-  byId("stage").hidden = !run.looks.length;
-  byId("rest").hidden = run.looks.length > 0;
-  if (!run.looks.length) {
-    const waits = run.state === "running" || run.state === "new";
-    byId("rest-title").textContent = waits ? "Not a look yet" : "No looks at tokens";
-    byId("rest-text").textContent = waits
-      ? "The first one appears here by itself, after the first iteration."
-      : "This run kept none (trace_every=0), or is older than they are.";
-    page.state = "resting";
-  }
-  showStep();
-}
-
-function showStep() {
-  const index = look ? run.looks.indexOf(look.step) : -1;
-  const slider = byId("slider");
-  slider.max = Math.max(0, run.looks.length - 1);
-  slider.value = index;
-  byId("previous").disabled = index <= 0;
-  byId("next").disabled = index < 0 || index >= run.looks.length - 1;
-  const when = look ? `after ${look.step.toLocaleString("en")} tokens of ${look.algorithm}` : "";
-  byId("when").textContent = look ? `Look ${index + 1} of ${run.looks.length}, ${when}` : "";
-  slider.setAttribute("aria-valuetext", when);
-  drawCurves(byId("curves"), run.curves, look ? look.end : null);
-}
-
 // ---------------------------------------------------------------- a look
 
 async function showLook() {
-  trouble(null);
   answer = look.answers.find((each) => each.kind === chosen.kind && each.number === chosen.number) ?? look.answers[0];
   showStep();
   showTabs();
@@ -325,10 +245,6 @@ function goTo(finding) {
 
 // ---------------------------------------------------------------- the film
 
-function step(by) {
-  return go(run.looks[run.looks.indexOf(look?.step) + by]);
-}
-
 async function play() {
   if (playing) return pause();
   playing = 1;
@@ -349,16 +265,6 @@ function pause() {
 
 // ---------------------------------------------------------------- what people do
 
-function trouble(sentence) {
-  byId("trouble").hidden = sentence === null;
-  byId("trouble").textContent = sentence ?? "";
-}
-
-function say(sentence) {
-  byId("status").textContent = sentence;
-}
-
-server.onTrouble = (message) => trouble(message === null ? null : `${message} Trying again …`);
 tokens.onLook = lookAt;
 
 byId("previous").addEventListener("click", () => (pause(), step(-1)));
@@ -384,4 +290,16 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-refresh();
+follow({
+  path: "/api/look",
+  title: "see it learn",
+  unit: "tokens",
+  resting: {
+    waits: ["Not a look yet", "The first one appears here by itself, after the first iteration."],
+    never: ["No looks at tokens", "This run kept none (trace_every=0), or is older than they are."],
+  },
+  end: (each) => each.end,
+  isBusy: () => false,
+  instead: nearest,
+  shown: showLook,
+});
