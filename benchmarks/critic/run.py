@@ -27,7 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.algorithms.jobs import do_jobs
-from benchmarks.algorithms.known_optimum.plan import known_job
+from benchmarks.algorithms.known_optimum.plan import rated_jobs
 from benchmarks.algorithms.known_optimum.settings import TASKS, Budget
 from benchmarks.algorithms.known_optimum.training import make_problem
 from benchmarks.algorithms.known_optimum.tuning import TUNING_SEED
@@ -115,28 +115,6 @@ def answers_needed(run: dict[str, Any]) -> float:
             return float(before["episodes"] + way * (point["episodes"] - before["episodes"]))
         before = point
     return math.inf
-
-
-def jobs(
-    kind: str, seeds: range, families: list[str], budget: Budget, rates: dict[str, Any]
-) -> list[Any]:
-    """One run for each seed, entry, family and rate of the entry."""
-    return [
-        known_job(
-            kind,
-            name,
-            family,
-            seed,
-            budget,
-            entry=replace(entry, learning_rate=rate),
-            task=TASKS[family],
-            learning_rate=rate,
-        )
-        for seed in seeds
-        for name, entry in entries().items()
-        for family in families
-        for rate in rates[name]
-    ]
 
 
 def best_rates(runs: list[dict[str, Any]], budget: Budget) -> dict[str, float]:
@@ -272,10 +250,14 @@ def main() -> None:
             rates, seeds = dict.fromkeys(entries(), (0.1,)), range(2)
         store = RunStore(options.output / "runs.jsonl", versions())
         tuning = range(TUNING_SEED, TUNING_SEED + 1)
-        tried = do_jobs(store, jobs("tune", tuning, list(HARD), budget, rates), options.workers)
+        hard = {family: TASKS[family] for family in HARD}
+        todo = rated_jobs("tune", tuning, entries(), hard, budget, rates)
+        tried = do_jobs(store, todo, options.workers)
         best = best_rates(tried, budget)
         chosen = {name: (rate,) for name, rate in best.items()}
-        runs = do_jobs(store, jobs("train", seeds, families, budget, chosen), options.workers)
+        tasks = {family: TASKS[family] for family in families}
+        todo = rated_jobs("train", seeds, entries(), tasks, budget, chosen)
+        runs = do_jobs(store, todo, options.workers)
         found = learnt(runs, families)
         verdicts = {key: verdict(found, key) for key in ("share", "share_without_warmup")}
         print(f"{table_of_learning(found)}\n\nlearning rates: {best}")

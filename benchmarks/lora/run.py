@@ -25,7 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.algorithms.jobs import do_jobs
-from benchmarks.algorithms.known_optimum.plan import known_job
+from benchmarks.algorithms.known_optimum.plan import rated_jobs
 from benchmarks.algorithms.known_optimum.settings import TASKS, Budget, Task
 from benchmarks.algorithms.known_optimum.tuning import TUNING_SEED
 from benchmarks.algorithms.settings import ENTRIES, Entry
@@ -58,28 +58,6 @@ def entries() -> dict[str, Entry]:
 def tasks(names: list[str]) -> dict[str, Task]:
     """The families of problems, with a transformer as the reference."""
     return {name: replace(TASKS[name], reference="transformer") for name in names}
-
-
-def jobs(
-    kind: str, seeds: range, of: dict[str, Task], budget: Budget, rates: dict[str, Any]
-) -> Any:
-    """One run for each seed, entry, task and rate of the entry."""
-    return [
-        known_job(
-            kind,
-            name,
-            task_name,
-            seed,
-            budget,
-            entry=replace(entry, learning_rate=rate),
-            task=task,
-            learning_rate=rate,
-        )
-        for seed in seeds
-        for name, entry in entries().items()
-        for task_name, task in of.items()
-        for rate in rates[name]
-    ]
 
 
 def best_rates(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -173,12 +151,16 @@ def main() -> None:
     store, of = RunStore(options.output / "runs.jsonl", versions()), tasks(names)
     grid = dict.fromkeys(entries(), LEARNING_RATES)
     tuning = range(TUNING_SEED, TUNING_SEED + 1)
-    tunings = best_rates(do_jobs(store, jobs("tune", tuning, of, budget, grid), options.workers))
+    tunings = best_rates(
+        do_jobs(store, rated_jobs("tune", tuning, entries(), of, budget, grid), options.workers)
+    )
     rates = {
         name: float(max(means, key=lambda rate: means[rate])) for name, means in tunings.items()
     }
     chosen = {name: (rate,) for name, rate in rates.items()}
-    runs = do_jobs(store, jobs("train", seeds, of, budget, chosen), options.workers)
+    runs = do_jobs(
+        store, rated_jobs("train", seeds, entries(), of, budget, chosen), options.workers
+    )
     results = record({"budget": asdict(budget), "tasks": names, "seeds": len(seeds)})
     results |= {"rates": rates, "tunings": tunings, "figures": differences(runs)}
     write_json(options.output / "results.json", results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,42 @@ def known_jobs(entries: dict[str, Entry], tasks: dict[str, Task], budget: Budget
         if entry.one_step is not None
         for task_name, task in tasks.items()
         if task.reference == "tabular"
+    ]
+
+
+def rated_jobs(
+    kind: str,
+    seeds: Iterable[int],
+    entries: dict[str, Entry],
+    tasks: dict[str, Task],
+    budget: Budget,
+    rates: Mapping[str, Sequence[float]],
+) -> list[Job]:
+    """One job for each seed, entry, task and learning rate of the entry, in this order.
+
+    Args:
+        kind: See `known_job`.
+        seeds: Of problems and sampling.
+        entries: Algorithms by name.
+        tasks: Problems by name.
+        budget: How much of everything.
+        rates: By the entries' names.
+    """
+    return [
+        known_job(
+            kind,
+            name,
+            task_name,
+            seed,
+            budget,
+            entry=replace(entry, learning_rate=rate),
+            task=task,
+            learning_rate=rate,
+        )
+        for seed in seeds
+        for name, entry in entries.items()
+        for task_name, task in tasks.items()
+        for rate in rates[name]
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.algorithms.known_optimum.plan import KnownPlan, known_job
+from benchmarks.algorithms.known_optimum.plan import KnownPlan, rated_jobs
 from benchmarks.algorithms.known_optimum.settings import LEARNING_RATES
 
 TUNING_SEED = 1000
@@ -16,22 +16,9 @@ TUNING_SEED = 1000
 
 def tuning_jobs(plan: KnownPlan) -> list[dict[str, Any]]:
     """Every learning rate for every algorithm on every task: the same budget for all."""
-    return [
-        known_job(
-            "tune",
-            name,
-            task_name,
-            TUNING_SEED + index,
-            plan.budget,
-            entry=replace(entry, learning_rate=rate),
-            task=task,
-            learning_rate=rate,
-        )
-        for index in range(plan.budget.tuning_seeds)
-        for name, entry in plan.entries.items()
-        for task_name, task in plan.tasks.items()
-        for rate in LEARNING_RATES
-    ]
+    seeds = range(TUNING_SEED, TUNING_SEED + plan.budget.tuning_seeds)
+    rates = dict.fromkeys(plan.entries, LEARNING_RATES)
+    return rated_jobs("tune", seeds, plan.entries, plan.tasks, plan.budget, rates)
 
 
 def choose_rates(runs: list[dict[str, Any]], plan: KnownPlan) -> dict[str, Any]:
