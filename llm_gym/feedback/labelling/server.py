@@ -63,8 +63,13 @@ _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _Number = Annotated[StrictInt, Field(ge=0, lt=2**63)]  # what SQLite gives a row
 
 
-class _Body(BaseModel):
+class Nothing(BaseModel):
+    """A request that says nothing; those that say something have fields beside."""
+
     model_config = ConfigDict(extra="forbid")
+
+
+class _Body(Nothing):
     rater: StrictStr
 
 
@@ -83,10 +88,6 @@ class _Undo(_Body):
 
 class _Seat(_Body):
     device: StrictStr
-
-
-class _Nothing(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 def create_app(desk: Desk, *, rater: str = "", host: str = "127.0.0.1") -> Guard:
@@ -151,7 +152,7 @@ def _add_results(app: FastAPI, desk: StoreDesk, guard: Guard, host: str) -> None
         return Response((PAGES / "results.html").read_bytes(), media_type="text/html")
 
     @app.post("/api/results")
-    def results(body: _Nothing, request: Request) -> JSONResponse:
+    def results(body: Nothing, request: Request) -> JSONResponse:
         port = request.scope["server"][1]
         return JSONResponse(
             {"results": desk.results().to_dict(), "join": _ways_in(guard, host, port)}

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 # First: it says what to install where these libraries are missing.
-from llm_gym.feedback.labelling.server import PAGES, SHARED, plain_app  # isort: skip
+from llm_gym.feedback.labelling.server import PAGES, SHARED, Nothing, plain_app  # isort: skip
 
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import Field, StrictInt, StrictStr
 
 from llm_gym.feedback.labelling.guard import Guard, new_token
 from llm_gym.feedback.labelling.limits import Bounds
@@ -40,20 +40,16 @@ _PATIENCE = 5.0  # seconds that a request waits for a model; the page has more
 _Number = Annotated[StrictInt, Field(ge=0, lt=2**31)]
 
 
-class _Nothing(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class _Prompt(_Nothing):
+class _Prompt(Nothing):
     prompt: StrictStr
 
 
-class _Turn(_Nothing):
+class _Turn(Nothing):
     turn: _Number
     seen: Annotated[StrictInt, Field(ge=-1, lt=2**31)]
 
 
-class _Scores(_Nothing):
+class _Scores(Nothing):
     turn: _Number
     model: _Number
 
@@ -77,7 +73,7 @@ def create_app(table: Table, *, host: str = "127.0.0.1") -> Guard:
 
     # Responses made here: FastAPI would look into every number of an answer, twice.
     @app.post("/api/table")
-    def overview(body: _Nothing) -> JSONResponse:
+    def overview(body: Nothing) -> JSONResponse:
         return JSONResponse(table.overview())
 
     @app.post("/api/say")
@@ -93,12 +89,12 @@ def create_app(table: Table, *, host: str = "127.0.0.1") -> Guard:
         return {"scores": table.scores(body.turn, body.model)}
 
     @app.post("/api/stop")
-    def stop(body: _Nothing) -> dict[str, str]:
+    def stop(body: Nothing) -> dict[str, str]:
         table.stop()
         return {}
 
     @app.post("/api/reset")
-    def reset(body: _Nothing) -> dict[str, str]:
+    def reset(body: Nothing) -> dict[str, str]:
         table.reset()
         return {}
 

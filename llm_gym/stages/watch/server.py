@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Annotated
 
 # First: it says what to install where these libraries are missing.
-from llm_gym.feedback.labelling.server import PAGES, SHARED, plain_app  # isort: skip
+from llm_gym.feedback.labelling.server import PAGES, SHARED, Nothing, plain_app  # isort: skip
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import Field, StrictInt
 
 from llm_gym.feedback.labelling.guard import Guard, new_token
 from llm_gym.feedback.labelling.limits import Bounds
@@ -38,11 +38,7 @@ _SCRIPTS = (
 ASSETS = (*(PAGES / name for name in SHARED), *(OWN_PAGES / name for name in _SCRIPTS))
 
 
-class _Nothing(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class _Step(_Nothing):
+class _Step(Nothing):
     step: Annotated[StrictInt, Field(ge=0, lt=2**63)]
 
 
@@ -66,7 +62,7 @@ def create_app(run: WatchedRun, *, host: str = "127.0.0.1") -> Guard:
 
     # Responses made here: FastAPI would look into every number of a look, twice.
     @app.post("/api/run")
-    def summary(body: _Nothing) -> JSONResponse:
+    def summary(body: Nothing) -> JSONResponse:
         return JSONResponse(run.summary())
 
     @app.post("/api/look")
