@@ -5,6 +5,8 @@ healthy runs are done over tasks, seeds and algorithms. A fault is *named rightl
 finding is one that its row expects; a healthy run with any finding is a false alarm. The table has
 the half that the rules were made with ("development") apart from the half that was kept, and from
 healthy runs that were drawn when two rules had been changed after a look at that half ("fresh").
+One of those got worse by itself; before the next were drawn ("afresh") it was said that a run is
+healthy if nothing was planted in it *and* its score rises. The table counts both.
 
 A run that is there is not done again, so a command that was interrupted goes on.
 
@@ -24,19 +26,21 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.common import record
-from benchmarks.doctor.settings import FAULTS, FRESH, HEALTHY, Run, held_out
+from benchmarks.doctor.settings import DRAWS, FAULTS, HEALTHY, Run, held_out
 from benchmarks.doctor.training import DONE, train
 from llm_gym.files.atomic import write_json, write_text
 from llm_gym.language_models.loading import quiet_libraries
-from llm_gym.runs.doctor import diagnose
+from llm_gym.runs.doctor import diagnose, read_run
+from llm_gym.runs.doctor.measures import RETURNS, change
 
-HALVES = ("development", "held-out", "fresh")
+HALVES = ("development", "held-out", *DRAWS)
 
 
 def half_of(run: Run) -> str:
-    """The half that a run is in, or "fresh": drawn after the rules were changed."""
-    if run in FRESH:
-        return "fresh"
+    """The half that a run is in, or the later draw that it is of."""
+    for name, runs in DRAWS.items():
+        if run in runs:
+            return name
     kind = FAULTS if run.expected else HEALTHY
     return HALVES[run.name in held_out(kind)]
 
@@ -63,7 +67,7 @@ def chosen(options: argparse.Namespace) -> list[Run]:
     Raises:
         ValueError: There is none of a name.
     """
-    runs = [*FAULTS, *HEALTHY, *FRESH]
+    runs = [*FAULTS, *HEALTHY, *(run for draw in DRAWS.values() for run in draw)]
     unknown = set(options.names or ()) - {run.name for run in runs}
     if unknown:
         raise ValueError(f"--names: there is no run {', '.join(sorted(unknown))}")
@@ -82,10 +86,17 @@ def verdicts(runs: Sequence[Run], output: Path) -> list[dict[str, Any]]:
         directory = directory_of(run, output)
         if (directory / DONE).exists():
             findings = diagnose(directory)
-            found = [finding.id for finding in findings]
-            row = {"run": run.name, "half": half_of(run), "what": run.what, "found": found}
-            row["wrong"] = [finding.id for finding in findings if finding.is_wrong]
-            told.append({**row, "expected": list(run.expected)})
+            told.append(
+                {
+                    "run": run.name,
+                    "half": half_of(run),
+                    "what": run.what,
+                    "expected": list(run.expected),
+                    "found": [finding.id for finding in findings],
+                    "wrong": [finding.id for finding in findings if finding.is_wrong],
+                    "rose": change(read_run(directory).curve(*RETURNS)).size > 0,
+                }
+            )
     return told
 
 
@@ -99,8 +110,9 @@ def is_right(row: dict[str, Any]) -> bool:
 def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The counts of each half, as a table."""
     lines = [
-        "| half | faults | named rightly | named, not first | healthy runs | false alarms |",
-        "|---|---|---|---|---|---|",
+        "| half | faults | named rightly | named, not first | without a fault | alarms "
+        "| whose score rose | alarms |",
+        f"|{'---|' * 8}",
     ]
     for half in HALVES:
         here = [row for row in rows if row["half"] == half]
@@ -110,8 +122,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
         healthy = [row for row in here if not row["expected"]]
         right = sum(map(is_right, faults))
         among = sum(bool({*row["found"]} & {*row["expected"]}) for row in faults)
-        alarms = len(healthy) - sum(map(is_right, healthy))
-        counts = (len(faults), right, among - right, len(healthy), alarms)
+        rose = [row for row in healthy if row["rose"]]
+        counts = [len(faults), right, among - right]
+        for these in (healthy, rose):
+            counts += [len(these), len(these) - sum(map(is_right, these))]
         lines.append(f"| {half} | {' | '.join(map(str, counts))} |")
     return lines
 
