@@ -22,9 +22,11 @@ from llm_gym.language_models.adapter_files import (
 )
 from llm_gym.language_models.adapters import load_adapter
 from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.memory import check_loading
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CONFIG = "classifier_config.json"
@@ -85,7 +87,7 @@ def load_classifier(
 
     Raises:
         ImportError: PEFT is not installed.
-        ValueError: The base cannot be a classifier, or see
+        ValueError: The base cannot be a classifier, does not fit into memory, or see
             `llm_gym.language_models.adapters.load_adapter`.
         OSError: The base cannot be had from the hub.
     """
@@ -107,6 +109,7 @@ def load_classifier(
     base = model_source(base_of(directory))
     check_safetensors(base)
     refuse_oversized(base)
+    check_loading(base, dtype)
     extra = read_classifier_config(directory)
     labels = _labels(directory)
     with torch.random.fork_rng(devices=[]):  # the head is drawn before it is read
@@ -143,7 +146,7 @@ def with_labels(
     Args:
         source: A directory or a name on the hub.
         labels: How many; a head for another number of them is replaced.
-        dtype: Type of the weights in memory; `None` means float32.
+        dtype: Type of the weights in memory; `None` means float32. The head's are float32 at least.
 
     Returns:
         The classifier, and the names of the parameters that the checkpoint lacks: they are random.
@@ -163,7 +166,32 @@ def with_labels(
         trust_remote_code=False,
         output_loading_info=True,
     )
+    _keep_head_wide(model)
     return model, {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
+
+
+def _keep_head_wide(model: PreTrainedModel) -> None:
+    """Has head and pooler compute in float32, whatever narrower type the trunk has.
+
+    A step of an optimizer on 16 bits is mostly lost there, and scores in them are coarse.
+    """
+    parts = dict(model.named_children())
+    trunk = parts.pop(model.base_model_prefix, None)
+    pooler = getattr(trunk, "pooler", None)
+    for module in parts.values() if pooler is None else [*parts.values(), pooler]:
+        if any(parameter.element_size() < 4 for parameter in module.parameters()):
+            module.float()
+            module.register_forward_pre_hook(_widened)
+
+
+def _widened(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    import torch
+
+    coarse = (torch.bfloat16, torch.float16)
+    return tuple(
+        each.float() if isinstance(each, torch.Tensor) and each.dtype in coarse else each
+        for each in inputs
+    )
 
 
 def widen(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

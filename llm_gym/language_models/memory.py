@@ -12,6 +12,7 @@ import json
 import math
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,21 +188,21 @@ def _header(file: Path) -> dict[str, Any]:
 
 
 def _numbers_of(source: str | Path) -> int:
-    """How many numbers the language model has that a directory's configuration describes.
+    """How many numbers the model has that a directory's configuration describes.
 
     Its files may hold more: parts that see or hear, and what is stored twice and used once. Nothing
-    is allocated.
+    is allocated. An encoder that writes no text is counted without a head.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-    except Exception:  # what is wrong with it is said where it is loaded
-        return 0
-    return sum(parameter.numel() for parameter in model.parameters())
+    for kind in (AutoModelForCausalLM, AutoModel):
+        with suppress(Exception):  # what is wrong with it is said where it is loaded
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            with torch.device("meta"):
+                model = kind.from_config(config)
+            return sum(parameter.numel() for parameter in model.parameters())
+    return 0
 
 
 def _name_of(dtype: torch.dtype | str | None) -> str:

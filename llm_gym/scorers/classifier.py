@@ -22,6 +22,7 @@ from llm_gym.language_models.loading import (
     refuse_diverged,
     refuse_oversized,
 )
+from llm_gym.language_models.memory import check_loading
 from llm_gym.language_models.packing import by_length, pad_inputs
 from llm_gym.scorers.protocol import Columns, Scorer
 from llm_gym.scorers.texts import conversation
@@ -189,6 +190,7 @@ def _load(
     source = model_source(name_or_path)
     check_safetensors(source)
     refuse_oversized(source)
+    check_loading(source, dtype, name_or_path)
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
             source,

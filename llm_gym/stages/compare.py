@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
+from llm_gym.language_models.loading import DTYPES
 from llm_gym.stages.by_name import (
     PromptsConfig,
     fitting_prompts,
@@ -73,12 +74,16 @@ class CompareConfig(AnswerConfig):
     flattery_bias: float = setting(
         0.0, "worth of each flattering word or phrase, in the same units"
     )
+    dtype: str = setting(
+        "float32", "type of the weights: float32, bfloat16, float16, float64 or auto (the file's)"
+    )
     seed: int = setting(0, "seed of sampling and votes")
     device: str = setting("cpu", "where the model runs, and a rater that is one")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("raters", self.raters, RATERS)
+        check_choice("dtype", self.dtype, DTYPES)
         if self.raters == "simulated" and self.votes_per_comparison > self.simulated_raters:
             raise ValueError(
                 f"votes_per_comparison={self.votes_per_comparison} is more than there are raters; "
@@ -182,6 +187,7 @@ def sample_into(
                     # Room for the further tries of a chunk, so that no two chunks share a seed.
                     seed=100_003 * config.seed + 16 * number,
                     device=config.device,
+                    dtype=config.dtype,
                     **options,
                 )
                 store.add(comparisons)
@@ -227,6 +233,7 @@ def sample_comparisons(
     temperature: float = 1.0,
     seed: int = 0,
     device: str = "cpu",
+    dtype: str = "float32",
     **options: Any,
 ) -> list[Comparison]:
     """Lets a model answer every prompt twice.
@@ -240,6 +247,7 @@ def sample_comparisons(
         temperature: Temperature of the sampling.
         seed: Seed of the sampling.
         device: Where the model runs.
+        dtype: Type of its weights, as for `load_causal_lm`.
         **options: Further arguments of the environment that asks; None means not given.
 
     Returns:
@@ -269,7 +277,7 @@ def sample_comparisons(
             sampled = evaluate(
                 model,
                 {**kwargs, "prompts": [prompts[index]._replace(columns={}) for index in twice]},
-                policy_kwargs={"temperature": temperature},
+                policy_kwargs={"temperature": temperature, "dtype": dtype},
                 seed=seed + round_,
                 device=device,
             )

@@ -245,17 +245,8 @@ def build_algorithm(config: TrainConfig) -> OnPolicyAlgorithm:
     from llm_gym.stages.by_name import environment_kwargs, make_vector_env
 
     check_base(config, config.model)
+    check_memory(config, frozen=config.trains_adapter)
     values = resolved(config)
-    check_training(
-        config.model,
-        dtype=config.dtype,
-        device=torch_device(config.device),
-        frozen=config.trains_adapter,
-        moments=0 if config.algorithm in _NOT_ADAM else 2,
-        models=2 if values.get("critic") == "separate" else 1,
-        # One on the disk is in memory while there are no gradients, which are as large.
-        copies={"memory": 1.0, "bfloat16": 0.5}.get(str(values.get("reference_weights")), 0.0),
-    )
     group = {} if values["group_size"] == 1 else {"group_size": values["group_size"]}
     kwargs = environment_kwargs(
         config.env,
@@ -281,6 +272,29 @@ def build_algorithm(config: TrainConfig) -> OnPolicyAlgorithm:
     )
     share_base(kwargs.get("scorer"), algorithm)
     return algorithm
+
+
+def check_memory(config: TrainConfig, *, frozen: bool) -> None:
+    """Refuses a run whose models certainly do not fit into memory.
+
+    Args:
+        config: Its settings.
+        frozen: Whether an adapter is trained, and the model stays as it is.
+
+    Raises:
+        ValueError: With the numbers and what to do.
+    """
+    values = resolved(config)
+    check_training(
+        config.model,
+        dtype=config.dtype,
+        device=torch_device(config.device),
+        frozen=frozen,
+        moments=0 if config.algorithm in _NOT_ADAM else 2,
+        models=2 if values.get("critic") == "separate" else 1,
+        # One on the disk is in memory while there are no gradients, which are as large.
+        copies={"memory": 1.0, "bfloat16": 0.5}.get(str(values.get("reference_weights")), 0.0),
+    )
 
 
 def share_base(scorer: Any, algorithm: OnPolicyAlgorithm) -> None:

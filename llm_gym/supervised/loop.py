@@ -396,12 +396,18 @@ def thinned(losses: list[float], points: int = 100) -> list[float]:
     return [round(sum(part) / len(part), 4) for part in parts]
 
 
-def rounded(model: PreTrainedModel, weights: str) -> None:
-    """Rounds the weights to the type they will be stored in, so that figures hold for the file."""
+def rounded(model: PreTrainedModel, weights: str, dtype: str = "float32") -> None:
+    """Rounds the weights to the type they will be stored in, so that figures hold for the file.
+
+    Args:
+        model: Changed in place; of one with an adapter only what is stored.
+        weights: Type of the stored weights.
+        dtype: Type that they have in memory afterwards.
+    """
     import torch
 
     _convert(model, weights)
-    _cast(model, torch.float32)
+    _cast(model, getattr(torch, dtype))
 
 
 def _cast(model: PreTrainedModel, dtype: torch.dtype) -> None:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llm_gym.language_models import load_causal_lm
+from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
+from llm_gym.language_models import load_causal_lm, memory
 from llm_gym.language_models.adapters import adapter_of
+from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.rlhf import RLHFConfig, rlhf
 from llm_gym.stages.rlhf.directory import first_use
 from llm_gym.stages.train import TrainConfig, build_algorithm, share_base
@@ -69,6 +71,37 @@ def test_the_settings_are_those_of_fine_tuning():
     }  # fmt: skip
     assert config.config_of(TrainConfig).lora is None
     assert first_use("lora_rank", config) == "sft"
+
+
+@pytest.mark.slow
+def test_in_bfloat16_the_base_is_in_memory_once_for_policy_and_reward_model(tmp_path, monkeypatch):
+    config = TINY.with_values(lora_rank=2, dtype="bfloat16", learning_rate=1e-3)
+    for stage in (SFTConfig, CompareConfig, RewardModelConfig, TrainConfig):
+        assert config.config_of(stage).dtype == "bfloat16"
+    shared = []
+
+    def sharing(scorer, algorithm):
+        share_base(scorer, algorithm)
+        policy = algorithm.policy.model
+        frozen = {p.data_ptr() for p in policy.parameters() if not p.requires_grad}
+        shared.append(sum(p.nbytes for p in scorer.model.parameters() if p.data_ptr() in frozen))
+        assert {p.dtype for p in policy.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+    monkeypatch.setattr("llm_gym.stages.train.share_base", sharing)
+    monkeypatch.setattr("llm_gym.stages.rlhf.stages.share_base", sharing)
+    assert rlhf(tmp_path / "run", config, quiet=True).summary is not None
+    base = load_causal_lm(tmp_path / "run" / "base", dtype="bfloat16")
+    assert len(shared) == 2
+    assert min(shared) > 0.9 * sum(p.nbytes for p in base.parameters())
+
+
+def test_a_model_to_start_from_must_fit_before_the_first_stage(tiny_dir, tmp_path, monkeypatch):
+    numbers = load_causal_lm(tiny_dir()).num_parameters()
+    config = TINY.with_values(start_from=tiny_dir(), dtype="bfloat16")
+    for count in (2 * (1 + 1 + 2 + 1) * numbers - 1, 0):  # the reference is a copy
+        monkeypatch.setattr(memory, "free_memory", lambda device="cpu", count=count: count)
+        with pytest.raises(ValueError, match=r"training .* needs at least .*a frozen copy"):
+            rlhf(tmp_path / "run", config, quiet=True)
 
 
 def test_an_adapter_to_start_from_gets_no_second_one(tmp_path):

@@ -9,8 +9,11 @@ import torch
 
 from llm_gym.feedback.dpo.dpo import DPOConfig, train_dpo
 from llm_gym.feedback.preferences import Preference
+from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
+from llm_gym.feedback.reward_model.ratings import RatingModelConfig
 from llm_gym.language_models import load_causal_lm
 from llm_gym.language_models.divergence import check_gradients
+from llm_gym.stages.rlhf import RLHFConfig
 from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.loop import PrecisionWarning, next_token_loss
 from llm_gym.supervised.pairs import InstructionPair
@@ -71,7 +74,10 @@ def test_the_loss_of_coarse_logits_is_computed_in_float32():
     assert loss == next_token_loss(logits.float(), labels)
 
 
-@pytest.mark.parametrize("config", [SFTConfig, DPOConfig, TrainConfig])
+@pytest.mark.parametrize(
+    "config",
+    [SFTConfig, DPOConfig, TrainConfig, RewardModelConfig, RatingModelConfig, RLHFConfig],
+)
 def test_float16_is_not_trained(config):
     with pytest.raises(ValueError, match="dtype='float16': weights in float16 cannot be trained"):
         config(dtype="float16")

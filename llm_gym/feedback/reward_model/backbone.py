@@ -28,6 +28,7 @@ from llm_gym.language_models.loading import (
     refuse_diverged,
     refuse_oversized,
 )
+from llm_gym.language_models.memory import check_loading
 from llm_gym.supervised.lora import LoraSettings, check_base, put_adapter
 
 if TYPE_CHECKING:
@@ -40,7 +41,11 @@ PAD = "<|pad|>"
 
 
 def load_backbone(
-    name_or_path: str | Path, *, seed: int = 0, adapter: LoraSettings | None = None
+    name_or_path: str | Path,
+    *,
+    seed: int = 0,
+    adapter: LoraSettings | None = None,
+    dtype: str = "float32",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads a model as a sequence classifier with one output, in evaluation mode.
 
@@ -56,14 +61,15 @@ def load_backbone(
             classifier. Code from the hub is never run, and weights are read from safetensors only.
         seed: Seed of whatever weights the checkpoint lacks, and of a new adapter.
         adapter: Freeze the model and train head and a new LoRA adapter, if they ask for one.
+        dtype: Type of the weights in memory; the head's are float32 at least.
 
     Returns:
-        The model, in float32 on the CPU, and its tokenizer, with a pad token of its own.
+        The model, on the CPU, and its tokenizer, with a pad token of its own.
 
     Raises:
         ImportError: For an adapter, PEFT is not installed.
         ValueError: The architecture has no sequence classifier, the checkpoint lacks weights
-            below the head, or the model cannot have the adapter.
+            below the head, or the model cannot have the adapter or does not fit into memory.
         FileNotFoundError, OSError: It is not there; see `llm_gym.language_models.load_tokenizer`.
     """
     source = Path(resolve(name_or_path))
@@ -72,14 +78,14 @@ def load_backbone(
     tokenizer = _with_own_pad_token(load_tokenizer(name_or_path))
     if not is_adapter(source):
         lora = adapter is not None and adapter.lora is not None
-        model, new = _load(name_or_path, tokenizer, seed, frozen=lora)
+        model, new = _load(name_or_path, tokenizer, seed, frozen=lora, dtype=dtype)
         if adapter is not None and lora:
             put_adapter(model, adapter, seed=seed, more={"modules_to_save": _modules(model, new)})
     elif is_classifier(source):
-        model = load_classifier(source, trainable=True)
+        model = load_classifier(source, trainable=True, dtype=dtype)
     else:
         base = base_of(source)
-        model, new = _load(base, tokenizer, seed, frozen=True)
+        model, new = _load(base, tokenizer, seed, frozen=True, dtype=dtype)
         model = load_adapter(source, base_model=model, new_modules=_modules(model, new))
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -87,7 +93,12 @@ def load_backbone(
 
 
 def _load(
-    name_or_path: str | Path, tokenizer: PreTrainedTokenizerBase, seed: int, *, frozen: bool
+    name_or_path: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    *,
+    frozen: bool,
+    dtype: str,
 ) -> tuple[PreTrainedModel, set[str]]:
     """A classifier of a whole model, and the names of parameters that its checkpoint lacks.
 
@@ -97,11 +108,12 @@ def _load(
 
     check_safetensors(resolve(name_or_path))
     refuse_oversized(resolve(name_or_path))
+    check_loading(resolve(name_or_path), dtype, name_or_path)
     # transformers draws from the global generator, and lists the missing head as if it were news
     with torch.random.fork_rng(devices=[]), only_errors_logged():
         torch.manual_seed(seed)
         try:
-            model, new = with_labels(resolve(name_or_path), 1)
+            model, new = with_labels(resolve(name_or_path), 1, dtype)
         except Exception as error:  # transformers raises OSError, ValueError, KeyError, ...
             raise ValueError(
                 f"model={str(name_or_path)!r} cannot be loaded as a sequence classifier: {error} "

@@ -192,6 +192,7 @@ def fit_short_comparisons(
             title="reward model",
             quiet=quiet,
         )
+        rounded(model, "float32")  # which can be shifted, where a narrower type loses it
         answers = _distinct(examples)
         centred = shift(scorer, answers, -float(rewards_of(model, answers).mean()))
         rounded(model, config.weights)

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.feedback.reward_model.backbone import load_backbone, shift_rewards
 from llm_gym.feedback.reward_model.frozen import layers_of
 from llm_gym.feedback.reward_model.rewards import rewards_of
-from llm_gym.feedback.reward_model.scorer import HEAD, RECORD, RewardModelScorer, record_of
+from llm_gym.feedback.reward_model.scorer import (
+    DTYPE,
+    HEAD,
+    RECORD,
+    RewardModelScorer,
+    record_of,
+)
 from llm_gym.feedback.reward_model.words import save_words
 from llm_gym.files.atomic import write_json
 from llm_gym.files.owned import replace_directory
@@ -20,12 +26,15 @@ from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models.adapters import adapter_of
 from llm_gym.language_models.classifier_adapters import write_classifier_config
+from llm_gym.language_models.memory import check_training
 from llm_gym.supervised.loop import (
     TrainingConfig,
     adamw,
+    check_dtype,
     descend,
     rounded,
     save_model,
+    say_precision,
     shuffled_batches,
 )
 from llm_gym.supervised.lora import LoraSettings, told_adapter
@@ -116,6 +125,10 @@ class FittingConfig(LengthConfig, TrainingConfig, LoraSettings):
         "all embeddings move alike, and those of rare words may learn texts by heart",
     )
     dropout: bool = setting(False, "leave the model's own dropout on while training")
+    dtype: str = setting(
+        "float32",
+        "type of the model's weights while they are read and trained: float32 or bfloat16",
+    )
     held_out_share: float = setting(
         0.1, "share that is held out to measure on, if nothing held out is given"
     )
@@ -126,6 +139,7 @@ class FittingConfig(LengthConfig, TrainingConfig, LoraSettings):
         LoraSettings.__post_init__(self)
         check_choice("head", self.head, HEADS)
         check_choice("pooling", self.pooling, _POOLINGS)
+        check_dtype(self.dtype)
         if self.hidden_layers != "auto":
             layers_of(self.hidden_layers)
         if self.head == "finetune":
@@ -203,10 +217,24 @@ def scorer_to_train(config: FittingConfig) -> tuple[RewardModelScorer, bool]:
         model, tokenizer = _pooled(config)
         goes_on = False
     else:
-        model, tokenizer = load_backbone(config.model, seed=config.seed, adapter=config)
+        check_training(
+            config.model,
+            dtype=config.dtype,
+            device=config.device,
+            frozen=bool(config.lora_rank),
+        )
+        model, tokenizer = load_backbone(
+            config.model, seed=config.seed, adapter=config, dtype=config.dtype
+        )
         goes_on = hasattr(model.config, RECORD)
+    if config.head == "finetune":
+        say_precision(model)
     model.to(config.device)
-    return scorer_for(model, tokenizer, template, config.max_length or None), goes_on
+    scorer = scorer_for(model, tokenizer, template, config.max_length or None)
+    if config.head != "finetune" or adapter_of(model) is not None:
+        # What stays as it is has to be read as it was.
+        getattr(model.config, RECORD)[DTYPE] = config.dtype
+    return scorer, goes_on
 
 
 def _reads_pooled(config: FittingConfig) -> bool:
@@ -225,10 +253,10 @@ def _pooled(config: FittingConfig) -> tuple[Any, PreTrainedTokenizerBase]:
         without_unread_blocks,
     )
 
-    trunk, tokenizer = load_trunk(config.model)
+    trunk, tokenizer = load_trunk(config.model, config.dtype)
     deepest = depth(trunk.config)
     if config.head != "finetune":
-        rounded(trunk, config.weights)  # what is read must be what will be stored
+        rounded(trunk, config.weights, config.dtype)  # what is read must be what will be stored
         return PooledRewardModel(trunk, range(deepest + 1), "mean"), tokenizer
     auto = config.hidden_layers == "auto"
     layers = [deepest] if auto else layers_of(config.hidden_layers)

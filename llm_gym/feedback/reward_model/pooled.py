@@ -31,6 +31,8 @@ from llm_gym.language_models.loading import (
     refuse_diverged,
     refuse_oversized,
 )
+from llm_gym.language_models.memory import check_loading
+from llm_gym.policy.sampling import widened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -168,7 +170,7 @@ def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
         mask: int64 `(B, S)`, 0 on padding, and for "answer" on what is none.
         pooling: One of `POOLINGS`.
     """
-    lengths = mask.sum(dim=1)
+    states, lengths = widened(states), mask.sum(dim=1)
     if pooling in ("mean", "answer"):
         weights = mask / lengths.clamp(min=1)[:, None]
         return (states * weights[..., None].to(states.dtype)).sum(dim=1)
@@ -185,28 +187,30 @@ def _answers(mask: torch.Tensor, token_type_ids: torch.Tensor | None) -> torch.T
 
 
 def load_trunk(
-    name_or_path: str | Path,
+    name_or_path: str | Path, dtype: str = "float32"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads any encoder or decoder without its head, in evaluation mode, and its tokenizer.
 
     Args:
         name_or_path: Embedded name, directory or hub name. Code from the hub is never run, and
             weights are read from safetensors only. The adapter of a language model is merged.
+        dtype: Type of the weights in memory.
 
     Returns:
-        The trunk, in float32 on the CPU, and its tokenizer.
+        The trunk, on the CPU, and its tokenizer.
 
     Raises:
-        ValueError: It cannot be loaded, lacks weights, or has no hidden states of its own to read
-            (an encoder with a decoder).
+        ValueError: It cannot be loaded, does not fit into memory, lacks weights, or has no hidden
+            states of its own to read (an encoder with a decoder).
         FileNotFoundError, OSError: It is not there; see `llm_gym.language_models.load_tokenizer`.
     """
     tokenizer = load_tokenizer(name_or_path)
     source = resolve(name_or_path)
     if is_adapter(source):  # the trunk is read, trained and saved as a plain one
-        trunk = without_adapter(load_causal_lm(source), merged=True).base_model.requires_grad_(True)
+        whole = without_adapter(load_causal_lm(source, dtype=dtype), merged=True)
+        trunk = whole.base_model.requires_grad_(True)
     else:
-        trunk = _plain_trunk(name_or_path, source)
+        trunk = _plain_trunk(name_or_path, source, dtype)
     config = trunk.config
     if config.is_encoder_decoder or not hasattr(config.get_text_config(), "num_hidden_layers"):
         raise ValueError(
@@ -222,15 +226,16 @@ def load_trunk(
     return trunk.eval(), tokenizer
 
 
-def _plain_trunk(name_or_path: str | Path, source: str) -> PreTrainedModel:
+def _plain_trunk(name_or_path: str | Path, source: str, dtype: str) -> PreTrainedModel:
     check_safetensors(source)
     refuse_oversized(source)
+    check_loading(source, dtype, name_or_path)
     with torch.random.fork_rng(devices=[]), only_errors_logged():
         torch.manual_seed(0)  # a pooler that nobody reads may be missing, and is drawn
         try:
             trunk, info = AutoModel.from_pretrained(
                 source,
-                dtype=torch.float32,
+                dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
@@ -273,7 +278,7 @@ def load_pooled(directory: str | Path, dtype: str = "float32") -> PooledRewardMo
         }
     )
     schema.check_file(directory / HEAD, check, content)
-    trunk, _ = load_trunk(directory)
+    trunk, _ = load_trunk(directory, dtype)
     try:
         model = PooledRewardModel(trunk, content["layers"], content["pooling"])
         model.score.load_state_dict(load_file(directory / WEIGHTS))
@@ -281,8 +286,6 @@ def load_pooled(directory: str | Path, dtype: str = "float32") -> PooledRewardMo
         raise ValueError(f"the head of {str(directory)!r} does not fit: {error}") from error
     if not all(parameter.isfinite().all() for parameter in model.score.parameters()):
         raise ValueError(f"{directory / WEIGHTS} has weights that are no finite numbers")
-    if dtype != "float32":
-        model.trunk.to(getattr(torch, dtype) if dtype != "auto" else trunk.config.dtype)
     return model.eval()
 
 

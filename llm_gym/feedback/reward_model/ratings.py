@@ -290,6 +290,7 @@ def _train(
 
     lengths = [len(row["input_ids"]) for row in rows]
     losses = fit(model, lengths, loss_of, config, title="rating model", quiet=quiet)
+    rounded(model, "float32")  # which can be shifted, where a narrower type loses it
     scale_rewards(model, float(scale))
     return losses, 0.0 if shift(scorer, rows, float(mean)) else float(mean)
 

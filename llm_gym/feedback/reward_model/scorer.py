@@ -18,7 +18,10 @@ import numpy as np
 from llm_gym.feedback.reward_model.rewards import rewards_of
 from llm_gym.feedback.reward_model.words import WordWeights, load_words
 from llm_gym.files import schema
+from llm_gym.language_models.adapter_files import read_object
 from llm_gym.language_models.chat import plain_text
+from llm_gym.language_models.classifier_adapters import CONFIG
+from llm_gym.language_models.loading import DTYPES
 from llm_gym.scorers.classifier import Row, SequenceClassifierScorer, check_template
 from llm_gym.scorers.protocol import Columns
 
@@ -31,6 +34,9 @@ HEAD = "reward_head.json"
 
 RECORD = "llm_gym_reward_model"
 """Name of the record in the model's configuration."""
+
+DTYPE = "dtype"
+"""Key of the record: type in which the weights are read that were not trained."""
 
 # Upper case, accents, digits, punctuation, two spaces, a line break, an emoji: what tokenizers of
 # one vocabulary may still treat differently.
@@ -50,7 +56,8 @@ class RewardModelScorer(SequenceClassifierScorer):
         tokenizer: As for `SequenceClassifierScorer`.
         template: "recorded" for the one in the model's configuration; anything else as for
             `SequenceClassifierScorer`.
-        **options: Further arguments of `SequenceClassifierScorer`.
+        **options: Further arguments of `SequenceClassifierScorer`; weights that training left as
+            they were are read in the type that they had in it, unless `dtype` says another.
 
     Raises:
         ValueError: The model cannot be loaded, carries no record, or the tokenizer is another.
@@ -68,9 +75,11 @@ class RewardModelScorer(SequenceClassifierScorer):
         recorded = template == "recorded"
         self.words: WordWeights | None = None
         words = None
-        if isinstance(model, (str, Path)) and (Path(model) / HEAD).is_file():
-            words = load_words(model)
-            model, tokenizer = _load_pooled(model, tokenizer, options.pop("dtype", "float32"))
+        if isinstance(model, (str, Path)):
+            options.setdefault("dtype", recorded_dtype(model))
+            if (Path(model) / HEAD).is_file():
+                words = load_words(model)
+                model, tokenizer = _load_pooled(model, tokenizer, options["dtype"])
         super().__init__(
             model, tokenizer=tokenizer, template=None if recorded else template, **options
         )
@@ -85,7 +94,11 @@ class RewardModelScorer(SequenceClassifierScorer):
                 "a pair), 'chat' or a format string"
             )
         check = schema.record(
-            {"template": schema.anything, "tokenizer": schema.text, "tokens": schema.whole()},
+            {
+                "template": schema.anything,
+                "tokenizer": schema.text,
+                "tokens": schema.whole(),
+            },
             others=schema.anything,
         )
         check(f"the configuration of reward model {self.name!r}: {RECORD}", record)
@@ -160,6 +173,25 @@ class RewardModelScorer(SequenceClassifierScorer):
         keys = [key for key in table if key in self._inputs]
         rows = [{key: table[key][row] for key in keys} for row in range(len(pairs))]
         return [self._with_one_bos(row) for row in rows]
+
+
+def recorded_dtype(directory: str | Path) -> str:
+    """The type in which a reward model's weights are to be read.
+
+    Args:
+        directory: Of the model; of a name on the hub nothing is known, which means float32.
+
+    Raises:
+        ValueError: The record names a type that there is not.
+    """
+    for name in ("config.json", CONFIG):
+        path = Path(directory) / name
+        if path.is_file():
+            record = read_object(path).get(RECORD)
+            dtype = record.get(DTYPE, "float32") if isinstance(record, dict) else "float32"
+            schema.one_of(*DTYPES)(f"{path}: {RECORD}.{DTYPE}", dtype)
+            return str(dtype)
+    return "float32"
 
 
 def _load_pooled(

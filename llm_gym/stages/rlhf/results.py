@@ -83,6 +83,7 @@ def answer_held_out(
     evaluation = evaluate(
         model,
         held_out_env(run, tokenizer_of),
+        policy_kwargs={} if hasattr(model, "policy") else {"dtype": run.config.dtype},
         seed=run.config.seed,
         device=run.config.torch_device,
     )

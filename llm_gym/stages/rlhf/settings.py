@@ -16,6 +16,7 @@ from llm_gym.language_models.loading import torch_device
 from llm_gym.stages.by_name import PromptsConfig
 from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.train import TrainConfig
+from llm_gym.supervised.loop import check_dtype
 from llm_gym.supervised.lora import LoraSettings, check_base
 from llm_gym.supervised.pretrain import PretrainConfig
 from llm_gym.supervised.sft import SFTConfig
@@ -150,6 +151,10 @@ class RLHFConfig(PromptsConfig, LoraSettings):
     gradient_checkpointing: bool = setting(
         False, "keep less of PPO's updates in memory, and compute the model's layers twice"
     )
+    dtype: str = setting(
+        "float32",
+        "type of the weights of every model but the pre-trained one: float32 or bfloat16",
+    )
     kl_coef: float = setting(0.15, "penalty per nat of divergence from the fine-tuned model")
     kl_target: float | None = setting(None, "nats per answer that the penalty steers to")
     checkpoint_every: int = setting(2, "iterations between two checkpoints of PPO")
@@ -162,6 +167,7 @@ class RLHFConfig(PromptsConfig, LoraSettings):
         check_settings(self, prefixes=_PREFIXES.values())
         super().__post_init__()
         LoraSettings.__post_init__(self)
+        check_dtype(self.dtype)
         if self.start_from is not None:
             check_base(self, self.start_from, name="start_from")
         self.check_votes(self.train_prompts)

@@ -19,7 +19,7 @@ from llm_gym.stages.rlhf.data import Prompts, pairs_of, prompts_of, write_prompt
 from llm_gym.stages.rlhf.directory import RLHFDirectory
 from llm_gym.stages.rlhf.results import answer_held_out, held_out_env, judge_against_gold
 from llm_gym.stages.rlhf.settings import HELD_OUT_VOTES, RLHFConfig
-from llm_gym.stages.train import TrainConfig, build_algorithm, share_base
+from llm_gym.stages.train import TrainConfig, build_algorithm, check_memory, share_base
 from llm_gym.stages.training_run import run as run_algorithm
 from llm_gym.supervised.pretrain import PretrainConfig, pretrain
 from llm_gym.supervised.sft import SFTConfig, fine_tune
@@ -62,6 +62,9 @@ def _check_inputs(config: RLHFConfig, prompts: Prompts) -> None:
     from llm_gym.scorers.by_name import scorer_from_name
 
     config.check_votes(len(prompts.train))
+    if config.start_from is not None:
+        ppo = config.config_of(TrainConfig, model=config.start_from)
+        check_memory(ppo, frozen=bool(config.lora_rank) or ppo.trains_adapter)
     scorer_from_name(config.true_rater, config.device)
     if config.pairs is not None:
         pairs_of(config, prompts.held_out)
@@ -106,7 +109,9 @@ def _fine_tune_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
     return {
         "perplexity_before": metrics["held_out_answer_perplexity_before"],
         "perplexity": metrics["held_out_answer_perplexity"],
-        "own_perplexity": perplexity_under(load_causal_lm(run.sft), evaluation.rows),
+        "own_perplexity": perplexity_under(
+            load_causal_lm(run.sft, dtype=run.config.dtype), evaluation.rows
+        ),
         "pairs": metrics["pairs"],
         "loss": metrics["loss"],
         **figures,
@@ -248,7 +253,7 @@ def _ppo_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
         return None
     save_model(algorithm, run.model)
     evaluation, figures = answer_held_out(run, "ppo", algorithm)
-    fine_tuned = load_causal_lm(run.sft).to(algorithm.device)
+    fine_tuned = load_causal_lm(run.sft, dtype=run.config.dtype).to(algorithm.device)
     if adapter_of(fine_tuned) is not None:
         share_weights(fine_tuned, algorithm.policy.model)
     return {
