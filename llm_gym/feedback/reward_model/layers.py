@@ -167,8 +167,8 @@ def choose_layers(
     found: list[Choice] = []
     for reading in sorted(candidates, key=lambda reading: reading.vectors):
         penalties: Sequence[float] = PENALTIES
-        if reading.vectors > 1 and found:  # what one vector wants tells what several may want
-            narrow = [choice for choice in found if choice.reading.vectors == 1]
+        narrow = [choice for choice in found if choice.reading.vectors == 1]
+        if reading.vectors > 1 and narrow:  # what one vector wants tells what several may want
             place = PENALTIES.index(min(narrow, key=lambda choice: choice.error).penalty)
             penalties = PENALTIES[max(0, place - 1) : place + 3]
         columns = standardised(features.columns(reading), target.free)[0]
