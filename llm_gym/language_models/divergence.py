@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,6 +55,32 @@ FLOAT16 = (
 )
 
 
+_MEASURED = "_llm_gym_gradients_are_finite"  # attribute of an optimizer before its step
+
+
+def clip_gradients(
+    optimizer: torch.optim.Optimizer, parameters: Iterable[torch.nn.Parameter], max_norm: float
+) -> float:
+    """Clips the gradients of the step that is taken next, as `clip_grad_norm_` does.
+
+    A finite norm says all that `check_gradients` would look for before that step, so it does not
+    measure them again.
+
+    Args:
+        optimizer: Of the step; whatever it moves is among the parameters.
+        parameters: Their gradients are scaled in place.
+        max_norm: Longer gradients get this norm.
+
+    Returns:
+        The norm before.
+    """
+    from torch.nn.utils import clip_grad_norm_
+
+    norm = float(clip_grad_norm_(parameters, max_norm))
+    setattr(optimizer, _MEASURED, math.isfinite(norm))
+    return norm
+
+
 def check_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     """Refuses a step of an optimizer whose gradients are not finite: a hook to run before it.
 
@@ -67,6 +93,8 @@ def check_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     for group in optimizer.param_groups:
         if any(parameter.dtype == torch.float16 for parameter in group["params"]):
             raise ValueError(FLOAT16)
+    if vars(optimizer).pop(_MEASURED, False):
+        return
     gradients = [
         parameter.grad
         for group in optimizer.param_groups

@@ -17,7 +17,7 @@ from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.files.ranges import check_numbers
-from llm_gym.language_models.divergence import check_step
+from llm_gym.language_models.divergence import check_step, clip_gradients
 from llm_gym.language_models.packing import micro_batches
 from llm_gym.learning.answers import GroupedAnswers
 from llm_gym.learning.base import AnswerLearner
@@ -252,8 +252,10 @@ class AnswerAlgorithm(AnswerLearner):
                 processes.reduce_gradients(list(self.policy.parameters()))
                 loss_of_all = processes.sums(statistics["loss"])[0]
                 statistics = processes.means(statistics, len(members)) | {"loss": loss_of_all}
-                norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-                check_step(statistics["loss"], float(norm))
+                norm = clip_gradients(
+                    self.policy.optimizer, self.policy.parameters(), self.max_grad_norm
+                )
+                check_step(statistics["loss"], norm)
                 self.policy.optimizer.step()
                 step += 1
                 for name, value in statistics.items():

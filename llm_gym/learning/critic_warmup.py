@@ -15,7 +15,7 @@ import torch
 from stable_baselines3.common.utils import explained_variance
 from torch.nn import functional as F
 
-from llm_gym.language_models.divergence import check_step
+from llm_gym.language_models.divergence import check_step, clip_gradients
 from llm_gym.language_models.packing import micro_batches
 from llm_gym.learning.buffer import EpisodeBuffer, Segment
 from llm_gym.parallel import world
@@ -64,7 +64,7 @@ def train_critic(
                     (vf_coef * share).backward()
                     loss += share.item()
                 world().reduce_gradients(parameters)
-                norm = float(torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm))
+                norm = clip_gradients(policy.optimizer, parameters, max_grad_norm)
                 loss = world().sums(loss)[0]
                 check_step(loss, norm)
                 policy.optimizer.step()

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from llm_gym.files.ranges import check_choice, check_numbers
 from llm_gym.files.schema import Check, number, record, whole
-from llm_gym.language_models.divergence import check_step
+from llm_gym.language_models.divergence import check_step, clip_gradients
 from llm_gym.language_models.packing import micro_batches
 from llm_gym.learning import losses
 from llm_gym.learning.advantages import ESTIMATORS, NEED_GROUPS, Rollout, assert_same_prompts
@@ -308,9 +308,7 @@ class PolicyGradient(AnswerLearner):
                     parts.append(part._replace(loss=part.loss.detach()))
                 loss, step_figures = self._sum(parts)
                 processes.reduce_gradients(list(policy.parameters()))
-                norm = float(
-                    torch.nn.utils.clip_grad_norm_(policy.parameters(), self.max_grad_norm)
-                )
+                norm = clip_gradients(policy.optimizer, policy.parameters(), self.max_grad_norm)
                 names = ["loss", *parts[0].terms]
                 sums = processes.sums(loss.item(), *(step_figures[name] for name in names[1:]))
                 step_figures |= dict(zip(names[1:], sums[1:], strict=True))

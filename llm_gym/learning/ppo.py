@@ -15,6 +15,7 @@ import torch
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from llm_gym.files.ranges import check_choice
+from llm_gym.language_models.divergence import clip_gradients
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.learning.divergence import check_losses
 from llm_gym.learning.objective import KLPenalty
@@ -161,34 +162,14 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
 
     @contextmanager
     def _measured_gradients(self) -> Iterator[list[float]]:
-        """Norms of the gradients before they are clipped, which Stable-Baselines3 does not keep.
-
-        Between `zero_grad` and the step its `train` asks for the policy's parameters once: to clip.
-        """
+        """Norms of the gradients before they are clipped, which Stable-Baselines3 does not keep."""
         policy: Any = self.policy
-        usual, zero_grad = policy.parameters, policy.optimizer.zero_grad
-        norms: list[float] = []
-        is_next = False
-
-        def begin(*args: Any, **kwargs: Any) -> None:
-            nonlocal is_next
-            is_next = True
-            zero_grad(*args, **kwargs)
-
-        def parameters(*args: Any, **kwargs: Any) -> Any:
-            nonlocal is_next
-            found = list(usual(*args, **kwargs))
-            gradients = [p.grad for p in found if p.grad is not None]
-            if is_next and gradients:
-                is_next = False
-                norms.append(float(torch.nn.utils.get_total_norm(gradients)))
-            return iter(found)
-
-        policy.parameters, policy.optimizer.zero_grad = parameters, begin
+        stand_in = _ClippingPolicy(policy, self.max_grad_norm)
+        self.policy = stand_in  # type: ignore[assignment]
         try:
-            yield norms
+            yield stand_in.norms
         finally:
-            del policy.parameters, policy.optimizer.zero_grad
+            self.policy = policy
 
     @torch.no_grad()
     def _first_ratio_deviation(self) -> float:
@@ -199,3 +180,24 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         buffer.rng.bit_generator.state = order  # `train` draws the same minibatch
         log_prob = self.policy.evaluate_actions(samples.observations, samples.actions)[1]
         return float(((log_prob - samples.old_log_prob).exp() - 1).abs().max())
+
+
+class _ClippingPolicy:
+    """A policy as Stable-Baselines3's update sees it, which asks for its parameters to clip them.
+
+    They are clipped then, by the same function, and there is nothing left for it to clip: so the
+    norm is known, and computed once.
+    """
+
+    def __init__(self, policy: TransformerActorCriticPolicy, max_norm: float) -> None:
+        self._policy, self._max_norm = policy, max_norm
+        self.norms: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._policy, name)
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """None; see above."""
+        policy = self._policy
+        self.norms.append(clip_gradients(policy.optimizer, policy.parameters(), self._max_norm))
+        return []

@@ -9,7 +9,13 @@ import stable_baselines3
 import torch
 
 import llm_gym
-from llm_gym.language_models.divergence import DivergenceError, all_finite, check_figures
+from llm_gym.language_models.divergence import (
+    DivergenceError,
+    all_finite,
+    check_figures,
+    check_gradients,
+    clip_gradients,
+)
 from llm_gym.learning.shaping import RunningMoments
 from llm_gym.runs.divergence import DivergenceCallback
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env
@@ -159,3 +165,85 @@ def test_figures_are_named_by_their_path():
     check_figures({"a": [1.0, {"b": 2}], "c": None, "d": "nan"}, "the metric")
     with pytest.raises(DivergenceError, match=r"the metric 'a\[1\]\.b' is nan"):
         check_figures({"a": [1.0, {"b": float("nan")}]}, "the metric")
+
+
+# ------------------------------------------------------------------ one norm a step
+
+
+def updated(name, model, monkeypatch, *, once, **settings):
+    """Weights after two rollouts, and how many norms of gradients were computed a step."""
+    algorithm = learner(name, model, max_grad_norm=0.05, learning_rate=1e-2, **settings)
+    counts = {"norms": 0, "steps": 0}
+    norm, step = torch._foreach_norm, algorithm.policy.optimizer.step
+
+    def counted(*args, **kwargs):
+        counts["norms"] += 1
+        return norm(*args, **kwargs)
+
+    def taken(*args, **kwargs):
+        counts["steps"] += 1
+        return step(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "_foreach_norm", counted)
+        patch.setattr(algorithm.policy.optimizer, "step", taken)
+        if not once:  # the plain way: the norm is taken to clip, and again to check
+            for place in ("policy_gradient", "answer_algorithm", "critic_warmup", "ppo"):
+                patch.setattr(f"llm_gym.learning.{place}.clip_gradients", clipped_and_forgotten)
+        rollouts(algorithm, 2)
+    assert counts["steps"] >= 2
+    return list(algorithm.policy.parameters()), counts["norms"] / counts["steps"]
+
+
+def clipped_and_forgotten(optimizer, parameters, max_norm):
+    return float(torch.nn.utils.clip_grad_norm_(parameters, max_norm))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("PPO", {}),
+        ("PPO", {"critic_warmup": 1}),
+        ("PPO", {"micro_batch_size": 1}),
+        ("RLOO", {}),
+        ("DPO", {}),
+    ],
+)
+def test_the_norm_is_computed_once_a_step_and_no_weight_changes(model, monkeypatch, name, settings):
+    settings = dict(settings)
+    if "micro_batch_size" in settings:  # whose backward pass asks for the policy's device
+        micro = {"model": model, "micro_batch_size": settings.pop("micro_batch_size")}
+        settings["policy_kwargs"] = micro
+    once, norms = updated(name, model, monkeypatch, once=True, **settings)
+    twice, more = updated(name, model, monkeypatch, once=False, **settings)
+    assert (norms, more) == (1, 2)
+    assert all(torch.equal(one, other) for one, other in zip(once, twice, strict=True))
+
+
+def test_ppo_ends_at_the_weights_of_stable_baselines3s_own_update(model, monkeypatch):
+    both = []
+    for plain in (False, True):
+        algorithm = learner("PPO", model, max_grad_norm=0.05, learning_rate=1e-2)
+        if plain:
+            monkeypatch.setattr(llm_gym.PPO, "train", stable_baselines3.PPO.train)
+        both.append(list(rollouts(algorithm, 2).policy.parameters()))
+        assert isinstance(algorithm.policy, llm_gym.TransformerActorCriticPolicy)
+    assert all(torch.equal(one, other) for one, other in zip(*both, strict=True))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_that_is_no_number_is_refused_although_it_was_clipped(bad):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([weight])
+    optimizer.register_step_pre_hook(check_gradients)
+    weight.grad = torch.ones(3)
+    assert clip_gradients(optimizer, [weight], 0.5) == pytest.approx(3**0.5)
+    optimizer.step()
+    for clipped in (True, False):  # what was found of one step says nothing of the next
+        weight.grad = torch.tensor([1.0, bad, 1.0])
+        before = weight.detach().clone()
+        if clipped:
+            clip_gradients(optimizer, [weight], 0.5)
+        with pytest.raises(DivergenceError, match="the gradient is NaN or infinite"):
+            optimizer.step()
+        assert torch.equal(weight, before)
