@@ -92,19 +92,24 @@ def nats_per_answer(run: RunRecord) -> Curve:
 
 
 def updates(run: RunRecord) -> list[tuple[int, float]]:
-    """How far single updates moved the policy: step and nats per token, of the looks at tokens."""
+    """How far single updates moved the policy: step and nats per token, of the looks at tokens.
+
+    It is the mean over an answer's tokens, of the answer in the middle: a token that was drawn by
+    a rare chance and has become likely makes the mean of all what it likes.
+    """
     found = []
     for look in run.looks:
-        moves = [
-            answer.quantities["log_prob_after"] - answer.quantities["log_prob"]
-            for answer in look.answers
-            if answer.kind == "rollout" and "log_prob_after" in answer.quantities
-        ]
-        ratio = np.concatenate(moves) if moves else np.zeros(0)
-        ratio = ratio[np.isfinite(ratio)]
-        if len(ratio):
-            with np.errstate(over="ignore"):
-                found.append((look.step, float((np.exp(ratio) - 1 - ratio).mean())))
+        of_answers = []
+        for answer in look.answers:
+            if answer.kind != "rollout" or "log_prob_after" not in answer.quantities:
+                continue
+            ratio = answer.quantities["log_prob_after"] - answer.quantities["log_prob"]
+            ratio = ratio[np.isfinite(ratio)]
+            if len(ratio):
+                with np.errstate(over="ignore"):
+                    of_answers.append(float((np.exp(ratio) - 1 - ratio).mean()))
+        if of_answers:
+            found.append((look.step, float(np.median(of_answers))))
     return found
 
 

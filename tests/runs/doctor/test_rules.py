@@ -12,13 +12,17 @@ from llm_gym.runs.trace import Look, TracedAnswer
 from tests.runs.doctor.hand_made import ITERATIONS, WORDS, noisy, of_rollouts, record, samples
 
 
-def look(step, move):
-    """A look at an update that moved the logarithm of every probability by so much."""
+def look(step, *moves):
+    """A look at an update that moved the log-probabilities of each answer's tokens by so much."""
+    return Look(step, step + 1, "RLOO", tuple(answer_moved_by(move) for move in moves))
+
+
+def answer_moved_by(move):
     n = 20
     nothing = np.zeros((n, 5), dtype=np.float32)
     before = np.full(n, -1.0, dtype=np.float32)
     signs = np.where(np.arange(n) % 2, 1, -1).astype(np.float32)
-    answer = TracedAnswer(
+    return TracedAnswer(
         kind="rollout",
         number=0,
         prompt="",
@@ -31,7 +35,6 @@ def look(step, move):
         top_log_prob=nothing,
         top_log_prob_after=nothing,
     )
-    return Look(step, step + 1, "RLOO", (answer,))
 
 
 def zero(i):
@@ -271,3 +274,8 @@ def test_the_page_has_a_part_for_every_finding():
     page = (Path(__file__).parents[3] / "docs" / "doctor.md").read_text(encoding="utf-8")
     parts = [line.removeprefix("### ") for line in page.splitlines() if line.startswith("### ")]
     assert sorted(parts) == sorted(rule.id for rule in RULES)
+
+
+def test_one_token_that_has_become_likely_is_no_update_that_goes_too_far():
+    assert found(looks=(look(0, 0.01, 0.02, 3.9),)) == []
+    assert found(looks=(look(0, 0.01, 2.0, 3.9),)) == ["learning-rate-high"]
