@@ -10,7 +10,7 @@ healthy if nothing was planted in it *and* its score rises. The table counts bot
 
 A run that is there is not done again, so a command that was interrupted goes on.
 
-    python benchmarks/doctor/run.py --output runs/doctor                    # 20 CPU minutes
+    python benchmarks/doctor/run.py --output runs/doctor                    # 33 CPU minutes
     python benchmarks/doctor/run.py --output runs/doctor --only development
     python benchmarks/doctor/run.py --output runs/doctor --names email-ppo-0 dead-groups
 """

@@ -74,14 +74,25 @@ ENTRIES |= {
     "r_trl_grpo": _ragged("TRL 1.16 GRPO, R", "trl_group", {"algorithm": "grpo"}, "trl-group"),
     "r_trl_rloo": _ragged("TRL 1.16 RLOO, R", "trl_group", {"algorithm": "rloo"}, "trl-group"),
 }
+# Rows and new tokens of the curves: what does a token cost when there are more of either?
+CURVES = {f"c_{n}_{t}": (n, t) for t in (128, 512, 1024) for n in (16, 64, 256)}
+ENTRIES |= {
+    key: Entry(
+        f"llm_gym.PPO, {n} rows of {t} new tokens",
+        "ours",
+        workload={"episodes": n, "new_tokens": t, "epochs": 1},
+    )
+    for key, (n, t) in CURVES.items()
+}
 WORKLOADS: dict[str, tuple[str, ...]] = {
-    "w": tuple(key for key in ENTRIES if not key.startswith("r_")),
+    "w": tuple(key for key in ENTRIES if key[:2] not in ("r_", "c_")),
     "r": tuple(key for key in ENTRIES if key.startswith("r_")),
+    "c": tuple(CURVES),
 }
 
 # A batch of these takes long: they run in the first round only, and are not warmed up.
-ONCE = ("textbook_sb3",)
-ONCE_IF_QUICK = ("textbook_sb3", "ours_t256")
+ONCE = ("textbook_sb3", *CURVES)
+ONCE_IF_QUICK = (*ONCE, "ours_t256")
 # Of the textbook system's minibatches of learning, 4 epochs of 4 in W, how many a quick run does.
 QUICK_TEXTBOOK_MINIBATCHES = 1
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.common import median_with_interval
-from benchmarks.throughput.entries import RATIOS, Ratio
+from benchmarks.throughput.entries import CURVES, RATIOS, Ratio
 from llm_gym.statistics.resampling import bootstrap
 
 Batches = list[dict[str, Any]]
@@ -127,6 +127,41 @@ def draw(results: dict[str, Any], path: Path) -> None:
         axis.barh(labels, values, xerr=np.array(errors).T, color=colours)
         axis.set_title(title)
         axis.tick_params(axis="y", labelsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def draw_curves(results: dict[str, Any], path: Path) -> None:
+    """What a token costs by the length of answers, a line for each number of rows."""
+    clock, systems = results["settings"]["clock"], results["systems"]
+    cells = {
+        cell: systems[key]
+        for key, cell in CURVES.items()
+        if systems.get(key, {}).get("status") == "measured"
+    }
+    if not cells:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6))
+    for axis, name in zip(axes, (*NAMES.values(), "peak_mb"), strict=True):
+        for rows in sorted({rows for rows, _ in cells}):
+            lengths = sorted(length for n, length in cells if n == rows)
+            of_rows = [cells[rows, length] for length in lengths]
+            values = [
+                of[name] if name == "peak_mb"
+                else 1e6 / of[name][f"tokens_per_{clock}_second"]["median"]
+                for of in of_rows
+            ]  # fmt: skip
+            axis.plot(lengths, values, marker="o", label=f"{rows} rows")
+        axis.set_title("peak memory, MB" if name == "peak_mb" else f"{name}: {clock} µs a token")
+        axis.set_xlabel("new tokens")
+        axis.set_ylim(bottom=0)
+        axis.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -1,6 +1,7 @@
 """How fast is a token, and how much memory does it take? All systems on one workload, in turns.
 
-In workload W all answers are equally long, in R they are as ragged as emails.
+In workload W all answers are equally long, in R they are as ragged as emails. C asks what a token
+costs where there are more rows, or longer answers (half an hour; one epoch).
 
 Each system runs in a process of its own and does one batch when its turn comes, so that a change
 in the machine's load hits all of them; CPU seconds are the steadier unit. The peers are run if
@@ -9,6 +10,7 @@ in the machine's load hits all of them; CPU seconds are the steadier unit. The p
     python benchmarks/throughput/run.py --quick --output runs/throughput
     python benchmarks/throughput/run.py --output runs/throughput
     python benchmarks/throughput/run.py --workload r --output runs/ragged
+    python benchmarks/throughput/run.py --workload c --output runs/curves
     python benchmarks/throughput/run.py --device cuda --model gpt2-small --output runs/cuda
 """
 
@@ -22,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.common import record
 from benchmarks.throughput.entries import ENTRIES, RATIOS, WORKLOADS
-from benchmarks.throughput.figures import draw, print_tables, ratio_figures
+from benchmarks.throughput.figures import draw, draw_curves, print_tables, ratio_figures
 from benchmarks.throughput.measuring import Settings, measure
 from benchmarks.workload import MODEL_SIZES
 from llm_gym.files.atomic import write_json
@@ -81,6 +83,7 @@ def main() -> None:
     }
     write_json(output / "results.json", results)
     draw(results, output / "throughput.png")
+    draw_curves(results, output / "cost_of_a_token.png")
     print_tables(results)
     print(f"wrote {output / 'results.json'} and {output / 'throughput.png'}")
 

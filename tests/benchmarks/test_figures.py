@@ -49,6 +49,16 @@ def test_cost_is_seconds_per_token():
     assert ratios["cost_t256_vs_t32"]["value"] == pytest.approx(1.2)
 
 
+def test_what_a_token_costs_is_drawn_by_length_where_it_was_measured(tmp_path):
+    results: dict = {"settings": {"clock": "cpu"}, "systems": {}}
+    throughput.draw_curves(results, tmp_path / "none.png")
+    assert list(tmp_path.iterdir()) == []
+    measured = throughput.system_figures({"rollout": [batch(1)], "train": [batch(2)]})
+    results["systems"] = {"c_16_128": measured, "c_16_512": measured, "c_64_128": {"status": "no"}}
+    throughput.draw_curves(results, tmp_path / "some.png")
+    assert (tmp_path / "some.png").stat().st_size > 10_000
+
+
 def test_every_ratio_is_between_systems_that_measure_it():
     for ratio in RATIOS.values():
         for key in (ratio.of, ratio.over):
