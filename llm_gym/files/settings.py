@@ -23,6 +23,9 @@ from llm_gym.files.ranges import Range
 Value = TypeVar("Value")
 Config = TypeVar("Config")
 
+AUTO_ON_OFF: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
+"""Values of some settings, and what a policy calls them."""
+
 
 def setting(default: Value, help: str, within: Range | None = None) -> Value:
     """A field of a settings dataclass.

@@ -65,6 +65,18 @@ def passes(
     return found
 
 
+def in_order(values: list[torch.Tensor], parts: list[Pass]) -> torch.Tensor:
+    """What each pass gave for its actions, in the actions' own order: float `(A, ...)`.
+
+    Args:
+        values: Float `(a, ...)` of each pass.
+        parts: The passes.
+    """
+    if len(parts) == 1:
+        return values[0]
+    return torch.cat(values)[torch.cat([part.actions for part in parts]).argsort()]
+
+
 def buckets(lengths: Numbers, price: int) -> list[Numbers]:
     """Splits rows into passes, each padded to its own longest row, that cost least together.
 

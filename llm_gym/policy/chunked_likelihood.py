@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from llm_gym.language_models.architecture import decoder_of, vocabulary_size
 from llm_gym.policy.sampling import (
+    EpisodeBatch,
     LanguageModelHead,
     log_prob_and_entropy,
     token_log_probs,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from llm_gym.language_models.packing import TokenBatch
+    from llm_gym.policy.trunk import Trunk
 
 WHOLE_BYTES = 128 * 2**20
 """Logits of no more bytes than this are computed at once: chunks would save next to nothing.
@@ -180,10 +182,36 @@ def answer_token_log_probs(model: PreTrainedModel, batch: TokenBatch) -> torch.T
         logits = model(**inputs, use_cache=False).logits  # (B, S, V)
         return token_log_probs(widened(logits[places]), batch.answer_ids)
     hidden = decoder_of(model)(**inputs, use_cache=False).last_hidden_state  # (B, S, H)
-    return log_prob_and_entropy_of_hidden(hidden[places], _head_of(model), batch.answer_ids)[0]
+    return log_prob_and_entropy_of_hidden(hidden[places], head_of(model), batch.answer_ids)[0]
 
 
-def _head_of(model: PreTrainedModel) -> LanguageModelHead:
+def shared_token_log_probs(
+    model: PreTrainedModel, batch: TokenBatch, trunk: Trunk
+) -> torch.Tensor | None:
+    """As `answer_token_log_probs`, where what rows share is read once.
+
+    Args:
+        model: A causal language model.
+        batch: Rows of which every answer token has a token before it.
+        trunk: Of the model's decoder.
+
+    Returns:
+        float `(A,)` in nats; `None` where sharing is wrong or does not pay.
+
+    Raises:
+        ValueError: The architecture cannot share, and the trunk was told to; or the model's head
+            needs more than hidden states.
+    """
+    head = head_of(model)
+    hidden = trunk.of_shared_episodes(EpisodeBatch.of(batch))
+    if hidden is None:
+        return None
+    if 4 * len(hidden) * head.n_tokens <= WHOLE_BYTES:
+        return token_log_probs(widened(head(hidden)), batch.answer_ids)
+    return log_prob_and_entropy_of_hidden(hidden, head, batch.answer_ids)[0]
+
+
+def head_of(model: PreTrainedModel) -> LanguageModelHead:
     """A model's head, held against the model's own logits once, not at every step."""
     head = _HEADS.get(model)
     if head is None or head.linear is not model.get_output_embeddings():

@@ -16,7 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from llm_gym.language_models.architecture import text_config
 from llm_gym.policy.appending import Appending
 from llm_gym.policy.attention import attention_by, explicit_masks, slides
-from llm_gym.policy.buckets import passes, price_of_a_pass
+from llm_gym.policy.buckets import in_order, passes, price_of_a_pass
 from llm_gym.policy.prefix_cache import PrefixCache, WritePlan
 from llm_gym.policy.sampling import EpisodeBatch
 from llm_gym.policy.shared_prompts import SharedPrompts
@@ -148,24 +148,34 @@ class Trunk:
         What episodes share is read once where that pays and the architecture can; rows of different
         lengths are read in a few passes where one would read much padding.
         """
+        hidden = self.of_shared_episodes(batch)
+        if hidden is not None:
+            return hidden
+        price = price_of_a_pass(batch.input_ids.device)
+        parts = passes(batch.lengths_read, batch.action_rows, batch.action_slots - 1, price)
+        states = [
+            self.full(batch.input_ids[part.rows, : part.length])[part.action_rows, part.slots]
+            for part in parts
+        ]
+        return in_order(states, parts)
+
+    def of_shared_episodes(self, batch: EpisodeBatch) -> torch.Tensor | None:
+        """As `of_episodes`, where what episodes share is read once; `None` where nothing is shared.
+
+        Raises:
+            ValueError: The architecture cannot share, and `shared_prompts` is true.
+        """
         with self._lock:
             shared = self._sharing.rows_of(batch, self)
-        price = price_of_a_pass(batch.input_ids.device)
         if shared is None:
-            parts = passes(batch.lengths_read, batch.action_rows, batch.action_slots - 1, price)
-            hidden = [
-                self.full(batch.input_ids[part.rows, : part.length])[part.action_rows, part.slots]
-                for part in parts
-            ]
-        else:
-            parts, hidden = passes(shared.lengths, shared.rows, shared.slots, price), []
-            for part in parts:
-                some = shared.some(part.rows, part.length)
-                states = self.full(some.input_ids, some.position_ids, some.visible)
-                hidden.append(states[part.action_rows, part.slots])
-        if len(parts) == 1:
-            return hidden[0]
-        return torch.cat(hidden)[torch.cat([part.actions for part in parts]).argsort()]
+            return None
+        price = price_of_a_pass(batch.input_ids.device)
+        parts, hidden = passes(shared.lengths, shared.rows, shared.slots, price), []
+        for part in parts:
+            some = shared.some(part.rows, part.length)
+            states = self.full(some.input_ids, some.position_ids, some.visible)
+            hidden.append(states[part.action_rows, part.slots])
+        return in_order(hidden, parts)
 
     @contextmanager
     def _evaluating(self, input_ids: torch.Tensor) -> Iterator[bool]:

@@ -8,13 +8,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from llm_gym.files.ranges import check_choice, check_settings
-from llm_gym.files.settings import setting
+from llm_gym.files.settings import AUTO_ON_OFF, setting
 from llm_gym.language_models.chat import check_fields
 from llm_gym.language_models.loading import DTYPES
 from llm_gym.stages.by_name import PromptsConfig
-
-AUTO_ON_OFF: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
-"""Values of some settings, and what the policy calls them."""
 
 
 @dataclass(frozen=True)

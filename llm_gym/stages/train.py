@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.ranges import check_choice
-from llm_gym.files.settings import setting
+from llm_gym.files.settings import AUTO_ON_OFF, setting
 from llm_gym.language_models.adapter_files import is_adapter
 from llm_gym.language_models.divergence import FLOAT16
 from llm_gym.language_models.embedded import resolve
@@ -18,7 +18,6 @@ from llm_gym.runs.directory import SETTINGS, RunDirectory, read_object
 from llm_gym.stages.algorithms import AlgorithmConfig, build, parameters_of, resolved
 from llm_gym.stages.by_name import TEXT_GENERATION, TURNS, has_turns
 from llm_gym.stages.environment import (
-    AUTO_ON_OFF,
     EpisodeConfig,
     LoadingConfig,
     SamplingConfig,

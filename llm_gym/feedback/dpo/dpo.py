@@ -13,11 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.feedback.dpo.evaluation import evaluate_dpo, loss_of, share_right
 from llm_gym.feedback.dpo.preference_pairs import (
     EncodedPreference,
     encode_preferences,
     pair_log_probs,
     reference_log_probs,
+    trunk_of,
 )
 from llm_gym.feedback.dpo.reference import reference_of
 from llm_gym.feedback.preferences import preferences_from
@@ -27,14 +29,13 @@ from llm_gym.files.atomic import write_json
 from llm_gym.files.owned import check_replaceable, replace_directory
 from llm_gym.files.ranges import POSITIVE, check_choice
 from llm_gym.files.rows import LengthConfig
-from llm_gym.files.settings import setting
+from llm_gym.files.settings import AUTO_ON_OFF, setting
 from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer
 from llm_gym.language_models.architecture import check_ids, context_length
 from llm_gym.language_models.chat import PromptFormat, check_prompt_template
 from llm_gym.language_models.divergence import DivergenceError
 from llm_gym.language_models.generation import end_with
 from llm_gym.language_models.memory import check_training
-from llm_gym.language_models.packing import by_length
 from llm_gym.supervised.loop import (
     TrainingConfig,
     adamw,
@@ -61,9 +62,9 @@ if TYPE_CHECKING:
 
     from llm_gym.feedback.dpo.progress import Progress
     from llm_gym.feedback.preferences import Preference
-    from llm_gym.learning.losses import PairLoss
+    from llm_gym.policy.trunk import Trunk
 
-_NOT_PART_OF_A_RUN = ("device", "checkpoint_every", "micro_batch_size")
+_NOT_PART_OF_A_RUN = ("device", "checkpoint_every", "micro_batch_size", "shared_prompts")
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,10 @@ class DPOConfig(LengthConfig, TrainingConfig, LoraSettings):
     dtype: str = setting(
         "float32", "type of the model's weights while it is trained: float32 or bfloat16"
     )
+    shared_prompts: str = setting(
+        "auto",
+        "read a prompt once for both answers: auto (where it is right and pays), on, off",
+    )
     checkpoint_every: int = setting(100, "steps between two savings of the unfinished run")
     seed: int = setting(0, "seed of the order of preferences, and of a new adapter")
 
@@ -112,6 +117,7 @@ class DPOConfig(LengthConfig, TrainingConfig, LoraSettings):
         check_choice("contradictions", self.contradictions, CONTRADICTIONS)
         check_prompt_template(self.prompt_template)
         check_dtype(self.dtype)
+        check_choice("shared_prompts", self.shared_prompts, AUTO_ON_OFF)
 
 
 def train_dpo(
@@ -150,6 +156,8 @@ def train_dpo(
         ValueError: The preferences cannot be learnt from, two vocabularies differ, a setting does
             not fit, or there is an unfinished run with other settings.
     """
+    import torch
+
     from llm_gym.feedback.dpo.progress import Progress, data_digest
     from llm_gym.runs.training_state import weights_digest
 
@@ -182,25 +190,29 @@ def train_dpo(
     settings["weights_of_the_model"] = weights_digest(model)
     state = Progress.beside(output, settings)
     model.to(config.device)
+    trunk = trunk_of(model, AUTO_ON_OFF[config.shared_prompts])
     if "reference" not in state.tensors:
-        reference_model = reference_of(model, config.model, config.reference)
-        rows_of_all = [*encoded, *held_out_encoded]
-        state.tensors["reference"] = reference_log_probs(
-            reference_model, rows_of_all, config.batch_size
-        )
-        del reference_model
+        other = reference_of(model, config.model, config.reference)
+        reads = trunk if other is model else trunk_of(other, AUTO_ON_OFF[config.shared_prompts])
+        # Each by itself, in the batches in which it is measured: equal to the bit before training.
+        of_reference = [
+            reference_log_probs(other, part, config.batch_size, reads)
+            for part in (encoded, held_out_encoded)
+        ]
+        state.tensors["reference"] = torch.cat(of_reference)
+        del other, reads
         state.save()
     reference = state.tensors["reference"].split([len(encoded), len(held_out_encoded)])
-    before = evaluate_dpo(model, held_out_encoded, reference[1], config)
+    before = evaluate_dpo(model, held_out_encoded, reference[1], config, trunk)
     try:
-        _train(model, encoded, reference[0], state, config, quiet=quiet)
+        _train(model, encoded, reference[0], state, config, trunk, quiet=quiet)
     except DivergenceError:
         state.remove()  # to go on from it would end in the same place
         raise
     rounded(model, config.weights)
     metrics = {
         "held_out_before": before,
-        "held_out": evaluate_dpo(model, held_out_encoded, reference[1], config),
+        "held_out": evaluate_dpo(model, held_out_encoded, reference[1], config, trunk),
         "preferences": len(encoded),
         "too_long": len(rows) + len(held_out) - len(encoded) - len(held_out_encoded),
         "steps": state.step,
@@ -221,89 +233,13 @@ def train_dpo(
     return metrics
 
 
-def loss_of(
-    ours: tuple[torch.Tensor, torch.Tensor], reference: torch.Tensor, config: DPOConfig
-) -> PairLoss:
-    """The loss of B pairs under the settings of a run.
-
-    Args:
-        ours: Log-probabilities of chosen and rejected answers, float `(B,)` each.
-        reference: Float `(B, 2)`, those of the reference.
-        config: `beta`, `loss` and `label_smoothing` are used.
-    """
-    from llm_gym.learning.losses import dpo_loss
-
-    theirs = reference.to(ours[0].device)
-    return dpo_loss(
-        ours[0],
-        ours[1],
-        theirs[:, 0],
-        theirs[:, 1],
-        beta=config.beta,
-        label_smoothing=config.label_smoothing,
-        loss=config.loss,
-    )
-
-
-def evaluate_dpo(
-    model: PreTrainedModel,
-    preferences: Sequence[EncodedPreference],
-    reference: torch.Tensor,
-    config: DPOConfig,
-) -> dict[str, float]:
-    """How well a model's implicit rewards agree with preferences.
-
-    Args:
-        model: The trained model.
-        preferences: N encoded rows, which it was not trained on.
-        reference: Float `(N, 2)`, log-probabilities of chosen and rejected under the reference.
-        config: `beta`, `loss`, `label_smoothing` and `batch_size` are used.
-
-    Returns:
-        `loss`; `accuracy`, the share of rows whose chosen answer has the higher implicit reward (a
-        tie is half); `margin`, the mean difference of implicit rewards; mean log-probabilities
-        `chosen_log_prob` and `rejected_log_prob` of whole answers in nats, and with `reference_`
-        before them those of the reference; `pairs`. The two rows of a tie count as one.
-    """
-    import torch
-
-    columns = torch.empty(len(preferences), 5)
-    model.eval()
-    with torch.inference_mode():
-        for members in by_length([row.length for row in preferences], config.batch_size):
-            ours = pair_log_probs(model, [preferences[index] for index in members])
-            pairs = loss_of(ours, reference[members], config)
-            columns[members] = torch.stack(
-                [pairs.losses, pairs.chosen_rewards, pairs.rejected_rewards, *ours], 1
-            ).cpu()
-    weights = torch.tensor([row.weight for row in preferences])
-    total = weights.sum()
-    loss, chosen_reward, rejected_reward, chosen, rejected = columns.unbind(1)
-    margins = chosen_reward - rejected_reward
-    values = {
-        "loss": loss,
-        "accuracy": share_right(margins),
-        "margin": margins,
-        "chosen_log_prob": chosen,
-        "rejected_log_prob": rejected,
-        "reference_chosen_log_prob": reference[:, 0],
-        "reference_rejected_log_prob": reference[:, 1],
-    }
-    means = {name: float((weights * value).sum() / total) for name, value in values.items()}
-    return means | {"pairs": float(total)}
-
-
-def share_right(margins: torch.Tensor) -> torch.Tensor:
-    """1 where the margin is positive, 1/2 where it is zero, else 0: float `(B,)`."""
-    return margins.sign() / 2 + 0.5
-
-
 def _train(
     model: PreTrainedModel,
     preferences: Sequence[EncodedPreference],
     reference: torch.Tensor,
     state: Progress,
     config: DPOConfig,
+    trunk: Trunk | None,
     *,
     quiet: bool,
 ) -> None:
@@ -323,7 +259,7 @@ def _train(
     noted: list[dict[str, float]] = []  # of each micro-batch of the step, times its pairs
 
     def weighted_loss(batch: list[int]) -> torch.Tensor:
-        ours = pair_log_probs(model, [preferences[index] for index in batch])
+        ours = pair_log_probs(model, [preferences[index] for index in batch], trunk)
         pairs = loss_of(ours, reference[batch], config)
         loss = (weights[batch] * pairs.losses).mean()
         margins = pairs.chosen_rewards - pairs.rejected_rewards

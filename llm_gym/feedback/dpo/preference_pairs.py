@@ -9,6 +9,7 @@ from llm_gym.feedback.preferences import Preference
 from llm_gym.feedback.preferences.records import MESSAGES
 from llm_gym.files.containers import Row
 from llm_gym.files.rows import Note, parse_rows, short_enough
+from llm_gym.language_models.architecture import decoder_of
 from llm_gym.language_models.chat import PromptFormat, as_prompt_format
 from llm_gym.language_models.packing import by_length
 from llm_gym.supervised.pairs import InstructionPair, context_of, cut_answer, encode_pair
@@ -17,6 +18,8 @@ from llm_gym.text.answer import Answer, pack_answers
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from llm_gym.policy.trunk import Trunk
 
 
 class EncodedPreference(NamedTuple):
@@ -120,25 +123,58 @@ def _cut(pair: EncodedPreference, limit: int) -> EncodedPreference:
     )
 
 
-def answer_log_probs(model: PreTrainedModel, answers: Sequence[Answer]) -> torch.Tensor:
+def trunk_of(model: PreTrainedModel, shared_prompts: bool | str) -> Trunk | None:
+    """What reads the two answers of a pair with one prompt; `None` if nothing is to be shared.
+
+    Args:
+        model: A causal language model, on its device.
+        shared_prompts: See `llm_gym.policy.shared_prompts.SharedPrompts`.
+
+    Raises:
+        ValueError: It is true, and the model's head needs more than hidden states.
+    """
+    from llm_gym.policy.chunked_likelihood import head_of
+    from llm_gym.policy.trunk import Trunk
+
+    if shared_prompts is False:
+        return None
+    try:
+        head_of(model)
+    except ValueError:  # which a policy refuses, and this loss needs no policy
+        if shared_prompts is True:
+            raise
+        return None
+    return Trunk(decoder_of(model), shared_prompts=shared_prompts)
+
+
+def answer_log_probs(
+    model: PreTrainedModel, answers: Sequence[Answer], trunk: Trunk | None = None
+) -> torch.Tensor:
     """Log-probabilities of answers given their prompts, EOS included.
 
     Args:
         model: A causal language model.
         answers: B encoded answers.
+        trunk: Reads what they share once, where that pays; `None` reads every answer whole.
 
     Returns:
         float `(B,)` in nats, float32 or wider, with gradients: the sums over each answer's tokens.
     """
     from llm_gym.learning.losses import answer_sums
-    from llm_gym.policy.chunked_likelihood import answer_token_log_probs
+    from llm_gym.policy.chunked_likelihood import answer_token_log_probs, shared_token_log_probs
 
     batch = pack_answers(answers, device=model.device)
-    return answer_sums(answer_token_log_probs(model, batch), batch.answer_rows)
+    log_probs = None if trunk is None else shared_token_log_probs(model, batch, trunk)
+    if log_probs is None:
+        log_probs = answer_token_log_probs(model, batch)
+    return answer_sums(log_probs, batch.answer_rows)
 
 
 def reference_log_probs(
-    model: PreTrainedModel, preferences: Sequence[EncodedPreference], batch_size: int
+    model: PreTrainedModel,
+    preferences: Sequence[EncodedPreference],
+    batch_size: int,
+    trunk: Trunk | None = None,
 ) -> torch.Tensor:
     """Log-probabilities of all answers, without gradients: float32 `(N, 2)`, chosen first."""
     import torch
@@ -148,15 +184,17 @@ def reference_log_probs(
     with torch.inference_mode():
         for members in by_length([row.length for row in preferences], batch_size):
             sides = _sides([preferences[index] for index in members])
-            log_probs[members] = answer_log_probs(model, sides).view(2, -1).T.cpu()
+            log_probs[members] = answer_log_probs(model, sides, trunk).view(2, -1).T.cpu()
     return log_probs
 
 
 def pair_log_probs(
-    model: PreTrainedModel, preferences: Sequence[EncodedPreference]
+    model: PreTrainedModel,
+    preferences: Sequence[EncodedPreference],
+    trunk: Trunk | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities of chosen and rejected answers in one pass: float `(B,)` each."""
-    both = answer_log_probs(model, _sides(preferences))
+    both = answer_log_probs(model, _sides(preferences), trunk)
     return both[: len(preferences)], both[len(preferences) :]
 
 
