@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_gym.language_models.embedded import embedded_names, resolve
-
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
+from llm_gym.language_models.hub import CONFIG, WEIGHTS, fetch_adapter
 
 #: Key in the header of the weights: the base by the name that it has on every machine.
 _BASE_KEY = "llm_gym_base"
@@ -78,7 +76,8 @@ def base_of(directory: str | Path) -> str:
         ValueError: The adapter names none, the base it names is not here, or is an adapter itself.
     """
     directory = Path(directory)
-    named = read_settings(directory).get("base_model_name_or_path")
+    settings = read_settings(directory)
+    named, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     where = f"{str(directory)!r} is an adapter of {named or 'a model it does not name'!r:.300}"
     advice = f"write where its base is into base_model_name_or_path of {directory / CONFIG}"
     if not isinstance(named, str) or not named:
@@ -86,7 +85,14 @@ def base_of(directory: str | Path) -> str:
     known = _known_by_name(directory)
     if not Path(named).is_dir() and known in embedded_names():
         named = known
+    fetch_adapter(named)
     source = resolve(named)
+    if revision not in (None, "main") and not Path(source).is_dir():
+        raise ValueError(
+            f"{where} at revision {revision!r:.80}, and models are loaded from the hub as they are "
+            f"now: download that one (hf download {source} --revision {revision!s:.80} "
+            f"--local-dir DIR), and {advice}"
+        )
     if is_adapter(source):
         raise ValueError(
             f"{where}, which is an adapter, too: merge that one first (llm-gym merge), and {advice}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from llm_gym.language_models.adapter_files import WEIGHTS, base_of, is_below, read_settings
 from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.hub import fetch_adapter
 from llm_gym.language_models.lora_settings import check_config, no_match, peft_library, task_of
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def load_adapter(
     """
     from llm_gym.language_models.loading import load_causal_lm, refuse_diverged
 
+    fetch_adapter(str(directory))
     directory = Path(resolve(directory))
     peft = peft_library()
     weights = _read_weights(directory)

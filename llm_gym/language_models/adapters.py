@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from llm_gym.language_models.adapter_files import CONFIG, WEIGHTS, base_metadata, is_adapter
 from llm_gym.language_models.adapter_loading import NAME, ORIGIN, PREFIX, inject, load_adapter
 from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.hub import fetch_adapter
 from llm_gym.language_models.lora_settings import lora_config, peft_library
 from llm_gym.language_models.sharing import frozen_twin, share_weights, trainable_twin
 
@@ -200,6 +201,7 @@ def merge(directory: str | Path, output: str | Path) -> None:
     from llm_gym.language_models.classifier_adapters import is_classifier, load_classifier
     from llm_gym.language_models.loading import load_tokenizer
 
+    fetch_adapter(str(directory))
     source = Path(resolve(directory))
     if not is_adapter(source):
         raise ValueError(

@@ -15,6 +15,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from llm_gym.language_models.hub import cached_adapter
+
 EMBEDDED_PREFIX = "llm_gym/"
 BASE_MODEL = EMBEDDED_PREFIX + "email-base"
 SFT_MODEL = EMBEDDED_PREFIX + "email-sft"
@@ -49,13 +51,14 @@ def embedded_names() -> tuple[str, ...]:
 
 
 def resolve(name_or_path: str | Path) -> str:
-    """Turns an embedded name into its directory; leave every other name or path as it is.
+    """Turns the name of what is here into its directory; leaves every other name as it is.
 
     Args:
         name_or_path: One of `embedded_names`, a directory or a hub name.
 
     Returns:
-        A directory for the embedded names, else `str(name_or_path)`.
+        A directory for the embedded names, and for those of adapters in the hub's cache; else
+        `str(name_or_path)`.
 
     Raises:
         ValueError: If the name starts with `llm_gym/` but is neither an embedded model nor an
@@ -70,4 +73,4 @@ def resolve(name_or_path: str | Path) -> str:
             f"unknown embedded model {name!r}: did you mean {close[0]!r}? "
             f"The package contains {', '.join(embedded_names())}."
         )
-    return name
+    return cached_adapter(name) or name

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.language_models.adapter_files import base_of, is_adapter
 from llm_gym.language_models.embedded import embedded_names, resolve
+from llm_gym.language_models.hub import fetch_adapter
 from llm_gym.language_models.memory import check_loading
 
 if TYPE_CHECKING:
@@ -242,8 +243,8 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
         needs: A file that a directory must hold.
 
     Returns:
-        The directory of an embedded name; of an adapter that has not the file, where its base is;
-        everything else as it is.
+        The directory of an embedded name, or of an adapter from the hub; of an adapter that has not
+        the file, where its base is; everything else as it is.
 
     Raises:
         TypeError: It is no text and no path.
@@ -263,6 +264,7 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
             f"name_or_path must be a non-empty str or Path, got {name_or_path!r}; "
             f"the embedded models are {', '.join(embedded_names())}"
         )
+    fetch_adapter(str(name_or_path))
     source = resolve(name_or_path)
     directory = Path(source)
     if directory.is_dir():

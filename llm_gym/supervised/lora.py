@@ -11,6 +11,7 @@ from llm_gym.files.settings import setting
 from llm_gym.language_models.adapter_files import base_of, is_same_directory
 from llm_gym.language_models.adapters import adapter_of, add_adapter, is_adapter, lora_config
 from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.hub import fetch_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -88,6 +89,7 @@ def check_base(
         ValueError: The model is an adapter, and another is asked for; or the output directory
             holds the base.
     """
+    fetch_adapter(str(model))
     source = resolve(model)
     if settings.lora_rank and is_adapter(source):
         raise ValueError(

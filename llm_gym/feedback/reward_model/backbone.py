@@ -72,10 +72,10 @@ def load_backbone(
             below the head, or the model cannot have the adapter or does not fit into memory.
         FileNotFoundError, OSError: It is not there; see `llm_gym.language_models.load_tokenizer`.
     """
+    tokenizer = _with_own_pad_token(load_tokenizer(name_or_path))
     source = Path(resolve(name_or_path))
     if adapter is not None:
         check_base(adapter, source)
-    tokenizer = _with_own_pad_token(load_tokenizer(name_or_path))
     if not is_adapter(source):
         lora = adapter is not None and adapter.lora is not None
         model, new = _load(name_or_path, tokenizer, seed, frozen=lora, dtype=dtype)
