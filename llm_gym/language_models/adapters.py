@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ __all__ = [
     "share_weights",
     "trainable_twin",
     "without_adapter",
+    "write_adapter",
 ]
 
 
@@ -81,8 +83,6 @@ class Adapter:
         Raises:
             ValueError: A model lies there.
         """
-        from safetensors.torch import save_file
-
         directory = Path(directory)
         if (directory / "config.json").is_file():
             raise ValueError(
@@ -90,15 +90,36 @@ class Adapter:
                 "save the adapter in a directory of its own"
             )
         directory.mkdir(parents=True, exist_ok=True)
-        config = copy.deepcopy(self.config)
-        config.base_model_name_or_path, config.inference_mode = self.base_name, True
-        if isinstance(config.target_modules, set):
-            config.target_modules = sorted(config.target_modules)  # the same file every time
-        config.save_pretrained(str(directory))
-        state = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
-        save_file(state, directory / WEIGHTS, metadata=base_metadata(self.base_name))
-        if self.model.can_generate():
-            self.model.generation_config.save_pretrained(directory)
+        write_adapter(directory, self.config, self.state_dict(), self.base_name, self.model)
+
+
+def write_adapter(
+    directory: Path,
+    config: LoraConfig,
+    state: Mapping[str, torch.Tensor],
+    base_name: str,
+    model: PreTrainedModel,
+) -> None:
+    """Writes an adapter's settings and tensors.
+
+    Args:
+        directory: Where to; it is there.
+        config: The settings; not changed.
+        state: The tensors, by PEFT's names.
+        base_name: Directory or hub name of the base model.
+        model: Whose generation config goes with them, if it generates.
+    """
+    from safetensors.torch import save_file
+
+    config = copy.deepcopy(config)
+    config.base_model_name_or_path, config.inference_mode = base_name, True
+    if isinstance(config.target_modules, set):
+        config.target_modules = sorted(config.target_modules)  # the same file every time
+    config.save_pretrained(str(directory))
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+    save_file(tensors, directory / WEIGHTS, metadata=base_metadata(base_name))
+    if model.can_generate():
+        model.generation_config.save_pretrained(directory)
 
 
 def adapter_of(model: nn.Module) -> Adapter | None:

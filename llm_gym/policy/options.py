@@ -33,8 +33,8 @@ def check_options(
         given = repr(model) if isinstance(model, (str, int, float, type(None))) else "an object"
         raise ValueError(
             f"model={given} of type {type(model).__name__} must be the name or path of a causal "
-            "language model, e.g. policy_kwargs=dict(model='llm_gym/email-sft'); save a model, or "
-            "PEFT's adapter, with save_pretrained and pass the directory"
+            "language model, e.g. policy_kwargs=dict(model='llm_gym/email-sft'), or a PeftModel; "
+            "save another model with save_pretrained and pass the directory"
         )
     check_numbers(temperature=temperature, top_k=top_k, top_p=top_p, value_scale=value_scale)
     check_choice("mixed_precision", mixed_precision, PRECISIONS)

@@ -19,6 +19,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
+from llm_gym.language_models.adapter_objects import named
 from llm_gym.language_models.generation import unheard_end_ids
 from llm_gym.policy.variants import MaskableTransformerPolicy
 
@@ -36,6 +37,7 @@ def check_setup(algorithm: BaseAlgorithm) -> None:
         ValueError: Observations are normalised or stacked, or actions are masked and the policy
             does not heed masks.
     """
+    _name_model(algorithm)
     _say_optimizer(algorithm)
     _say_buffer(algorithm)
     if algorithm.env is not None:
@@ -43,6 +45,13 @@ def check_setup(algorithm: BaseAlgorithm) -> None:
             _check_wrapper(wrapper)
         _check_masks(algorithm.policy_class, algorithm.env)
         _say_unheard_ends(algorithm.policy_kwargs.get("model"), algorithm.env)
+
+
+def _name_model(algorithm: BaseAlgorithm) -> None:
+    """Has the algorithm know an object of PEFT's by its name: its arguments are saved with it."""
+    kwargs: dict[str, Any] = algorithm.policy_kwargs
+    if "model" in kwargs:
+        algorithm.policy_kwargs = {**kwargs, "model": named(kwargs["model"])}
 
 
 def _say_buffer(algorithm: BaseAlgorithm) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 
 from llm_gym.files.owned import follow_umask
 from llm_gym.files.ranges import check_numbers
+from llm_gym.language_models.adapter_objects import named
 from llm_gym.language_models.adapters import (
     add_adapter,
     lora_config,
@@ -60,7 +61,7 @@ from llm_gym.policy.sampling import (
 from llm_gym.policy.trunk import Trunk
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
 
 VALUE_HEAD_FILE = "value_head.safetensors"
@@ -88,7 +89,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         lr_schedule: Learning rate schedule, as in Stable-Baselines3.
         model: Name or path of a causal language model, or of a directory that
             `save_pretrained` wrote (then its value head is loaded too). Of a LoRA adapter the base
-            is loaded, and frozen, and the adapter is trained further.
+            is loaded, and frozen, and the adapter is trained further. A `PeftModel` stands for its
+            adapter (`llm_gym.language_models.adapter_objects`).
         lora: Freeze the model and train a new LoRA adapter instead: settings as those of
             `peft.LoraConfig`, e.g. `dict(r=16, lora_alpha=32)`, for all linear layers unless
             `target_modules` names some; or such a configuration. `None` trains the whole model.
@@ -137,7 +139,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Schedule,
-        model: str | Path = "",
+        model: str | Path | PeftModel = "",
         *,
         lora: Mapping[str, Any] | LoraConfig | None = None,
         temperature: float = 1.0,
@@ -158,6 +160,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         use_sde: bool = False,
     ) -> None:
+        model = named(model)
         check_options(model, temperature, top_k, top_p, value_scale, mixed_precision, use_sde)
         if seed is not None:
             check_numbers(seed=seed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import AUTO_ON_OFF, setting
 from llm_gym.language_models.adapter_files import is_adapter
+from llm_gym.language_models.adapter_objects import named
 from llm_gym.language_models.divergence import FLOAT16
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.loading import PRECISIONS, torch_device
@@ -93,6 +94,7 @@ class TrainConfig(
     mlflow: str | None = setting(None, "experiment of MLflow to log to (extra mlflow)")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", named(self.model))
         AlgorithmConfig.__post_init__(self)
         EpisodeConfig.__post_init__(self)
         SamplingConfig.__post_init__(self)

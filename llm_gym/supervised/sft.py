@@ -16,6 +16,7 @@ from llm_gym.files.owned import check_replaceable, replace_directory
 from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models import load_causal_lm, load_tokenizer
+from llm_gym.language_models.adapter_objects import named
 from llm_gym.language_models.architecture import check_ids, context_length
 from llm_gym.language_models.chat import PromptFormat, check_prompt_template
 from llm_gym.language_models.generation import end_with
@@ -46,6 +47,7 @@ from llm_gym.text.answer import Answer, pack_answers
 
 if TYPE_CHECKING:
     import torch
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
     from llm_gym.supervised.pairs import InstructionPair
@@ -78,7 +80,7 @@ class SFTConfig(LengthConfig, TrainingConfig, LoraSettings):
 
 
 def fine_tune(
-    model: str | Path,
+    model: str | Path | PeftModel,
     pairs: Any,
     output: str | Path,
     config: SFTConfig | None = None,
@@ -91,7 +93,7 @@ def fine_tune(
     With `lora_rank`, or from a model that is a LoRA adapter, that alone is trained and saved.
 
     Args:
-        model: Name or path of the model to start from.
+        model: Name or path of the model to start from, or a `PeftModel` for its adapter.
         pairs: A file, a data set, a table or a sequence of pairs; see `read_pairs`.
         output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
         config: Settings; None means the defaults.
@@ -108,7 +110,7 @@ def fine_tune(
         ValueError: If there are too few pairs, a pair is longer than the model's context, the
             tokenizer has no EOS token, or the model cannot have the adapter.
     """
-    config = config or SFTConfig()
+    config, model = config or SFTConfig(), named(model)
     check_replaceable(output)
     check_base(config, model, output)
     check_training(model, dtype=config.dtype, device=config.device, frozen=bool(config.lora_rank))

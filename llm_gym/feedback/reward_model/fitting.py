@@ -24,6 +24,7 @@ from llm_gym.files.owned import replace_directory
 from llm_gym.files.ranges import POSITIVE, check_choice
 from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
+from llm_gym.language_models.adapter_objects import named
 from llm_gym.language_models.adapters import adapter_of
 from llm_gym.language_models.classifier_adapters import write_classifier_config
 from llm_gym.language_models.memory import check_training
@@ -135,6 +136,7 @@ class FittingConfig(LengthConfig, TrainingConfig, LoraSettings):
     seed: int = setting(0, "seed of the head, of folds, of the order of examples and of dropout")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", named(self.model))
         super().__post_init__()
         LoraSettings.__post_init__(self)
         check_choice("head", self.head, HEADS)
