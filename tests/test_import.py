@@ -60,15 +60,32 @@ def test_type_checkers_see_the_names_that_exist():
     assert seen == llm_gym._MODULE_OF
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["runs.checkpoint.save_model", "runs.callbacks.progress", "feedback.preferences.store",
-     "text.tasks.longest_prompt", "learning.buffer.EpisodeBuffer", "stages.rlhf.run",
-     "statistics.resampling", "files.untrusted.printable", "feedback.labelling.questions"],
+SUBMODULES = (
+    "runs.checkpoint.save_model", "runs.callbacks.progress", "feedback.preferences.store",
+    "text.tasks.longest_prompt", "learning.buffer.EpisodeBuffer", "stages.rlhf.run",
+    "statistics.resampling", "files.untrusted.printable", "feedback.labelling.questions",
 )  # fmt: skip
-def test_submodules_are_there_by_attribute(name):
-    """After `import llm_gym` alone; nothing heavy is loaded before they are asked for."""
-    assert run(f"import llm_gym; print(llm_gym.{name} is not None)").strip() == "True"
+
+EACH_BY_ITSELF = """
+import os, stable_baselines3, sys, transformers
+from operator import attrgetter
+for name in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        import llm_gym
+        print(name, attrgetter(name)(llm_gym) is not None, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def test_submodules_are_there_by_attribute():
+    """After `import llm_gym` alone: each is asked for in a process that has loaded no other."""
+    done = subprocess.run(
+        [sys.executable, "-c", EACH_BY_ITSELF, *SUBMODULES],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout.split("\n")[:-1] == [f"{name} True" for name in SUBMODULES], done.stderr
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ def main() -> None:
         families, seeds = list(TASKS), range(options.seeds)
         rates: dict[str, Any] = dict.fromkeys(entries(), LEARNING_RATES)
         if options.quick:
-            budget, families = replace(budget, episodes=5_120, evaluations=20), list(HARD)
+            budget, families = replace(budget, episodes=1_024, evaluations=4), list(HARD)
             rates, seeds = dict.fromkeys(entries(), (0.1,)), range(2)
         store = RunStore(options.output / "runs.jsonl", versions())
         tuning = range(TUNING_SEED, TUNING_SEED + 1)

@@ -5,7 +5,7 @@ turns in one process, an iteration at a time, and their CPU seconds are compared
 iterations as lie between two looks. What the trace's own calls take is measured besides: on a
 machine with other work that is a steadier figure, and a lower bound.
 
-    python benchmarks/token_trace/run.py --output runs/trace                   # 20 CPU minutes
+    python benchmarks/token_trace/run.py --output runs/trace                   # an hour of CPU
     python benchmarks/token_trace/run.py --turns 3 --only demo --output DIR    # a glance
 """
 
@@ -48,7 +48,7 @@ def cost_of(config: TrainConfig, turns: int, every: int | None, directory: Path)
     Args:
         config: Settings of the run.
         turns: How many looks; each of the two learns for as many iterations as lie between them.
-        every: Iterations between two looks; None is the trace's own choice.
+        every: Iterations between two looks; None is the run's own choice.
         directory: Where looks go.
 
     Returns:
@@ -57,12 +57,12 @@ def cost_of(config: TrainConfig, turns: int, every: int | None, directory: Path)
     """
     plain, traced = (build_algorithm(config.resolved()) for _ in range(2))
     assert isinstance(plain, (PPO, PolicyGradient))
-    trace, inside = TokenTrace(directory, every=every), Clock()
+    trace, inside = TokenTrace(directory, every=every or config.trace_every), Clock()
     for name in ("_on_rollout_start", "_on_step", "_on_rollout_end", "_on_training_end"):
         setattr(trace, name, inside.wrap(getattr(trace, name)))
     clocks = {plain: Clock(), traced: Clock()}
     shares = []
-    every = every or round(32 / plain.n_epochs)
+    every = every or config.trace_every or round(64 / plain.n_epochs)
     for _ in range(turns):
         before = {each: clock.cpu_seconds for each, clock in clocks.items()}
         for iteration in range(every):

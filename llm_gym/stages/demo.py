@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STAGES = ("pre-trained", "fine-tuned", "trained by PPO")
 SUMMARY = "summary.json"
+_TRACE_EVERY = 8  # of some twenty iterations, which are large
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ class DemoConfig:
 
     def training(self) -> TrainConfig:
         """The same as settings of a training run."""
-        return config_from(TrainConfig, vars(self), device="cpu", eval_prompts=None)
+        return config_from(
+            TrainConfig, vars(self), device="cpu", eval_prompts=None, trace_every=_TRACE_EVERY
+        )
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ def _demo(directory: RunDirectory, config: DemoConfig, console: Console) -> Demo
         output,
         checkpoint_every=config.checkpoint_every,
         keep_last=1,
+        trace_every=_TRACE_EVERY,
     )
     if training.stopped:
         directory.state = "stopped"

@@ -314,6 +314,7 @@ def test_a_run_of_an_algorithm_without_a_curve_ends_with_results(tmp_path, monke
     assert {path.name for path in tmp_path.glob("*.png")} == {"j_over_jstar.png"}
 
 
+@pytest.mark.slow
 def test_tuning_chooses_the_best_rate_and_runs_use_it(tmp_path, monkeypatch):
     monkeypatch.setattr(Budget, "quick", lambda self: replace(TINY, tuning_seeds=1))
     monkeypatch.setattr(tuning, "LEARNING_RATES", (1e-4, 0.1))

@@ -122,6 +122,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(gap.importlib.util, "find_spec", lambda name: None)
 
 
+@pytest.mark.slow
 def test_whole_benchmark_and_going_on(tiny, tmp_path, capsys):
     output = tmp_path / "out"
     run.main(["--quick", "--only", "speed", "--output", str(output)])

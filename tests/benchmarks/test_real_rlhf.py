@@ -96,6 +96,7 @@ def test_judges_know_one_half_and_are_standardised_on_the_other(paths, tmp_path)
 # ------------------------------------------------------------------ the whole
 
 
+@pytest.mark.slow
 def test_the_reward_is_learnt_and_an_interrupted_run_goes_on_as_if_nothing_were(
     small, paths, tmp_path, monkeypatch, capsys
 ):

@@ -84,13 +84,13 @@ def test_units_change_nothing(model, name, mode, kl_coef):
     # A2C's one step begins where the critic's bias fits best: its gradient is rounding, which AdamW
     # makes a whole step of.
     exact = kl_coef or name == "A2C"
-    for units in (64.0, 1 / 64) if exact else ():
-        actions, same = answers(name, model, units, mode, kl_coef=kl_coef, **settings)
-        np.testing.assert_array_equal(actions, expected)
+    small = mode == "penalise"  # the others are tried with large ones
+    base = 64.0 if exact else 100.0
+    units = 1 / base if small else base
+    actions, same = answers(name, model, units, mode, kl_coef=kl_coef, **settings)
+    np.testing.assert_array_equal(actions, expected)
+    if exact:
         torch.testing.assert_close(same, weights, rtol=0, atol=0)
-    for units in () if exact else (100.0, 0.01):
-        actions, _ = answers(name, model, units, mode, kl_coef=kl_coef, **settings)
-        np.testing.assert_array_equal(actions, expected)
 
 
 @pytest.mark.parametrize("name", list(WITH_CRITIC))

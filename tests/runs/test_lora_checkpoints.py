@@ -40,11 +40,15 @@ def saved(tiny_dir, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "make",
-    [ppo, lambda model: ppo(model, separate_critic=True), nlpo],
-    ids=["ppo", "separate critic", "nlpo"],
+    ("make", "architecture"),
+    [
+        (ppo, "gpt2"),
+        (ppo, "llama"),
+        (lambda model: ppo(model, separate_critic=True), "llama"),
+        (nlpo, "gpt2"),
+    ],
+    ids=["ppo-gpt2", "ppo-llama", "separate critic", "nlpo"],
 )
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_training_on_from_a_checkpoint_is_training_on_bit_for_bit(
     make, architecture, tiny_dir, tmp_path
 ):

@@ -74,6 +74,7 @@ def test_unknown_small_task_is_named(tmp_path):
         make_model(tmp_path, "chain_sums")
 
 
+@pytest.mark.slow
 def test_ppo_raises_the_score_on_held_out_questions(model):
     before = mean_score(model, model)
     env = gym.make_vec(TASK.env_id, num_envs=128, autoreset_mode="SameStep", tokenizer=str(model))

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Columns = dict[str, NDArray[np.floating]]
 
-_EVERY = 32  # rollouts between two looks, where an update goes through a rollout once
+_EVERY = 64  # rollouts between two looks, where an update goes through a rollout once
 
 
 @dataclass
@@ -87,7 +87,7 @@ class TokenTrace(BaseCallback):
     Args:
         directory: Of the run; looks lie in its folder `trace`.
         every: Rollouts between two looks, counted in tokens of the one that was looked at last, so
-            that a resumed run has its looks where it would have had them. `None` is 32 over the
+            that a resumed run has its looks where it would have had them. `None` is 64 over the
             passes of an update (`n_epochs`): the more an iteration does, the less a look weighs
             (`docs/watch.md` has what it costs).
         episodes: Answers that are drawn from a rollout, at least 1.

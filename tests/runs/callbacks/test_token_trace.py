@@ -192,7 +192,7 @@ def test_what_a_world_says_is_told_apart(tiny_dir, tmp_path):
 
 
 def test_the_more_an_iteration_does_the_more_often_it_is_looked_at(tiny_dir, tmp_path):
-    tiny_ppo(tiny_dir(), n_epochs=16).learn(3 * ROLLOUT, callback=TokenTrace(tmp_path))
+    tiny_ppo(tiny_dir(), n_epochs=32).learn(3 * ROLLOUT, callback=TokenTrace(tmp_path))
     assert [look.step for look in looks(tmp_path)] == [0, 2 * ROLLOUT]
 
 
