@@ -163,6 +163,21 @@ def test_a_state_of_draws_goes_on_where_it_stopped():
     assert drawn == [expected.random() for _ in range(3)]
 
 
+def test_normal_numbers_that_numpy_has_drawn_ahead_are_kept():
+    own, kept = OwnRandom(3), np.random.get_state()  # noqa: NPY002
+    try:
+        np.random.seed(4)  # noqa: NPY002
+        drawn: dict[str, list[float]] = {"own": [], "outside": []}
+        for _ in range(5):  # an odd number is left of a pair again and again
+            drawn["outside"].append(np.random.normal())  # noqa: NPY002
+            with own.lent():
+                drawn["own"].append(np.random.normal())  # noqa: NPY002
+    finally:
+        np.random.set_state(kept)  # noqa: NPY002
+    for name, seed in (("own", 3), ("outside", 4)):
+        assert drawn[name] == np.random.RandomState(seed).normal(size=5).tolist()
+
+
 def test_rows_in_threads_hear_what_rows_in_turn_hear():
     pytest.importorskip("textarena", reason="an optional library")
     heard = []

@@ -26,6 +26,7 @@ __all__ = [
     "draw_questions",
     "make_dataset",
     "make_question",
+    "question_at",
     "split_of",
 ]
 
@@ -130,13 +131,18 @@ def make_question(dataset: Any, index: int) -> dict[str, Any]:
         ValueError: Reasoning-gym cannot make it.
     """
     with _global_generators_kept():
-        try:
-            return dataset[index]
-        except Exception as error:  # whatever a generator of 106 raises
-            raise ValueError(
-                f"reasoning-gym cannot make question {index} of {dataset.config!r}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        return question_at(dataset, index)
+
+
+def question_at(dataset: Any, index: int) -> dict[str, Any]:
+    """`make_question` for callers who see to the global generators themselves."""
+    try:
+        return dataset[index]
+    except Exception as error:  # whatever a generator of 106 raises
+        raise ValueError(
+            f"reasoning-gym cannot make question {index} of {dataset.config!r}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def make_dataset(

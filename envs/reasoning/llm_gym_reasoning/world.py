@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_gym.turns.sources.global_random import OwnRandom
-from llm_gym_reasoning.questions import CHUNK, Split, make_dataset, make_question, split_of
+from llm_gym_reasoning.questions import CHUNK, Split, make_dataset, question_at, split_of
 from llm_gym_reasoning.scorer import AnswerFormat
 from llm_gym_reasoning.task import check_task, judge_of
 
@@ -54,7 +54,7 @@ class ReasoningWorld:
         """The first question of the split from the one that the seed chooses."""
         with self._random.lent():
             for index in range(seed, seed + CHUNK):
-                self._entry = make_question(self._dataset, index % CHUNK)
+                self._entry = question_at(self._dataset, index % CHUNK)
                 if split_of(self._entry["question"]) == self._split:
                     return self._entry["question"]
         raise ValueError(f"reasoning_gym:{self._name} has no question for split={self._split!r}")
