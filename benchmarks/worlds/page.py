@@ -27,7 +27,7 @@ _WHY = {
 _ENTITIES = {ord(character): f"&#{ord(character)};" for character in "\\`*_[]<>|#&"}
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Somebody else's text in a cell of a table: nothing in it is Markdown or HTML."""
     return text.translate(_ENTITIES)
 
@@ -60,7 +60,7 @@ def summary(results: dict[str, Any]) -> str:
 
 def _why(reason: str) -> str:
     """A reason in our words, or in those of whoever raised it."""
-    return next((why for sign, why in _WHY.items() if sign in reason), _cell(reason))
+    return next((why for sign, why in _WHY.items() if sign in reason), cell(reason))
 
 
 def _reasons(results: dict[str, Any]) -> list[list[str]]:
