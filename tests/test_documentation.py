@@ -108,6 +108,7 @@ def workshop(tmp_path, monkeypatch):
     """A directory with the files that pages speak of."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "home"))
     save_reward_model(tmp_path / "reward-model")
     save_classifier(tmp_path / "sentiment-model")
     (tmp_path / "prompts.txt").write_text("Write to your boss.\nWrite to your landlord.\n")

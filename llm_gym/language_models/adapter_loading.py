@@ -112,6 +112,7 @@ def inject(model: PreTrainedModel, config: LoraConfig) -> None:
     with _quiet_about_conv1d():
         peft.inject_adapter_in_model(config, model, NAME)
     model._hf_peft_config_loaded = True  # transformers' own methods go by it
+    model.train(model.training)  # new layers are made in training mode
     for name, parameter in model.named_parameters():
         if "lora_" in name and parameter.element_size() < 4:
             # An optimizer step on 16 bits is mostly lost, and these are few.

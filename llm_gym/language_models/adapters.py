@@ -196,6 +196,7 @@ def without_adapter(model: PreTrainedModel, *, merged: bool = False) -> PreTrain
             inner = layer.modules_to_save[NAME] if merged else layer.original_module
         elif hasattr(layer, "get_base_layer"):
             if merged:
+                _untie(model, layer.get_base_layer())
                 layer.merge(safe_merge=True)
             inner = layer.get_base_layer()
         else:
@@ -205,6 +206,16 @@ def without_adapter(model: PreTrainedModel, *, merged: bool = False) -> PreTrain
     delattr(model, ORIGIN)
     model._hf_peft_config_loaded = False
     return model
+
+
+def _untie(model: PreTrainedModel, layer: nn.Module) -> None:
+    """Gives a layer weights of its own, if another has the same: only this one's are to change."""
+    from torch.nn import Parameter
+
+    weight = layer.get_parameter("weight")
+    users = [module for module in model.modules() if module._parameters.get("weight") is weight]
+    if len(users) > 1:
+        layer.weight = Parameter(weight.detach().clone(), weight.requires_grad)
 
 
 def merge(directory: str | Path, output: str | Path) -> None:

@@ -6,10 +6,13 @@ import copy
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.language_models.memory import check_fits
+
 if TYPE_CHECKING:
+    import torch
     from peft import LoraConfig
     from torch import nn
     from transformers import PreTrainedModel
@@ -63,10 +66,15 @@ def lora_config(settings: Mapping[str, Any] | LoraConfig, model: PreTrainedModel
     config_class = peft_library().LoraConfig
     if isinstance(settings, Mapping):
         for name in settings:
+            if name not in SUPPORTED and name in vars(config_class()):
+                raise ValueError(f"lora: {name} is not supported; leave it out")
             if name not in SUPPORTED:
                 raise ValueError(f"lora has no setting {name!r}{_nearest(name, SUPPORTED)}")
         check_values(settings)
-        config = config_class(**copy.deepcopy(dict(settings)))
+        values = copy.deepcopy(dict(settings))
+        if _is_all_linear(values.get("target_modules")):
+            del values["target_modules"]  # a text, beside which PEFT chooses no layers
+        config = config_class(**values)
     elif isinstance(settings, config_class):
         config = copy.deepcopy(settings)
     else:
@@ -78,6 +86,10 @@ def lora_config(settings: Mapping[str, Any] | LoraConfig, model: PreTrainedModel
         config.target_modules = "all-linear"
     check_config(config)
     targets = _targets(config, model)
+    if _is_all_linear(config.target_modules) and config.layers_to_transform is not None:
+        # PEFT would take all layers: its word for them is a text, too.
+        config.target_modules = {name.rpartition(".")[2] for name in targets}
+    check_choices(config, model, targets)
     from transformers.pytorch_utils import Conv1D
 
     config.fan_in_fan_out = any(isinstance(layer, Conv1D) for layer in targets.values())
@@ -93,13 +105,13 @@ def check_config(config: LoraConfig) -> None:
         ValueError: Naming the field.
     """
     fields = vars(config)
+    check_values({name: fields[name] for name in SUPPORTED if name in fields})
     plain = vars(type(config)())
     for name, value in fields.items():
         if name in SUPPORTED or name in _BOOKKEEPING or name.startswith("_"):
             continue
         if value and value != plain.get(name):
             raise ValueError(f"lora: {name}={value!r:.80} is not supported; leave it out")
-    check_values({name: fields[name] for name in SUPPORTED if name in fields})
 
 
 def check_values(settings: Mapping[str, Any]) -> None:
@@ -113,7 +125,7 @@ def check_values(settings: Mapping[str, Any]) -> None:
     """
     numbers: dict[str, tuple[str, Any]] = {
         "r": ("a whole number of at least 1", _is_rank),
-        "lora_alpha": ("a number above 0", lambda value: _is_number(value) and value > 0),
+        "lora_alpha": ("a number above 0", _is_positive),
         "lora_dropout": ("at least 0 and below 1", _is_share),
         "init_lora_weights": (
             f"one of {', '.join(map(repr, INITS))}: others change the base, which is shared",
@@ -124,9 +136,25 @@ def check_values(settings: Mapping[str, Any]) -> None:
             lambda value: value == "none",
         ),
         "target_modules": ("a text or a list of texts", lambda v: v is None or _is_names(v)),
+        "exclude_modules": ("a text or a list of texts", lambda v: not v or _is_names(v)),
+        "modules_to_save": (
+            "a list of names of modules",
+            lambda value: not value or (not isinstance(value, str) and _is_names(value)),
+        ),
+        "layers_to_transform": (
+            "a number of a layer, from 0, or a list of some",
+            lambda v: v is None or _is_index(v) or (isinstance(v, list) and _are_indices(v)),
+        ),
+        "layers_pattern": ("a text or a list of texts", lambda v: not v or _is_names(v)),
+        "use_dora": ("True or False", lambda value: isinstance(value, bool)),
+        "use_rslora": ("True or False", lambda value: isinstance(value, bool)),
         "rank_pattern": (
             "a dict from names of layers to whole numbers of at least 1",
             lambda value: isinstance(value, dict) and all(map(_is_rank, value.values())),
+        ),
+        "alpha_pattern": (
+            "a dict from names of layers to numbers above 0",
+            lambda value: isinstance(value, dict) and all(map(_is_positive, value.values())),
         ),
     }
     for name, (range_, fits) in numbers.items():
@@ -160,7 +188,7 @@ def _targets(config: LoraConfig, model: PreTrainedModel) -> dict[str, nn.Module]
     """The layers that a configuration means, by name; all that it names must be there."""
     given: Any = config.target_modules
     linear = adaptable(model)
-    if isinstance(given, str) and given.lower() == "all-linear":
+    if _is_all_linear(given):
         if not linear:
             raise ValueError(no_match(given, model))
         return linear
@@ -192,6 +220,90 @@ def _targets(config: LoraConfig, model: PreTrainedModel) -> dict[str, nn.Module]
     return {name: everything[name] for name in found}
 
 
+def check_choices(
+    config: LoraConfig, model: PreTrainedModel, targets: Mapping[str, nn.Module]
+) -> None:
+    """Refuses names and numbers of layers that a model has not, which PEFT passes over.
+
+    Args:
+        config: Of a new adapter.
+        model: That is to have it.
+        targets: The layers that `target_modules` means.
+
+    Raises:
+        ValueError: Naming the field and what matches nothing; or no layer is left, or the adapter
+            is more than memory can hold.
+    """
+    everything = [name for name, _ in model.named_modules()]
+    excluded: Any = config.exclude_modules or ()
+    if isinstance(excluded, str):
+        pattern = _pattern("exclude_modules", excluded)
+        _check_all("exclude_modules", [excluded], lambda _: any(map(pattern.fullmatch, everything)))
+    else:
+        _check_all(
+            "exclude_modules",
+            excluded,
+            lambda name: any(f".{key}".endswith(f".{name}") for key in everything),
+        )
+    saved = config.modules_to_save or ()
+    _check_all("modules_to_save", saved, lambda name: any(k.endswith(name) for k in everything))
+    for field in ("rank_pattern", "alpha_pattern"):
+        for name in getattr(config, field):
+            _pattern(field, name)
+            pattern = re.compile(rf"(.*\.)?({name})$")  # as PEFT reads it
+            if not any(map(pattern.match, targets)):
+                raise _nothing(field, name)
+    layers: Any = config.layers_to_transform
+    for layer in [layers] if isinstance(layers, int) else layers or ():
+        one = copy.copy(config)
+        one.layers_to_transform = [layer]
+        if not _adapted(one, targets):
+            raise _nothing("layers_to_transform", layer)
+    adapted = _adapted(config, targets)
+    if not adapted:
+        raise ValueError(
+            "lora: no layer is left to adapt: exclude_modules, modules_to_save and "
+            f"layers_to_transform take away all of target_modules={config.target_modules!r:.200}"
+        )
+    numbers = sum(config.r * sum(_weight_of(targets[name]).shape) for name in adapted)
+    needs = {"its weights": 4 * numbers, "their gradients": 4 * numbers}
+    check_fits(needs, "cpu", f"lora: r={config.r}: an adapter of this rank", "lower r")
+
+
+def _adapted(config: LoraConfig, targets: Mapping[str, nn.Module]) -> list[str]:
+    """The layers that PEFT would put an adapter on."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    if _is_all_linear(config.target_modules):
+        config = copy.copy(config)
+        config.target_modules = set(targets)
+    return [name for name in targets if check_target_module_exists(config, name)]
+
+
+def _check_all(field: str, given: Iterable[Any], is_there: Callable[[Any], bool]) -> None:
+    for each in given:
+        if not is_there(each):
+            raise _nothing(field, each)
+
+
+def _nothing(field: str, given: Any) -> ValueError:
+    return ValueError(f"lora: {field}: {given!r:.80} matches nothing of the model; leave it out")
+
+
+def _weight_of(layer: nn.Module) -> torch.Tensor:
+    weight: Any = layer.weight
+    return weight
+
+
+def _pattern(field: str, text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ValueError(
+            f"lora: {field}={text!r:.80} is no regular expression ({error})"
+        ) from error
+
+
 def _others_with_weights() -> tuple[type, ...]:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
@@ -206,6 +318,22 @@ def task_of(model: PreTrainedModel) -> str:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _are_indices(values: list[Any]) -> bool:
+    return bool(values) and all(map(_is_index, values))
+
+
+def _is_all_linear(value: Any) -> bool:
+    return isinstance(value, str) and value.lower() == "all-linear"
 
 
 def _is_share(value: Any) -> bool:

@@ -255,6 +255,17 @@ def test_merged_is_one_plain_model(architecture, saved, tiny_dir, tmp_path):
         merge(tmp_path / "merged", tmp_path / "twice")
 
 
+@pytest.mark.parametrize("settings", [{}, {"use_dora": True}, {"modules_to_save": ["ln_f"]}])
+@pytest.mark.parametrize("target", ["wte", "lm_head"])
+def test_of_tied_weights_only_the_adapted_ones_are_merged(target, settings, saved, tmp_path):
+    directory, model = saved("gpt2", target_modules=[target], **settings)
+    assert model.config.tie_word_embeddings
+    merge(directory, tmp_path / "merged")
+    plain = load_causal_lm(tmp_path / "merged")
+    assert not plain.config.tie_word_embeddings
+    torch.testing.assert_close(_logits(plain), _logits(model), atol=1e-4, rtol=0)
+
+
 def test_a_head_of_its_own_is_merged_and_saved(tiny_dir, tmp_path):
     model = _adapted(tiny_dir("llama"), modules_to_save=["lm_head"])
     adapter_of(model).save(tmp_path / "adapter")
@@ -408,3 +419,66 @@ def test_damaged_settings_are_refused(content, saved):
     (directory / "adapter_config.json").write_text(content)
     with pytest.raises(ValueError, match=r"adapter_config\.json"):
         load_causal_lm(directory)
+
+
+# ------------------------------------------------------------------ settings that PEFT passes over
+
+
+def _wrong(directory, settings, told):
+    model = load_causal_lm(directory)
+    for given in (settings, LoraConfig(**settings)):
+        with pytest.raises(ValueError, match=rf"^lora: {told}") as error:
+            lora_config(given, model)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"modules_to_save": ["nothing"]}, "modules_to_save: 'nothing' matches nothing"),
+        ({"modules_to_save": "lm_head"}, "modules_to_save='lm_head' must be a list"),
+        ({"exclude_modules": ["q_prjo"]}, "exclude_modules: 'q_prjo' matches nothing"),
+        ({"exclude_modules": "q_proj"}, "exclude_modules: 'q_proj' matches nothing"),
+        ({"exclude_modules": "(["}, r"exclude_modules='\(\[' is no regular expression"),
+        ({"exclude_modules": 5}, "exclude_modules=5 must be"),
+        ({"exclude_modules": ".*"}, "no layer is left to adapt"),
+        ({"modules_to_save": ["layers"]}, "no layer is left to adapt"),
+        ({"layers_to_transform": [0, 9]}, "layers_to_transform: 9 matches nothing"),
+        ({"layers_to_transform": 2}, "layers_to_transform: 2 matches nothing"),
+        ({"layers_to_transform": [-1]}, r"layers_to_transform=\[-1\] must be"),
+        ({"layers_to_transform": "0"}, "layers_to_transform='0' must be"),
+        (
+            {"layers_to_transform": [0], "layers_pattern": "blocks"},
+            "layers_to_transform: 0 matches nothing",
+        ),
+        ({"use_dora": "no"}, "use_dora='no' must be True or False"),
+        ({"use_rslora": "no"}, "use_rslora='no' must be True or False"),
+        ({"rank_pattern": {"nothing": 2}}, "rank_pattern: 'nothing' matches nothing"),
+        ({"rank_pattern": {"(": 2}}, r"rank_pattern='\(' is no regular expression"),
+        ({"alpha_pattern": {"q_proj": float("nan")}}, "alpha_pattern={'q_proj': nan} must be"),
+        ({"alpha_pattern": 3}, "alpha_pattern=3 must be"),
+        ({"r": 10**9}, r"r=1000000000: an adapter of this rank needs at least .*; lower r"),
+        ({"target_parameters": ["mlp.up_proj.weight"]}, "target_parameters.* is not supported"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices.* is not supported"),
+        ({"init_lora_weights": "eva"}, "init_lora_weights='eva' must be one of"),
+    ],
+)
+def test_what_would_be_passed_over_or_end_in_a_traceback_is_refused(tiny_dir, settings, told):
+    _wrong(tiny_dir("llama"), settings, told)
+
+
+@BOTH
+@pytest.mark.parametrize("given", [None, "all-linear"])
+def test_some_layers_of_all_linear_ones_are_adapted(architecture, given, saved):
+    target = {} if given is None else {"target_modules": given}
+    directory, model = saved(architecture, layers_to_transform=[1], **target)
+    names = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert len(names) == {"gpt2": 2 * 4, "llama": 2 * 7}[architecture]
+    assert all(".1." in name for name in names)
+    assert torch.equal(_logits(load_causal_lm(directory)), _logits(model))
+
+
+def test_a_new_adapter_is_in_the_mode_of_its_model(tiny_dir):
+    model = _adapted(tiny_dir("llama"), lora_dropout=0.5)
+    assert not any(module.training for module in model.modules())
+    assert torch.equal(_logits(model), _logits(model))
