@@ -265,7 +265,7 @@ def _find_label(config: Any, label: str | int | None) -> int:
 
 
 def _longest_input(config: Any, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    # A tokenizer without a limit says 1e30.
+    # Without a limit a tokenizer says 1e30, and XLNet's configuration -1.
     limits = [getattr(config.get_text_config(), "max_position_embeddings", None)]
     limits.append(tokenizer.model_max_length if tokenizer.model_max_length < 1e12 else None)
-    return min((limit for limit in limits if limit is not None), default=None)
+    return min((limit for limit in limits if limit is not None and limit > 0), default=None)

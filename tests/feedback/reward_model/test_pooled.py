@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from llm_gym.feedback.reward_model import RewardModelConfig, RewardModelScorer, train_reward_model
 from llm_gym.feedback.reward_model.pooled import (
     PooledRewardModel,
     is_causal,
@@ -19,7 +20,8 @@ from llm_gym.feedback.reward_model.pooled import (
     without_unread_blocks,
 )
 from llm_gym.language_models.packing import pad_inputs
-from tests.feedback.reward_model.worlds import save_bert
+from llm_gym.testing.tiny import tiny_tokenizer
+from tests.feedback.reward_model.worlds import preferences, save_bert
 
 ROWS = [[3, 5, 7, 9, 4], [4, 8], [6], [5, 5, 3]]
 
@@ -166,3 +168,19 @@ def test_heads_that_are_no_numbers_are_refused(tiny_dir, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="no finite numbers"):
         load_pooled(tmp_path)
+
+
+def test_an_encoder_without_a_limit_reads_texts_of_any_length(tmp_path):
+    """XLNet's configuration says -1."""
+    from transformers import XLNetConfig, XLNetModel
+
+    config = XLNetConfig(vocab_size=32, d_model=32, n_layer=2, n_head=4, d_inner=64, pad_token_id=0)
+    assert config.max_position_embeddings == -1
+    XLNetModel(config).save_pretrained(tmp_path / "start")
+    tiny_tokenizer().save_pretrained(tmp_path / "start")
+    reward = RewardModelConfig(model=str(tmp_path / "start"), head="encoder")
+    train_reward_model(preferences(24), tmp_path / "out", reward, quiet=True)
+    scorer = RewardModelScorer(tmp_path / "out")
+    assert scorer.max_length is None
+    short, long = scorer(["w1", "w1 " * 90], ["w2", "w2"])
+    assert short != long
