@@ -119,6 +119,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of the throughput (5, or 1 with --quick)")
     parser.add_argument("--rows", type=int, default=32, help="of each process (32)")
     parser.add_argument("--seeds", type=int, help="of the curve (5, or 1 with --quick)")
+    parser.add_argument("--tokens", type=int, help="of a run of the curve (100000, or 4000)")
     return parser.parse_args(arguments)
 
 
@@ -127,6 +128,7 @@ def main() -> None:
     quick = options.quick
     rounds = options.rounds or (1 if quick else 5)
     seeds = options.seeds or (1 if quick else 5)
+    tokens = options.tokens or (4_000 if quick else 100_000)
     output = options.output.resolve()
     output.mkdir(parents=True, exist_ok=False)
     results = record({"quick": quick, "rounds": rounds, "seeds": seeds, "rows": options.rows})
@@ -138,7 +140,7 @@ def main() -> None:
             equal = "equal" if figures["weights_equal"] else "NOT equal"
             print(f"{size} processes: gradients to {figures['largest_difference']:.1e}, {equal}")
     if "curve" in options.parts:
-        results["curve"] = curve(output, seeds, 4_000 if quick else 100_000)
+        results["curve"] = curve(output, seeds, tokens)
         for size, scores in results["curve"]["scores"].items():
             print(f"{size} process(es): score {told(scores, 2)}")
         print(f"difference {told(results['curve']['difference'], 2)}")

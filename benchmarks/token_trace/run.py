@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def cost_of(config: TrainConfig, turns: int, every: int | None, directory: Path)
     trace, inside = TokenTrace(directory, every=every or config.trace_every), Clock()
     for name in ("_on_rollout_start", "_on_step", "_on_rollout_end", "_on_training_end"):
         setattr(trace, name, inside.wrap(getattr(trace, name)))
+    trace._on_training_start = _once(trace._on_training_start)  # type: ignore[method-assign]
     clocks = {plain: Clock(), traced: Clock()}
     shares = []
     every = every or config.trace_every or round(64 / plain.n_epochs)
@@ -84,6 +86,15 @@ def cost_of(config: TrainConfig, turns: int, every: int | None, directory: Path)
         "looks": len(files),
         "bytes_per_look": float(np.mean([path.stat().st_size for path in files])),
     }
+
+
+def _once(function: Callable[[], None]) -> Callable[[], None]:
+    """The function, which does nothing from its second call: a run begins once.
+
+    Here `learn` is called for each iteration, so that two runs can take turns.
+    """
+    left = [function]
+    return lambda: left.pop()() if left else None
 
 
 def _check_equal(plain: Any, traced: Any) -> None:
