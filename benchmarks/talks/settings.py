@@ -19,8 +19,9 @@ MODEL = {
 }
 """Of the LLaMA that learns, from random weights."""
 
-_PPO = {"batch_size": 256, "n_epochs": 4, "kl_coef": 0.0, "ent_coef": 0.03}
-_GROUPS = {"batch_size": 256, "kl_coef": 0.0, "ent_coef": 0.003}
+_PPO = {"batch_size": 256, "n_epochs": 4, "kl_coef": 0.0}
+_GROUPS = {"batch_size": 256, "kl_coef": 0.0}
+_LARGE = _PPO | {"batch_size": 1024}
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class Recipe:
         options: Its arguments.
         tokens: Tokens of the agent in all.
         learning_rate: At the beginning; it falls to zero.
+        ent_coef: Weight of the entropy bonus at the beginning.
+        without_bonus: Share of training at its end without the bonus, which falls to zero until
+            then; `None` leaves it as it is.
         rows: Conversations side by side.
         group_size: Rows with the same secret.
         self_play: Whether the opponent is the mean of the agent's strategies so far.
@@ -45,6 +49,8 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=lambda: dict(_PPO))
     tokens: int = 60_000
     learning_rate: float = 3e-3
+    ent_coef: float = 0.03
+    without_bonus: float | None = None
     rows: int = 256
     group_size: int = 1
     self_play: bool = False
@@ -56,11 +62,13 @@ class Recipe:
 
 GUESS = {"numbers": 8, "max_turns": 6}
 
+_FALLING: dict[str, Any] = {"learning_rate": 1e-2, "ent_coef": 0.04, "without_bonus": 0.2}
+
 OPTIMA = {
     "guess": Recipe("GuessTheNumber", GUESS),
-    "wordle": Recipe("Wordle"),
+    "wordle": Recipe("Wordle", tokens=130_000, options=_LARGE, **_FALLING),
     "questions": Recipe("TwentyQuestions"),
-    "blackjack": Recipe("Blackjack", options=_PPO | {"ent_coef": 0.01}),
+    "blackjack": Recipe("Blackjack", ent_coef=0.01),
     "kuhn": Recipe("KuhnPoker", self_play=True),
 }
 """How near to the optimum?"""
@@ -71,8 +79,15 @@ DISCOUNTS = {
     "PPO, turn_gamma 1": Recipe("GuessTheNumber", HIT_ONLY),
     "PPO, turn_gamma 0.9": Recipe("GuessTheNumber", HIT_ONLY, options=_PPO | {"turn_gamma": 0.9}),
     "RLOO": Recipe(
-        "GuessTheNumber", HIT_ONLY, "RLOO", _GROUPS, learning_rate=1e-2, rows=64, group_size=8
+        "GuessTheNumber",
+        HIT_ONLY,
+        "RLOO",
+        _GROUPS,
+        learning_rate=1e-2,
+        rows=64,
+        group_size=8,
+        ent_coef=0.003,
     ),
-    "GRPO": Recipe("GuessTheNumber", HIT_ONLY, "GRPO", _GROUPS, group_size=8),
+    "GRPO": Recipe("GuessTheNumber", HIT_ONLY, "GRPO", _GROUPS, group_size=8, ent_coef=0.003),
 }
 """Does only a discount per turn make an agent quick? A hit pays 1, whenever it comes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,13 @@ def make_model(talk: Talk, seed: int, directory: Path) -> str:
     return str(directory)
 
 
+def bonus_of(recipe: Recipe) -> float | Callable[[float], float]:
+    """The weight of the entropy bonus, by the share of training that remains if it falls."""
+    if (end := recipe.without_bonus) is None:
+        return recipe.ent_coef
+    return lambda left: recipe.ent_coef * max(0.0, (left - end) / (1 - end))
+
+
 def train(recipe: Recipe, seed: int) -> dict[str, Any]:
     """Trains and judges.
 
@@ -88,6 +95,7 @@ def train(recipe: Recipe, seed: int) -> dict[str, Any]:
             "TransformerPolicy",
             env,
             learning_rate=lambda left: recipe.learning_rate * left,
+            ent_coef=bonus_of(recipe),
             seed=seed,
             device="cpu",
             policy_kwargs={"model": make_model(talk, seed, Path(directory))},

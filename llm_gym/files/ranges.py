@@ -120,7 +120,7 @@ RANGES: Mapping[str, Range] = {
     "clip_range": Range(0, above=True, schedule=True),
     "clip_range_vf": Range(0, above=True, schedule=True, optional=True, note="None clips nothing"),
     "clip_range_high": POSITIVE,
-    "kl_coef": Range(0, schedule=True),
+    **_names(Range(0, schedule=True), "kl_coef ent_coef"),
     "target_kl": Range(0, above=True, optional=True),
     "label_smoothing": Range(0, 0.5, below=True),
     "token_dropout": Range(0, 1, below=True),
@@ -139,7 +139,7 @@ RANGES: Mapping[str, Range] = {
     ),
     **_names(
         AT_LEAST_0,
-        "ent_coef vf_coef weight_decay margin center_rewards_coefficient rater_noise tie_band "
+        "vf_coef weight_decay margin center_rewards_coefficient rater_noise tie_band "
         "backoff price_per_hour",
     ),
     **_names(FINITE, "threshold length_bias flattery_bias missing_eos_penalty"),

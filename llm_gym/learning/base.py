@@ -15,7 +15,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -66,6 +66,7 @@ class AnswerLearner(OnPolicyAlgorithm):
             with `n_steps`, which cuts answers.
         critic_warmup: Rollouts at the beginning from which the critic learns alone
             (`llm_gym.learning.critic_warmup`).
+        ent_coef: Weight of the entropy bonus, or a schedule of it, as learning rates have one.
         **kwargs: Arguments of Stable-Baselines3's algorithm.
 
     Attributes:
@@ -96,6 +97,8 @@ class AnswerLearner(OnPolicyAlgorithm):
     #: Whether a value head that is still zero starts at the level of the first returns.
     critic_start = False
     critic_warmup = critic_warmups = 0
+    #: What `ent_coef` follows, if anything.
+    ent_coef_schedule: Schedule | None = None
     _endings: Endings  # of this rollout
 
     def __init__(
@@ -109,9 +112,12 @@ class AnswerLearner(OnPolicyAlgorithm):
         critic_gae_lambda: float | None = None,
         length_adaptive_alpha: float | None = None,
         critic_warmup: int = 0,
+        ent_coef: float | Schedule = 0.0,
         **kwargs: Any,
     ) -> None:
-        check_arguments(**kwargs)
+        check_arguments(ent_coef=ent_coef, **kwargs)
+        if callable(ent_coef):
+            self.ent_coef_schedule, ent_coef = ent_coef, float(ent_coef(1.0))
         optional = {
             "turn_gamma": turn_gamma,
             "critic_gae_lambda": critic_gae_lambda,
@@ -144,6 +150,7 @@ class AnswerLearner(OnPolicyAlgorithm):
             policy,
             gym.make(env) if isinstance(env, str) else env,  # type: ignore[arg-type]
             n_steps=2 if n_steps is None else n_steps,  # found in the environment below
+            ent_coef=ent_coef,
             **kwargs,
         )
 
@@ -366,6 +373,14 @@ class AnswerLearner(OnPolicyAlgorithm):
             )
             progress = self._current_progress_remaining
         self.shaping.shape(buffer, self.transformer, self.reference, progress)
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        """Takes the learning rate of an update from its schedule, and so the entropy's weight."""
+        super()._update_learning_rate(optimizers)
+        if self.ent_coef_schedule is not None:
+            self.ent_coef = float(self.ent_coef_schedule(self._current_progress_remaining))
+            check_numbers(ent_coef=self.ent_coef)
+            self.logger.record("train/ent_coef", self.ent_coef)
 
     @property
     def is_warming_up(self) -> bool:

@@ -96,7 +96,7 @@ class PolicyGradient(AnswerLearner):
         keep_groups: Never part answers to one prompt of a group into different minibatches: the
             prompt is then read once for all of them (`llm_gym.policy.shared_rows`).
         gamma: Discount.
-        ent_coef: Weight of the entropy bonus.
+        ent_coef: Weight of the entropy bonus, or a schedule of it: see `llm_gym.PPO`.
         vf_coef: Weight of the value loss.
         max_grad_norm: Clipping of the gradient's norm.
         reward_scaling: See `llm_gym.PPO`; `None` scales where there is a critic to hear.
@@ -133,7 +133,7 @@ class PolicyGradient(AnswerLearner):
         n_epochs: int = 1,
         keep_groups: bool = False,
         gamma: float = 1.0,
-        ent_coef: float = 0.0,
+        ent_coef: float | Schedule = 0.0,
         vf_coef: float = 0.5,
         max_grad_norm: float = 1.0,
         reward_scaling: bool | None = None,

@@ -70,6 +70,10 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
             `gae_lambda`; `None` does not. Not with `n_steps`.
         critic_warmup: Rollouts at the beginning from which the critic learns alone
             (`llm_gym.learning.critic_warmup`): its value head, or all of a critic of its own.
+        ent_coef: Weight of the entropy bonus. A function of the share of training that remains,
+            from 1 to 0, is a schedule, as for `learning_rate`: a bonus that falls to 0 keeps many
+            words likely while it is not known yet what they are worth, and costs nothing at the
+            end.
         policy_kwargs: `dict(model=NAME_OR_PATH, ...)` for the policy.
         **kwargs: Further arguments of `stable_baselines3.PPO`, under the same names.
 
@@ -104,6 +108,7 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         critic_gae_lambda: float | None = None,
         length_adaptive_alpha: float | None = None,
         critic_warmup: int = 0,
+        ent_coef: float | Schedule = 0.0,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
@@ -133,6 +138,7 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
                 n_epochs=n_epochs,
                 gamma=gamma,
                 gae_lambda=gae_lambda,
+                ent_coef=ent_coef,
                 vf_coef=vf_coef,
                 max_grad_norm=max_grad_norm,
                 turn_gamma=turn_gamma,

@@ -193,10 +193,52 @@ def test_a_scheduled_penalty_falls_with_what_remains_of_training(tiny_dir):
 
 
 def test_a_constant_schedule_is_a_number(tiny_dir):
-    scheduled = rollouts(make_ppo(tiny_dir, kl_coef=lambda remaining: 0.3), 2)
-    plain = rollouts(make_ppo(tiny_dir, kl_coef=0.3), 2)
+    constant = {"kl_coef": lambda remaining: 0.3, "ent_coef": lambda remaining: 0.2}
+    scheduled = rollouts(make_ppo(tiny_dir, **constant), 2)
+    plain = rollouts(make_ppo(tiny_dir, kl_coef=0.3, ent_coef=0.2), 2)
     for ours, theirs in zip(scheduled.policy.parameters(), plain.policy.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("algorithm", [llm_gym.PPO, llm_gym.A2C])
+def test_a_scheduled_entropy_bonus_falls_with_what_remains_of_training(tiny_dir, algorithm):
+    model = algorithm(
+        "TransformerPolicy",
+        make_vec(),
+        n_steps=8,
+        kl_coef=0.0,
+        ent_coef=lambda remaining: 0.4 * remaining,
+        policy_kwargs={"model": tiny_dir("gpt2")},
+    )
+    assert model.ent_coef == 0.4
+    seen = []
+
+    class Note(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_start(self) -> None:
+            seen.append(model.ent_coef)
+
+    model.learn(4 * 8 * model.n_envs, callback=Note())
+    # Each update has that of what remains after its rollout, as of the learning rate.
+    np.testing.assert_allclose([*seen, model.ent_coef], [0.4, 0.3, 0.2, 0.1, 0.0], atol=1e-12)
+    assert model.logger.name_to_value["train/ent_coef"] == model.ent_coef
+
+
+def test_the_bonus_of_a_schedule_is_what_is_learnt_from(tiny_dir):
+    """One that ends at 0 but has weighed 10 leaves more entropy than none."""
+    none, scheduled = (
+        rollouts(make_ppo(tiny_dir, kl_coef=0.0, ent_coef=coef), 3)
+        for coef in (0.0, lambda remaining: 10.0 if remaining < 1 else 0.0)
+    )
+    entropies = [one.logger.name_to_value["train/entropy"] for one in (none, scheduled)]
+    assert entropies[0] < entropies[1]
+    with pytest.raises(ValueError, match=r"ent_coef\(0\)=-1.0 must be a finite number of at least 0"):
+        make_ppo(tiny_dir, ent_coef=lambda remaining: 2 * remaining - 1)
+    dips = make_ppo(tiny_dir, ent_coef=lambda remaining: abs(remaining - 0.5) - 0.25)
+    with pytest.raises(ValueError, match=r"ent_coef=-0.2.* must be a finite number of at least 0"):
+        dips.learn(2 * dips.n_steps * dips.n_envs)
 
 
 def test_a_schedule_may_begin_without_a_penalty(tiny_dir):

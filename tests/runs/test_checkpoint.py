@@ -103,6 +103,7 @@ def test_schedules_go_on_where_they_were(tiny_dir, tmp_path):
     rates = {
         "learning_rate": lambda left: 1e-3 * left,
         "kl_coef": lambda left: 0.1 + left,
+        "ent_coef": lambda left: 0.3 * left,
         "kl_target": None,
     }
     straight, resumed = tiny_ppo(tiny_dir(), **rates), tiny_ppo(tiny_dir(), **rates)
