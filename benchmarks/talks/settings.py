@@ -38,6 +38,7 @@ class Recipe:
         ent_coef: Weight of the entropy bonus at the beginning.
         without_bonus: Share of training at its end without the bonus, which falls to zero until
             then; `None` leaves it as it is.
+        bonus_power: Power of the line by which it falls.
         rows: Conversations side by side.
         group_size: Rows with the same secret.
         self_play: Whether the opponent is the mean of the agent's strategies so far.
@@ -51,6 +52,7 @@ class Recipe:
     learning_rate: float = 3e-3
     ent_coef: float = 0.03
     without_bonus: float | None = None
+    bonus_power: float = 1.0
     rows: int = 256
     group_size: int = 1
     self_play: bool = False
@@ -62,10 +64,17 @@ class Recipe:
 
 GUESS = {"numbers": 8, "max_turns": 6}
 
-_FALLING: dict[str, Any] = {"learning_rate": 1e-2, "ent_coef": 0.04, "without_bonus": 0.2}
+_FALLING: dict[str, Any] = {"ent_coef": 0.05, "without_bonus": 0.1, "bonus_power": 2.0}
 
 OPTIMA = {
-    "guess": Recipe("GuessTheNumber", GUESS),
+    "guess": Recipe(
+        "GuessTheNumber",
+        GUESS,
+        options=_PPO | {"batch_size": 512},
+        tokens=120_000,
+        learning_rate=5e-3,
+        **_FALLING,
+    ),
     "wordle": Recipe("Wordle", tokens=130_000, options=_LARGE, **_FALLING),
     "questions": Recipe("TwentyQuestions"),
     "blackjack": Recipe("Blackjack", ent_coef=0.01),

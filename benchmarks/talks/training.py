@@ -72,7 +72,7 @@ def bonus_of(recipe: Recipe) -> float | Callable[[float], float]:
     """The weight of the entropy bonus, by the share of training that remains if it falls."""
     if (end := recipe.without_bonus) is None:
         return recipe.ent_coef
-    return lambda left: recipe.ent_coef * max(0.0, (left - end) / (1 - end))
+    return lambda left: recipe.ent_coef * max(0.0, (left - end) / (1 - end)) ** recipe.bonus_power
 
 
 def train(recipe: Recipe, seed: int) -> dict[str, Any]:
