@@ -69,7 +69,8 @@ def test_answers_grow_while_they_are_written_and_can_be_stopped(serve, visit):
     assert not watched.page.is_visible("#send")
     for speaker in slow:
         speaker.go.release()
-    watched.page.wait_for_selector(".column:last-child .token")
+    for column in ("first", "last"):
+        watched.page.wait_for_selector(f".column:{column}-child .token")
     assert answers(watched) == ["Give", "Could"]
     other = visit(watched.url).open(WRITING)  # a page that is opened meanwhile goes along
     watched.page.keyboard.press("Escape")
