@@ -90,6 +90,8 @@ def page(results: Mapping[str, Any]) -> str:
         f"Better than random answers and than any single one, by intervals apart: {len(beyond)} of "
         f"{len(runs)}: {', '.join(f'`{name}`' for name in beyond) or 'none'}.\n"
     )
+    if left := [f"`{name}`" for name in RECIPES if name not in runs]:
+        parts.append(f"There are recipes for these, too, which were not run: {', '.join(left)}.\n")
     return "\n".join(parts)
 
 
