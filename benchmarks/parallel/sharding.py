@@ -8,6 +8,7 @@ five seconds at most. What does not come to its end is printed with what PyTorch
 
 from __future__ import annotations
 
+import argparse
 import copy
 import datetime
 import os
@@ -90,9 +91,15 @@ def attempt(name: str) -> None:
 
 def main() -> None:
     """Tries every use in processes of its own, and prints what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    names = [use.__name__ for use in USES]
+    parser.add_argument("--use", choices=names, help="one, in a process that torchrun started")
+    if name := parser.parse_args().use:
+        attempt(name)
+        return
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone")
     for use in USES:
-        line = (*launcher, "--nproc-per-node", "2", __file__, use.__name__)
+        line = (*launcher, "--nproc-per-node", "2", __file__, "--use", use.__name__)
         tried = subprocess.run(
             line, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
         )
@@ -102,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    attempt(sys.argv[1]) if len(sys.argv) > 1 else main()
+    main()
