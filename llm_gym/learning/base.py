@@ -66,8 +66,7 @@ class AnswerLearner(OnPolicyAlgorithm):
             with `n_steps`, which cuts answers.
         critic_warmup: Rollouts at the beginning from which the critic learns alone
             (`llm_gym.learning.critic_warmup`).
-        ent_coef: Weight of the entropy bonus, or a schedule of it, as learning rates have one.
-        **kwargs: Arguments of Stable-Baselines3's algorithm.
+        **kwargs: Arguments of Stable-Baselines3's algorithm; its `ent_coef` may be a schedule.
 
     Attributes:
         group_size: Rows `k*G .. k*G + G-1` of the environment answer the same prompt; 1 where it
@@ -112,12 +111,11 @@ class AnswerLearner(OnPolicyAlgorithm):
         critic_gae_lambda: float | None = None,
         length_adaptive_alpha: float | None = None,
         critic_warmup: int = 0,
-        ent_coef: float | Schedule = 0.0,
         **kwargs: Any,
     ) -> None:
-        check_arguments(ent_coef=ent_coef, **kwargs)
-        if callable(ent_coef):
-            self.ent_coef_schedule, ent_coef = ent_coef, float(ent_coef(1.0))
+        check_arguments(**kwargs)
+        if callable(bonus := kwargs.get("ent_coef")):
+            self.ent_coef_schedule, kwargs["ent_coef"] = bonus, float(bonus(1.0))
         optional = {
             "turn_gamma": turn_gamma,
             "critic_gae_lambda": critic_gae_lambda,
@@ -150,7 +148,6 @@ class AnswerLearner(OnPolicyAlgorithm):
             policy,
             gym.make(env) if isinstance(env, str) else env,  # type: ignore[arg-type]
             n_steps=2 if n_steps is None else n_steps,  # found in the environment below
-            ent_coef=ent_coef,
             **kwargs,
         )
 
