@@ -10,7 +10,8 @@ Three parts:
   for every algorithm; and whether their weights are equal to the bit after many updates.
 - `curve`: PoliteEmail by `llm-gym train`, the same run in one process and in two, several seeds.
 - `throughput`: PPO with as many rows in each process, one thread each: one process against two, and
-  against one with two threads and all the rows. In turns, each a process group of its own.
+  against one with two threads and all the rows. In turns, each a process group of its own. And two
+  runs side by side that know nothing of each other: what two of the machine's cores can do at best.
 
 What happens when something goes wrong is `python -m benchmarks.parallel.faults`.
 """
@@ -23,7 +24,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -35,19 +36,43 @@ TINY = {"vocab_size": 12, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions"
 EXACT = ROOT / "tests" / "parallel" / "two_processes.py"
 WORKER = Path(__file__).with_name("worker.py")
 PARTS = ("exact", "curve", "throughput")
-#: By name: processes, and threads of each.
-CASES = {"1 x 1": (1, 1), "2 x 1": (2, 1), "1 x 2": (1, 2)}
+APART = "1 x 1, twice"
+
+
+class Case(NamedTuple):
+    """How the throughput is measured."""
+
+    processes: int
+    threads: int
+    runs: int = 1
+
+    @property
+    def rows_each(self) -> int:
+        """Rows of a process, as a multiple: as many in all wherever two cores are in use."""
+        return self.threads
+
+
+CASES = {"1 x 1": Case(1, 1), "2 x 1": Case(2, 1), "1 x 2": Case(1, 2), APART: Case(1, 1, runs=2)}
 
 
 def start(processes: int, *command: str, threads: int = 1) -> None:
     """Runs a Python command in so many processes, to its end."""
+    line, env = begun_by(processes, *command, threads=threads)
+    subprocess.run(line, env=env, check=True, stdout=subprocess.DEVNULL)
+
+
+def begun_by(processes: int, *command: str, threads: int = 1) -> tuple[list[str], dict[str, str]]:
+    """The command line, and the environment, of a Python command in so many processes."""
     python = [sys.executable]
     if processes > 1:
         python += ["-m", "torch.distributed.run", "--standalone"]
         python += ["--nproc-per-node", str(processes)]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
-    subprocess.run([*python, *command], env=env, check=True, stdout=subprocess.DEVNULL)
+    return [*python, *command], {
+        **os.environ,
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": str(threads),
+    }
 
 
 def exact(output: Path, sizes: list[int], tokens: str) -> dict[str, Any]:
@@ -92,20 +117,41 @@ def throughput(output: Path, model: str, rounds: int, iterations: int, rows: int
     """Tokens a second of each case, and their ratios round by round."""
     cases: dict[str, list[dict[str, Any]]] = {name: [] for name in CASES}
     for number in range(rounds):
-        for name, (processes, threads) in CASES.items():
-            result = output / f"throughput-{number}-{processes}-{threads}.json"
-            of_each = rows * (2 if threads == 2 else 1)  # as many rows in all as in two processes
-            arguments = [str(WORKER), model, str(of_each), str(iterations), str(result)]
-            start(processes, *arguments, threads=threads)
-            cases[name].append(json.loads(result.read_text()))
+        for name, case in CASES.items():
+            folder = output / f"throughput-{number}-{case.processes}-{case.threads}-{case.runs}"
+            folder.mkdir()
+            results = [folder / f"{run}.json" for run in range(case.runs)]
+            of_each = [model, str(rows * case.rows_each), str(iterations)]
+            lines = [
+                begun_by(case.processes, str(WORKER), *of_each, str(result), threads=case.threads)
+                for result in results
+            ]
+            running = [
+                subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL) for line, env in lines
+            ]
+            ended = [process.wait() for process in running]
+            if any(ended):
+                raise SystemExit(f"{name}: a process has failed")
+            cases[name].append(together([json.loads(result.read_text()) for result in results]))
     rates = {name: [case["tokens_per_second"] for case in found] for name, found in cases.items()}
     ratios = {
-        f"2 x 1 against {other}": of_seeds(
-            [two / one for two, one in zip(rates["2 x 1"], rates[other], strict=True)]
+        f"{one} against {other}": of_seeds(
+            [two / one for two, one in zip(rates[one], rates[other], strict=True)]
         )
-        for other in ("1 x 1", "1 x 2")
+        for one, other in (
+            ("2 x 1", "1 x 1"),
+            ("2 x 1", "1 x 2"),
+            (APART, "1 x 1"),
+            ("2 x 1", APART),
+        )
     }
     return {"model": model, "rows": rows, "cases": cases, "ratios": ratios}
+
+
+def together(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of runs side by side: their rates are added."""
+    rates = [run["tokens_per_second"] for run in runs]
+    return {**runs[0], "tokens_per_second": sum(rates)}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -117,6 +163,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small sizes; its times mean nothing")
     parser.add_argument("--model", default="llm_gym/email-sft", help="of the throughput")
     parser.add_argument("--rounds", type=int, help="of the throughput (5, or 1 with --quick)")
+    parser.add_argument("--iterations", type=int, help="of a round (6, or 1 with --quick)")
     parser.add_argument("--rows", type=int, default=32, help="of each process (32)")
     parser.add_argument("--seeds", type=int, help="of the curve (5, or 1 with --quick)")
     parser.add_argument("--tokens", type=int, help="of a run of the curve (100000, or 4000)")
@@ -145,7 +192,7 @@ def main() -> None:
             print(f"{size} process(es): score {told(scores, 2)}")
         print(f"difference {told(results['curve']['difference'], 2)}")
     if "throughput" in options.parts:
-        iterations = 1 if quick else 6
+        iterations = options.iterations or (1 if quick else 6)
         results["throughput"] = found = throughput(
             output, options.model, rounds, iterations, options.rows
         )

@@ -234,13 +234,13 @@ class AnswerAlgorithm(AnswerLearner):
         weight = np.ones(len(lengths)) if weights is None else np.asarray(weights, dtype=float)
         for batches in epochs:
             means.clear()
-            for members in batches:
+            weights_of_all = processes.sums(*(float(weight[members].sum()) for members in batches))
+            for members, weight_of_all in zip(batches, weights_of_all, strict=True):
                 if self.sample_once:
                     rate = self.lr_schedule(1 - step / n_steps)
                     update_learning_rate(self.policy.optimizer, rate)
                 self.policy.optimizer.zero_grad()
                 statistics = {"loss": 0.0}
-                weight_of_all = processes.sums(float(weight[members].sum()))[0]
                 for part in micro_batches(members, size) if len(members) else ():
                     loss, of_part = loss_of(part)
                     loss = loss * (float(weight[part].sum()) / weight_of_all)
@@ -249,8 +249,9 @@ class AnswerAlgorithm(AnswerLearner):
                     for name, value in of_part.items():
                         share = len(part) / len(members)
                         statistics[name] = statistics.get(name, 0.0) + share * value
-                processes.reduce_gradients(list(self.policy.parameters()))
-                loss_of_all = processes.sums(statistics["loss"])[0]
+                (loss_of_all,) = processes.reduce_gradients(
+                    list(self.policy.parameters()), figures=[statistics["loss"]]
+                )
                 statistics = processes.means(statistics, len(members)) | {"loss": loss_of_all}
                 norm = clip_gradients(
                     self.policy.optimizer, self.policy.parameters(), self.max_grad_norm

@@ -55,17 +55,17 @@ def train_critic(
     found: list[float] = []
     with _only_the_critic(policy) as parameters:
         for _ in range(n_epochs):
-            for members in buffer.minibatches(batch_size):
+            batches = buffer.minibatches(batch_size)
+            tokens = [sum(each.stop - each.start for each in members) for members in batches]
+            for members, n_tokens in zip(batches, world().sums(*tokens), strict=True):
                 policy.optimizer.zero_grad(set_to_none=True)
-                n_tokens = world().sums(sum(each.stop - each.start for each in members))[0]
                 loss = 0.0
                 for part in micro_batches(members, policy.micro_batch_size):
                     share = _squared_error(policy, buffer, part) / n_tokens
                     (vf_coef * share).backward()
                     loss += share.item()
-                world().reduce_gradients(parameters)
+                (loss,) = world().reduce_gradients(parameters, figures=[loss])
                 norm = clip_gradients(policy.optimizer, parameters, max_grad_norm)
-                loss = world().sums(loss)[0]
                 check_step(loss, norm)
                 policy.optimizer.step()
                 found.append(loss)

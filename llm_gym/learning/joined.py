@@ -262,10 +262,9 @@ class _StockUpdate:
             own = max(1, batch_size // self.processes.size)  # `EpisodeBuffer` shares it out itself
         for samples in self._get(own):
             advantages = samples.advantages
-            self._tokens = len(advantages)
-            self._all_tokens = int(self.processes.sums(self._tokens)[0])
+            whole = torch.from_numpy(self.processes.union(advantages.cpu().numpy()))
+            self._tokens, self._all_tokens = len(advantages), len(whole)
             if self._whitens and self._all_tokens > 1:
-                whole = torch.from_numpy(self.processes.union(advantages.cpu().numpy()))
                 mean, std = float(whole.mean()), float(whole.std())
                 samples = samples._replace(advantages=(advantages - mean) / (std + 1e-8))
             self._samples = samples

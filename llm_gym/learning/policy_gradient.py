@@ -63,10 +63,12 @@ class Minibatch(NamedTuple):
     n_answers: int
 
     @classmethod
-    def of(cls, buffer: EpisodeBuffer, members: list[Segment]) -> Minibatch:
-        """The minibatch of which this process has some members."""
-        advantages = world().union(buffer.advantages[buffer.places(members)])
-        return cls(buffer.to_torch(advantages), int(world().sums(len(members))[0]))
+    def of_all(cls, buffer: EpisodeBuffer, batches: list[list[Segment]]) -> list[Minibatch]:
+        """The minibatches of which this process has some members each."""
+        own = [buffer.advantages[buffer.places(members)] for members in batches]
+        advantages = map(buffer.to_torch, world().unions(own))
+        n_answers = map(int, world().sums(*map(len, batches)))
+        return [cls(*both) for both in zip(advantages, n_answers, strict=True)]
 
 
 class PolicyGradient(AnswerLearner):
@@ -298,21 +300,23 @@ class PolicyGradient(AnswerLearner):
         self._update_learning_rate(policy.optimizer)
         figures: dict[str, list[float]] = {}
         for _ in range(self.n_epochs):
-            for members in buffer.minibatches(self.batch_size):
+            batches = buffer.minibatches(self.batch_size)
+            for members, minibatch in zip(batches, Minibatch.of_all(buffer, batches), strict=True):
                 policy.optimizer.zero_grad()
                 parts = []
-                minibatch = Minibatch.of(buffer, members)
                 for micro_batch in micro_batches(members, policy.micro_batch_size):
                     part = self._part_of_loss(policy, buffer, micro_batch, minibatch)
                     part.loss.backward()
                     parts.append(part._replace(loss=part.loss.detach()))
                 loss, step_figures = self._sum(parts)
-                processes.reduce_gradients(list(policy.parameters()))
+                names = list(parts[0].terms)
+                loss_of_all, *sums = processes.reduce_gradients(
+                    list(policy.parameters()),
+                    figures=[loss.item(), *(step_figures[name] for name in names)],
+                )
+                step_figures |= dict(zip(names, sums, strict=True))
                 norm = clip_gradients(policy.optimizer, policy.parameters(), self.max_grad_norm)
-                names = ["loss", *parts[0].terms]
-                sums = processes.sums(loss.item(), *(step_figures[name] for name in names[1:]))
-                step_figures |= dict(zip(names[1:], sums[1:], strict=True))
-                check_step(sums[0], norm)
+                check_step(loss_of_all, norm)
                 policy.optimizer.step()
                 step_figures |= {"grad_norm": norm, "grad_clip_fraction": norm > self.max_grad_norm}
                 for name, value in step_figures.items():
@@ -328,7 +332,7 @@ class PolicyGradient(AnswerLearner):
         self, policy: TransformerActorCriticPolicy, buffer: EpisodeBuffer, members: list[Segment]
     ) -> tuple[torch.Tensor, dict[str, float]]:
         """The loss of a minibatch, and figures of it."""
-        minibatch = Minibatch.of(buffer, members)
+        (minibatch,) = Minibatch.of_all(buffer, [members])
         return self._sum([self._part_of_loss(policy, buffer, members, minibatch)])
 
     def _sum(self, parts: list[_PartOfLoss]) -> tuple[torch.Tensor, dict[str, float]]:

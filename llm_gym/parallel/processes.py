@@ -34,11 +34,22 @@ class World:
         """What each of the processes gave, in their order."""
         return [data]
 
-    def reduce_gradients(self, parameters: Sequence[torch.Tensor], share: float = 1.0) -> None:
+    def reduce_gradients(
+        self, parameters: Sequence[torch.Tensor], share: float = 1.0, figures: Sequence[float] = ()
+    ) -> list[float]:
         """Makes gradients the sums of all processes' gradients, each times its process's share.
 
         A parameter keeps no gradient (`None`) only where no process has one.
+
+        Args:
+            parameters: Whose gradients; those that are not trained are left out.
+            share: Of this process.
+            figures: What is summed with them, so that it takes no message of its own.
+
+        Returns:
+            The sums of the figures, as `sums` gives them.
         """
+        return list(figures)
 
     def broadcast(self, tensors: Sequence[torch.Tensor]) -> None:
         """Makes tensors those of the first process."""
@@ -54,11 +65,24 @@ class World:
 
     def union(self, array: NDArray[Any]) -> NDArray[Any]:
         """The arrays of all processes `(n, ...)`, one behind the other `(sum of n, ...)`."""
+        return self.unions([array])[0]
+
+    def unions(self, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """The union of each of some arrays of one type, by two messages for all.
+
+        Args:
+            arrays: As many in every process, at least one; their lengths may differ.
+        """
         if self.size == 1:
-            return array
-        parts = self.gather(np.ascontiguousarray(array).tobytes())
-        shape = (-1, *array.shape[1:])
-        return np.concatenate([np.frombuffer(p, array.dtype).reshape(shape) for p in parts])
+            return list(arrays)
+        lengths = self.each([len(array) for array in arrays])
+        parts = self.gather(np.concatenate(arrays).tobytes())
+        shape = (-1, *arrays[0].shape[1:])
+        of_each = [
+            np.split(np.frombuffer(part, arrays[0].dtype).reshape(shape), np.cumsum(theirs)[:-1])
+            for part, theirs in zip(parts, lengths, strict=True)
+        ]
+        return [np.concatenate(same) for same in zip(*of_each, strict=True)]
 
     def each(self, value: Any) -> list[Any]:
         """What each of the processes has: JSON-able."""

@@ -52,21 +52,30 @@ class Torchrun(World):
             distributed.all_gather(parts, tensor)
         return parts
 
-    def reduce_gradients(self, parameters: Sequence[torch.Tensor], share: float = 1.0) -> None:
+    def reduce_gradients(
+        self, parameters: Sequence[torch.Tensor], share: float = 1.0, figures: Sequence[float] = ()
+    ) -> list[float]:
         """One reduction, flat, in buckets of parameters of a kind; sums are float32 at least."""
+        told = torch.tensor(figures, dtype=torch.float64)
+        with self._watch.losing():  # on its way while gradients are: one wait instead of two
+            underway = distributed.all_reduce(told, async_op=True) if figures else None
         for bucket in _buckets([each for each in parameters if each.requires_grad]):
             dtype = torch.promote_types(bucket[0].dtype, torch.float32)
-            flat = [(p if p.grad is None else p.grad).detach().flatten().to(dtype) for p in bucket]
-            shares = [0.0 if p.grad is None else share for p in bucket]
-            present = flat[0].new_tensor([float(p.grad is not None) for p in bucket])
-            sent = torch.cat([*torch._foreach_mul(flat, shares), present])
+            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+            present = bucket[0].new_tensor([p.grad is not None for p in bucket], dtype=dtype)
+            sent = torch.cat([*(each.detach().flatten().to(dtype) for each in gradients), present])
+            if share != 1.0:
+                sent[: -len(bucket)] *= share
             with self._watch.losing():
                 distributed.all_reduce(sent)
             *gradients, present = sent.split([*(p.numel() for p in bucket), len(bucket)])
             for p, gradient, found in zip(bucket, gradients, present.tolist(), strict=True):
-                if found:
-                    p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-                    p.grad.copy_(gradient.view_as(p))
+                if found:  # a view of what was sent: nothing is copied where types agree
+                    p.grad = gradient.view_as(p).to(p.dtype)
+        if underway is not None:
+            with self._watch.losing():
+                underway.wait()
+        return told.tolist()
 
     def broadcast(self, tensors: Sequence[torch.Tensor]) -> None:
         """Makes tensors those of the first process."""

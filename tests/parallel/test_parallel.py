@@ -167,6 +167,7 @@ def test_what_is_put_together(found):
         "means": {"everywhere": pytest.approx(2 / 3), "here": 7.0},
         "union": [0, 0, 1],
         "nothing": [0, 2],
+        "unions": [[0, 0, 1], [], [6, 6, 6]],
         "sums": [pytest.approx(0.2), 4.0],
         "of first": ["rank", 0],
     }
@@ -174,7 +175,7 @@ def test_what_is_put_together(found):
 
 def test_gradients_of_every_type_are_summed_by_their_shares(found):
     # 0.25 times the first process's and 0.75 times the second's; the fourth has one of the first.
-    assert found["buckets"] == [0.75, 1.75, 2.75, 0.75, None]
+    assert found["buckets"] == [0.75, 1.75, 2.75, 0.75, None, [pytest.approx(1.2), 1.0]]
 
 
 def test_a_process_alone_is_all_there_is():

@@ -367,17 +367,20 @@ def whole_run(model: str, folder: Path) -> dict[str, Any]:
 
 def means() -> dict[str, Any]:
     figures = {"everywhere": float(world().rank), **({"here": 7.0} if world().rank else {})}
+    rank = world().rank
+    arrays = [np.full(2 - rank, rank), np.zeros(0, int), np.full(3 * rank, rank + 5)]
     return {
         "means": world().means(figures, 1.0 + world().rank),
         "union": world().union(np.arange(world().rank + 1, dtype=np.int32)).tolist(),
         "nothing": world().union(np.zeros((0, 2))).shape,
+        "unions": [each.tolist() for each in world().unions(arrays)],
         "sums": world().sums(0.1, 2),
         "of first": world().of_first(["rank", world().rank]),
     }
 
 
 def buckets() -> list[Any]:
-    """Parameters of several types, one of them without a gradient somewhere or everywhere."""
+    """Parameters of several types, some without a gradient somewhere or everywhere; and sums."""
     from llm_gym.parallel import torchrun
 
     torchrun._BUCKET = 64
@@ -387,8 +390,8 @@ def buckets() -> list[Any]:
     for number, parameter in enumerate(parameters[:-1]):
         if number != 3 or rank == 0:
             parameter.grad = torch.full_like(parameter, number + rank)
-    world().reduce_gradients(parameters, 0.25 + 0.5 * rank)
-    return [None if p.grad is None else float(p.grad[1, 1]) for p in parameters]
+    sums = world().reduce_gradients(parameters, 0.25 + 0.5 * rank, figures=[0.1 + rank, rank])
+    return [*(None if p.grad is None else float(p.grad[1, 1]) for p in parameters), sums]
 
 
 def main(model: str, results: str, tokens: str = "150") -> None:
