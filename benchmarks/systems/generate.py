@@ -12,7 +12,16 @@ import numpy as np
 import torch
 
 from benchmarks.systems.base import Batch, Clock
-from benchmarks.workload import Workload, build_model, build_prompt_ids
+from benchmarks.systems.trl_ends import end_as_told
+from benchmarks.workload import (
+    END,
+    PAD,
+    Workload,
+    build_model,
+    build_prompt_ids,
+    build_prompts,
+    build_tokenizer,
+)
 
 
 class Generate:
@@ -23,6 +32,12 @@ class Generate:
         self.rollout_clock = Clock(workload.device)
         self.model = build_model(workload).eval()
         self.prompts = build_prompt_ids(workload)
+        self.masks = np.ones_like(self.prompts)
+        if workload.is_ragged:
+            read = build_tokenizer(workload)(build_prompts(workload), padding=True)
+            self.prompts = np.array(read["input_ids"])
+            self.masks = np.array(read["attention_mask"])
+            end_as_told(self.model, workload, seed)
         self.rng = np.random.default_rng(seed)
         torch.manual_seed(seed)  # `generate` samples from the global generator
         self.settings = {
@@ -31,20 +46,25 @@ class Generate:
             "top_p": 1.0,
             "temperature": 1.0,
             "max_new_tokens": workload.new_tokens,
-            "eos_token_id": None,
-            "pad_token_id": 0,
+            "eos_token_id": END if workload.is_ragged else None,
+            "pad_token_id": PAD if workload.is_ragged else 0,
             **settings,
         }
 
     def rollout_batch(self) -> Batch:
         """Continues one batch of prompts."""
         w = self.workload
-        rows = self.prompts[self.rng.integers(len(self.prompts), size=w.episodes)]
-        ids = torch.from_numpy(rows).to(w.device)
-        output = self.model.generate(ids, attention_mask=torch.ones_like(ids), **self.settings)
-        assert output.shape == (w.episodes, w.length)
-        reward = (output[:, w.prompt_tokens :] < w.favoured).float().mean().item()
-        return Batch(w.tokens_per_batch, reward)
+        rows = self.rng.integers(len(self.prompts), size=w.episodes)
+        ids, mask = (
+            torch.from_numpy(part[rows]).to(w.device) for part in (self.prompts, self.masks)
+        )
+        output = self.model.generate(ids, attention_mask=mask, **self.settings)
+        new = output[:, ids.shape[1] :]
+        written = torch.ones_like(new, dtype=torch.bool)
+        if w.is_ragged:
+            written = (new == END).cumsum(1) - (new == END).long() == 0  # the end is of the answer
+        reward = (new < w.favoured)[written].float().mean().item()
+        return Batch(int(written.sum()), reward)
 
 
 def build(workload: Workload, *, seed: int = 0, cache: str | None = None) -> Generate:

@@ -79,8 +79,13 @@ class Ours:
 
     @torch.no_grad()
     def rollout_batch(self) -> Batch:
-        """One batch of episodes through `step`: tokens, log-probabilities, values and scores."""
+        """One batch of episodes through `step`: tokens, log-probabilities, values and scores.
+
+        Of ragged ones a rollout of the algorithm: it knows what to do with rows that have ended.
+        """
         w = self.workload
+        if w.is_ragged:
+            return self._whole_answers()
         self.scorer.forget()
         values = np.empty((w.new_tokens, w.episodes), dtype=np.float32)
         log_probs = np.empty_like(values)
@@ -93,6 +98,15 @@ class Ours:
             values[step], log_probs[step] = value.flatten().cpu().numpy(), log_prob.cpu().numpy()
             self.observations, *_ = self.environment.step(actions.cpu().numpy())
         return Batch(w.tokens_per_batch, self.scorer.last_mean)
+
+    def _whole_answers(self) -> Batch:
+        algorithm: Any = self.algorithm
+        self.training_scorer.forget()
+        before = algorithm.num_timesteps
+        _, callback = algorithm._setup_learn(1, self.callback, reset_num_timesteps=False)
+        buffer, steps = algorithm.rollout_buffer, algorithm.n_steps
+        algorithm.collect_rollouts(algorithm.env, callback, buffer, steps)
+        return Batch(algorithm.num_timesteps - before, self.training_scorer.last_mean)
 
     def train_batch(self) -> Batch:
         """One iteration of `learn`."""

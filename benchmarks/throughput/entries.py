@@ -50,14 +50,30 @@ ENTRIES: dict[str, Entry] = {
 }
 
 
-def _ragged(label: str, system: str, options: dict[str, Any], peer: str | None = None) -> Entry:
-    return Entry(label, system, options, RAGGED, peer, measures=("train",))
+def _ragged(
+    label: str,
+    system: str,
+    options: dict[str, Any],
+    peer: str | None = None,
+    measures: tuple[str, ...] = ("train",),
+) -> Entry:
+    return Entry(label, system, options, RAGGED, peer, measures=measures)
 
 
 # Tokens of a minibatch of 16 answers, and steps in which 64 rows write about 64 of them.
 _MEAN_LENGTH = 41
 ENTRIES |= {
+    "r_generate": _ragged("transformers generate, R", "generate", {}, measures=("rollout",)),
+    "r_handwritten": _ragged(
+        "hand-written limit, packed, R", "handwritten_ragged", {}, measures=("rollout", "train")
+    ),
     "r_ours": _ragged("llm_gym.PPO, R", "ours", {"settings": {"batch_size": 16 * _MEAN_LENGTH}}),
+    "r_rollout": _ragged(
+        "llm_gym.PPO without a reference, R",
+        "ours",
+        {"settings": {"kl_coef": 0.0}},
+        measures=("rollout",),
+    ),
     "r_ours_one_pass": _ragged(
         "llm_gym.PPO, padded to the longest, R",
         "ours",
@@ -125,6 +141,9 @@ RATIOS: dict[str, Ratio] = {
     "loop_bf16_vs_trl_ppo": Ratio("ours_bf16", "trl_ppo", "train", ">= 3"),
     # Cost is seconds per token, so the longer episodes' speed is the denominator.
     "cost_t256_vs_t32": Ratio("ours_t32", "ours_t256", "train", "<= 1.5"),
+    "ragged_rollout_vs_generate": Ratio("r_rollout", "r_generate", "rollout", ">= 1.6"),
+    "ragged_rollout_vs_handwritten": Ratio("r_rollout", "r_handwritten", "rollout"),
+    "ragged_vs_handwritten": Ratio("r_ours", "r_handwritten", "train", ">= 0.9"),
     "ragged_vs_one_pass": Ratio("r_ours", "r_ours_one_pass", "train"),
     "ragged_vs_trl_ppo": Ratio("r_ours", "r_trl_ppo", "train", ">= 2.5"),
     "ragged_vs_trl_grpo": Ratio("r_grpo", "r_trl_grpo", "train", ">= 2"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,9 @@ from benchmarks.systems.handwritten import (
     generalised_advantages,
     sample,
 )
+from benchmarks.systems.handwritten_ragged import HandwrittenRagged, read
 from benchmarks.systems.plain_gpt2 import PlainGPT2
-from benchmarks.workload import Workload, build_model
+from benchmarks.workload import END, RAGGED, Workload, build_model
 
 TINY = Workload(
     layers=2,
@@ -27,6 +30,9 @@ TINY = Workload(
     group_size=2,
     epochs=2,
     minibatch_episodes=2,
+)
+TINY_RAGGED = replace(
+    TINY, **{**RAGGED, "new_tokens": 16, "episodes": 12, "minibatch_episodes": 6}, prompts=9
 )
 
 
@@ -117,3 +123,45 @@ def test_the_ratio_starts_at_one_and_learning_changes_the_policy():
         reference, _ = system._evaluate(system.reference, episodes.ids)
     assert (learnt - log_probs).abs().max() > 1e-5
     torch.testing.assert_close(reference, log_probs)
+
+
+def test_packed_rows_are_read_as_each_alone(models, ids):
+    model, plain = models
+    rows, firsts = [ids[0], ids[1, :5], ids[2, :2]], [0, 3, 1]
+    with torch.no_grad():
+        logits, values = read(plain, rows, firsts)
+        alone = [
+            model(row[None]).logits[0, first:] for row, first in zip(rows, firsts, strict=True)
+        ]
+    torch.testing.assert_close(logits, torch.cat(alone), atol=1e-4, rtol=0)
+    assert values.shape == (len(logits),)
+
+
+def test_ragged_answers_are_written_as_they_are_read():
+    system = HandwrittenRagged(TINY_RAGGED, seed=0)
+    with torch.no_grad():
+        system.model.value_weight.normal_(generator=torch.Generator().manual_seed(0))
+        answers = system.rollout()
+        log_probs, values = system._evaluate(system.model, answers)
+    torch.testing.assert_close(torch.cat(answers.log_probs), log_probs, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.cat(answers.values), values, atol=1e-5, rtol=0)
+    written = [row[n:].tolist() for row, n in zip(answers.rows, answers.prompts, strict=True)]
+    assert len({len(each) for each in written}) > 1
+    assert all(END not in each[:-1] for each in written)
+    assert all(each[-1] == END or len(each) == TINY_RAGGED.new_tokens for each in written)
+
+
+def test_advantages_of_ragged_answers_are_those_of_equal_ones():
+    system = HandwrittenRagged(TINY_RAGGED, seed=0)
+    with torch.no_grad():
+        system.model.value_weight.normal_(generator=torch.Generator().manual_seed(0))
+        answers = system.rollout()
+        reference = system._evaluate(system.reference, answers)[0]
+    reference = reference.split([len(each) for each in answers.values])
+    for row, advantages in enumerate(answers.advantages):
+        rewards = -TINY_RAGGED.kl_coef * (answers.log_probs[row] - reference[row])
+        rewards[-1] += system._score(answers, row)
+        expected = generalised_advantages(
+            rewards[None], answers.values[row][None], TINY_RAGGED.gamma, TINY_RAGGED.gae_lambda
+        )
+        torch.testing.assert_close(advantages, expected[0], atol=1e-6, rtol=1e-5)

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.common import ROOT
 from benchmarks.driver import worker_environment
-from benchmarks.systems import generate, handwritten, ours, textbook_sb3
+from benchmarks.systems import generate, handwritten, handwritten_ragged, ours, textbook_sb3
 from benchmarks.systems.base import Batch, Clock
 from benchmarks.systems.trl_thread import Gate, TrainerInThread
 from benchmarks.worker import measure
@@ -24,7 +24,7 @@ from benchmarks.workload import (
     build_prompts,
     build_tokenizer,
 )
-from tests.benchmarks.test_handwritten import TINY
+from tests.benchmarks.test_handwritten import TINY, TINY_RAGGED
 
 BUILDS = {
     "handwritten": lambda w: handwritten.build(w),
@@ -60,6 +60,24 @@ def test_a_system_rolls_out_whole_batches(build):
     system = build(TINY)
     for _ in range(2):
         assert system.rollout_batch().tokens == TINY.episodes * TINY.new_tokens
+
+
+@pytest.mark.parametrize("build", [handwritten_ragged.build, ours.build, generate.build])
+def test_a_system_rolls_out_whole_ragged_answers(build):
+    system = build(TINY_RAGGED)
+    most = TINY_RAGGED.episodes * TINY_RAGGED.new_tokens
+    tokens = [system.rollout_batch().tokens for _ in range(3)]
+    assert len(set(tokens)) > 1
+    assert all(most / 2 < number < most for number in tokens)
+
+
+def test_the_hand_written_limit_learns_from_ragged_answers():
+    system = handwritten_ragged.build(TINY_RAGGED)
+    before = [p.detach().clone() for p in system.model.parameters()]
+    result = measure(system, "train", "cpu")
+    assert 0 < result["rollout_cpu_seconds"] < result["cpu_seconds"]
+    moved = zip(before, system.model.parameters(), strict=True)
+    assert any(not torch.equal(old, new) for old, new in moved)
 
 
 def test_a_part_of_the_textbook_systems_learning_is_scaled_up_to_all_of_it():
