@@ -2,7 +2,8 @@
 
 The tests that call the function the fault is in: those that call little else or have words of the
 line in them, then the quickest, for so many seconds. What each test calls is found out once, by
-running them all with a trace.
+running them all with a trace: tests of the rooms where learning is, and of other rooms those that
+are near a fault. What several processes do is seen by no trace; their tests are asked last.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.faults.tester import NO_TESTS
 from benchmarks.faults.workshop import Workshop
 from llm_gym.files.atomic import write_json
 
@@ -26,6 +28,9 @@ ALSO = (
     "tests/files/test_atomic.py", "tests/files/test_owned.py", "tests/files/test_digests.py",
     "tests/test_end_tokens.py", "tests/test_prompt_format.py",
 )  # fmt: skip
+#: What only processes of a test's own call, and the tests that start them.
+PROCESSES = ("llm_gym/parallel/", "llm_gym/learning/joined.py", "llm_gym/runs/own_state.py")
+_THEIRS = ["-m", "slow or not slow", "tests/parallel/test_parallel.py"]
 _HOURS = 3600.0
 _MOST_SECONDS = 40.0  # of tests for one fault, a case of each test first
 _WORTH = 12  # faults for which it pays to load all tests once
@@ -33,14 +38,43 @@ _NEAR = 25  # tests that are asked first
 _QUICK_SECONDS = 0.3  # a test that takes less is asked before its file's others
 
 
-def test_files(root: Path) -> list[str]:
-    """Paths of the files of tests that are asked."""
+def test_files(root: Path, faulty: Iterable[str]) -> list[str]:
+    """Paths of the files of tests that are asked.
+
+    Args:
+        root: The tree.
+        faulty: Files that faults are in.
+    """
     found = [
         path.relative_to(root).as_posix()
         for room in ROOMS
         for path in sorted((root / "tests" / room).rglob("test_*.py"))
     ]
-    return [*found, *ALSO]
+    found += ALSO
+    others = [
+        file for file in faulty if Path(file).parts[1] not in ROOMS and _own(file) not in ALSO
+    ]
+    for path in sorted((root / "tests").rglob("test_*.py")):
+        name, text = path.relative_to(root), path.read_text(encoding="utf-8")
+        if any(_is_near(name, text, Path(file)) for file in others):
+            found.append(name.as_posix())
+    return list(dict.fromkeys(found))
+
+
+def _own(file: str) -> str:
+    path = Path("tests", *Path(file).parts[1:])
+    return path.with_name(f"test_{path.name}").as_posix()
+
+
+def _is_near(test: Path, text: str, file: Path) -> bool:
+    """Whether a file of tests imports a module, is named after it or its folder, or lies beside it.
+
+    Tests in a browser take long, and are near only what they import.
+    """
+    folder = Path("tests", *file.parts[1:-1])
+    beside = test.parent == folder and len(folder.parts) > 2 and "browser" not in test.stem
+    named = test.stem in {f"test_{file.stem}", f"test_{folder.name}"}
+    return beside or named or ".".join(file.with_suffix("").parts) in text
 
 
 class Fitting:
@@ -48,26 +82,26 @@ class Fitting:
 
     Args:
         workshop: Has the tests.
-        kept: Where what was found out is kept; files of tests that have changed since are run again
-            with a trace.
-        faults: How many there are to try.
+        kept: Where what was found out is kept, file by file; files of tests that have changed since
+            are run again with a trace.
+        faulty: The file of each fault that is to be tried.
     """
 
-    def __init__(self, workshop: Workshop, kept: Path, faults: int = 1) -> None:
-        digests = {file: _digest(workshop.folder / file) for file in test_files(workshop.folder)}
-        found: dict[str, Any] = {"digests": {}, "tests": {}}
+    def __init__(self, workshop: Workshop, kept: Path, faulty: Sequence[str] = ()) -> None:
+        files = test_files(workshop.folder, faulty)
+        digests = {file: _digest(workshop.folder / file) for file in files}
+        known: dict[str, Any] = {"digests": {}, "tests": {}}
         if kept.exists():
-            found = json.loads(kept.read_text(encoding="utf-8"))
-        new = [file for file in digests if digests[file] != found["digests"].get(file)]
-        same = {
-            name: test
-            for name, test in found["tests"].items()
-            if name.partition("::")[0] in digests.keys() - set(new)
-        }
-        self._tests: dict[str, dict[str, Any]] = same | (_reach(workshop, new) if new else {})
-        write_json(kept, {"digests": digests, "tests": self._tests})
+            known = json.loads(kept.read_text(encoding="utf-8"))
+        for file in files:
+            if known["digests"].get(file) != digests[file]:
+                tests = {n: t for n, t in known["tests"].items() if _file(n) != file}
+                known["tests"] = tests | _reach(workshop, file)
+                known["digests"][file] = digests[file]
+                write_json(kept, known)
+        self._tests = {n: t for n, t in known["tests"].items() if _file(n) in digests}
         self._words = _words_of_tests(workshop.folder, digests)
-        if faults >= _WORTH:
+        if len(faulty) >= _WORTH:
             workshop.collect(list(digests))
 
     def groups(self, file: str, text: str, lines: range) -> list[list[str]]:
@@ -84,7 +118,8 @@ class Fitting:
         if not names:  # it is at the level of the module or of a class, which any test may read
             reached = {n: t["seconds"] for n, t in self._tests.items() if n.startswith(own)}
         near = self._near(reached, text, lines)
-        ordered, total = [], 0.0
+        ordered: list[str] = []
+        total = 0.0
         for name in dict.fromkeys([*near, *_one_of_each_first(reached, own)]):
             total += reached[name]
             if total > _MOST_SECONDS and ordered:
@@ -94,7 +129,8 @@ class Fitting:
         quick = [name for name in later if reached[name] < _QUICK_SECONDS]
         slow = [name for name in later if reached[name] >= _QUICK_SECONDS]
         groups = [[n for n in quick if n.startswith(own)], [n for n in quick if own not in n]]
-        return [group for group in (ordered[: len(near)], *groups, slow) if group]
+        theirs = _THEIRS if file.startswith(PROCESSES) else []
+        return [group for group in (ordered[: len(near)], *groups, slow, theirs) if group]
 
     def _near(self, reached: dict[str, float], text: str, lines: range) -> list[str]:
         """Tests that call little else, and those that speak of what stands there; quick first."""
@@ -136,6 +172,10 @@ def _function(test: str) -> str:
     return f"{file}::{name}"
 
 
+def _file(test: str) -> str:
+    return test.partition("::")[0]
+
+
 def _one_of_each_first(seconds: dict[str, float], own: str) -> list[str]:
     """Tests in order: of each, its quickest case, those of its own room first; then other cases."""
     ordered = sorted(seconds, key=lambda name: (not name.startswith(own), seconds[name]))
@@ -164,9 +204,11 @@ def _has(node: ast.FunctionDef | ast.AsyncFunctionDef, line: int) -> bool:
     return node.body[0].lineno <= line <= (node.end_lineno or 0)
 
 
-def _reach(workshop: Workshop, files: list[str]) -> dict[str, dict[str, Any]]:
+def _reach(workshop: Workshop, file: str) -> dict[str, dict[str, Any]]:
     told = workshop.folder / "reach.json"
-    failed = workshop.failing([files], _HOURS, told)
+    failed = workshop.failing([[file]], _HOURS, told)
+    if failed == NO_TESTS:  # all are slow
+        return {}
     if failed:
         raise RuntimeError(f"{failed} fails on the tree as it is: mend that first")
     return json.loads(told.read_text(encoding="utf-8"))

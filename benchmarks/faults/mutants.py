@@ -129,7 +129,7 @@ def try_out(mutants: Sequence[Mutant], output: Path, *, again: bool = False) -> 
     if not left:
         return known
     with Workshop(output / "tree") as workshop:
-        fitting = Fitting(workshop, output / "reach.json", len(left))
+        fitting = Fitting(workshop, output / "reach.json", [m.file for m in left])
         for number, mutant in enumerate(left, 1):
             text, started = texts[mutant.file], time.monotonic()
             groups = fitting.groups(mutant.file, text, mutant.lines(text))

@@ -193,7 +193,8 @@ def try_out(
             results[change] = result.output or ""
     if left:
         with Workshop(output / "tree", root) as workshop:
-            fitting = Fitting(workshop, output / "reach.json", len(left))
+            faulty = [change.file for _, _, change, _ in left]
+            fitting = Fitting(workshop, output / "reach.json", faulty)
             for number, (job, mutation, change, mutated) in enumerate(left, 1):
                 lines = range(mutation.start_pos[0], mutation.end_pos[0] + 1)
                 groups = fitting.groups(change.file, texts[change.file], lines)

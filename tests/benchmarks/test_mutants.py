@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.faults import fitting as fittings
 from benchmarks.faults import mutants, mutation
 from benchmarks.faults.fitting import Fitting, functions_at, words
 from benchmarks.faults.swap import CannotSwapError, loaded_functions, swap
@@ -134,6 +135,17 @@ def test_a_fault_is_seen_by_the_tests_that_call_what_it_is_in(tree, tmp_path, mo
         assert workshop.failing(whole) is None  # the file is as it was
         monkeypatch.setattr("benchmarks.faults.workshop.SECONDS", 2.0)
         assert workshop.failing_on(file, "while True:\n    pass\n", whole) == "timeout"
+        joined = fitting.groups("llm_gym/learning/joined.py", TWO, range(6, 7))
+        assert joined == [["-m", "slow or not slow", "tests/parallel/test_parallel.py"]]
+        # What was found out is kept, for files that are as they were.
+        (workshop.folder / "tests/learning/test_double.py").write_text("\n\ndef test_new(): pass\n")
+        asked = []
+        reach = fittings._reach
+        monkeypatch.setattr(fittings, "_reach", lambda *a: asked.append(a[1]) or reach(*a))
+        fitting = Fitting(workshop, tmp_path / "reach.json")
+        assert asked == ["tests/learning/test_double.py"]
+        assert fitting.groups(file, TWO, range(6, 7)) == []
+        assert fitting.groups(file, TWO, range(10, 11)) == others
     with pytest.raises(ValueError, match="no copy of the tree"):
         Workshop(tree / "llm_gym", tree)
 
@@ -151,6 +163,31 @@ def test_a_fault_is_seen_where_library_and_tests_are_loaded_once(tree, tmp_path,
         assert workshop.failing_on(file, text.replace("2 * x", "2 + x"), [double]) == test
         # A fault is gone with the process that it was tried in.
         assert workshop.failing_on(file, text.replace("3 * x", "x"), [double]) is None
+
+
+def test_tests_of_other_rooms_are_asked_of_faults_near_them(tmp_path):
+    pages = tmp_path / "tests" / "stages" / "pages"
+    pages.mkdir(parents=True)
+    for name, text in (
+        ("stages/test_chat", ""),
+        ("stages/test_rlhf", ""),
+        ("stages/test_other", "from llm_gym.stages.pages.table import f"),
+        ("stages/pages/test_table", ""),
+        ("stages/pages/test_beside", ""),
+        ("stages/pages/test_browser", ""),
+    ):
+        (tmp_path / "tests" / f"{name}.py").write_text(text)
+
+    def asked(*faulty):
+        found = fittings.test_files(tmp_path, [f"llm_gym/{file}.py" for file in faulty])
+        return {Path(file).stem for file in found if file.startswith("tests/stages")}
+
+    assert asked() == asked("learning/kl") == set()
+    assert asked("stages/chat") == {"test_chat"}
+    assert asked("stages/rlhf/shown", "learning/kl") == {"test_rlhf"}
+    assert asked("stages/pages/table") == {"test_other", "test_table", "test_beside"}
+    (pages / "test_browser.py").write_text("import llm_gym.stages.pages.table")
+    assert "test_browser" in asked("stages/pages/table")
 
 
 def test_code_is_swapped_in_all_functions_that_have_it_and_nowhere_else():
