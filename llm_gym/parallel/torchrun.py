@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import torch
 from torch import distributed
 
@@ -16,6 +15,7 @@ from llm_gym.parallel.processes import World
 from llm_gym.parallel.watch import Watch
 
 _PATIENCE = timedelta(hours=2)  # with a process that lives, e.g. while the first evaluates
+_LENGTH, _SHORT = 8, 1016  # bytes: of a length, and of what is sent with it in one message
 _BUCKET = 32 * 2**20  # bytes of gradients that are sent at a time
 
 
@@ -40,17 +40,21 @@ class Torchrun(World):
 
     def gather(self, data: bytes) -> list[bytes]:
         """What each of the processes gave, in their order."""
-        sizes = [int(size) for size in self._gathered(torch.tensor([len(data)]))]
-        padded = torch.zeros(max(sizes) + 1, dtype=torch.uint8)
-        padded.numpy()[: len(data)] = np.frombuffer(data, np.uint8)
-        parts = self._gathered(padded)
-        return [part[:size].numpy().tobytes() for part, size in zip(parts, sizes, strict=True)]
+        heads = self._gathered(len(data).to_bytes(_LENGTH, "little") + data, _LENGTH + _SHORT)
+        sizes = [int.from_bytes(head[:_LENGTH], "little") for head in heads]
+        parts = [head[_LENGTH:] for head in heads]
+        if max(sizes) > _SHORT:
+            rests = self._gathered(data[_SHORT:], max(sizes) - _SHORT)
+            parts = [part + rest for part, rest in zip(parts, rests, strict=True)]
+        return [part[:size] for part, size in zip(parts, sizes, strict=True)]
 
-    def _gathered(self, tensor: torch.Tensor) -> list[torch.Tensor]:
-        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+    def _gathered(self, data: bytes, size: int) -> list[bytes]:
+        """The first bytes of each, so many; zeros where one has fewer."""
+        own = torch.frombuffer(bytearray(data[:size].ljust(size, b"\0")), dtype=torch.uint8)
+        parts = [torch.empty_like(own) for _ in range(self.size)]
         with self._watch.losing():
-            distributed.all_gather(parts, tensor)
-        return parts
+            distributed.all_gather(parts, own)
+        return [part.numpy().tobytes() for part in parts]
 
     def reduce_gradients(
         self, parameters: Sequence[torch.Tensor], share: float = 1.0, figures: Sequence[float] = ()

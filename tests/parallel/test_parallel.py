@@ -168,6 +168,8 @@ def test_what_is_put_together(found):
         "union": [0, 0, 1],
         "nothing": [0, 2],
         "unions": [[0, 0, 1], [], [6, 6, 6]],
+        "long": [2 * 1400, 700],
+        "longest": [True] * 6,
         "sums": [pytest.approx(0.2), 4.0],
         "of first": ["rank", 0],
     }

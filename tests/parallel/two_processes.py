@@ -365,6 +365,9 @@ def whole_run(model: str, folder: Path) -> dict[str, Any]:
     }
 
 
+SIZES = (0, 1, 1015, 1016, 1017, 5000)  # bytes; a message has 1016
+
+
 def means() -> dict[str, Any]:
     figures = {"everywhere": float(world().rank), **({"here": 7.0} if world().rank else {})}
     rank = world().rank
@@ -374,6 +377,8 @@ def means() -> dict[str, Any]:
         "union": world().union(np.arange(world().rank + 1, dtype=np.int32)).tolist(),
         "nothing": world().union(np.zeros((0, 2))).shape,
         "unions": [each.tolist() for each in world().unions(arrays)],
+        "long": [len(set(part)) * len(part) for part in world().gather(b"ab"[rank:] * 700)],
+        "longest": [world().gather(bytes([rank]) * n)[1].hex() == "01" * n for n in SIZES],
         "sums": world().sums(0.1, 2),
         "of first": world().of_first(["rank", world().rank]),
     }
