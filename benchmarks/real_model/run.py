@@ -6,6 +6,7 @@ batch when its turn comes; peaks are of resident memory (`ru_maxrss`), libraries
 
     llm-gym fetch smollm2 --output runs/smollm2
     python benchmarks/real_model/run.py --model runs/smollm2 --output runs/real_model
+    python benchmarks/real_model/run.py --model runs/smollm2 --output runs/longer --new-tokens 64
 """
 
 from __future__ import annotations
@@ -108,12 +109,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--rounds", type=int, default=3, help="counted batches of each system (3)")
     parser.add_argument("--threads", type=int, default=1, help="of each system (1)")
+    parser.add_argument("--new-tokens", type=int, default=32, help="at most, of an answer (32)")
     parser.add_argument("--systems", nargs="+", choices=ENTRIES, default=list(ENTRIES))
     options = parser.parse_args()
-    for name in ("rounds", "threads"):
+    for name in ("rounds", "threads", "new_tokens"):
         if getattr(options, name) < 1:
-            parser.error(f"--{name} {getattr(options, name)} must be at least 1")
-    workload = Workload(**WORKLOAD, model=str(Path(options.model).resolve()))
+            shown = name.replace("_", "-")
+            parser.error(f"--{shown} {getattr(options, name)} must be at least 1")
+    sizes = {**WORKLOAD, "new_tokens": options.new_tokens}
+    workload = Workload(**sizes, model=str(Path(options.model).resolve()))
     results = record({**workload.as_dict(), "threads": options.threads, "rounds": options.rounds})
     batches = measure(
         options.systems, workload, options.rounds, options.threads, options.output / "logs"
