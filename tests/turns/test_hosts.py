@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import random
+import sys
+import types
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import gymnasium as gym
 import numpy as np
@@ -12,8 +18,10 @@ import llm_gym
 from llm_gym.testing.tiny import tiny_model, tiny_tokenizer
 from llm_gym.turns.hosts.gem import GemEnv
 from llm_gym.turns.hosts.trl import TRLEnvironment, trl_reward, trl_rollout
+from llm_gym.turns.hosts.verifiers import verifiers_classes
 from llm_gym.turns.worlds import world_maker
 from tests.chat_tokenizers import byte_tokenizer
+from tests.turns.worlds import Scripted, hanging
 
 
 class Echo:
@@ -232,3 +240,144 @@ def test_trl_lets_a_model_speak_to_a_world_by_a_tool(tmp_path):
     expected = [sum(answer[1] for answer in heard(Echo(), 3, [f"w{i}"] * 3)[1:]) for i in range(4)]
     assert [world.get_reward() for world in trainer.environments] == expected
     assert sum(expected) > 0
+
+
+class Parrot(BaseHTTPRequestHandler):
+    """A server of chats that says the last word it heard."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        last = body["messages"][-1]["content"]
+        text = last if isinstance(last, str) else last[0]["text"]
+        choice = {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": text},
+        }
+        told = {
+            "id": "0",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "parrot",
+            "choices": [choice],
+        }
+        answer = json.dumps(told).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        """Says nothing."""
+
+
+@pytest.fixture
+def parrot():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Parrot)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def by_verifiers(monkeypatch, parrot):
+    """Plays a world's first tasks, as `vf-eval` does, with the parrot in the seat."""
+    vf = pytest.importorskip("verifiers.v1", reason="an optional library")
+    import httpx
+
+    class InProcess(vf.Harness[vf.HarnessConfig]):
+        """Asks the model once a turn, without a process of its own."""
+
+        SUPPORTS_RESUME, NEEDS_CONTAINER, EXECUTES_CODE = True, False, False
+
+        async def launch(self, ctx, trace, runtime, endpoint, secret, mcp_urls, data):
+            said = [{"role": m.role, "content": m.content} for m in data.prompt]
+            async with httpx.AsyncClient() as client:
+                answer = await client.post(
+                    f"{endpoint}/chat/completions",
+                    json={"model": ctx.model, "messages": said},
+                    headers={"Authorization": f"Bearer {secret}"},
+                )
+            return vf.ProgramResult(exit_code=answer.is_error, stdout="", stderr=answer.text)
+
+    def play(make, number, **kwargs):
+        taskset, environment = verifiers_classes(make, **kwargs)
+        world = types.ModuleType("a_world")
+        world.__dict__.update(T=taskset, E=environment, __all__=["T", "E"])
+        harness = types.ModuleType("in_process")
+        harness.__dict__.update(H=InProcess, __all__=["H"])
+        monkeypatch.setitem(sys.modules, "a_world", world)
+        monkeypatch.setitem(sys.modules, "in_process", harness)
+        seat = {"harness": {"id": "in_process"}, "runtime": {"type": "subprocess"}}
+        config = vf.resolve_env_config({"taskset": {"id": "a_world"}, "player": seat})
+        env = vf.load_environment(config)
+        context = vf.ModelContext(
+            client=vf.EvalClientConfig(base_url=parrot, api_key_var="NO_SUCH_KEY"),
+            model="parrot",
+            sampling=vf.SamplingConfig(),
+        )
+
+        async def episodes():
+            async with env.serving():
+                slots = [slot for task in env.taskset.take(number) for slot in env.slots(task)]
+                return await asyncio.gather(*(env.run_slot(slot, context) for slot in slots))
+
+        return asyncio.run(episodes())
+
+    return play
+
+
+def test_verifiers_plays_a_world_of_ours(by_verifiers):
+    for seed, episode in enumerate(by_verifiers(Uneven, 4)):
+        assert episode.ok, episode.errors
+        (trace,) = episode.traces
+        first = Uneven().reset(seed=seed)
+        expected = [first] if seed % 2 == 0 else [first, *_echoed(seed)]
+        assert [m.content for m in trace.branches[-1].messages[::2]] == expected
+        assert trace.reward == len(expected)
+        assert trace.rewards["return"].score == len(expected)
+
+
+def test_verifiers_scores_a_task_of_ours(by_verifiers):
+    def email():
+        return llm_gym.as_turns(gym.make("llm_gym/PoliteEmail-v0"))
+
+    (episode,) = by_verifiers(email, 1)
+    task = email()
+    prompt, _ = task.reset(seed=0)
+    (trace,) = episode.traces
+    assert [m.content for m in trace.branches[-1].messages] == [prompt, prompt]
+    assert trace.reward == task.step(prompt)[1]
+
+
+def _echoed(seed):
+    """What the world says to a player who says what it hears, after the first text."""
+    world = Echo()
+    text, said = world.reset(seed=seed), []
+    for _ in range(2):
+        text = world.step(text)[0]
+        said.append(text)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: Scripted(answers=[("w1", float("nan"), False, False, {})]), "the reward nan"),
+        (lambda: Scripted(answers=[hanging]), "took longer than world_time_limit=0.2 s"),
+        (lambda: Scripted(hanging), "took longer than world_time_limit=0.2 s"),
+    ],
+)
+def test_a_world_that_fails_is_an_error_of_its_episode_in_verifiers(by_verifiers, make, match):
+    (episode,) = by_verifiers(make, 1, time_limit=0.2)
+    assert not episode.ok
+    assert match in episode.errors[-1].message
+
+
+def test_without_verifiers_there_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "verifiers", None)
+    monkeypatch.delitem(sys.modules, "verifiers.v1", raising=False)
+    with pytest.raises(ImportError, match=r"needs verifiers: pip install 'llm-gym\[verifiers\]'"):
+        verifiers_classes(Echo)
