@@ -79,7 +79,7 @@ _TRAINED = [pair for pair in _PAIRS if pair not in _HELD_OUT]
 
 RECIPES: dict[str, Recipe] = {
     "reasoning_gym:gcd": Recipe([str(n) for n in range(1, 13)], held_out=_TEST),
-    "reasoning_gym:isomorphic_strings": Recipe(("True", "False"), held_out=_TEST),
+    "reasoning_gym:isomorphic_strings": Recipe(("True", "False"), held_out=_TEST, spelt=True),
     "reasoning_gym:syllogism": Recipe(("Yes", "No"), held_out=_TEST),
     "reasoning_gym:family_relationships": Recipe(_RELATIONS, held_out=_TEST),
     "reasoning_gym:chain_sum": Recipe(
