@@ -84,7 +84,9 @@ class TurnConfig:
     turn_template: str | None = setting(
         None, "all that stands between two turns, with {text}; default: the chat's"
     )
-    world_time_limit: float | None = setting(None, "seconds that a step of the worlds may take")
+    world_time_limit: float | None = setting(
+        None, "seconds that a world may take: made, begun or asked"
+    )
     on_world_error: str | None = setting(None, "what a world's exception does: raise or truncate")
 
     def world_arguments(self) -> dict[str, Any]:

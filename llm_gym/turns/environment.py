@@ -123,7 +123,8 @@ class TurnEnv(TurnProperties, TokenEnv):
       world truncates ("world"); the turn was the last of `max_turns` ("max_turns"); the world's
       answer leaves no room for another token ("context_length"); the world takes longer than
       `world_time_limit` ("timeout"), or raises and `on_world_error` is "truncate" ("error"), both
-      with `world_error`. A world that hangs is left to itself, and the row gets a new one.
+      with `world_error`. A world that hangs is left to itself, and the row gets a new one, as it
+      does where one hangs at its beginning.
 
     ## Information
     At reset: `prompt` (the first text), `prompt_index` (the seed), `world_info`. When a turn ends:
@@ -146,7 +147,7 @@ class TurnEnv(TurnProperties, TokenEnv):
     | `context_length` | 512 | length budget L of the conversation, the world's tokens included |
     | `on_max_length` | "truncate" | or "terminate": what becomes of conversations that are cut off. The masks say what is left, so that an agent can know; algorithms without a critic need "terminate" |
     | `turn_template` | `None` | all that stands between two turns of the agent, with `{text}`; None: by the tokenizer's chat template, or `"\n{text}\n"` if it has none |
-    | `world_time_limit` | 60.0 | seconds that the worlds of one step may take. Each world has a thread of its own. None: no limit, and no threads |
+    | `world_time_limit` | 60.0 | seconds that a world may take to be made, and the worlds of one step to begin or to answer. Each world has a thread of its own. None: no limit, and no threads |
     | `on_world_error` | "raise" | or "truncate": what a world's exception does |
     | `prompt_template`, `add_special_tokens` | `None` | of the first text; see `TextGenerationEnv` |
     | `eos_token_id`, `pad_token_id`, `vocab_size`, `stop_strings`, `forbidden_token_ids`, `min_new_tokens`, `allowed_token_ids` | | as of `TextGenerationEnv`, for each turn; `allowed_token_ids` is called with what stands before the turn |
@@ -158,7 +159,7 @@ class TurnEnv(TurnProperties, TokenEnv):
         ImportError: The world's library is not installed.
         TypeError: An argument has the wrong type, or is unknown; the world makes no text.
         ValueError: An argument has a value that is not allowed; the message says what to do.
-        WorldError: A world raised an exception, or did not begin in time.
+        WorldError: A world raised an exception, or was not made or did not begin in time.
     """  # noqa: E501 -- a table row cannot be broken
 
     def __init__(

@@ -52,7 +52,7 @@ class TurnOptions:
     context_length: int = 512  # tokens of a whole conversation, L
     on_max_length: Literal["truncate", "terminate"] = "truncate"  # of conversations cut off
     turn_template: str | None = None  # None: the tokenizer's chat template, else "\n{text}\n"
-    world_time_limit: float | None = 60.0  # seconds of a step of the worlds; None: no limit
+    world_time_limit: float | None = 60.0  # seconds of each call; None: no limit
     on_world_error: Literal["raise", "truncate"] = "raise"
     prompt_template: str | None = None
     add_special_tokens: bool | None = None

@@ -19,6 +19,7 @@ import gymnasium as gym
 from llm_gym.files.importing import object_named
 
 Result = TypeVar("Result")
+_ANSWER = "answer"
 
 
 class World(Protocol):
@@ -32,7 +33,7 @@ class World(Protocol):
 
 
 class WorldError(RuntimeError):
-    """A world raised an exception, or did not begin in time."""
+    """A world raised an exception, or was not made or did not begin in time."""
 
 
 class Answered(NamedTuple):
@@ -93,13 +94,29 @@ def world_maker(world: Any, num_rows: int, world_kwargs: Mapping[str, Any] | Non
                 f"world={world!r} is one world, but num_envs={num_rows} rows need one each: pass a "
                 "function that makes one, or the class"
             )
-        return lambda: world
+        return _Once(world)
     if not callable(world):
         raise TypeError(
             f"world={world!r} must have reset(seed) and step(text), be a function that makes such "
             "an environment, or an id of Gymnasium's"
         )
     return lambda: world(**kwargs)
+
+
+class _Once:
+    """Gives a world that somebody has made, which nobody can make anew."""
+
+    def __init__(self, world: Any) -> None:
+        self._world = world
+
+    def __call__(self) -> Any:
+        world, self._world = self._world, None
+        if world is None:
+            raise WorldError(
+                "the world took too long and cannot be made anew: as world=, pass its class, or a "
+                "function that makes one"
+            )
+        return world
 
 
 def _is_world(world: Any) -> bool:
@@ -110,42 +127,43 @@ class Worlds:
     """N worlds, those of one step at work together.
 
     With a time limit each world lives in a thread of its own, from its making to its end: worlds
-    wait for the network side by side, and one that hangs is given up, and made anew for the row's
-    next episode. Without one all are called one after the other, in the caller's thread.
+    wait for the network side by side, and one that hangs is given up, and made anew. It is closed
+    in its thread if it ever comes back. Without a limit all are called one after the other, in the
+    caller's thread.
 
     Args:
         make: Makes a world.
         num_rows: N.
-        time_limit: Seconds that the worlds of one step may take; None is no limit.
+        time_limit: Seconds that a world may take to be made, and the worlds of one step to begin or
+            to answer; None is no limit.
 
     Raises:
-        TypeError: What was made is no world.
-        ValueError: The same was made for two rows.
+        TypeError: What was made is no world, or its arguments have wrong types.
+        ValueError: The same was made for two rows, or a world refuses its arguments.
+        WorldError: A world raised another exception while it was made, or took too long.
     """
 
     def __init__(self, make: Callable[[], Any], num_rows: int, time_limit: float | None) -> None:
         self._make, self._limit = make, time_limit
         self._threads: list[_WorldThread | None] = [None] * num_rows
-        self._worlds: list[Any] = [None] * num_rows
+        self._held = [_Held(make) for _ in range(num_rows)]
         weakref.finalize(self, _end, self._threads)
-        for row in range(num_rows):
-            self._call({row: partial(self._made, row)}, limit=None)
-        if len({id(world) for world in self._worlds}) < num_rows:
-            raise ValueError("world= makes the same world for several rows: make a new one a call")
-
-    def _made(self, row: int) -> Any:
-        if self._worlds[row] is None:
-            world = self._make()
-            if not _is_world(world):
-                raise TypeError(f"world= makes {world!r}, which has no reset(seed) and step(text)")
-            self._worlds[row] = world
-        return self._worlds[row]
-
-    def _begun(self, row: int, seed: int) -> tuple[str, Mapping[str, Any]]:
-        return _reset(self._made(row), seed)
+        try:
+            for row, held in enumerate(self._held):
+                _raise_faults(self._call({row: held.made}, "be made"))
+            if len({id(held.world) for held in self._held}) < num_rows:
+                raise ValueError(
+                    "world= makes the same world for several rows: make a new one a call"
+                )
+        except BaseException:
+            self.close()
+            raise
 
     def reset(self, seeds: Mapping[int, int]) -> dict[int, tuple[str, Mapping[str, Any]]]:
         """Begins rows' worlds anew.
+
+        One that takes too long, or whose row has none after a turn that did, is made anew; if that
+        takes too long, too, it is an error.
 
         Args:
             seeds: A seed for each row.
@@ -157,14 +175,15 @@ class Worlds:
             TypeError: A world gave no text.
             WorldError: A world raised, or took too long; its row has a new one.
         """
-        begun = self._call(
-            {row: partial(self._begun, row, seed) for row, seed in seeds.items()},
-            limit=self._limit,
-        )
-        for told in begun.values():
-            if isinstance(told, Fault):
-                raise told.error from told.error.__cause__
+        begun = self._begun(seeds)
+        again = {row: seeds[row] for row, told in begun.items() if _is_late(told)}
+        begun |= self._begun(again)
+        _raise_faults(begun)
         return begun
+
+    def _begun(self, seeds: Mapping[int, int]) -> dict[int, Any]:
+        jobs = {row: partial(self._held[row].reset, seed) for row, seed in seeds.items()}
+        return self._call(jobs, "begin")
 
     def step(self, texts: Mapping[int, str]) -> dict[int, Answered | Fault]:
         """Hands rows' turns to their worlds.
@@ -179,44 +198,37 @@ class Worlds:
             TypeError: A world gave something of another type.
             ValueError: A world's reward is no finite number.
         """
-        return self._call(
-            {row: partial(_step, self._worlds[row], text) for row, text in texts.items()},
-            limit=self._limit,
-        )
+        jobs = {row: partial(self._held[row].step, text) for row, text in texts.items()}
+        return self._call(jobs, _ANSWER)
 
     def close(self) -> None:
         """Closes worlds that can be closed, and ends their threads."""
-        jobs = {
-            row: partial(_asked, world.close)
-            for row, world in enumerate(self._worlds)
-            if callable(getattr(world, "close", None))
-        }
-        self._call(jobs, limit=self._limit)
+        jobs = {row: held.close for row, held in enumerate(self._held) if held.world is not None}
+        self._call(jobs, "close")
         _end(self._threads)
 
     # ------------------------------------------------------------------ calls
 
-    def _call(self, jobs: Mapping[int, Callable[[], Any]], limit: float | None) -> dict[int, Any]:
+    def _call(self, jobs: Mapping[int, Callable[[], Any]], asked_to: str) -> dict[int, Any]:
         """What the jobs of rows return, or a `Fault`; other exceptions are ours, and raised."""
         if self._limit is None:
-            return {row: self._outcome(row, job) for row, job in jobs.items()}
-        deadline = None if limit is None else monotonic() + limit
+            return {row: self._outcome(row, job, asked_to) for row, job in jobs.items()}
+        deadline = monotonic() + self._limit
         futures = {row: self._thread(row).submit(job) for row, job in jobs.items()}
 
         def wait(future: Future) -> Any:
-            left = None if deadline is None else max(0.0, deadline - monotonic())
-            return future.result(left)
+            return future.result(max(0.0, deadline - monotonic()))
 
-        return {row: self._outcome(row, partial(wait, f)) for row, f in futures.items()}
+        return {row: self._outcome(row, partial(wait, f), asked_to) for row, f in futures.items()}
 
-    def _outcome(self, row: int, result: Callable[[], Any]) -> Any:
+    def _outcome(self, row: int, result: Callable[[], Any], asked_to: str) -> Any:
         try:
             return result()
         except _RaisedError as raised:
             cause = raised.__cause__
+            advice = ", or pass on_world_error='truncate'" if asked_to == _ANSWER else ""
             error = WorldError(
-                f"the world of row {row} raised {type(cause).__name__}: {cause}; mend it, or pass "
-                "on_world_error='truncate'"
+                f"the world of row {row} raised {type(cause).__name__}: {cause}; mend it{advice}"
             )
             error.__cause__ = cause
             return Fault("error", error)
@@ -225,7 +237,8 @@ class Worlds:
             return Fault(
                 "timeout",
                 WorldError(
-                    f"the world of row {row} took longer than world_time_limit={self._limit:g} s"
+                    f"the world of row {row} took longer than world_time_limit={self._limit:g} s "
+                    f"to {asked_to}: mend it, or raise the limit"
                 ),
             )
 
@@ -236,9 +249,10 @@ class Worlds:
         return thread
 
     def _give_up(self, row: int) -> None:
-        """Leaves a thread to its call; it ends with that, if ever."""
+        """Leaves a thread and its world to their call; if ever it returns, both end."""
+        self._thread(row).submit(self._held[row].close)
         self._thread(row).end()
-        self._threads[row] = self._worlds[row] = None
+        self._threads[row], self._held[row] = None, _Held(self._make)
 
 
 class _WorldThread:
@@ -274,13 +288,59 @@ def _end(threads: list[_WorldThread | None]) -> None:
             threads[row] = None
 
 
+def _is_late(told: Any) -> bool:
+    return isinstance(told, Fault) and told.reason == "timeout"
+
+
+def _raise_faults(outcomes: Mapping[int, Any]) -> None:
+    for told in outcomes.values():
+        if isinstance(told, Fault):
+            raise told.error from told.error.__cause__
+
+
 # ------------------------------------------------------------------ one world
 
 
-def _reset(world: Any, seed: int) -> tuple[str, Mapping[str, Any]]:
-    told = _asked(lambda: world.reset(seed=seed))
-    text, info = told if isinstance(told, tuple) and len(told) == 2 else (told, {})
-    return _text("reset", text), _info("reset", info)
+class _Held:
+    """A row's world, with all that it is asked; called by one thread only."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self.world: Any = None
+
+    def made(self) -> None:
+        """Makes the world, if there is none yet."""
+        if self.world is None:
+            world = _new(self._make)
+            if not _is_world(world):
+                raise TypeError(f"world= makes {world!r}, which has no reset(seed) and step(text)")
+            self.world = world
+
+    def reset(self, seed: int) -> tuple[str, Mapping[str, Any]]:
+        self.made()
+        told = _asked(lambda: self.world.reset(seed=seed))
+        text, info = told if isinstance(told, tuple) and len(told) == 2 else (told, {})
+        return _text("reset", text), _info("reset", info)
+
+    def step(self, text: str) -> Answered:
+        return _step(self.world, text)
+
+    def close(self) -> None:
+        close = getattr(self.world, "close", None)
+        if callable(close):
+            _asked(close)
+
+
+def _new(make: Callable[[], Any]) -> Any:
+    """A world, or one sentence on why there is none."""
+    try:
+        return make()
+    except (WorldError, ImportError, gym.error.Error):  # which say it themselves
+        raise
+    except (Exception, SystemExit) as error:  # whatever somebody else's world raises
+        kind = next((k for k in (ValueError, TypeError) if isinstance(error, k)), WorldError)
+        said = f"{error}" if kind is not WorldError else f"{type(error).__name__}: {error}"
+        raise kind(f"the world could not be made: {said}") from error
 
 
 def _step(world: Any, text: str) -> Answered:
@@ -306,7 +366,7 @@ def _step(world: Any, text: str) -> Answered:
 def _asked(call: Callable[[], Result]) -> Result:
     try:
         return call()
-    except Exception as error:  # whatever somebody else's world raises
+    except (Exception, SystemExit) as error:  # whatever somebody else's world raises
         raise _RaisedError from error
 
 

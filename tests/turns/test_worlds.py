@@ -96,7 +96,7 @@ def test_a_world_that_raises_is_named_or_ends_the_conversation(limit):
 
 
 def test_a_world_that_raises_at_reset_is_named():
-    with pytest.raises(WorldError, match="no such card"):
+    with pytest.raises(WorldError, match=r"KeyError: 'no such card'; mend it$"):
         TurnEnv(**arguments(world=Scripted(raising), on_world_error="truncate")).reset(seed=0)
 
 
@@ -124,10 +124,167 @@ def test_a_world_that_hangs_is_cut_off_and_made_anew():
     assert not truncated.any()
 
 
-def test_a_world_that_hangs_at_reset_is_an_error():
-    env = TurnEnv(**arguments(world=lambda: Scripted(hanging), world_time_limit=0.2))
-    with pytest.raises(WorldError, match="took longer"):
+LATE = r"the world of row {} took longer than world_time_limit=0\.2 s to {}: mend it, or raise"
+
+
+def made_by(number, *, hangs):
+    """What makes `number` rows' worlds, by the numbers of those that hang: how they do."""
+    made = []
+
+    def make():
+        how = hangs.get(len(made))
+        made.append(how)
+        if how == "made":
+            hanging()
+        return Scripted(hanging if how == "begin" else "w1", answers=[FINE])
+
+    shape = arguments(world=make, world_time_limit=0.2)
+    if number == 1:
+        return made, lambda: TurnEnv(**shape)
+    return made, lambda: TurnVectorEnv(**shape, num_envs=number, autoreset_mode="SameStep")
+
+
+@pytest.mark.parametrize(("number", "late"), [(1, 0), (3, 2)])
+def test_a_world_that_hangs_while_it_is_made_is_an_error(number, late):
+    _, make_env = made_by(number, hangs={late: "made"})
+    with pytest.raises(WorldError, match=LATE.format(late, "be made")):
+        make_env()
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_world_that_hangs_at_its_beginning_is_made_anew(number):
+    made, make_env = made_by(number, hangs={number - 1: "begin"})
+    env = make_env()
+    env.reset(seed=0)
+    assert len(made) == number + 1
+    rewards = env.step(EOS if number == 1 else np.full(number, EOS))[1]
+    assert np.all(np.asarray(rewards) == 1.0)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("second", ["begin", "made"])
+def test_two_worlds_that_hang_one_after_the_other_are_an_error(number, second):
+    _, make_env = made_by(number, hangs={number - 1: "begin", number: second})
+    env = make_env()
+    with pytest.raises(WorldError, match=LATE.format(number - 1, "begin")):
         env.reset(seed=0)
+    env.reset(seed=0)  # by the next one
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "hows", [["begin"], ["answer"], ["begin", "made"], ["answer", "begin", "made"]], ids=str
+)
+def test_a_world_that_was_given_up_is_closed_in_its_thread_and_not_called_again(hows):
+    let_go, worlds, calls = threading.Event(), [], []
+
+    class Late:
+        def __init__(self):
+            self.hangs_at = hows[len(worlds)] if len(worlds) < len(hows) else None
+            worlds.append(self)
+            self.thread = threading.current_thread()
+            self.call("made")
+
+        def call(self, what):
+            if self.hangs_at == what:
+                let_go.wait(timeout=30)
+            calls.append((self, what, threading.current_thread()))
+
+        def reset(self, *, seed):
+            self.call("begin")
+            return "w1"
+
+        def step(self, text):
+            self.call("answer")
+            return FINE
+
+        def close(self):
+            self.call("close")
+
+    env = TurnEnv(**arguments(world=Late, world_time_limit=0.2))
+    while len(worlds) <= len(hows):
+        try:
+            env.reset(seed=0)
+            env.step(EOS)
+        except WorldError:
+            pass
+    *late, current = worlds
+    let_go.set()
+    for world in late:
+        world.thread.join(timeout=30)
+        assert not world.thread.is_alive()
+    assert env._episodes.worlds._held[0].world is current
+    for world in worlds:
+        assert {thread for w, _, thread in calls if w is world} == {world.thread}
+        done = [what for w, what, _ in calls if w is world]
+        assert done.count("answer") == (world.hangs_at in ("answer", None))
+        assert done.count("close") == (world in late) == (done[-1] == "close")
+    env.close()
+
+
+def test_worlds_are_closed_where_another_cannot_be_made():
+    closed = []
+
+    class Closed(Scripted):
+        def close(self):
+            closed.append(self)
+
+    made = iter([Closed, Closed, lambda: raising()])
+    with pytest.raises(WorldError, match="could not be made: KeyError: 'no such card'"):
+        TurnVectorEnv(**arguments(world=lambda: next(made)()), num_envs=3)
+    assert len(closed) == 2
+
+
+@pytest.mark.parametrize("limit", [None, 60.0])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (KeyError("a"), WorldError),
+        (OSError("a"), WorldError),
+        (SystemExit("a"), WorldError),
+        (ValueError("a"), ValueError),
+        (TypeError("a"), TypeError),
+        (ImportError("a"), ImportError),
+    ],
+)
+def test_what_a_world_raises_while_it_is_made_is_one_sentence(error, kind, limit):
+    def make():
+        raise error
+
+    with pytest.raises(kind, match="a") as caught:
+        TurnEnv(**arguments(world=make, world_time_limit=limit))
+    assert type(caught.value) is kind
+    assert kind is ImportError or "the world could not be made" in str(caught.value)
+
+
+@pytest.mark.parametrize("limit", [None, 60.0])
+def test_a_world_that_ends_the_program_does_not(limit):
+    def leaving(_):
+        raise SystemExit
+
+    with pytest.raises(WorldError, match="row 0 raised SystemExit"):
+        ended_turn(world=Scripted(answers=[leaving]), world_time_limit=limit)
+
+
+def test_a_world_that_was_passed_as_it_is_cannot_be_made_anew():
+    world = Scripted(answers=[hanging])
+    env = TurnEnv(**arguments(world=world, world_time_limit=0.2))
+    env.reset(seed=0)
+    assert env.step(EOS)[4]["end_reason"] == "timeout"
+    with pytest.raises(WorldError, match="cannot be made anew: as world=, pass its class"):
+        env.reset(seed=0)
+
+
+def test_worlds_that_hang_when_they_are_closed_hold_nobody_up():
+    class Clinging(Scripted):
+        close = hanging
+
+    env = TurnVectorEnv(**arguments(world=Clinging, world_time_limit=0.2), num_envs=3)
+    env.reset(seed=0)
+    threads = [thread._thread for thread in env._episodes.worlds._threads]
+    env.close()
+    assert [thread.is_alive() for thread in threads] == [True] * 3
+    assert env._episodes.worlds._threads == [None] * 3
 
 
 def test_worlds_of_one_step_are_at_work_together():
