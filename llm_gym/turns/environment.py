@@ -131,7 +131,8 @@ class TurnEnv(TurnProperties, TokenEnv):
     `turn` (its number, from 1), `completion` (its text), `stop_reason` ("eos", "stop_string",
     "length"), `world_text`, and `world_info` if the world gave one. At the end also `prompt`,
     `end_reason`, `world_error` if there was one, `messages` (what both have said, with their roles
-    in a chat), and unless it was truncated `score`, the sum of the rewards.
+    in a chat), and unless it was truncated `score`, the sum of the rewards. `world_info` is a
+    mapping that the vector form keeps whole, one a row.
 
     ## Arguments
 

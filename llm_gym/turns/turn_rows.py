@@ -18,7 +18,7 @@ from llm_gym.text.scoring import Outcome
 from llm_gym.text.vocabulary import Vocabulary
 from llm_gym.turns.options import TurnOptions
 from llm_gym.turns.turn_format import TurnFormat
-from llm_gym.turns.worlds import Answered, Fault, Worlds
+from llm_gym.turns.worlds import Answered, Fault, WorldInfo, Worlds
 
 if TYPE_CHECKING:
     from llm_gym.turns.options import TurnKeywords
@@ -120,7 +120,7 @@ class TurnRows(Rows):
             self._returns[row], self._seeds[row] = 0.0, seeds[row]
             self._heard[row], self._said[row] = [], [text]
             info: dict[str, Any] = {"prompt": text, "prompt_index": seeds[row]}
-            infos.append(info | ({"world_info": dict(world_info)} if world_info else {}))
+            infos.append(info | ({"world_info": WorldInfo(world_info)} if world_info else {}))
         return infos
 
     def shown_before(self, row: int) -> str:
@@ -166,7 +166,7 @@ class TurnRows(Rows):
         self._said[row].append(said.text)
         info["world_text"] = said.text
         if said.info:
-            info["world_info"] = dict(said.info)
+            info["world_info"] = WorldInfo(said.info)
         if said.terminated:
             self._end(row, "world", info, step, terminated=True)
             return

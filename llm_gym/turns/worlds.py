@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import numbers
+import re
 import weakref
+from collections import UserDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -15,11 +16,17 @@ from time import monotonic
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import gymnasium as gym
+import numpy as np
 
+from llm_gym.files.encoding import check_characters
 from llm_gym.files.importing import object_named
+from llm_gym.files.untrusted import printable
 
 Result = TypeVar("Result")
 _ANSWER = "answer"
+_LARGEST = float(np.finfo(np.float32).max)  # rewards are float32
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_SHOWN = 200  # characters of somebody else's message
 
 
 class World(Protocol):
@@ -34,6 +41,14 @@ class World(Protocol):
 
 class WorldError(RuntimeError):
     """A world raised an exception, or was not made or did not begin in time."""
+
+
+class WorldInfo(UserDict[str, Any]):
+    """A world's info, whole.
+
+    Gymnasium's vector environments take a `dict` apart, name by name, into arrays that have the
+    type of the first row's value: what other rows say is then rounded, or an error.
+    """
 
 
 class Answered(NamedTuple):
@@ -226,10 +241,9 @@ class Worlds:
             return result()
         except _RaisedError as raised:
             cause = raised.__cause__
+            assert cause is not None
             advice = ", or pass on_world_error='truncate'" if asked_to == _ANSWER else ""
-            error = WorldError(
-                f"the world of row {row} raised {type(cause).__name__}: {cause}; mend it{advice}"
-            )
+            error = WorldError(f"the world of row {row} raised {said_by(cause)}; mend it{advice}")
             error.__cause__ = cause
             return Fault("error", error)
         except FutureTimeoutError:
@@ -313,7 +327,9 @@ class _Held:
         if self.world is None:
             world = _new(self._make)
             if not _is_world(world):
-                raise TypeError(f"world= makes {world!r}, which has no reset(seed) and step(text)")
+                raise TypeError(
+                    f"world= makes {world!r:.80}, which has no reset(seed) and step(text)"
+                )
             self.world = world
 
     def reset(self, seed: int) -> tuple[str, Mapping[str, Any]]:
@@ -339,24 +355,29 @@ def _new(make: Callable[[], Any]) -> Any:
         raise
     except (Exception, SystemExit) as error:  # whatever somebody else's world raises
         kind = next((k for k in (ValueError, TypeError) if isinstance(error, k)), WorldError)
-        said = f"{error}" if kind is not WorldError else f"{type(error).__name__}: {error}"
+        said = said_by(error) if kind is WorldError else printable(str(error))
         raise kind(f"the world could not be made: {said}") from error
+
+
+def said_by(error: BaseException) -> str:
+    """An exception of somebody else's code on one short line."""
+    lines = _COLOURS.sub("", str(error)).splitlines()
+    first = next((line.strip() for line in lines if re.search(r"\w", line)), "")
+    said = ": ".join([type(error).__name__, *([first] if first else [])])
+    return printable(said[:_SHOWN], multiline=False)
 
 
 def _step(world: Any, text: str) -> Answered:
     told = _asked(lambda: world.step(text))
     if not isinstance(told, (tuple, list)) or len(told) != 5:
         raise TypeError(
-            f"the world's step() returned {told!r}, not (text, reward, terminated, truncated, info)"
+            f"the world's step() returned {told!r:.80}, not (text, reward, terminated, truncated, "
+            "info)"
         )
     said, reward, terminated, truncated, info = told
-    is_number = isinstance(reward, numbers.Real) and not isinstance(reward, bool)
-    if not is_number or not math.isfinite(reward):
-        kind = ValueError if is_number else TypeError
-        raise kind(f"the world's step() pays the reward {reward!r}, which is no finite number")
     return Answered(
         _text("step", said),
-        float(reward),
+        _reward(reward),
         _flag("terminated", terminated),
         _flag("truncated", truncated),
         _info("step", info),
@@ -370,22 +391,34 @@ def _asked(call: Callable[[], Result]) -> Result:
         raise _RaisedError from error
 
 
+def _reward(reward: Any) -> float:
+    is_number = isinstance(reward, numbers.Real) and not isinstance(reward, bool)
+    if not is_number or not abs(reward) <= _LARGEST:
+        kind = ValueError if is_number else TypeError
+        raise kind(
+            f"the world's step() pays the reward {reward!r:.80}, which is no finite number of "
+            "float32"
+        )
+    return float(reward)
+
+
 def _flag(name: str, flag: Any) -> bool:
     if type(flag).__name__ not in ("bool", "bool_"):
-        raise TypeError(f"the world's step() returned {name}={flag!r}, which is no bool")
+        raise TypeError(f"the world's step() returned {name}={flag!r:.80}, which is no bool")
     return bool(flag)
 
 
 def _text(method: str, text: Any) -> str:
     if not isinstance(text, str):
         raise TypeError(
-            f"the world's {method}() returned {text!r} for its text, of type "
+            f"the world's {method}() returned {text!r:.80} for its text, of type "
             f"{type(text).__name__}: a world of turns says a str"
         )
+    check_characters(f"the text of the world's {method}()", text)
     return text
 
 
 def _info(method: str, info: Any) -> Mapping[str, Any]:
     if not isinstance(info, Mapping):
-        raise TypeError(f"the world's {method}() returned the info {info!r}, which is no dict")
+        raise TypeError(f"the world's {method}() returned the info {info!r:.80}, which is no dict")
     return info

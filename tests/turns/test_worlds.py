@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import re
 import threading
 
 import numpy as np
 import pytest
 
+import llm_gym
 from llm_gym import TurnEnv, TurnVectorEnv, WorldError
 from tests.text.helpers import EOS, word
 from tests.turns.worlds import Scripted, arguments, hanging, raising
@@ -28,6 +32,9 @@ def ended_turn(**overrides):
         (("w1", "1", False, False, {}), TypeError, "the reward '1'"),
         (("w1", True, False, False, {}), TypeError, "the reward True"),
         (("w1", float("nan"), False, False, {}), ValueError, "the reward nan"),
+        (("w1", -1e39, False, False, {}), ValueError, r"the reward -1e\+39, .* of float32"),
+        (("w1", 10**400, False, False, {}), ValueError, "the reward 1000.* of float32"),
+        (("w1 \ud800", 0.0, False, False, {}), ValueError, "lone surrogate at character 3"),
         (("w1", 0.0, 1, False, {}), TypeError, "terminated=1"),
         (("w1", 0.0, False, None, {}), TypeError, "truncated=None"),
         (("w1", 0.0, False, False, None), TypeError, "the info None"),
@@ -47,6 +54,7 @@ def test_an_answer_of_another_kind_is_refused(answer, error, match, limit):
         ("", ValueError, "is empty"),
         (" ".join(["w1"] * 40), ValueError, "has 40 tokens, which leave no room"),
         (("w1", 3), TypeError, "the info 3"),
+        ("w1 \udfff", ValueError, r"the world's reset\(\) has a lone surrogate"),
     ],
 )
 def test_a_start_of_another_kind_is_refused(first, error, match):
@@ -93,6 +101,45 @@ def test_a_world_that_raises_is_named_or_ends_the_conversation(limit):
     _, reward, terminated, truncated, info = ended_turn(world=world, **options)
     assert (reward, terminated, truncated, info["end_reason"]) == (0.0, False, True, "error")
     assert "no such card" in info["world_error"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("\x1b[31mone\x1b[0m\x07\ntwo"), r"ValueError: one\x07; mend it"),
+        (ValueError("x" * 5000), f"ValueError: {'x' * 188}; mend it"),
+        (AssertionError(), "AssertionError; mend it"),
+    ],
+)
+def test_what_a_world_raises_is_one_short_line(error, said):
+    def failing(_):
+        raise error
+
+    with pytest.raises(WorldError, match=re.escape(said)):
+        ended_turn(world=Scripted(answers=[failing]))
+
+
+def test_infos_of_worlds_are_kept_whole_whatever_is_in_them():
+    told = [{"a": 1, "_a": 2}, {"a": 0.5}, {"a": "x"}, {"a": None}, {"a": {"b": [1]}}, {3: told_of}]
+    rows = iter([*told, *told])
+
+    def make():
+        info = next(rows)
+        return Scripted(("w1", info), answers=[("w2", 0.0, False, False, info)])
+
+    env = TurnVectorEnv(**arguments(world=make), num_envs=6, autoreset_mode="SameStep")
+    _, infos = env.reset(seed=0)
+    assert infos["world_info"].tolist() == told
+    infos = env.step(np.full(6, EOS))[4]
+    assert infos["world_info"].tolist() == told
+    assert copy.deepcopy(infos["world_info"][4]) == pickle.loads(pickle.dumps(told[4]))
+    learner = llm_gym.GymVecEnv(env)
+    learner.reset()
+    assert [info["world_info"] for info in learner.step(np.full(6, EOS))[3]] == told
+
+
+def told_of():
+    """Any object."""
 
 
 def test_a_world_that_raises_at_reset_is_named():

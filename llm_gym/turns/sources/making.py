@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from llm_gym.files.untrusted import printable
 from llm_gym.turns.sources.global_random import OwnRandom
-from llm_gym.turns.worlds import WorldError
-
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_SHOWN = 200  # characters of somebody else's message
+from llm_gym.turns.worlds import WorldError, said_by
 
 
 def library(module: str, world: str, extra: str) -> Any:
@@ -70,10 +65,3 @@ def not_made(world: str, error: Exception) -> WorldError:
         f"world={world!r} could not be made ({said_by(error)}): it may need arguments "
         "(world_kwargs=), or data that its library downloads"
     )
-
-
-def said_by(error: Exception) -> str:
-    """An exception of somebody else's code on one short line."""
-    lines = _COLOURS.sub("", str(error)).splitlines()
-    first = next((line.strip() for line in lines if re.search(r"\w", line)), "")
-    return printable(f"{type(error).__name__}: {first}"[:_SHOWN], multiline=False)
