@@ -1,8 +1,9 @@
-"""PEFT's model objects as what runs, references and checkpoints can name: a directory.
+"""Adapters in memory as what runs, references and checkpoints can name: a directory.
 
-A `PeftModel` is a base model with an adapter, in memory. Its adapter is kept below the hub's own
-folder (`HF_HOME`), in a directory that is named by what it holds, so the same adapter is the same
-model in every run. Its base has to be found by its name, and to be what lies there.
+A `PeftModel`, or a model of transformers with an adapter in it, is a base model with an adapter.
+The adapter is kept below the hub's own folder (`HF_HOME`), in a directory that is named by what it
+holds, so the same adapter is the same model in every run. Its base has to be found by its name, and
+to be what lies there.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.language_models.adapter_files import WEIGHTS, is_adapter
+from llm_gym.language_models.adapter_loading import PREFIX
 from llm_gym.language_models.adapters import write_adapter
-from llm_gym.language_models.classifier_adapters import TASK, with_labels
 from llm_gym.language_models.embedded import resolve
-from llm_gym.language_models.loading import load_causal_lm, model_source, only_errors_logged
+from llm_gym.language_models.loading import model_source
 from llm_gym.language_models.lora_settings import check_config, task_of
+from llm_gym.language_models.model_weights import absolute, first_difference
 
 if TYPE_CHECKING:
     import torch
@@ -30,42 +32,55 @@ if TYPE_CHECKING:
 _ADVICE = "save the base with save_pretrained(DIR), and put the adapter on the model from DIR"
 
 
-def named(model: Any) -> Any:
-    """A model by its name, where it is an object of PEFT's: the directory of its adapter.
+def has_adapter(model: Any) -> bool:
+    """Whether a model is one of PEFT's, or one of transformers with an adapter in it."""
+    peft = sys.modules.get("peft")  # imported, if the object is one of its
+    whole = peft is not None and isinstance(model, peft.PeftModel)
+    return whole or bool(getattr(model, "_hf_peft_config_loaded", False))
+
+
+def kept_adapter(model: PeftModel | PreTrainedModel) -> str:
+    """Keeps the adapter of a model in memory, if it is not kept already.
 
     Args:
-        model: A `PeftModel`, whose adapter is kept; anything else stays as it is.
+        model: One that `has_adapter`. It is neither changed nor used again.
 
     Returns:
-        The directory, or what was given. The object is neither changed nor used again.
+        The directory of the adapter.
 
     Raises:
-        ValueError: Its adapter is no single LoRA that is switched on, or its base is not what is
+        ValueError: The adapter is no single LoRA that is switched on, or its base is not what is
             found under its name.
-        FileNotFoundError, OSError: Its base is not there, or the adapter cannot be written.
+        FileNotFoundError, OSError: The base is not there, or the adapter cannot be written.
     """
-    peft = sys.modules.get("peft")  # imported, if the object is one of its
-    if peft is None or not isinstance(model, peft.PeftModel):
-        return model
-    name = _adapter_name(model)
-    base: PreTrainedModel = model.get_base_model()
-    source = _source_of(base, model.peft_config[name])
-    _check_base(base, source)
+    import peft
+
+    what = f"model: the {type(model).__name__}"
+    name = _adapter_name(model, what)
+    whole = isinstance(model, peft.PeftModel)
+    base: PreTrainedModel = model.get_base_model() if whole else model
+    source = _source_of(base, model.peft_config[name], what)
+    differs = first_difference(base, source)
+    if differs is not None:
+        raise ValueError(
+            f"model: the base of the {type(model).__name__} is not what is in {source!r}, by which "
+            f"runs and checkpoints find it ({differs!r} differs); {_ADVICE}"
+        )
     config = copy.deepcopy(model.peft_config[name])
     config.task_type = config.task_type or task_of(base)
-    state = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    state = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    found = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    prefix = "" if whole else PREFIX
+    state = {prefix + key: tensor.detach().cpu().contiguous() for key, tensor in found.items()}
     directory = _cache() / _digest(config, state, source)
     if not (directory / WEIGHTS).is_file():
         _keep(directory, config, state, source, base)
     return str(directory)
 
 
-def _adapter_name(model: PeftModel) -> str:
+def _adapter_name(model: PeftModel | PreTrainedModel, what: str) -> str:
     """The name of the adapter that a model computes with."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    what = f"model: the {type(model).__name__}"
     for config in model.peft_config.values():
         if config.peft_type != "LORA":
             kind = getattr(config.peft_type, "value", config.peft_type)
@@ -73,7 +88,8 @@ def _adapter_name(model: PeftModel) -> str:
                 f"{what} has an adapter of the kind {kind!s:.80}, and only LoRA is supported; "
                 "merge it into its base (merge_and_unload), save that, and pass the directory"
             )
-    active = list(model.active_adapters)
+    names: Any = model.active_adapters  # a method of transformers' own models
+    active = list(names() if callable(names) else names)
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     if len(active) != 1:
         raise ValueError(
@@ -91,50 +107,19 @@ def _adapter_name(model: PeftModel) -> str:
     return str(active[0])
 
 
-def _source_of(base: PreTrainedModel, config: LoraConfig) -> str:
+def _source_of(base: PreTrainedModel, config: LoraConfig, what: str) -> str:
     """Directory or hub name of a base."""
     name = str(base.name_or_path or config.base_model_name_or_path or "")
     if not name:
         raise ValueError(
-            "model: the base of the PeftModel has no name, by which runs and checkpoints find it; "
-            f"{_ADVICE}"
+            f"{what} has a base without a name, by which runs and checkpoints find it; {_ADVICE}"
         )
-    source = model_source(name)
     if is_adapter(resolve(name)):
         raise ValueError(
-            f"model: the base of the PeftModel is {name!r}, which is an adapter, too; merge that "
-            "one first (llm-gym merge)"
+            f"{what} has the base {name!r}, which is an adapter, too; merge that one first "
+            "(llm-gym merge)"
         )
-    return str(Path(source).resolve()) if Path(source).is_dir() else source
-
-
-def _check_base(base: PreTrainedModel, source: str) -> None:
-    """Refuses a base that is not what its name says: merged, resized, trained or quantised."""
-    import torch
-
-    if task_of(base) == TASK:
-        with torch.random.fork_rng(devices=[]), only_errors_logged():
-            there, new = with_labels(source, base.config.num_labels, base.dtype)
-    else:
-        there, new = load_causal_lm(source, dtype=base.dtype), set()
-    ours = {
-        name.replace(".base_layer.", ".").replace(".original_module.", "."): parameter
-        for name, parameter in base.named_parameters(remove_duplicate=False)
-    }
-    for name, parameter in there.named_parameters():
-        own = ours.get(name)
-        if name in new or (own is not None and _equal(own, parameter)):
-            continue
-        raise ValueError(
-            f"model: the base of the PeftModel is not what is in {source!r}, by which runs and "
-            f"checkpoints find it ({name!r} differs); {_ADVICE}"
-        )
-
-
-def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
-    import torch
-
-    return one.shape == other.shape and torch.equal(one.detach().cpu().to(other.dtype), other)
+    return absolute(model_source(name))
 
 
 def _cache() -> Path:

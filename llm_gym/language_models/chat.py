@@ -15,6 +15,7 @@ model's turn.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
 """Turns of a conversation, `[{"role": "user", "content": "..."}, ...]`."""
+
+
+class TemplateWarning(UserWarning):
+    """A chat template does not show all that was said."""
+
 
 _LONGEST = 50_000_000  # characters: no model reads so much
 _PROMPT, _ANSWER = "PROMPT-GOES-HERE", "ANSWER-GOES-HERE"
@@ -121,42 +127,7 @@ class PromptFormat:
         return self.prompt_template.format(**{**(columns or {}), "prompt": text})
 
     def _by_chat_template(self, messages: Messages, *, ask: bool = True) -> str:
-        turns = [dict(message) for message in messages]
-        try:
-            text = self.tokenizer.apply_chat_template(
-                turns, add_generation_prompt=ask, tokenize=False
-            )
-        except Exception as error:  # whatever jinja, or the template itself, raises
-            role = self._refused_role(turns, ask)
-            if role is not None:
-                raise ValueError(
-                    f"the tokenizer's chat template refuses the role {role!r} ({error}): put what "
-                    f"it says into a message of the user, leave it out, or pass prompt_template="
-                ) from error
-            raise ValueError(
-                f"the tokenizer's chat template cannot render a conversation of the roles "
-                f"{[turn.get('role') for turn in turns]}: {error}; change the messages, or pass "
-                "prompt_template="
-            ) from error
-        if len(text) > _LONGEST:
-            raise ValueError(
-                f"the tokenizer's chat template makes {len(text):,} characters of a conversation, "
-                f"more than {_LONGEST:,}; pass prompt_template="
-            )
-        return str(text)
-
-    def _refused_role(self, turns: Sequence[Mapping[str, Any]], ask: bool) -> str | None:
-        """The role, other than the two that talk, without which the template takes the rest."""
-        for role in dict.fromkeys(turn.get("role") for turn in turns):
-            rest = [dict(turn) for turn in turns if turn.get("role") != role]
-            if role in ("user", "assistant") or not rest:
-                continue
-            try:
-                self.tokenizer.apply_chat_template(rest, add_generation_prompt=ask, tokenize=False)
-            except Exception:  # noqa: S112 - of whatever kind: another thing is wrong, too
-                continue
-            return str(role)
-        return None
+        return by_chat_template(self.tokenizer, messages, ask=ask)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of prompts.
@@ -328,6 +299,67 @@ class PromptFormat:
             "this tokenizer, so whoever loads the model would ask it otherwise; leave "
             "prompt_template out, or set tokenizer.chat_template yourself"
         )
+
+
+def by_chat_template(
+    tokenizer: Any, messages: Messages, *, ask: bool, instead: str = "pass prompt_template="
+) -> str:
+    """A conversation as a tokenizer's chat template writes it.
+
+    What a system message says, and the template leaves out, is said in a `TemplateWarning`.
+
+    Args:
+        tokenizer: With a chat template.
+        messages: The conversation; the template gets a copy.
+        ask: Whether what asks for an answer is written behind it.
+        instead: What to do where the template cannot, for messages.
+
+    Raises:
+        ValueError: The template refuses the conversation, fails, or makes too much of it.
+    """
+    turns = [dict(message) for message in messages]
+    try:
+        text = str(tokenizer.apply_chat_template(turns, add_generation_prompt=ask, tokenize=False))
+    except Exception as error:  # whatever jinja, or the template itself, raises
+        why = " ".join(str(error).split()) or type(error).__name__
+        role = _refused_role(tokenizer, turns, ask)
+        if role is not None:
+            raise ValueError(
+                f"the tokenizer's chat template refuses the role {role!r} ({why}): put what it "
+                f"says into a message of the user, leave it out, or {instead}"
+            ) from error
+        raise ValueError(
+            f"the tokenizer's chat template cannot render a conversation of the roles "
+            f"{[turn.get('role') for turn in turns]}: {why}; change the messages, or {instead}"
+        ) from error
+    if len(text) > _LONGEST:
+        raise ValueError(
+            f"the tokenizer's chat template makes {len(text):,} characters of a conversation, "
+            f"more than {_LONGEST:,}; {instead}"
+        )
+    told = [turn.get("content") for turn in turns if turn.get("role") == "system"]
+    if any(isinstance(each, str) and each.strip() not in text for each in told):
+        warnings.warn(
+            "the tokenizer's chat template leaves out what system messages say: put it into a "
+            f"message of the user, or {instead}",
+            TemplateWarning,
+            stacklevel=2,
+        )
+    return text
+
+
+def _refused_role(tokenizer: Any, turns: Messages, ask: bool) -> str | None:
+    """The role, other than the two that talk, without which the template takes the rest."""
+    for role in dict.fromkeys(turn.get("role") for turn in turns):
+        rest = [dict(turn) for turn in turns if turn.get("role") != role]
+        if role in ("user", "assistant") or not rest:
+            continue
+        try:
+            tokenizer.apply_chat_template(rest, add_generation_prompt=ask, tokenize=False)
+        except Exception:  # noqa: S112 - of whatever kind: another thing is wrong, too
+            continue
+        return str(role)
+    return None
 
 
 def as_prompt_format(

@@ -79,6 +79,7 @@ def load_causal_lm(
         return load_adapter(name_or_path, dtype=dtype, attn_implementation=attn_implementation)
     check_safetensors(source)
     refuse_oversized(source)
+    refuse_encoder_decoder(source, name_or_path)
     check_loading(source, dtype, name_or_path)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -103,7 +104,8 @@ def load_causal_lm(
             f"model ({type(model).__name__})?"
         )
     refuse_diverged(model, name_or_path)
-    return model.eval()
+    _refuse_encoder(model.eval(), name_or_path)
+    return model
 
 
 def check_safetensors(source: str) -> None:
@@ -168,6 +170,52 @@ def _whole_numbers(content: Any) -> Iterator[tuple[str, int]]:
         if isinstance(value, int) and not isinstance(value, bool):
             yield key, value
         yield from _whole_numbers(value)
+
+
+def refuse_encoder_decoder(source: str, name_or_path: str | Path) -> None:
+    """Refuses an encoder with a decoder, whose classes transformers would half fill.
+
+    Args:
+        source: As `model_source` gives it; what cannot be read is said where it is loaded.
+        name_or_path: As it was asked for, for the message.
+
+    Raises:
+        ValueError: It is one.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except Exception:  # whatever is wrong with it, its loader says so
+        return
+    if getattr(config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"{str(name_or_path)!r} is an encoder with a decoder ({config.model_type}), and no "
+            "causal language model: prompt and answer are read by two transformers there, which is "
+            "not supported; take a decoder, such as GPT-2 or LLaMA, or for a reward model an "
+            "encoder, such as BERT"
+        )
+
+
+def _refuse_encoder(model: PreTrainedModel, name_or_path: str | Path) -> None:
+    """Refuses an encoder (BERT), which transformers loads as a language model all the same.
+
+    Of the architectures that also are encoders the model is asked whether a token is read with
+    those behind it.
+    """
+    import torch
+    from transformers import MODEL_FOR_MASKED_LM_MAPPING
+
+    if type(model.config) not in MODEL_FOR_MASKED_LM_MAPPING:
+        return
+    with torch.no_grad():
+        logits = model(torch.tensor([[2, 2], [2, 3]], device=model.device)).logits  # (2, 2, V)
+    if not torch.allclose(logits[0, 0], logits[1, 0], rtol=1e-4, atol=1e-5):
+        raise ValueError(
+            f"{str(name_or_path)!r} is an encoder ({type(model).__name__}), which reads a text in "
+            "both directions and writes none: take a decoder, such as GPT-2 or LLaMA; for a reward "
+            "model it will do"
+        )
 
 
 def refuse_diverged(model: PreTrainedModel, name_or_path: str | Path) -> None:
@@ -271,24 +319,39 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
         if not (directory / needs).is_file():
             if is_adapter(directory):
                 return model_source(base_of(directory), needs=needs)
-            inside = directory / "model"  # of a run of ours
-            hint = f"; did you mean {str(inside)!r}?" if (inside / needs).is_file() else ""
             raise FileNotFoundError(
-                f"{source!r} has no {needs}: the directory holds {_listing(directory)}{hint}"
+                f"{source!r} has no {needs}: the directory holds {_listing(directory)}"
+                f"{_hint(directory, needs)}"
             )
         return source
+    if directory.suffix.lower() == ".gguf":
+        if not directory.is_file():
+            raise FileNotFoundError(f"there is no GGUF file {source!r}{_nearest(directory.parent)}")
+        raise ValueError(f"{source!r} is a GGUF file; {_make_a_model(directory)}")
     if directory.is_file():
-        if directory.suffix == ".gguf":
-            raise ValueError(
-                f"{source!r} is a GGUF file; make a model of it first: "
-                f"llm-gym fetch {shlex.quote(source)} --output DIR, and pass that directory"
-            )
         raise FileNotFoundError(f"{source!r} is a file; pass the directory that contains it")
     if isinstance(name_or_path, Path) or not _may_be_hub_name(source):
         raise FileNotFoundError(
             f"there is no directory {source!r} to load a model from{_nearest(directory)}"
         )
     return source
+
+
+def _hint(directory: Path, needs: str) -> str:
+    """What may have been meant by a directory that lacks a model's file."""
+    inside = directory / "model"  # of a run of ours
+    if (inside / needs).is_file():
+        return f"; did you mean {str(inside)!r}?"
+    packed = sorted(directory.glob("*.[gG][gG][uU][fF]"))
+    return f"; {_make_a_model(packed[0])}" if packed else ""
+
+
+def _make_a_model(file: Path) -> str:
+    """What to do with a GGUF file."""
+    return (
+        f"make a model of it first: llm-gym fetch {shlex.quote(str(file))} --output DIR, and pass "
+        "that directory"
+    )
 
 
 def _may_be_hub_name(name: str) -> bool:

@@ -15,6 +15,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.files.ranges import check_choice, check_numbers
+from llm_gym.language_models.model_objects import ModelLike, named
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
 from llm_gym.learning.kl import REFERENCE_WEIGHTS
 from llm_gym.learning.losses import check_loss_settings, dpo_loss
@@ -73,7 +74,8 @@ class DPO(AnswerAlgorithm):
             prefers the better score, and leaves out ties.
         label_scale: Difference of scores that makes a nat of log-odds.
         online: Sample fresh pairs each iteration.
-        reference: Name or path of the reference model; `None` is the policy as it starts.
+        reference: The reference model, as a policy's `model`; `None` is the policy as it
+            starts.
         reference_weights: Where the reference's weights are: in `"memory"`, there as `"bfloat16"`,
             or on the `"disk"` and in memory only while it reads (see
             `llm_gym.learning.kl.ReferenceModel.of`).
@@ -99,7 +101,7 @@ class DPO(AnswerAlgorithm):
         labels: str = "soft",
         label_scale: float = 1.0,
         online: bool = False,
-        reference: str | Path | None = None,
+        reference: ModelLike | None = None,
         reference_weights: str = "memory",
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
@@ -111,7 +113,7 @@ class DPO(AnswerAlgorithm):
         self.beta, self.label_smoothing, self.loss = beta, label_smoothing, loss
         self.labels, self.label_scale, self.online = labels, label_scale, online
         check_choice("reference_weights", reference_weights, REFERENCE_WEIGHTS)
-        self.reference_name = None if reference is None else str(reference)
+        self.reference_name = named(reference, "reference")
         self.reference_weights = reference_weights
         super().__init__(
             policy,

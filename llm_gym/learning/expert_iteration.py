@@ -16,6 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.files.ranges import check_choice, check_numbers
+from llm_gym.language_models.model_objects import ModelLike, named
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
 from llm_gym.learning.kl import REFERENCE_WEIGHTS
 from llm_gym.parallel import world
@@ -49,7 +50,8 @@ class ExpertIteration(AnswerAlgorithm):
         kl_coef: Subtract `kl_coef * (log pi - log pi_ref)` of a whole answer from its score
             before choosing (RAFT's equation for the KL-penalised reward); 0 is no reference at
             all.
-        reference: Name or path of the reference model; `None` is the policy as it starts.
+        reference: The reference model, as a policy's `model`; `None` is the policy as it
+            starts.
         reference_weights: Where the reference's weights are: in `"memory"`, there as `"bfloat16"`,
             or on the `"disk"` and in memory only while it reads (see
             `llm_gym.learning.kl.ReferenceModel.of`).
@@ -73,7 +75,7 @@ class ExpertIteration(AnswerAlgorithm):
         top_share: float | None = None,
         threshold: float | None = None,
         kl_coef: float = 0.0,
-        reference: str | Path | None = None,
+        reference: ModelLike | None = None,
         reference_weights: str = "memory",
         sample_once: bool = False,
         policy_kwargs: dict[str, Any] | None = None,
@@ -91,7 +93,7 @@ class ExpertIteration(AnswerAlgorithm):
         check_numbers(kl_coef=kl_coef)
         self.top_share, self.threshold, self.kl_coef = top_share, threshold, kl_coef
         check_choice("reference_weights", reference_weights, REFERENCE_WEIGHTS)
-        self.reference_name = None if reference is None else str(reference)
+        self.reference_name = named(reference, "reference")
         self.reference_weights = reference_weights
         super().__init__(
             policy,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -26,6 +25,7 @@ from llm_gym.language_models.adapters import (
 )
 from llm_gym.language_models.architecture import decoder_of, vocabulary_size
 from llm_gym.language_models.mapped import MappedWeights
+from llm_gym.language_models.model_objects import ModelLike, named
 from llm_gym.policy.chunked_likelihood import (
     autocast,
     autocast_dtype,
@@ -197,7 +197,7 @@ class ReferenceModel:
     def of(
         cls,
         policy: TransformerActorCriticPolicy,
-        model: str | Path | None = None,
+        model: ModelLike | None = None,
         weights: str = "memory",
     ) -> ReferenceModel:
         """A frozen copy of the policy's model as it is now, or of another checkpoint.
@@ -208,7 +208,7 @@ class ReferenceModel:
 
         Args:
             policy: The policy whose distribution settings to follow.
-            model: Name or path of another causal language model with the same vocabulary.
+            model: Another causal language model with the same vocabulary, as for a policy.
             weights: Where those are that are not the policy's own: in `"memory"`, there as
                 `"bfloat16"`, or on the `"disk"` (`llm_gym.language_models.mapped`), from which
                 they are read for each pass, to the same bits.
@@ -237,7 +237,9 @@ class ReferenceModel:
 
     @staticmethod
     def _model_of(
-        policy: TransformerActorCriticPolicy, model: str | Path | None, dtype: torch.dtype | None
+        policy: TransformerActorCriticPolicy,
+        model: ModelLike | None,
+        dtype: torch.dtype | None,
     ) -> PreTrainedModel:
         """The frozen model, in the policy's type where no other is asked for."""
         if model is None and dtype is not None:
@@ -251,6 +253,7 @@ class ReferenceModel:
         else:
             from llm_gym.language_models.loading import load_causal_lm
 
+            model = named(model, "reference")
             frozen = load_causal_lm(model, dtype=dtype or policy.dtype).to(policy.device)
             expected, n_tokens = vocabulary_size(policy.model), vocabulary_size(frozen)
             if expected != n_tokens:

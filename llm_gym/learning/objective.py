@@ -9,10 +9,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from llm_gym.files.ranges import check_choice, check_settings
+from llm_gym.language_models.model_objects import ModelLike, named
 from llm_gym.learning.advantages import ESTIMATORS, OF_TOKENS
 from llm_gym.learning.kl import (
     REFERENCE_WEIGHTS,
@@ -159,7 +159,8 @@ class KLPenalty:
         kl_estimator: `"k1"`, `"k2"`, `"k3"` or `"exact"` (over the whole vocabulary, in the
             loss only). `None` is k1 in the reward and k2 in the loss: the ones whose gradient is
             the divergence's (see `llm_gym.learning.losses.kl_loss`).
-        reference: Name or path of the reference model; `None` is the policy as it starts.
+        reference: The reference model, as a policy's `model`; `None` is the policy as it
+            starts.
         reference_weights: Where the reference's weights are: in `"memory"`, there as `"bfloat16"`,
             or on the `"disk"` and in memory only while it reads (see
             `llm_gym.learning.kl.ReferenceModel.of`).
@@ -173,10 +174,11 @@ class KLPenalty:
     kl_horizon: int = 10_000
     kl_in: str = "reward"
     kl_estimator: str | None = None
-    reference: str | Path | None = None
+    reference: ModelLike | None = None
     reference_weights: str = "memory"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "reference", named(self.reference, "reference"))
         if self.kl_estimator is None:
             object.__setattr__(self, "kl_estimator", "k1" if self.kl_in == "reward" else "k2")
         check_settings(self, schedules=True)

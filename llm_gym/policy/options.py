@@ -20,7 +20,7 @@ _KEYS = {"input_ids", "attention_mask", "completion_mask"}
 
 
 def check_options(
-    model: str | Path,
+    model: str | None,
     temperature: float,
     top_k: int,
     top_p: float,
@@ -29,12 +29,10 @@ def check_options(
     use_sde: bool,
 ) -> None:
     """Raises `ValueError` for an option out of range, naming it."""
-    if not isinstance(model, (str, Path)) or not str(model):
-        given = repr(model) if isinstance(model, (str, int, float, type(None))) else "an object"
+    if not model:
         raise ValueError(
-            f"model={given} of type {type(model).__name__} must be the name or path of a causal "
-            "language model, e.g. policy_kwargs=dict(model='llm_gym/email-sft'), or a PeftModel; "
-            "save another model with save_pretrained and pass the directory"
+            f"model={model!r} must be the name or path of a causal language model, e.g. "
+            "policy_kwargs=dict(model='llm_gym/email-sft'), a PreTrainedModel or a PeftModel"
         )
     check_numbers(temperature=temperature, top_k=top_k, top_p=top_p, value_scale=value_scale)
     check_choice("mixed_precision", mixed_precision, PRECISIONS)

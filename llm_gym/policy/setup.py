@@ -19,8 +19,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
-from llm_gym.language_models.adapter_objects import named
 from llm_gym.language_models.generation import unheard_end_ids
+from llm_gym.language_models.model_objects import named
 from llm_gym.policy.variants import MaskableTransformerPolicy
 
 _THEIR_BUFFERS = ("stable_baselines3.", "sb3_contrib.")  # which keep transitions

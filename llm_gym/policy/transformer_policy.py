@@ -18,7 +18,6 @@ from torch import nn
 
 from llm_gym.files.owned import follow_umask
 from llm_gym.files.ranges import check_numbers
-from llm_gym.language_models.adapter_objects import named
 from llm_gym.language_models.adapters import (
     add_adapter,
     lora_config,
@@ -29,6 +28,7 @@ from llm_gym.language_models.architecture import decoder_of, text_config
 from llm_gym.language_models.divergence import check_gradients, check_tensors
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.loading import load_causal_lm
+from llm_gym.language_models.model_objects import ModelLike, named
 from llm_gym.language_models.precision import settled_precision
 from llm_gym.parallel import world
 from llm_gym.policy.checks import CacheCheck
@@ -61,7 +61,7 @@ from llm_gym.policy.sampling import (
 from llm_gym.policy.trunk import Trunk
 
 if TYPE_CHECKING:
-    from peft import LoraConfig, PeftModel
+    from peft import LoraConfig
     from transformers import PreTrainedModel
 
 VALUE_HEAD_FILE = "value_head.safetensors"
@@ -89,8 +89,9 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         lr_schedule: Learning rate schedule, as in Stable-Baselines3.
         model: Name or path of a causal language model, or of a directory that
             `save_pretrained` wrote (then its value head is loaded too). Of a LoRA adapter the base
-            is loaded, and frozen, and the adapter is trained further. A `PeftModel` stands for its
-            adapter (`llm_gym.language_models.adapter_objects`).
+            is loaded, and frozen, and the adapter is trained further. A `PreTrainedModel` stands
+            for what lies under its name, a `PeftModel` for its adapter
+            (`llm_gym.language_models.model_objects`).
         lora: Freeze the model and train a new LoRA adapter instead: settings as those of
             `peft.LoraConfig`, e.g. `dict(r=16, lora_alpha=32)`, for all linear layers unless
             `target_modules` names some; or such a configuration. `None` trains the whole model.
@@ -139,7 +140,7 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Schedule,
-        model: str | Path | PeftModel = "",
+        model: ModelLike = "",
         *,
         lora: Mapping[str, Any] | LoraConfig | None = None,
         temperature: float = 1.0,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 from llm_gym.files.ranges import COUNT, check_device, check_numbers
 from llm_gym.runs.evaluation import Evaluation
 from llm_gym.runs.playing import (
+    by_name,
     make_playing_env,
     number_of_prompts,
     play_prompts,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from stable_baselines3.common.base_class import BaseAlgorithm
 
+    from llm_gym.language_models.model_objects import ModelLike
     from llm_gym.policy import TransformerActorCriticPolicy
 
 
@@ -85,7 +86,7 @@ class BestOfNAnswers:
 
 
 def sample_best_of_n(
-    model: str | Path | TransformerActorCriticPolicy | BaseAlgorithm,
+    model: ModelLike | TransformerActorCriticPolicy | BaseAlgorithm,
     env: str | Mapping[str, Any],
     n: int,
     *,
@@ -101,7 +102,7 @@ def sample_best_of_n(
     A policy that is being trained is left as it was, its random state included.
 
     Args:
-        model: Name or path of a causal language model, a policy, or an algorithm (its policy).
+        model: As in `llm_gym.evaluate`.
         env: Id of a registered text environment, or the arguments of `TextGenerationVectorEnv`;
             as in `llm_gym.evaluate` the default of `llm_gym/PoliteEmail-v0` is `split="test"`.
         n: Answers to each prompt; 1 is plain sampling.
@@ -123,6 +124,7 @@ def sample_best_of_n(
     check_device("device", device)
     if max_prompts is not None:
         check_numbers(max_prompts=max_prompts)
+    model = by_name(model)
     vector_env = make_playing_env(env, env_kwargs, num_envs=num_envs, model=model)
     try:
         text_env: Any = vector_env.unwrapped

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from llm_gym.files.ranges import check_device, check_numbers
 from llm_gym.policy.chunked_likelihood import answer_token_log_probs
 from llm_gym.policy.sampling import widened
 from llm_gym.runs.playing import (
+    by_name,
     make_playing_env,
     number_of_prompts,
     play_prompts,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
     from transformers import PreTrainedModel
 
+    from llm_gym.language_models.model_objects import ModelLike
     from llm_gym.language_models.packing import TokenBatch
     from llm_gym.policy import TransformerActorCriticPolicy
 
@@ -118,7 +119,7 @@ def _row(row: Answer) -> dict[str, Any]:
 
 
 def evaluate(
-    model: str | Path | TransformerActorCriticPolicy | BaseAlgorithm,
+    model: ModelLike | TransformerActorCriticPolicy | BaseAlgorithm,
     env: str | Mapping[str, Any],
     *,
     env_kwargs: Mapping[str, Any] | None = None,
@@ -137,7 +138,8 @@ def evaluate(
     A policy that is being trained is left as it was, its random state included.
 
     Args:
-        model: Name or path of a causal language model, a policy, or an algorithm (its policy).
+        model: Name or path of a causal language model, or a model (see
+            `llm_gym.language_models.model_objects.named`), a policy, or an algorithm (its policy).
         env: Id of a registered text environment, or the arguments of `TextGenerationVectorEnv` (of
             `TurnVectorEnv` if `world` is one). For held-out prompts give a task that has them: the
             default of tasks with a `split` (`llm_gym/PoliteEmail-v0`, ...) here is `split="test"`.
@@ -157,6 +159,7 @@ def evaluate(
     """
     check_numbers(seed=seed)
     check_device("device", device)
+    model = by_name(model)
     vector_env = make_playing_env(
         env, env_kwargs, num_envs=num_envs, max_prompts=max_prompts, model=model
     )

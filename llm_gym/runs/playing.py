@@ -17,10 +17,13 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import obs_as_tensor
 
 from llm_gym.files.ranges import check_numbers
 from llm_gym.language_models.generation import unheard_end_ids
+from llm_gym.language_models.model_objects import named
 from llm_gym.policy import MaskableTransformerPolicy, TransformerActorCriticPolicy
 from llm_gym.text import TextGenerationVectorEnv
 from llm_gym.text.answer import Answer, Conversation, transcript
@@ -33,7 +36,12 @@ CONVERSATIONS = 100
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from stable_baselines3.common.base_class import BaseAlgorithm
+
+
+def by_name(model: Any) -> Any:
+    """A model by its name, and a policy or an algorithm as it is, which `policy_of` looks at."""
+    played = isinstance(model, (BasePolicy, BaseAlgorithm))
+    return model if played else named(model)
 
 
 def make_playing_env(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from llm_gym.files.ranges import COUNT, check_choice, check_device, check_numbers, shown
 from llm_gym.language_models.adapter_files import is_adapter
-from llm_gym.language_models.chat import plain_text
+from llm_gym.language_models.chat import by_chat_template, plain_text
 from llm_gym.language_models.classifier_adapters import load_classifier
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.hub import fetch_adapter
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _LONGEST_TEMPLATE = 100_000
+_NO_TEMPLATE = "pass another template=, such as '{prompt} {completion}', or that of a pair"
 OUTPUTS = ("score", "logit", "probability")
 Row = dict[str, list[int]]  # what the tokenizer makes of one text: input_ids, token_type_ids, ...
 
@@ -118,6 +120,7 @@ class SequenceClassifierScorer(Scorer):
     def compute(self, prompts: list[str], completions: list[str], columns: Columns) -> np.ndarray:
         """Classifies in batches of texts of similar length. See `Scorer.compute`."""
         rows = [self._encode(*pair) for pair in zip(prompts, completions, strict=True)]
+        self.check_ends(rows)
         values = np.empty(len(rows))
         for numbers in by_length([len(row["input_ids"]) for row in rows], self.batch_size):
             values[numbers] = self._classify([rows[number] for number in numbers])
@@ -145,12 +148,34 @@ class SequenceClassifierScorer(Scorer):
             row = self._encode_pair(plain_text(prompt), completion)
         elif self.template == "chat":
             messages = conversation(prompt, completion)
-            chat = self.tokenizer.apply_chat_template(messages, tokenize=False)
+            chat = by_chat_template(self.tokenizer, messages, ask=False, instead=_NO_TEMPLATE)
             row = self._tokenize(chat, truncation=True, add_special_tokens=False)
         else:
             text = self.template.format(prompt=plain_text(prompt), completion=completion)
             row = self._with_one_bos(self._tokenize(text, truncation=True))
         return {key: ids for key, ids in row.items() if key in self._inputs}
+
+    def check_ends(self, rows: Sequence[Row]) -> None:
+        """Refuses texts of which an encoder with a decoder could not tell where they end.
+
+        Args:
+            rows: What the tokenizer made of them.
+
+        Raises:
+            ValueError: The model reads its score at the EOS token, and a text has none, or more of
+                them than others.
+        """
+        config: Any = self.model.config
+        if not getattr(config, "is_encoder_decoder", False):
+            return
+        numbers = sorted({row["input_ids"].count(config.eos_token_id) for row in rows})
+        if numbers[1:] or numbers == [0]:
+            raise ValueError(
+                f"{self.name!r} is an encoder with a decoder ({config.model_type}), which reads a "
+                "score at the token that ends a text, and by its tokenizer and "
+                f"template={self.template!r} texts have {' or '.join(map(str, numbers))} of it: "
+                "take a tokenizer that adds one, another template, an encoder or a decoder"
+            )
 
     def _with_one_bos(self, row: Row) -> Row:
         """Takes the tokenizer's BOS away where the template has written one."""

@@ -22,6 +22,7 @@ from llm_gym.language_models.chat import PromptFormat
 from llm_gym.language_models.decoding import TokenTexts, decode_after
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.generation import unheard_end_ids
+from llm_gym.language_models.model_objects import ModelLike, named
 from llm_gym.policy.sampling import (
     LanguageModelHead,
     inverse_cdf_sample,
@@ -83,7 +84,7 @@ class Conversation:
     """One model with what was said so far.
 
     Args:
-        name: Name or path of a causal language model.
+        name: Name or path of a causal language model, or a model.
         config: How it answers.
         device: Where it runs.
 
@@ -98,8 +99,9 @@ class Conversation:
         ValueError: It cannot be loaded, or has no token that ends an answer.
     """
 
-    def __init__(self, name: str | Path, config: ChatConfig, device: str = "cpu") -> None:
-        self.name, self.config = str(name), config
+    def __init__(self, name: ModelLike, config: ChatConfig, device: str = "cpu") -> None:
+        name = named(name, "name")
+        self.name, self.config = name, config
         self.prompt_format = PromptFormat(load_tokenizer(name), config.prompt_template)
         self.tokenizer = self.prompt_format.tokenizer
         self.model = load_causal_lm(name, dtype=config.dtype).to(device)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
 from llm_gym.language_models.loading import DTYPES
+from llm_gym.language_models.model_objects import ModelLike, named
 from llm_gym.stages.by_name import (
     PromptsConfig,
     fitting_prompts,
@@ -81,6 +82,7 @@ class CompareConfig(AnswerConfig):
     device: str = setting("cpu", "where the model runs, and a rater that is one")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", named(self.model))
         super().__post_init__()
         check_choice("raters", self.raters, RATERS)
         check_choice("dtype", self.dtype, DTYPES)
@@ -225,7 +227,7 @@ def fitting_options(
 
 
 def sample_comparisons(
-    model: str,
+    model: ModelLike,
     prompts: Sequence[PromptRow],
     *,
     prompt_template: str | PromptFormat | None = None,
@@ -239,7 +241,7 @@ def sample_comparisons(
     """Lets a model answer every prompt twice.
 
     Args:
-        model: Name or directory of a causal language model.
+        model: Name or directory of a causal language model, or a model.
         prompts: What to answer; their columns go with the comparison.
         prompt_template: Text around the prompt; None takes the tokenizer's chat template, if there
             is one. With a format that is ready the tokenizer is not loaded again.
@@ -258,6 +260,7 @@ def sample_comparisons(
     from llm_gym.runs.evaluation import evaluate
     from llm_gym.stages.by_name import TEXT_GENERATION, environment_kwargs, no_score
 
+    model = named(model)
     shown = prompt_format_of(model, prompt_template)
     kwargs = environment_kwargs(
         TEXT_GENERATION,

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llm_gym.files.atomic import write_json
 from llm_gym.files.owned import check_replaceable, replace_directory
 from llm_gym.files.provenance import commit, versions
 
+if TYPE_CHECKING:
+    from llm_gym.language_models.model_objects import ModelLike
+
 RECORD = "merged.json"
 """Says in the directory of a merged model what it was made of."""
 
 
-def merge_adapter(adapter: str | Path, output: str | Path) -> str:
+def merge_adapter(adapter: ModelLike, output: str | Path) -> str:
     """Writes an adapter and its base as one plain model, and says of what it was made.
 
     Args:
-        adapter: Directory of a LoRA adapter.
+        adapter: Directory of a LoRA adapter, or a model with one in it.
         output: Directory for the model, tokenizer and `merged.json`; written whole or not at all.
 
     Returns:
@@ -32,7 +36,9 @@ def merge_adapter(adapter: str | Path, output: str | Path) -> str:
     from llm_gym.language_models.adapters import merge
     from llm_gym.language_models.embedded import resolve
     from llm_gym.language_models.hub import fetch_adapter
+    from llm_gym.language_models.model_objects import named
 
+    adapter = named(adapter, "adapter")
     fetch_adapter(str(adapter))
     source = Path(resolve(adapter))
     base = base_of(source) if is_adapter(source) else ""  # `merge` says what it is instead

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.files.encoding import check_text
 from llm_gym.files.formats import pair_fields
-from llm_gym.files.rows import Note, parse_rows, read_rows, short_enough
+from llm_gym.files.rows import Note, Row, parse_rows, read_rows, short_enough
 from llm_gym.language_models.chat import PromptFormat, as_prompt_format, is_question, plain_text
 from llm_gym.text.answer import Answer
 
@@ -130,6 +130,7 @@ def encode_pairs(
     context: int | None,
     *,
     too_long: str = "error",
+    bad_rows: str = "error",
 ) -> list[Answer]:
     """Encodes pairs and checks that the model can read them.
 
@@ -139,15 +140,23 @@ def encode_pairs(
         prompt_template: See `encode_pair`.
         context: Longest sequence the model can read; None if it has no limit.
         too_long: What becomes of longer ones: "error", "drop", or "truncate" (see `cut_answer`).
+        bad_rows: What becomes of those that the chat template refuses: "error" or "skip".
 
     Raises:
-        ValueError: If a pair is longer than that, or no token ends an answer.
+        ValueError: If a pair is longer than that, or the chat template refuses it, by its place; or
+            no token ends an answer.
     """
     prompt_format = as_prompt_format(tokenizer, prompt_template)
-    encoded = [encode_pair(tokenizer, pair, prompt_format) for pair in pairs]
-    places = [pair.place or f"pairs[{index}]" for index, pair in enumerate(pairs)]
+    rows = [Row(pair.place or f"pairs[{index}]", pair) for index, pair in enumerate(pairs)]
+    encoded = parse_rows(
+        rows,
+        lambda pair, note: encode_pair(tokenizer, pair, prompt_format),
+        None,
+        "pairs",
+        bad_rows=bad_rows,
+    )
     return short_enough(
-        [(place, row, len(row.ids)) for place, row in zip(places, encoded, strict=True)],
+        [(place, row, len(row.ids)) for place, row in encoded],
         context,
         context_of(context),
         "pairs",

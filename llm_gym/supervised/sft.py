@@ -16,11 +16,11 @@ from llm_gym.files.owned import check_replaceable, replace_directory
 from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models import load_causal_lm, load_tokenizer
-from llm_gym.language_models.adapter_objects import named
 from llm_gym.language_models.architecture import check_ids, context_length
 from llm_gym.language_models.chat import PromptFormat, check_prompt_template
 from llm_gym.language_models.generation import end_with
 from llm_gym.language_models.memory import check_training
+from llm_gym.language_models.model_objects import ModelLike, named
 from llm_gym.supervised.loop import (
     TrainingConfig,
     check_dtype,
@@ -47,7 +47,6 @@ from llm_gym.text.answer import Answer, pack_answers
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
     from transformers import PreTrainedModel
 
     from llm_gym.supervised.pairs import InstructionPair
@@ -80,7 +79,7 @@ class SFTConfig(LengthConfig, TrainingConfig, LoraSettings):
 
 
 def fine_tune(
-    model: str | Path | PeftModel,
+    model: ModelLike,
     pairs: Any,
     output: str | Path,
     config: SFTConfig | None = None,
@@ -93,7 +92,8 @@ def fine_tune(
     With `lora_rank`, or from a model that is a LoRA adapter, that alone is trained and saved.
 
     Args:
-        model: Name or path of the model to start from, or a `PeftModel` for its adapter.
+        model: Name or path of the model to start from; or a model, see
+            `llm_gym.language_models.model_objects.named`.
         pairs: A file, a data set, a table or a sequence of pairs; see `read_pairs`.
         output: Directory for model, tokenizer and `metrics.json`; written whole or not at all.
         config: Settings; None means the defaults.
@@ -129,7 +129,11 @@ def fine_tune(
         told = told_adapter(language_model, config.learning_rate, SFTConfig.learning_rate)
         if told:
             print(told)
-    limits: dict[str, Any] = {"context": context, "too_long": config.too_long}
+    limits: dict[str, Any] = {
+        "context": context,
+        "too_long": config.too_long,
+        "bad_rows": config.bad_rows,
+    }
     encoded = encode_pairs(tokenizer, pairs, prompt_format, **limits)
     held_out_encoded = encode_pairs(tokenizer, held_out, prompt_format, **limits)
     for part in (encoded, held_out_encoded):

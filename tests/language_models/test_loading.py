@@ -215,6 +215,50 @@ def test_another_kind_of_model_is_refused_in_one_sentence(tmp_path):
 
     T5Config(vocab_size=64, d_model=32, num_layers=1).save_pretrained(tmp_path)
     save_file({"shared.weight": torch.zeros(64, 32)}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"T5Config.*pass one that writes") as caught:
+    with pytest.raises(ValueError, match=r"encoder with a decoder \(t5\)") as caught:
         load_causal_lm(tmp_path)
     assert len(str(caught.value)) < 400
+
+
+def test_an_encoder_writes_no_text(tmp_path):
+    from transformers import RobertaConfig, RobertaForCausalLM
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    for is_decoder in (True, False):
+        config = RobertaConfig(
+            vocab_size=32, intermediate_size=16, pad_token_id=0, is_decoder=is_decoder, **sizes
+        )
+        RobertaForCausalLM(config).save_pretrained(tmp_path / str(is_decoder))
+    assert load_causal_lm(tmp_path / "True").config.is_decoder
+    for dtype in ("float32", "bfloat16", "float64"):
+        with pytest.raises(ValueError, match=r"is an encoder \(RobertaForCausalLM\), which reads"):
+            load_causal_lm(tmp_path / "False", dtype=dtype)
+
+
+def test_the_decoder_of_a_pair_is_a_language_model_and_the_pair_is_not(tmp_path):
+    from transformers import BartConfig, BartForCausalLM, BartForConditionalGeneration
+
+    sizes = {f"{part}_{size}": n for part in ("encoder", "decoder") for size, n in
+             (("layers", 1), ("ffn_dim", 16), ("attention_heads", 2))}  # fmt: skip
+    config = BartConfig(vocab_size=32, d_model=16, max_position_embeddings=16, **sizes)
+    BartForConditionalGeneration(config).save_pretrained(tmp_path / "pair")
+    BartForCausalLM(config).save_pretrained(tmp_path / "decoder")
+    assert load_causal_lm(tmp_path / "decoder").config.model_type == "bart"
+    with pytest.raises(ValueError, match=r"encoder with a decoder \(bart\)") as caught:
+        load_causal_lm(tmp_path / "pair")
+    assert "missing" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "folder/model.GGUF"])
+def test_a_gguf_file_that_is_not_there_is_no_name_on_the_hub(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no GGUF file"):
+        load_causal_lm(name)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"GGUF")
+    for given in (name, str(Path(name).parent)):
+        for load in (load_causal_lm, load_tokenizer):
+            with pytest.raises(
+                (ValueError, OSError), match=r"llm-gym fetch \S*model\.\w+ --output"
+            ):
+                load(given)

@@ -31,12 +31,12 @@ from llm_gym.files.ranges import POSITIVE, check_choice
 from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import AUTO_ON_OFF, setting
 from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer
-from llm_gym.language_models.adapter_objects import named
 from llm_gym.language_models.architecture import check_ids, context_length
 from llm_gym.language_models.chat import PromptFormat, check_prompt_template
 from llm_gym.language_models.divergence import DivergenceError
 from llm_gym.language_models.generation import end_with
 from llm_gym.language_models.memory import check_training
+from llm_gym.language_models.model_objects import named
 from llm_gym.supervised.loop import (
     TrainingConfig,
     adamw,
@@ -113,6 +113,7 @@ class DPOConfig(LengthConfig, TrainingConfig, LoraSettings):
         from llm_gym.learning.losses import check_loss_settings
 
         object.__setattr__(self, "model", named(self.model))
+        object.__setattr__(self, "reference", named(self.reference, "reference"))
         check_loss_settings(self.beta, self.label_smoothing, self.loss)
         super().__post_init__()
         LoraSettings.__post_init__(self)

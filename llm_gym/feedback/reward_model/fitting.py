@@ -24,10 +24,10 @@ from llm_gym.files.owned import replace_directory
 from llm_gym.files.ranges import POSITIVE, check_choice
 from llm_gym.files.rows import LengthConfig
 from llm_gym.files.settings import setting
-from llm_gym.language_models.adapter_objects import named
 from llm_gym.language_models.adapters import adapter_of
 from llm_gym.language_models.classifier_adapters import write_classifier_config
 from llm_gym.language_models.memory import check_training
+from llm_gym.language_models.model_objects import named
 from llm_gym.supervised.loop import (
     TrainingConfig,
     adamw,

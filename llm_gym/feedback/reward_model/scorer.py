@@ -157,7 +157,9 @@ class RewardModelScorer(SequenceClassifierScorer):
         """
         pairs = list(zip(prompts, completions, strict=True))
         if self.template is None or self.template == "chat" or not pairs:
-            return [self._encode(*pair) for pair in pairs]
+            rows = [self._encode(*pair) for pair in pairs]
+            self.check_ends(rows)
+            return rows
         # All at once is many times as fast, and gives the same.
         texts = [
             self.template.format(prompt=plain_text(prompt), completion=completion)
@@ -172,7 +174,9 @@ class RewardModelScorer(SequenceClassifierScorer):
         )
         keys = [key for key in table if key in self._inputs]
         rows = [{key: table[key][row] for key in keys} for row in range(len(pairs))]
-        return [self._with_one_bos(row) for row in rows]
+        rows = [self._with_one_bos(row) for row in rows]
+        self.check_ends(rows)
+        return rows
 
 
 def recorded_dtype(directory: str | Path) -> str:

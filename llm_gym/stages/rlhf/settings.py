@@ -12,8 +12,8 @@ from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.feedback.reward_model.fitting import MINIMUM
 from llm_gym.files.ranges import POSITIVE, Range, check_settings
 from llm_gym.files.settings import config_from, setting
-from llm_gym.language_models.adapter_objects import named
 from llm_gym.language_models.loading import torch_device
+from llm_gym.language_models.model_objects import named
 from llm_gym.stages.by_name import PromptsConfig
 from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.train import TrainConfig
@@ -165,7 +165,7 @@ class RLHFConfig(PromptsConfig, LoraSettings):
     device: str = setting("cpu", "where the models run: cpu, cuda or auto")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "start_from", named(self.start_from))
+        object.__setattr__(self, "start_from", named(self.start_from, "start_from"))
         check_settings(self, prefixes=_PREFIXES.values())
         super().__post_init__()
         LoraSettings.__post_init__(self)

@@ -433,3 +433,28 @@ def test_settings_that_do_not_fit_the_data_are_named(change, value, message, tin
 def test_bad_settings_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         RewardModelConfig(**change)
+
+
+def test_an_encoder_with_a_decoder_needs_texts_that_end(tmp_path):
+    from tokenizers import processors
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    from llm_gym.testing.tiny import tiny_tokenizer
+
+    sizes = {"vocab_size": 32, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1}
+    config = T5Config(num_heads=2, decoder_start_token_id=0, **sizes)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
+    tokenizer = tiny_tokenizer(29)
+    tokenizer.save_pretrained(tmp_path / "t5")
+    settings = RewardModelConfig(model=str(tmp_path / "t5"), head="finetune")
+    with pytest.raises(ValueError, match=r"encoder with a decoder \(t5\).* have 0 of it: take a"):
+        train_reward_model(preferences(20), tmp_path / "output", settings, quiet=True)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <eos>", pair="$A <eos> $B <eos>", special_tokens=[("<eos>", 1)]
+    )
+    tokenizer.save_pretrained(tmp_path / "t5")
+    train_reward_model(preferences(20), tmp_path / "output", settings, quiet=True)
+    scorer = RewardModelScorer(tmp_path / "output")
+    assert len(scorer.score(["w1", "w2 w3"], ["w4", "w5"]).values) == 2
+    with pytest.raises(ValueError, match="have 2 or 3 of it"):
+        scorer.rewards(["w1", "w1"], ["w2", "w2 <eos> w3"])
