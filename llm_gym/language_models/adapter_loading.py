@@ -13,6 +13,7 @@ from llm_gym.language_models.adapter_files import WEIGHTS, base_of, is_below, re
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.hub import fetch_adapter
 from llm_gym.language_models.lora_settings import check_config, no_match, peft_library, task_of
+from llm_gym.language_models.wide_modules import widen_module
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +108,11 @@ def load_adapter(
 
 
 def inject(model: PreTrainedModel, config: LoraConfig) -> None:
-    """Has PEFT put an adapter's layers into a model, in place, and freeze everything else."""
+    """Has PEFT put an adapter's layers into a model, in place, and freeze everything else.
+
+    What is trained is float32 at least, `modules_to_save` included: an optimizer step on 16 bits is
+    mostly lost, and these are few.
+    """
     peft = peft_library()
     with _quiet_about_conv1d():
         peft.inject_adapter_in_model(config, model, NAME)
@@ -115,8 +120,11 @@ def inject(model: PreTrainedModel, config: LoraConfig) -> None:
     model.train(model.training)  # new layers are made in training mode
     for name, parameter in model.named_parameters():
         if "lora_" in name and parameter.element_size() < 4:
-            # An optimizer step on 16 bits is mostly lost, and these are few.
             parameter.data = parameter.data.float()
+    head = model.get_output_embeddings()
+    for module in list(model.modules()):
+        if isinstance(module, peft.utils.ModulesToSaveWrapper):
+            widen_module(module.modules_to_save[NAME], back=module is not head)
 
 
 @contextmanager

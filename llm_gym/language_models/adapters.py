@@ -193,7 +193,10 @@ def without_adapter(model: PreTrainedModel, *, merged: bool = False) -> PreTrain
     for name, layer in list(model.named_modules()):
         parent, _, attribute = name.rpartition(".")
         if hasattr(layer, "original_module"):  # one of `modules_to_save`
-            inner = layer.modules_to_save[NAME] if merged else layer.original_module
+            inner = layer.original_module
+            if merged:  # in the type of the base, which the trained one is not always in
+                inner = copy.deepcopy(inner)
+                inner.load_state_dict(layer.modules_to_save[NAME].state_dict())
         elif hasattr(layer, "get_base_layer"):
             if merged:
                 _untie(model, layer.get_base_layer())

@@ -23,10 +23,10 @@ from llm_gym.language_models.adapter_files import (
 from llm_gym.language_models.adapters import load_adapter
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.memory import check_loading
+from llm_gym.language_models.wide_modules import widen_module
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CONFIG = "classifier_config.json"
@@ -171,27 +171,12 @@ def with_labels(
 
 
 def _keep_head_wide(model: PreTrainedModel) -> None:
-    """Has head and pooler compute in float32, whatever narrower type the trunk has.
-
-    A step of an optimizer on 16 bits is mostly lost there, and scores in them are coarse.
-    """
+    """Has head and pooler compute in float32: scores in 16 bits are coarse, too."""
     parts = dict(model.named_children())
     trunk = parts.pop(model.base_model_prefix, None)
     pooler = getattr(trunk, "pooler", None)
     for module in parts.values() if pooler is None else [*parts.values(), pooler]:
-        if any(parameter.element_size() < 4 for parameter in module.parameters()):
-            module.float()
-            module.register_forward_pre_hook(_widened)
-
-
-def _widened(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    import torch
-
-    coarse = (torch.bfloat16, torch.float16)
-    return tuple(
-        each.float() if isinstance(each, torch.Tensor) and each.dtype in coarse else each
-        for each in inputs
-    )
+        widen_module(module, back=False)
 
 
 def widen(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
