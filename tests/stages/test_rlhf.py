@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,8 +25,6 @@ from llm_gym.stages.rlhf import run as road
 from llm_gym.stages.rlhf.directory import RLHFDirectory, begun
 from llm_gym.stages.rlhf.results import read_looks, typical_vote
 from tests.tiny_rlhf import TINY
-
-ROOT = Path(__file__).parents[2]  # where `tests` can be imported from
 
 
 def walk(config: RLHFConfig, output: Path, console: Console | None = None):
@@ -280,35 +277,35 @@ def test_a_run_that_dies_everywhere_ends_like_one_that_does_not(whole, tmp_path,
     assert votes_of(tmp_path / "parts" / "comparisons.db") == votes_of(directory / "comparisons.db")
 
 
-_KILLED = """
-import os, signal, sys
-import torch
-from llm_gym.runs.callbacks import CheckpointCallback
-from llm_gym.stages.rlhf import rlhf
-from llm_gym.feedback.preferences import PreferenceStore
-from tests.tiny_rlhf import TINY
-torch.set_num_threads(1)  # as the tests have it: sums in another order round otherwise
-owner, name, calls = {"comparisons": (PreferenceStore, "add", 1),
-                      "ppo": (CheckpointCallback, "_save", 1)}[sys.argv[2]]
-real, done = getattr(owner, name), []
-def kill(*args, **kwargs):
-    if len(done) == calls:
-        os.kill(os.getpid(), signal.SIGKILL)
-    done.append(1)
-    return real(*args, **kwargs)
-setattr(owner, name, kill)
-rlhf(sys.argv[1], TINY, quiet=True)
-"""
+def walk_until_killed(output, owner, name, calls):
+    """Walks in a child that kills itself, as `kill -9` would, in a call of a function."""
+    child = os.fork()
+    if not child:
+        real, left = getattr(owner, name), [calls]
+
+        def kill(*args, **kwargs):
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+            return real(*args, **kwargs)
+
+        try:
+            setattr(owner, name, kill)
+            walk(TINY, output)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the process that is killed is forked")
 def test_kill_9_costs_nothing_but_time(whole, tmp_path):
+    from llm_gym.runs.callbacks import CheckpointCallback
+
     _, run, _ = whole
     output = tmp_path / "killed"
-    for where in ("comparisons", "ppo"):
-        command = [sys.executable, "-c", _KILLED, str(output), where]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+    for where in ((PreferenceStore, "add", 1), (CheckpointCallback, "_save", 1)):
+        assert walk_until_killed(output, *where) == -signal.SIGKILL
     assert not (output / "summary.json").exists()
     assert (output / "stages" / "4-reward-model.json").exists()
     assert walk(TINY, output).summary == run.summary
