@@ -46,6 +46,7 @@ SMALL = [
 # On one page: what would take longer than a test should.
 SMALLER = {
     "docs/rlhf.md": [("RLHFConfig(seed=1,", "TINY.with_values(seed=1,")],
+    "docs/scorers.md": [("time_limit=2.0", "time_limit=0.5")],
     "docs/tutorial.md": [("held_out * 8", "held_out")],
     "envs/reasoning/README.md": [
         ("seed=0)  # seconds: characters, and an early end", "seed=0, epochs=1)"),

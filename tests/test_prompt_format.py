@@ -40,7 +40,10 @@ from tests.chat_tokenizers import (
     observed,
     save_model,
 )
+from tests.products import covering, sampled
 
+# One of each that treats spaces, BOS or the end of an answer in its own way.
+DIFFERENT = ("chatml", "llama", "sentencepiece, always a space", "EOS appended, sentencepiece")
 PROMPT = "Say the cat, hi.\n"
 ANSWER = "the cat sat."
 TALK = [
@@ -66,7 +69,7 @@ def expected_ids(tokenizer, messages):
     return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids
 
 
-@everywhere
+@pytest.mark.parametrize("kind", sampled(TOKENIZERS, *DIFFERENT))
 def test_every_door_shows_a_prompt_alike(kind, saved):
     directory = saved(kind)
     tokenizer = load_tokenizer(directory)
@@ -98,12 +101,10 @@ def test_every_door_shows_a_prompt_alike(kind, saved):
     assert expected.count(tokenizer.bos_token_id) == int(not kind.startswith("chatml"))
 
 
-@everywhere
 @pytest.mark.parametrize(
-    ("algorithm", "options"),
-    [("DPO", {"online": True}), ("ExpertIteration", {}), ("RLOO", {}), ("PPO", {})],
+    ("kind", "algorithm"), covering(TOKENIZERS, ["DPO", "ExpertIteration", "RLOO", "PPO"])
 )
-def test_algorithms_show_conversations_as_the_format_does(kind, algorithm, options, saved):
+def test_algorithms_show_conversations_as_the_format_does(kind, algorithm, saved):
     """In sampling and in learning: whatever the model reads begins with the prompt."""
     directory = saved(kind)
     shown = PromptFormat(load_tokenizer(directory))
@@ -113,6 +114,7 @@ def test_algorithms_show_conversations_as_the_format_does(kind, algorithm, optio
     env = TextGenerationVectorEnv(**task, autoreset_mode="SameStep")
     # Each row by itself: of answers that share a prompt the others would begin behind it.
     policy = {"model": directory, "shared_prompts": False}
+    options = {"online": True} if algorithm == "DPO" else {}
     agent = getattr(llm_gym, algorithm)(
         "TransformerPolicy", env, policy_kwargs=policy, seed=0, **options
     )
@@ -318,7 +320,7 @@ def test_an_answer_to_learn_ends_in_one_end_token_and_reads_as_it_was_written(ki
     assert written == said or (written == " " + said and "sentencepiece" in kind)
 
 
-@everywhere
+@pytest.mark.parametrize("kind", sampled(TOKENIZERS, *DIFFERENT))
 def test_what_was_learnt_is_what_generation_asks_for(kind, saved, tmp_path):
     """Perplexity near 1 under the prompt that a generating environment shows."""
     directory = saved(kind)
@@ -338,8 +340,9 @@ def test_what_was_learnt_is_what_generation_asks_for(kind, saved, tmp_path):
     assert PromptFormat(tokenizer).end_token_id in np.ravel(model.generation_config.eos_token_id)
 
 
-@everywhere
-@pytest.mark.parametrize("template", ["Q: {prompt}\nA:", "{prompt}", "{prompt} "])
+@pytest.mark.parametrize(
+    ("kind", "template"), covering(TOKENIZERS, ["Q: {prompt}\nA:", "{prompt}", "{prompt} "])
+)
 def test_a_prompt_template_is_saved_as_the_chat_template(kind, template, saved, tmp_path):
     directory = saved(kind)
     pairs = [InstructionPair("hi", "the cat."), InstructionPair("the cat", "hi hi")]

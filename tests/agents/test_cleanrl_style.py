@@ -13,6 +13,7 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 
 from llm_gym import EpisodeBuffer, GymVecEnv, TransformerActorCriticPolicy
 from llm_gym.testing.tiny import tiny_tokenizer
+from tests.products import covering
 
 FOLDER = Path(__file__).parents[2] / "agents" / "interop"
 ENV = "llm_gym/TextGeneration-v0"
@@ -98,20 +99,18 @@ def of_stable_baselines3(model, dtype, rollouts, n_epochs, num_minibatches, buff
     return algorithm.learn(rollouts * TOKENS).policy
 
 
-@pytest.mark.parametrize(("architecture", "dtype", "apart"), EXACT)
-@pytest.mark.parametrize(
-    ("rollouts", "n_epochs", "num_minibatches", "buffer"),
-    [
-        (1, 1, 1, DictRolloutBuffer),  # stock in every part: the first update
-        (1, 1, 2, EpisodeBuffer),
-        (2, 3, 2, EpisodeBuffer),  # ratios that are clipped, and the next rollout
-    ],
-)
-def test_its_updates_are_those_of_stock_ppo(
-    script, monkeypatch, tiny_dir, architecture, dtype, apart,
-    rollouts, n_epochs, num_minibatches, buffer,
-):  # fmt: skip
-    model, settings = tiny_dir(architecture), (rollouts, n_epochs, num_minibatches)
+UPDATES = [
+    (1, 1, 1, DictRolloutBuffer),  # stock in every part: the first update
+    (1, 1, 2, EpisodeBuffer),
+    (2, 3, 2, EpisodeBuffer),  # ratios that are clipped, and the next rollout
+]
+
+
+@pytest.mark.parametrize(("exact", "updates"), covering(EXACT, UPDATES))
+def test_its_updates_are_those_of_stock_ppo(script, monkeypatch, tiny_dir, exact, updates):
+    architecture, dtype, apart = exact
+    *settings, buffer = updates
+    model = tiny_dir(architecture)
     ours = of_the_script(script, monkeypatch, model, dtype, *settings)
     stock = of_stable_baselines3(model, dtype, *settings, buffer)
     start = TransformerActorCriticPolicy(

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.agents.test_selection_text import AGENTS, load
+from tests.products import sampled
 from tests.tiny_runs import PROMPTS
 
 SCRIPTS = {
@@ -44,7 +45,10 @@ def test_script_is_short_and_helps(name, capsys):
     assert f"python agents/{name}.py" in shown
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+KEPT = ("reinforce_plus_plus_text", "rloo_text", "dapo_text", "nlpo_text", "trpo_text")
+
+
+@pytest.mark.parametrize("name", sampled(SCRIPTS, *KEPT))
 def test_script_trains_resumes_and_evaluates(name, arguments, tmp_path):
     script = load(name)
     assert script.main([*arguments, *SCRIPTS[name], "--total-tokens", "40"]) == 0

@@ -25,6 +25,7 @@ from benchmarks.algorithms.known_optimum.training import (
     why_not,
 )
 from benchmarks.algorithms.settings import ENTRIES, Entry, fingerprint
+from tests.products import sampled
 
 TINY = replace(
     Budget(),
@@ -224,6 +225,7 @@ def test_a_run_notes_exact_figures_of_every_kind_of_algorithm(name):
         assert missing == pytest.approx(problem.beta * point["kl_to_optimum"], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_stock_algorithms_pay_for_leaving_the_reference():
     pytest.importorskip("sb3_contrib")
     job = {"task": TASKS["additive"], "budget": replace(TINY, rows=128, episodes=6400), "seed": 0}
@@ -234,7 +236,8 @@ def test_stock_algorithms_pay_for_leaving_the_reference():
     assert paying["objective"] > free["objective"]
 
 
-@pytest.mark.parametrize("name", ["rloo", "maskable_ppo"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sampled(["rloo", "maskable_ppo"], "rloo"))
 def test_the_price_of_a_nat_falls_to_beta(name):
     """A run whose penalty starts at 5 beta stays nearer the reference in its first half."""
     if ENTRIES[name].needs:

@@ -20,6 +20,7 @@ from benchmarks.algorithms.text.settings import TEXT_ENTRIES, TEXT_TASKS, TextBu
 from benchmarks.algorithms.text.summary import critics, summarise_text
 from llm_gym.files import atomic
 from llm_gym.testing.tiny import save_tiny_model
+from tests.products import sampled
 
 HERE = "tests.benchmarks.test_algorithms_text"
 TINY_TASK = TextTask(
@@ -183,7 +184,10 @@ def tiny_job(entry, folder, kind="text", **changes):
     return {**job, "seed": 0, "folder": folder, **changes}
 
 
-@pytest.mark.parametrize("name", ["ppo", "rloo_4", "remax", "nlpo", "raft", "dpo", "trpo"])
+NAMES = ("ppo", "rloo_4", "remax", "nlpo", "raft", "dpo", "trpo")
+
+
+@pytest.mark.parametrize("name", sampled(NAMES, "ppo", "rloo_4", "nlpo", "raft", "dpo"))
 def test_a_run_notes_held_out_scores_before_and_after(name, folder):
     entry = TEXT_ENTRIES[name]
     if entry.needs:
@@ -346,6 +350,7 @@ def test_rates_are_chosen_by_the_mean_objective_and_kept_for_other_algorithms(tm
     assert plan.entries[TUNED]["raft"].learning_rate == 3e-4
 
 
+@pytest.mark.slow
 def test_tuning_from_the_command_line_is_used_and_said(tmp_path, monkeypatch):
     monkeypatch.setitem(text_plan.TEXT_TASKS, "reasoning", TINY_TASK)
     monkeypatch.setattr(text_plan, "TextBudget", lambda: TINY_BUDGET)

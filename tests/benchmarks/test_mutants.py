@@ -215,7 +215,7 @@ def test_code_is_swapped_in_all_functions_that_have_it_and_nowhere_else():
 def test_what_takes_the_processor_for_long_hangs(tree, tmp_path):
     file, double = "llm_gym/learning/two.py", ["tests/learning/test_double.py"]
     tester = tree / "benchmarks" / "faults" / "tester.py"
-    tester.write_text(tester.read_text().replace("LONGEST = 30", "LONGEST = 4"))
+    tester.write_text(tester.read_text().replace("LONGEST = 30", "LONGEST = 2"))
     hanging = TWO.replace("    return 2", "    while True:\n        pass\n    return 2")
     with Workshop(tmp_path / "copy", tree, [double]) as workshop:
         assert workshop.failing_on(file, hanging, [double]) == "timeout"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -22,12 +23,17 @@ def folders_of_scripts() -> list[Path]:
     return sorted({script.parent for script in scripts})
 
 
+@cache
+def libraries() -> set[str]:
+    """Names that `import` knows without us; every distribution's files are read for them."""
+    return (set(sys.stdlib_module_names) | set(packages_distributions())) - OURS
+
+
 @pytest.mark.parametrize(
     "folder", folders_of_scripts(), ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_nothing_beside_a_script_hides_a_library(folder):
-    libraries = (set(sys.stdlib_module_names) | set(packages_distributions())) - OURS
     beside = {path.stem for path in folder.glob("*.py")} | {
         path.name for path in folder.iterdir() if (path / "__init__.py").exists()
     }
-    assert not beside & libraries
+    assert not beside & libraries()

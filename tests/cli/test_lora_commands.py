@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from llm_gym.language_models import load_causal_lm, load_tokenizer
+from tests.products import sampled
 from tests.supervised.test_lora import digests, logits
 
 PAIRS = [{"prompt": f"w{n} w{n + 1}", "completion": "w5 w6 w7"} for n in range(20)]
@@ -131,7 +132,7 @@ def test_commands_take_an_adapter_for_a_model(adapter, run, tmp_path):
     assert code == 0, err
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("architecture", sampled(["gpt2", "llama"], "llama"))
 def test_train_makes_an_adapter_and_trains_it_further(architecture, base, run, tmp_path):
     start = base(architecture)
     before = digests(start)

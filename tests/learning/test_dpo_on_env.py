@@ -106,9 +106,13 @@ def score_of(algorithm):
 @pytest.mark.parametrize(
     ("options", "least"),
     [
-        ({"n_epochs": 8, "beta": 0.5}, 1.2),
+        pytest.param({"n_epochs": 8, "beta": 0.5}, 1.2, marks=pytest.mark.rest),
         ({"n_epochs": 8, "beta": 0.5, "labels": "bradley_terry", "label_scale": 0.3}, 1.2),
-        ({"n_epochs": 8, "beta": 0.1, "labels": "deterministic", "loss": "ipo"}, 1.2),
+        pytest.param(
+            {"n_epochs": 8, "beta": 0.1, "labels": "deterministic", "loss": "ipo"},
+            1.2,
+            marks=pytest.mark.rest,
+        ),
         ({"online": True}, 4.0),
     ],
     ids=["offline", "drawn", "ipo", "online"],

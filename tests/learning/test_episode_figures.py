@@ -8,6 +8,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env
+from tests.products import covering, sampled
 
 LENGTH = 16
 
@@ -61,9 +62,11 @@ class WholeEpisodes(BaseCallback):
         self.logged.append(dict(self.model.rollout_statistics))
 
 
-@pytest.mark.parametrize(("n_steps", "n_rollouts"), [(3, 9), (7, 5), (16, 3), (40, 2)])
-@pytest.mark.parametrize("eos", [(1,), (1, 7, 8), ()], ids=["long", "short", "longest"])
-def test_every_episode_counts_once_when_it_ends(model, n_steps, n_rollouts, eos):
+@pytest.mark.parametrize(
+    ("rollouts_of", "eos"), covering([(3, 9), (7, 5), (16, 3), (40, 2)], [(1,), (1, 7, 8), ()])
+)
+def test_every_episode_counts_once_when_it_ends(model, rollouts_of, eos):
+    n_steps, n_rollouts = rollouts_of
     algorithm = moved(
         make("PPO", model, long_env(model, eos), n_steps=n_steps, kl_coef=0.3, kl_target=6.0)
     )
@@ -80,7 +83,7 @@ def test_every_episode_counts_once_when_it_ends(model, n_steps, n_rollouts, eos)
             assert logged["penalised_return_mean"] == pytest.approx(np.mean(returns), abs=1e-3)
 
 
-@pytest.mark.parametrize("eos", [(1,), (1, 7, 8), (1, 4, 5, 6, 7, 8)])
+@pytest.mark.parametrize("eos", sampled([(1,), (1, 7, 8), (1, 4, 5, 6, 7, 8)], (1, 7, 8)))
 def test_logged_divergence_is_that_of_whole_answers(model, eos):
     """Of a policy that stands still, against an algorithm that plays every answer to its end."""
 
@@ -102,7 +105,8 @@ def test_logged_divergence_is_that_of_whole_answers(model, eos):
     assert abs(np.average(means, weights=counts) - np.mean(true)) < 3 * error
 
 
-@pytest.mark.parametrize("target", [3.0, 6.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("target", sampled([3.0, 6.0], 3.0))
 def test_the_target_is_held_where_long_answers_pay(model, target):
     """Answers grow from 6 of 24 tokens to three times that; a word pays, and is divergence."""
 

@@ -4,6 +4,7 @@ import pytest
 
 from llm_gym.runs.checkpoint import load_checkpoint, save_checkpoint
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env
+from tests.products import sampled
 from tests.runs.test_checkpoint import assert_same
 
 CASES = {
@@ -15,7 +16,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", sampled(CASES, "GRPO", "REINFORCE", "NLPO"))
 def test_training_on_from_a_checkpoint_is_training_on_bit_for_bit(name, tiny_dir, tmp_path):
     """2N rollouts = N, save, load, N: answers of different lengths, groups, masks and all."""
     model = tiny_dir("gpt2", **MODEL)

@@ -9,6 +9,7 @@ import pytest
 import llm_gym  # noqa: F401 - registers the environments
 from llm_gym.learning.dpo import DPO
 from llm_gym.learning.expert_iteration import SFTOnBest
+from tests.products import sampled
 
 
 def learn(cls, group_size, tmp_path, **settings):
@@ -32,7 +33,7 @@ def learn(cls, group_size, tmp_path, **settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("label_scale", [0.1, 1.0])
+@pytest.mark.parametrize("label_scale", sampled([0.1, 1.0], 1.0))
 def test_dpo_finds_the_optimum_of_reinforcement_learning(tmp_path, label_scale):
     """beta * label_scale is the price of divergence, however the two share it."""
     beta = 0.1 / label_scale  # the problem's penalty is 0.1

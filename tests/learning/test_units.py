@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from llm_gym.learning.advantages import gae
 from llm_gym.learning.shaping import RunningMoments
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env
+from tests.products import covering
 
 WITH_CRITIC = {"PPO": {"n_steps": 4}, "A2C": {"n_steps": 7}, "NLPO": {}}
 OF_WHOLE_ANSWERS: dict[str, dict[str, Any]] = {
@@ -24,6 +25,7 @@ OF_WHOLE_ANSWERS: dict[str, dict[str, Any]] = {
     "ReMax": {},
 }
 MODES = ["terminate", "penalise", "truncate"]
+PRICES = [0.2, 0.0]
 
 
 @pytest.fixture
@@ -71,11 +73,9 @@ def answers(name, model, units, mode, *, kl_coef, **settings):
     return np.concatenate(callback.actions), weights
 
 
-@pytest.mark.parametrize("kl_coef", [0.0, 0.2])
 @pytest.mark.parametrize(
-    ("name", "mode"),
-    [(name, mode) for name in WITH_CRITIC for mode in MODES]
-    + [(name, mode) for name in OF_WHOLE_ANSWERS for mode in MODES[:2]],
+    ("mode", "kl_coef", "name"),
+    [*covering(MODES, PRICES, WITH_CRITIC), *covering(MODES[:2], PRICES, OF_WHOLE_ANSWERS)],
 )
 def test_units_change_nothing(model, name, mode, kl_coef):
     """The penalty's price is in the scorer's units too; powers of two round nowhere."""

@@ -16,12 +16,15 @@ from llm_gym.learning import losses, presets
 from llm_gym.learning.objective import KLPenalty
 from llm_gym.policy.sampling import log_prob_and_entropy
 from tests.learning.online_worlds import MODEL, rollouts, small_env
+from tests.products import sampled
 
 EOS_IDS = (1, 7, 8)
 OF_ROLLOUTS = ("REINFORCE", "RLOO", "GRPO", "DrGRPO", "ReinforcePlusPlus", "ReMax", "A2C", "NLPO")
 OF_ANSWERS = ("ExpertIteration", "DPO")
 SGD = {"optimizer_class": torch.optim.SGD, "optimizer_kwargs": {}}
-every_algorithm = pytest.mark.parametrize("name", [*OF_ROLLOUTS, *OF_ANSWERS])
+every_algorithm = pytest.mark.parametrize(
+    "name", sampled([*OF_ROLLOUTS, *OF_ANSWERS], "A2C", "RLOO", "GRPO", "NLPO", *OF_ANSWERS)
+)
 
 
 @pytest.fixture

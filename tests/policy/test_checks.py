@@ -19,6 +19,7 @@ from llm_gym.policy.checks import CacheCheck
 from llm_gym.policy.prefix_cache import _Layer
 from llm_gym.policy.trunk import Trunk
 from llm_gym.policy.windows import windows
+from tests.products import sampled
 
 from .conftest import naive_log_probs, observe
 
@@ -52,7 +53,7 @@ def distance(policy, directory):
     return worst_distance(policy, AutoModelForCausalLM.from_pretrained(directory).eval())
 
 
-@pytest.mark.parametrize("name", CACHED)
+@pytest.mark.parametrize("name", sampled(CACHED, "bert", "gpt_oss", "mistral"))
 def test_right_caches_are_used_without_a_word(saved, name):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -61,7 +62,7 @@ def test_right_caches_are_used_without_a_word(saved, name):
     assert policy.actor_trunk.use_cache
 
 
-@pytest.mark.parametrize("name", RECOMPUTED)
+@pytest.mark.parametrize("name", sampled(RECOMPUTED, "bart", "gpt_neo", "mamba"))
 def test_where_the_cache_is_wrong_prefixes_are_recomputed_and_it_is_said_once(saved, name):
     with pytest.warns(UserWarning, match="prefix cache does not fit"):
         policy = make_policy(saved(name))
@@ -78,7 +79,7 @@ def test_the_difference_is_measured_and_an_error_where_the_cache_was_demanded(sa
     assert make_policy(saved("bloom"), prefix_cache=True).actor_trunk.use_cache
 
 
-@pytest.mark.parametrize("name", ["gpt_neo", "mamba", "mistral"])
+@pytest.mark.parametrize("name", sampled(["gpt_neo", "mamba", "mistral"], "gpt_neo"))
 def test_without_the_cache_nothing_is_said_and_all_is_right(saved, name):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

@@ -14,6 +14,7 @@ from llm_gym.language_models.loading import load_config
 from llm_gym.learning.kl import ReferenceModel
 from llm_gym.stages.by_name import environment_kwargs
 from llm_gym.testing.tiny import tiny_tokenizer
+from tests.products import covering
 
 COMPOSITE = ["gemma3", "gemma4", "fuyu", "qwen3_5", "llama4"]
 
@@ -35,8 +36,9 @@ def test_vocabulary_and_context_are_those_of_the_text_part(directory):
 
 
 @pytest.mark.filterwarnings("ignore:the prefix cache does not fit")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("algorithm", [llm_gym.PPO, StockPPO])
+@pytest.mark.parametrize(
+    ("algorithm", "dtype"), covering([llm_gym.PPO, StockPPO], ["float32", "bfloat16"])
+)
 def test_training_leaves_a_ratio_of_one_before_the_first_step(directory, algorithm, dtype):
     """What was played and what is updated are one distribution; the reference is the model."""
     env = gym.make_vec(

@@ -7,6 +7,7 @@ import torch
 
 from llm_gym.policy import EpisodeBatch, TwiceDifferentiablePolicy, chunked_likelihood
 from llm_gym.policy.sampling import pack_support
+from tests.products import covering
 
 from .conftest import VOCABULARY, evaluated, observe
 
@@ -35,9 +36,10 @@ def check_close(found, expected):
 
 
 @every_architecture
-@pytest.mark.parametrize("chunks", [False, True])
-@pytest.mark.parametrize("gradient_checkpointing", [False, True])
-@pytest.mark.parametrize("options", [{}, {"top_k": 5}, {"separate_critic": True}], ids=str)
+@pytest.mark.parametrize(
+    ("chunks", "gradient_checkpointing", "options"),
+    covering([True, False], [True, False], [{}, {"top_k": 5}, {"separate_critic": True}]),
+)
 def test_everything_at_once_changes_nothing(
     make_policy, monkeypatch, architecture, chunks, gradient_checkpointing, options
 ):

@@ -13,9 +13,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
 from llm_gym.policy.sampling import LanguageModelHead
 from llm_gym.testing.tiny import ARCHITECTURES, tiny_model
+from tests.products import sampled
 
 from .conftest import LENGTH, VOCABULARY, naive_log_probs, observe, text_space
 
+# One of each kind of positions, windows and groups of heads.
+DIFFERENT = ("bloom", "gemma2", "gpt2", "llama", "mistral", "opt")
 every_architecture = pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 
 
@@ -37,7 +40,7 @@ def play(seed: int, n_rows: int = 4, n_steps: int = 40):
         ]
 
 
-@every_architecture
+@pytest.mark.parametrize("architecture", sampled(sorted(ARCHITECTURES), *DIFFERENT))
 def test_cached_decoding_equals_the_plain_forward_pass(make_policy, architecture):
     """Rows of different lengths, growing and starting anew, to 1e-5."""
     policy = make_policy(architecture)
@@ -406,7 +409,7 @@ def test_sampling_is_seeded_and_leaves_global_generators_alone(make_policy):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@every_architecture
+@pytest.mark.parametrize("architecture", sampled(sorted(ARCHITECTURES), *DIFFERENT))
 def test_bfloat16_update_is_close_to_float32(make_policy, architecture):
     """Gradients too; on a CPU it goes through another implementation of attention."""
     batch = EpisodeBatch(

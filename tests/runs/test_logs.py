@@ -15,6 +15,7 @@ from llm_gym.runs.checkpoint import load_checkpoint, resume_point
 from llm_gym.runs.logs import LogWarning, cut_rows
 from llm_gym.runs.trace import trace_files
 from llm_gym.stages.training_run import run
+from tests.products import covering, sampled
 from tests.runs.test_checkpoint import stock
 from tests.tiny_runs import ROLLOUT, tiny_env, tiny_ppo
 
@@ -119,12 +120,15 @@ def uninterrupted(tiny_dir, tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("name", MAKERS)
-@pytest.mark.parametrize(
-    "kill",
-    [("_on_rollout_start", 2), ("_on_step", 38), ("_on_rollout_end", 5), ("_on_training_end", 1)],
-    ids=lambda kill: kill[0].strip("_"),
-)
+KILLS = [
+    ("_on_rollout_start", 2),
+    ("_on_step", 38),
+    ("_on_rollout_end", 5),
+    ("_on_training_end", 1),
+]
+
+
+@pytest.mark.parametrize(("name", "kill"), covering(MAKERS, KILLS))
 def test_a_killed_run_that_is_resumed_leaves_what_an_uninterrupted_one_does(
     name, kill, uninterrupted, tiny_dir, tmp_path
 ):
@@ -134,7 +138,7 @@ def test_a_killed_run_that_is_resumed_leaves_what_an_uninterrupted_one_does(
     assert logs(tmp_path) == uninterrupted(name)
 
 
-@pytest.mark.parametrize("name", ["ppo", "sft"])
+@pytest.mark.parametrize("name", sampled(["ppo", "sft"], "sft"))
 def test_so_does_one_that_was_killed_after_its_last_row(name, uninterrupted, tiny_dir, tmp_path):
     assert train(MAKERS[name], tiny_dir(), tmp_path)
     assert train(MAKERS[name], tiny_dir(), tmp_path)

@@ -42,8 +42,8 @@ def saved(tiny_dir, tmp_path_factory):
 @pytest.mark.parametrize(
     ("make", "architecture"),
     [
-        (ppo, "gpt2"),
-        (ppo, "llama"),
+        pytest.param(ppo, "gpt2", marks=pytest.mark.rest),
+        pytest.param(ppo, "llama", marks=pytest.mark.rest),
         (lambda model: ppo(model, separate_critic=True), "llama"),
         (nlpo, "gpt2"),
     ],

@@ -27,6 +27,7 @@ from llm_gym.scorers import (
     as_scorer,
 )
 from llm_gym.scorers.texts import SourcedText
+from tests.products import sampled
 from tests.text.helpers import EOS, arguments, word
 
 QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2 ="}]
@@ -413,7 +414,7 @@ class TestTRL:
         assert scores.values.tolist() == [1.0]
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("conversational", [False, True])
+    @pytest.mark.parametrize("conversational", sampled([False, True], True))
     def test_ours_train_in_grpo(self, conversational, tmp_path):
         from datasets import Dataset
         from trl import GRPOConfig, GRPOTrainer

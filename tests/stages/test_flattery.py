@@ -64,6 +64,7 @@ def preferences(bias: float):
     return rows, simulate_preferences(rows, rater)
 
 
+@pytest.mark.slow
 def test_a_reward_model_of_flattered_raters_prefers_praise_and_one_of_others_does_not():
     plain = instruction_pairs("test", 40, praise_share=0.0)
     praising = instruction_pairs("test", 40, praise_share=1.0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from llm_gym.statistics.turning import Look, level_of_look, turn_evidence
+from tests.products import covering
 
 
 def look(step, gold, proxy=None):
@@ -107,13 +108,15 @@ def yes_or_no(rng, units):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("noise", [normal, skewed, yes_or_no])
-@pytest.mark.parametrize(("paired", "runs", "most"), [(True, 120, 11), (False, 40, 5)])
-def test_noise_on_a_plateau_rarely_rings(paired, runs, most, noise):
+@pytest.mark.parametrize(
+    ("noise", "kind"), covering([normal, skewed, yes_or_no], [(True, 120, 11), (False, 40, 5)])
+)
+def test_noise_on_a_plateau_rarely_rings(noise, kind):
     """The worst case for a chosen best, twelve equal looks: at most 5 % of runs may ring.
 
     `most` is exceeded once in 50 by a true 5 %.
     """
+    paired, runs, most = kind
     assert false_alarms(paired, np.zeros(12), runs, units=32, noise=noise) <= most
 
 

@@ -14,6 +14,7 @@ from llm_gym import EpisodeBuffer, GymVecEnv, ReferenceModel, TransformerActorCr
 from llm_gym.learning.advantages import gae, monte_carlo_returns
 from llm_gym.runs.checkpoint import load_checkpoint, save_checkpoint
 from llm_gym.testing.tiny import tiny_tokenizer
+from tests.products import sampled
 from tests.turns.worlds import Words, arguments
 
 
@@ -41,10 +42,10 @@ FRESH = {"max_turns": 8, "turns_in_context": 2, "context_length": 24}
 @pytest.mark.parametrize(
     ("algorithm", "architecture", "tolerance", "of_env"),
     [
-        (sb3.PPO, "gpt2", 1e-8, {}),
+        pytest.param(sb3.PPO, "gpt2", 1e-8, {}, marks=pytest.mark.rest),
         (sb3.A2C, "gpt2", 1e-8, {}),
         (sb3.PPO, "llama", 1e-5, {}),
-        (sb3.A2C, "llama", 1e-5, {}),
+        pytest.param(sb3.A2C, "llama", 1e-5, {}, marks=pytest.mark.rest),
         (sb3.PPO, "gpt2", 1e-8, FRESH),
     ],
 )
@@ -171,7 +172,7 @@ ALGORITHMS = [
 ]
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", sampled(ALGORITHMS, "A2C", "NLPO", "REINFORCE", "ReMax"))
 def test_every_algorithm_learns_from_conversations(tiny_dir, name):
     """Rounds of whole conversations: rows that wait say nothing to their worlds."""
     env = turn_env(world=Counted, group_size=2, on_max_length="terminate", context_length=24)
@@ -381,6 +382,7 @@ class Echo:
         return self.say(), reward, self.turns == 4, False, {}
 
 
+@pytest.mark.slow
 def test_ppo_learns_to_read_what_the_world_says(tiny_dir):
     """By chance half of a reward of four is paid; after some thousand tokens nearly all of it."""
     small = {"tokenizer": tiny_tokenizer(5), "max_turn_tokens": 1, "context_length": 16}

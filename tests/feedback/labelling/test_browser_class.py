@@ -10,6 +10,7 @@ from llm_gym.feedback.preferences.records import Comparison
 from tests.browsing import READY
 from tests.feedback.labelling.conftest import fill
 from tests.feedback.labelling.test_browser_looks import contrast
+from tests.products import covering
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 RESTING = "body[data-state=resting]"
@@ -181,8 +182,9 @@ def test_on_loopback_nobody_can_join(store, serve, ways, visit):
     assert not screen.page.is_visible("#join")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(320, 640), (390, 844), (1280, 720)])
+@pytest.mark.parametrize(
+    ("size", "scheme"), covering([(320, 640), (390, 844), (1280, 720)], ["light", "dark"])
+)
 def test_the_results_fit_and_can_be_read(class_url, ways, visit, size, scheme):
     width, height = size
     viewport = {"width": width, "height": height}

@@ -9,10 +9,10 @@ from llm_gym.feedback.labelling.questions import Question, Summary
 from llm_gym.feedback.labelling.store_desk import StoreDesk
 from llm_gym.feedback.preferences.records import Comparison
 from tests.feedback.labelling.conftest import fill
+from tests.products import covering
 
 
-@pytest.mark.parametrize("width", [320, 390, 760])
-@pytest.mark.parametrize("kind", ["comparison", "score"])
+@pytest.mark.parametrize(("width", "kind"), covering([320, 390, 760], ["comparison", "score"]))
 def test_narrow_screens_have_no_horizontal_scroll(store, serve, visit, width, kind):
     long = "Ein/sehr/langes/Wort/ohne/Leerzeichen" * 20
     store.add([Comparison(f"p {long}", (f"a {long}", f"b {long}"))])

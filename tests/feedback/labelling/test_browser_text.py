@@ -10,6 +10,7 @@ from llm_gym.feedback.labelling.store_desk import StoreDesk
 from llm_gym.feedback.preferences.records import Comparison
 from tests.browsing import READY
 from tests.feedback.labelling.conftest import fill
+from tests.products import sampled
 
 ATTACKS = [
     "<script>window.pwned = 1; alert(1)</script>",
@@ -83,7 +84,10 @@ def test_a_name_is_text_too(store, serve, visit):
     watched.assert_clean()
 
 
-@pytest.mark.parametrize("text", ["word " * 20_000, "x" * 50_000, "line\n" * 3_000])
+LONG = ["word " * 20_000, "x" * 50_000, "line\n" * 3_000]
+
+
+@pytest.mark.parametrize("text", sampled(LONG, LONG[1]))
 def test_very_long_text_scrolls_inside_the_page(store, serve, visit, text):
     store.add([Comparison(text, (text + "1", text + "2"))])
     watched = visit(serve(StoreDesk(store), rater="Ada"), viewport={"width": 1280, "height": 800})
@@ -105,7 +109,10 @@ def test_very_long_text_scrolls_inside_the_page(store, serve, visit, text):
     assert sizes["scrolls"] == [True] * 3
 
 
-@pytest.mark.parametrize("unit", ["word ", "x", "\0", "a\0", "line\n", "\U0001f600"])
+UNITS = ["word ", "x", "\0", "a\0", "line\n", "\U0001f600"]
+
+
+@pytest.mark.parametrize("unit", sampled(UNITS, "a\0", "\U0001f600"))
 def test_answers_of_a_megabyte_are_few_elements_of_bounded_length(store, serve, visit, unit):
     """One paragraph of a megabyte takes a browser a minute; so would a million elements."""
     text = unit * (1_000_000 // len(unit.encode()))

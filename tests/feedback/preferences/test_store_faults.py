@@ -139,7 +139,7 @@ def test_no_acknowledged_vote_is_lost_to_kill_9(tmp_path):
     path = make_store(tmp_path / "votes.db", 2000)
     rng = random.Random(0)
     acknowledged: list[str] = []
-    for life in range(6):
+    for life in range(4):
         worker = start(VOTE_UNTIL_DONE, path, f"life-{life}")
         for _ in range(rng.randrange(5, 60)):
             acknowledged.append(worker.stdout.readline().strip())

@@ -34,6 +34,7 @@ from llm_gym.feedback.reward_model.parts import Part, Task, deal, weigh
 from llm_gym.scorers import SequenceClassifierScorer
 from llm_gym.scorers.by_name import scorer_from_name
 from tests.feedback.reward_model.worlds import preferences, save_bert, texts_and_ratings
+from tests.products import covering
 
 ROWS, HELD_OUT = preferences(120), preferences(60, seed=1)
 TEXTS, RATINGS = texts_and_ratings(160)
@@ -47,8 +48,9 @@ def rewards(scorer, rows):
 # ------------------------------------------------------------------ whole
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "bert"])
-@pytest.mark.parametrize("head", ["auto", "encoder", "words"])
+@pytest.mark.parametrize(
+    ("head", "architecture"), covering(["auto", "encoder", "words"], ["llama", "bert", "gpt2"])
+)
 def test_comparisons_are_learnt_saved_and_scored_alike(head, architecture, tiny_dir, tmp_path):
     bert = architecture == "bert"
     source = save_bert(tmp_path / "bert", with_head=False) if bert else tiny_dir(architecture)

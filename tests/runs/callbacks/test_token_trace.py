@@ -15,6 +15,7 @@ from llm_gym.language_models.decoding import TokenTexts
 from llm_gym.parallel import World
 from llm_gym.runs.callbacks import TokenTrace, token_trace
 from llm_gym.runs.trace import Look, decode, encode, read_look, trace_files
+from tests.products import sampled
 from tests.runs.test_checkpoint import assert_same, stock
 from tests.tiny_runs import ROLLOUT, tiny_env, tiny_ppo
 from tests.turns.test_learning import settings, turn_env
@@ -48,7 +49,7 @@ MAKERS = {
 }
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", sampled(MAKERS, "cut", "separate", "sb3-ppo", "raft"))
 def test_training_with_a_trace_is_training_without(name, tiny_dir, tmp_path):
     plain, traced = MAKERS[name](tiny_dir()), MAKERS[name](tiny_dir())
     plain.learn(3 * ROLLOUT)

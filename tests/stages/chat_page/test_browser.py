@@ -8,6 +8,7 @@ from llm_gym.scorers.by_name import scorer_from_name
 from llm_gym.stages.chat_page.table import Table
 from tests.browsing import READY
 from tests.feedback.labelling.test_browser_looks import contrast
+from tests.products import covering
 from tests.stages.chat_page.speakers import Speaker
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -192,8 +193,7 @@ def test_a_connection_that_is_lost_goes_on_where_it_was(serve, visit):
     assert not watched.page.is_visible("#trouble")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 390, 1280])
+@pytest.mark.parametrize(("width", "scheme"), covering([320, 390, 1280], ["light", "dark"]))
 def test_it_fits_and_can_be_read(serve, visit, width, scheme):
     long = Speaker("runs/a-very-long-path-without-a-space" * 3, ["w" * 300, " x"], [0.0, 1.0])
     watched = visit(
