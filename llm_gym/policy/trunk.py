@@ -17,6 +17,7 @@ from llm_gym.language_models.architecture import text_config
 from llm_gym.policy.appending import Appending
 from llm_gym.policy.attention import attention_by, explicit_masks, slides
 from llm_gym.policy.buckets import in_order, passes, price_of_a_pass
+from llm_gym.policy.packed_rows import PackedRows, read_packed
 from llm_gym.policy.prefix_cache import PrefixCache, WritePlan
 from llm_gym.policy.sampling import EpisodeBatch
 from llm_gym.policy.shared_prompts import SharedPrompts
@@ -71,7 +72,7 @@ class Trunk:
         fuse_gelu(decoder)
         self._watch = Watch(decoder)
         self._lock = Lock()
-        self._sharing = SharedPrompts(shared_prompts)
+        self._sharing, self._packing = SharedPrompts(shared_prompts), PackedRows()
         self.takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
         self._appending = Appending(passed=self.takes_positions)
         self.forget()
@@ -145,19 +146,29 @@ class Trunk:
     def of_episodes(self, batch: EpisodeBatch) -> torch.Tensor:
         """Hidden states that the actions of whole episodes were chosen from, float `(A, H)`.
 
-        What episodes share is read once where that pays and the architecture can; rows of different
-        lengths are read in a few passes where one would read much padding.
+        What episodes share is read once where that pays and the architecture can. Rows of different
+        lengths, of which one pass would read much padding, are read packed, or in a few passes.
         """
         hidden = self.of_shared_episodes(batch)
         if hidden is not None:
             return hidden
         price = price_of_a_pass(batch.input_ids.device)
         parts = passes(batch.lengths_read, batch.action_rows, batch.action_slots - 1, price)
+        if len(parts) > 1:
+            with self._lock:
+                may_pack = self._packing.may_read(batch, self)
+            if may_pack:
+                return self.packed(batch)
         states = [
             self.full(batch.input_ids[part.rows, : part.length])[part.action_rows, part.slots]
             for part in parts
         ]
         return in_order(states, parts)
+
+    def packed(self, batch: EpisodeBatch) -> torch.Tensor:
+        """As `of_episodes`, all rows one behind the other (`llm_gym.policy.packed_rows`)."""
+        with self._lock, self._evaluating(batch.input_ids):
+            return read_packed(self, batch)
 
     def of_shared_episodes(self, batch: EpisodeBatch) -> torch.Tensor | None:
         """As `of_episodes`, where what episodes share is read once; `None` where nothing is shared.

@@ -14,6 +14,7 @@ from llm_gym.language_models.architecture import decoder_of
 from llm_gym.language_models.packing import pack
 from llm_gym.policy import EpisodeBatch
 from llm_gym.policy.buckets import buckets, passes
+from llm_gym.policy.packed_rows import PackedRows
 from llm_gym.policy.trunk import Trunk
 from llm_gym.testing.tiny import tiny_model
 from tests.policy.test_shared_prompts import apart, counted, hidden_and_gradients
@@ -68,6 +69,11 @@ def ragged(prompts: list[int], answers: list[int]) -> EpisodeBatch:
         [rng.randrange(32) for _ in range(p + a)] for p, a in zip(prompts, answers, strict=True)
     ]
     return EpisodeBatch.of(pack(rows, prompts))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_packed(monkeypatch):
+    monkeypatch.setattr(PackedRows, "may_read", lambda *_: False)
 
 
 @pytest.fixture

@@ -1,0 +1,137 @@
+"""Rows read one behind the other have the states and gradients of rows read apart."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks.architectures.tiny import tiny_model as any_tiny_model
+from llm_gym.language_models.architecture import decoder_of
+from llm_gym.language_models.packing import pack
+from llm_gym.policy import EpisodeBatch
+from llm_gym.policy.trunk import Trunk
+from llm_gym.testing.tiny import tiny_model
+from tests.policy.test_shared_prompts import apart, counted, hidden_and_gradients
+
+IN_FLOAT64 = ["gpt2", "gpt_neox", "llama", "opt"]  # others round to float32 somewhere
+PACKED = [*IN_FLOAT64, "gemma", "qwen3"]
+NOT_PACKED = ["bamba", "bloom", "gpt_neo"]
+
+
+def ragged(lengths: list[tuple[int, int]], seed: int = 0) -> EpisodeBatch:
+    """Prompts and answers of these lengths."""
+    rng = random.Random(seed)
+    rows = [[rng.randrange(32) for _ in range(sum(both))] for both in lengths]
+    return EpisodeBatch.of(pack(rows, [prompt for prompt, _ in lengths]))
+
+
+BATCH = ragged([(2, 3), (11, 4), (3, 1), (6, 8), (1, 1)])
+
+
+@pytest.fixture(autouse=True)
+def passes_cost_nothing(monkeypatch):
+    """So that rows of different lengths are never padded into one pass."""
+    monkeypatch.setattr("llm_gym.policy.trunk.price_of_a_pass", lambda device: 0)
+
+
+def both(model) -> tuple[Trunk, Trunk]:
+    """A trunk that packs, and one that reads every row in a pass of its own."""
+    packs = Trunk(decoder_of(model), shared_prompts=False)
+    plain = Trunk(decoder_of(model), shared_prompts=False)
+    plain._packing._passed = False
+    return packs, plain
+
+
+def one_pass(trunk: Trunk, batch: EpisodeBatch) -> bool:
+    """Whether all tokens are read at once, once the model has been asked."""
+    with torch.no_grad():
+        trunk.of_episodes(batch)
+        read = counted(trunk)
+        trunk.of_episodes(batch)
+    return read == [int(batch.lengths_read.sum())]
+
+
+@pytest.mark.parametrize("name", IN_FLOAT64)
+def test_states_and_gradients_are_those_of_rows_apart(name):
+    packs, plain = both(any_tiny_model(name).double())
+    assert one_pass(packs, BATCH)
+    found, gradients = hidden_and_gradients(packs, BATCH)
+    expected, others = hidden_and_gradients(plain, BATCH)
+    assert apart(found, expected) < 1e-12
+    assert gradients.keys() == others.keys()
+    assert max(apart(gradients[name], others[name]) for name in gradients) < 1e-11
+
+
+@pytest.mark.parametrize("name", [*PACKED, *NOT_PACKED])
+def test_what_cannot_be_packed_is_read_as_before(name):
+    packs, plain = both(any_tiny_model(name))
+    assert one_pass(packs, BATCH) == (name in PACKED)
+    with torch.no_grad():
+        assert apart(packs.of_episodes(BATCH), plain.of_episodes(BATCH)) < 1e-5
+
+
+def test_rows_beyond_a_sliding_window_are_not_packed():
+    model = any_tiny_model("mistral", sliding_window=6, max_position_embeddings=64)
+    packs, plain = both(model)
+    within, outside = ragged([(2, 3), (1, 4), (3, 2), (2, 1)]), BATCH
+    assert one_pass(packs, within)
+    with torch.no_grad():
+        assert apart(packs.of_episodes(outside), plain.of_episodes(outside)) < 1e-5
+    assert not one_pass(packs, outside)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_batch_may_have_more_tokens_than_the_context(name):
+    model = tiny_model(name)
+    packs, plain = both(model)
+    longest = model.config.max_position_embeddings
+    many = ragged([(longest // 2 - k, k + 1) for k in range(5)] + [(2, longest - 2)])
+    assert many.lengths_read.sum() > longest
+    assert one_pass(packs, many)
+    with torch.no_grad():
+        assert apart(packs.of_episodes(many), plain.of_episodes(many)) < 1e-5
+
+
+def test_rows_without_an_action_are_left_out():
+    packs, plain = both(tiny_model("gpt2").double())
+    some = replace(
+        BATCH,
+        action_rows=BATCH.action_rows[BATCH.action_rows != 1],
+        action_slots=BATCH.action_slots[BATCH.action_rows != 1],
+    )
+    assert one_pass(packs, some)
+    with torch.no_grad():
+        assert apart(packs.of_episodes(some), plain.of_episodes(some)) < 1e-12
+
+
+def test_the_model_is_as_it_was_afterwards():
+    model = tiny_model("llama")
+    packs, _ = both(model)
+    before = model.config._attn_implementation
+    assert one_pass(packs, BATCH)
+    assert model.config._attn_implementation == before
+    ids = BATCH.input_ids[:2]
+    with torch.no_grad():
+        expected = decoder_of(model)(input_ids=ids, use_cache=False).last_hidden_state
+        assert torch.equal(packs.full(ids), expected)
+
+
+def test_checkpointed_layers_eager_attention_and_bfloat16_passes_are_not_packed():
+    packs, _ = both(tiny_model("llama"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not one_pass(packs, BATCH)
+    assert one_pass(packs, BATCH)
+    packs.decoder.gradient_checkpointing_enable()
+    assert not one_pass(packs, BATCH)
+    eager, _ = both(tiny_model("llama"))
+    eager.config._attn_implementation = "eager"
+    assert not one_pass(eager, BATCH)
+
+
+def test_rows_of_one_length_are_read_as_they_are():
+    packs, _ = both(tiny_model("gpt2"))
+    packs._packing.may_read = None  # is not asked
+    assert one_pass(packs, ragged([(2, 3), (3, 2), (1, 4)]))
