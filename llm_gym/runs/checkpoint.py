@@ -66,6 +66,7 @@ def save_checkpoint(
     *,
     evaluation: Mapping[str, Any] | None = None,
     log: Mapping[str, Any] | None = None,
+    beginning: training_state.State | None = None,
 ) -> Path:
     """Saves everything needed to go on as if nothing had happened.
 
@@ -78,6 +79,7 @@ def save_checkpoint(
         directory: Destination; a checkpoint already there is replaced. Anything else is not.
         evaluation: What was measured on it, JSON-able; lies in it as `evaluation.json`.
         log: What `llm_gym.runs.logs` needs to go on; None keeps nothing of it.
+        beginning: See `training_state.collect`.
 
     Returns:
         The directory.
@@ -88,7 +90,7 @@ def save_checkpoint(
             part of it.
     """
     directory = Path(directory)
-    values, tensors = training_state.collect(algorithm)
+    values, tensors = training_state.collect(algorithm, beginning)
     check_state(values, tensors)
     everyone = world().gather(own_state.packed(values, tensors) if world().size > 1 else b"")
     if world().rank == 0:
@@ -203,6 +205,7 @@ def save_numbered_checkpoint(
     *,
     keep_last: int | None = None,
     log: Mapping[str, Any] | None = None,
+    beginning: training_state.State | None = None,
 ) -> Path:
     """Saves to `folder/step-NNN`, NNN being the number of tokens so far.
 
@@ -211,6 +214,7 @@ def save_numbered_checkpoint(
         folder: Holds the checkpoints of one run.
         keep_last: Afterwards delete all but this many of the newest; None deletes none.
         log: See `save_checkpoint`.
+        beginning: See `training_state.collect`.
 
     Returns:
         The new checkpoint.
@@ -218,8 +222,9 @@ def save_numbered_checkpoint(
     if keep_last is not None and keep_last < 1:
         raise ValueError(f"keep_last must be at least 1 or None, got {keep_last}")
     folder = Path(folder)
+    step = algorithm.num_timesteps if beginning is None else beginning[0]["num_timesteps"]
     saved = save_checkpoint(
-        algorithm, numbered_checkpoint(folder, algorithm.num_timesteps), log=log
+        algorithm, numbered_checkpoint(folder, step), log=log, beginning=beginning
     )
     if keep_last is not None and world().rank == 0:
         keep_newest(folder, keep_last)

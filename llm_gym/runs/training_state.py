@@ -24,11 +24,17 @@ if TYPE_CHECKING:
 Tensors = dict[str, torch.Tensor]
 
 
-def collect(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors]:
+State = tuple[dict[str, Any], Tensors]
+"""JSON-able values, and tensors by name."""
+
+
+def collect(algorithm: OnPolicyAlgorithm, beginning: State | None = None) -> State:
     """Takes the state of an algorithm that is between two iterations.
 
     Args:
         algorithm: On-policy, its policy with a `generator` (as `TransformerActorCriticPolicy`).
+        beginning: What `of_rollout` gave when the rollout began that an algorithm is in; its state
+            is then that of that moment.
 
     Returns:
         JSON-able values, and tensors by name: the algorithm's own memory, on its own device, so
@@ -36,30 +42,43 @@ def collect(algorithm: OnPolicyAlgorithm) -> tuple[dict[str, Any], Tensors]:
     """
     optimizer, tensors = _optimizer_state(algorithm)
     tensors |= {f"policy.{name}": value for name, value in stored_state(algorithm.policy).items()}
+    values = {
+        "algorithm": type(algorithm).__name__,
+        "total_timesteps": algorithm._total_timesteps,
+        "n_updates": algorithm._n_updates,
+        "optimizer": optimizer,
+        "reference_sha256": reference_digest(algorithm),
+        "adapter": adapter_state(algorithm.policy),
+    }
+    in_rollout, in_rollout_tensors = of_rollout(algorithm) if beginning is None else beginning
+    tensors |= in_rollout_tensors
+    values = {**plain(values), **in_rollout}
+    return values, {name: value.detach() for name, value in tensors.items()}
+
+
+def of_rollout(algorithm: OnPolicyAlgorithm) -> State:
+    """The part of `collect` that a rollout changes: all but weights, moments and counts of updates.
+
+    Args:
+        algorithm: As of `collect`.
+    """
+    random_state, tensors = _random_state(algorithm)
     if isinstance(algorithm._last_obs, dict):
         tensors |= {
             f"last_obs.{key}": torch.as_tensor(array) for key, array in algorithm._last_obs.items()
         }
-    random_state, random_tensors = _random_state(algorithm)
     starts = algorithm._last_episode_starts
     values = {
-        "algorithm": type(algorithm).__name__,
         "num_timesteps": algorithm.num_timesteps,
-        "total_timesteps": algorithm._total_timesteps,
-        "n_updates": algorithm._n_updates,
         "progress_remaining": algorithm._current_progress_remaining,
         "episode_infos": list(algorithm.ep_info_buffer or []),
         "episode_successes": list(algorithm.ep_success_buffer or []),
         "last_episode_starts": None if starts is None else np.asarray(starts, dtype=bool),
-        "optimizer": optimizer,
         "random": random_state,
         "environment": _environment_state(algorithm),
         "own": algorithm.get_state() if isinstance(algorithm, AnswerLearner) else {},
-        "reference_sha256": reference_digest(algorithm),
-        "adapter": adapter_state(algorithm.policy),
     }
-    tensors |= random_tensors
-    return plain(values), {name: value.detach() for name, value in tensors.items()}
+    return plain(values), tensors
 
 
 def restore(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensors: Tensors) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.logger import KVWriter, Logger
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-    from llm_gym.runs.callbacks import EvaluationCallback, History
+    from llm_gym.runs.callbacks import CheckpointCallback, EvaluationCallback, History
     from llm_gym.runs.evaluation import Evaluation
 
 BEST = "best"
@@ -169,7 +169,8 @@ def run(
     """Runs an algorithm to `total_tokens`, from wherever it stands, with everything a person needs.
 
     Live display, `metrics.jsonl`, `samples.jsonl`, `trace/`, TensorBoard if it is installed,
-    checkpoints, and a first Ctrl-C that stops after the iteration with a checkpoint.
+    checkpoints, one of the beginning of a rollout that failed, and a first Ctrl-C that stops after
+    the iteration with a checkpoint.
 
     Args:
         algorithm: New, or restored from a checkpoint; its policy a `TransformerActorCriticPolicy`.
@@ -225,12 +226,13 @@ def run(
         ProgressCallback(samples, console) as progress,
         stop_on_signals(checkpoints, progress.note),
         _saying_what_is_kept(algorithm, checkpoints.directory),
+        _keeping_what_was_before(checkpoints, progress.console),
     ):
         watching = [DivergenceCallback(), ThroughputCallback(), samples, progress]
         watching += [] if trace is None else [trace]
         algorithm.learn(
             total_tokens - start,  # below 0 if the end was passed: the total stays what it was
-            callback=[*watching, *callbacks, checkpoints],
+            callback=[checkpoints.at_rollout_start(), *watching, *callbacks, checkpoints],
             log_interval=1,  # of A2C it is 100, counted anew where a run goes on
             # Not by the step: a run may have been stopped before its first.
             reset_num_timesteps=algorithm._last_obs is None,
@@ -241,6 +243,23 @@ def run(
     algorithm.logger.close()
     assert checkpoints.saved is not None
     return TrainingRun(checkpoints.stopped, checkpoints.saved, history)
+
+
+@contextmanager
+def _keeping_what_was_before(checkpoints: CheckpointCallback, console: Console) -> Iterator[None]:
+    """Saves a run whose rollout fails, by a world or a scorer say, as it was before that."""
+    from llm_gym.files.disk import has_failed
+    from llm_gym.runs.divergence import DivergenceError
+
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, DivergenceError) and not has_failed(error):
+            kept = checkpoints.save_beginning()
+            if kept is not None:
+                said = f"an error ends this run; it goes on, with --resume, from {kept}"
+                console.print(said, markup=False, highlight=False, soft_wrap=True)
+        raise
 
 
 @contextmanager

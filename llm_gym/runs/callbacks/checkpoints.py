@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
 from llm_gym.files.ranges import check_numbers
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.parallel import world
-from llm_gym.runs.checkpoint import save_numbered_checkpoint
+from llm_gym.runs.checkpoint import numbered_checkpoint, save_numbered_checkpoint
 from llm_gym.runs.divergence import check_distribution
 from llm_gym.runs.logs import log_state, read_log, restore_pending
 from llm_gym.runs.signals import handled
+from llm_gym.runs.training_state import State, of_rollout
 
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -31,6 +32,8 @@ class CheckpointCallback(BaseCallback):
     long.
 
     In several processes of one run each takes part, and the first writes.
+
+    Where a rollout may fail, as worlds and scorers can, `save_beginning` keeps all that was before.
 
     Nothing is saved of a run that has diverged: training ends with a `DivergenceError` instead.
 
@@ -69,6 +72,8 @@ class CheckpointCallback(BaseCallback):
         self.stopped = False
         self._stop_requested = False
         self._iterations = 0
+        # Of the rollout that is on its way: the state and the logs at its beginning.
+        self._beginning: tuple[State, dict[str, Any]] | None = None
 
     def request_stop(self) -> None:
         """Asks training to end after this iteration; may be called from a signal handler."""
@@ -88,6 +93,36 @@ class CheckpointCallback(BaseCallback):
         if self._is_due() or self.stopped:
             self._save()
         self._iterations += 1
+        self._remember()
+
+    def at_rollout_start(self) -> BaseCallback:
+        """A callback that goes before all others, so that nothing is lost if one of them fails."""
+        return _AtRolloutStart(self._remember)
+
+    def _remember(self) -> None:
+        state = of_rollout(self.model)
+        self._beginning = state, log_state(self.directory.parent, self.logs, self.logger)
+
+    def save_beginning(self) -> Path | None:
+        """Saves training as it was when the rollout began that has failed since.
+
+        A rollout leaves weights as they are, so that resuming loses nothing but what was sampled
+        in it.
+
+        Returns:
+            The checkpoint; None if there is nothing new to keep, or no rollout has failed: an
+            update that fails leaves weights that are neither old nor new. In several processes the
+            others may wait for this one, so nothing is saved.
+        """
+        if self._beginning is None or world().size > 1 or not self.model._n_updates:
+            return None
+        state, log = self._beginning
+        path = numbered_checkpoint(self.directory, state[0]["num_timesteps"])
+        if path.exists():
+            return path
+        return save_numbered_checkpoint(
+            self.model, self.directory, keep_last=self.keep_last, log=log, beginning=state
+        )
 
     def _is_due(self) -> bool:
         return self._iterations > 0 and self._iterations % self.every == 0
@@ -98,6 +133,7 @@ class CheckpointCallback(BaseCallback):
         return not self.stopped
 
     def _on_rollout_end(self) -> None:
+        self._beginning = None
         if isinstance(self.model, AnswerLearner) and self.model.is_turning_point():
             self._save()
 
@@ -111,6 +147,20 @@ class CheckpointCallback(BaseCallback):
         self.saved = save_numbered_checkpoint(
             self.model, self.directory, keep_last=self.keep_last, log=log
         )
+
+
+class _AtRolloutStart(BaseCallback):
+    """Calls a function when a rollout begins."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        super().__init__()
+        self._call = call
+
+    def _on_rollout_start(self) -> None:
+        self._call()
+
+    def _on_step(self) -> bool:
+        return True
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from llm_gym.runs.callbacks import (
     ThroughputCallback,
     stop_on_signals,
 )
-from llm_gym.runs.checkpoint import read_metadata
+from llm_gym.runs.checkpoint import load_checkpoint, read_metadata
 from tests.tiny_runs import PROMPTS, ROLLOUT, count_w1, tiny_ppo
 
 
@@ -141,6 +141,69 @@ def test_checkpoints_every_few_iterations_and_at_the_end(tiny_dir, tmp_path):
     assert steps == [2 * ROLLOUT, 4 * ROLLOUT, 5 * ROLLOUT]
     assert not checkpoints.stopped
     assert read_metadata(checkpoints.saved)["num_timesteps"] == 5 * ROLLOUT
+
+
+class Fails(BaseCallback):
+    """Fails at the start of a rollout, or at its second step."""
+
+    def __init__(self, iteration, where):
+        super().__init__()
+        self.left, self.where = iteration, where
+        self.steps = 0
+
+    def _on_rollout_start(self):
+        self.steps = 0
+        self._fail("start")
+        self.left -= 1
+
+    def _on_step(self):
+        self.steps += 1
+        if self.left < 0 and self.steps == 2:
+            self._fail("step")
+        return True
+
+    def _fail(self, where):
+        if self.left <= 0 and self.where == where:
+            raise RuntimeError("the scorer is gone")
+
+
+@pytest.mark.parametrize(
+    ("where", "iteration"), [("start", 1), ("step", 0), ("step", 1), ("step", 2)]
+)
+def test_what_was_before_a_rollout_that_failed_can_be_saved(where, iteration, tiny_dir, tmp_path):
+    checkpoints = CheckpointCallback(tmp_path / "checkpoints", every=2)
+    failing = [checkpoints.at_rollout_start(), Fails(iteration, where), checkpoints]
+    with pytest.raises(RuntimeError, match="scorer is gone"):
+        learn(tiny_ppo(tiny_dir()), failing, 4)
+    kept = checkpoints.save_beginning()
+    if iteration == 0:  # nothing has been learnt
+        assert kept is None
+        return
+    algorithm = tiny_ppo(tiny_dir())
+    load_checkpoint(algorithm, kept)
+    assert (kept == checkpoints.saved) == ((where, iteration) == ("step", 2))  # which was due
+    assert algorithm.num_timesteps == iteration * ROLLOUT
+    algorithm.learn(ROLLOUT, reset_num_timesteps=False)
+    straight = tiny_ppo(tiny_dir())
+    learn(straight, [], iteration + 1)
+    weights = straight.policy.state_dict()
+    assert all(weights[name].equal(w) for name, w in algorithm.policy.state_dict().items())
+
+
+def test_nothing_is_saved_of_an_update_that_failed(tiny_dir, tmp_path, monkeypatch):
+    checkpoints = CheckpointCallback(tmp_path / "checkpoints")
+    algorithm = tiny_ppo(tiny_dir())
+    train = algorithm.train
+
+    def failing():
+        if algorithm.num_timesteps > ROLLOUT:
+            raise RuntimeError("no memory")
+        train()
+
+    monkeypatch.setattr(algorithm, "train", failing)
+    with pytest.raises(RuntimeError, match="no memory"):
+        learn(algorithm, [checkpoints.at_rollout_start(), checkpoints], 3)
+    assert checkpoints.save_beginning() is None
 
 
 def test_first_signal_stops_after_the_iteration_with_a_checkpoint(tiny_dir, tmp_path):
