@@ -1,17 +1,19 @@
 """A language model learns to fly by words: by imitation, then by PPO; and how well it flies.
 
 Stages, each kept in the output folder when it is done and not done again (delete
-`stage-NAME.json` to do it anew):
+`stage-NAME.json`, or `flights-WHO.json`, to do it anew):
 
-- imitation: a model of half a million parameters learns a teacher's answers, from random weights.
+- imitation: a model of half a million parameters learns a teacher's answers from random weights,
+  first in the teacher's flights, then in its own.
 - ppo: `llm-gym train` on `llm_gym/TextCockpit-v0`; what the command would be is printed.
 - flights: everybody flies the same held-out flights, by the same words.
 - jsbsim: the same words in JSBSim.
 - speed: milliseconds a decision takes on one core.
 - prompted: `--prompted DIR`, a model that was told in its prompt how to fly, and trained by nobody.
+- adapted: the same model with a LoRA adapter that has read a few hundred of the teacher's answers.
 
     python benchmarks/cockpit/run.py --output runs/cockpit
-    python benchmarks/cockpit/run.py --output runs/cockpit --only prompted --prompted models/smollm2
+    python benchmarks/cockpit/run.py --output runs/cockpit --only prompted adapted --prompted DIR
 """
 
 from __future__ import annotations
@@ -20,24 +22,29 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import numpy as np
+from llm_gym_autopilot import words
 from llm_gym_autopilot.evaluation import FlightEvaluation, evaluate_pilot
 from llm_gym_autopilot.pilots import SpokenPilot, Translated, load_pilot
 from llm_gym_autopilot.pilots.language import LanguageModel
 
 from benchmarks.cockpit.lessons import lessons
 from benchmarks.cockpit.prompted import Sparing, question
+from benchmarks.cockpit.school import Lessons, agreement, dagger
 from benchmarks.common import columns, mean_with_interval, record, told
 from llm_gym.files.atomic import write_json
 
 LEVELS = ("none", "light", "moderate")
-STAGES = ("imitation", "ppo", "flights", "jsbsim", "speed", "prompted")
+AGREEMENT_LINES = 2_000
+OF_PROMPTED = ("prompted", "adapted")
+STAGES = ("imitation", "ppo", "flights", "jsbsim", "speed", *OF_PROMPTED)
 
 
 @dataclass(frozen=True)
@@ -45,45 +52,40 @@ class Settings:
     """Settings of a run."""
 
     teacher: str = "ppo"  # the shipped network: it remembers nothing, as the student does
-    lesson_flights: int = 1600
-    lesson_share: float = 0.2
-    wildness: float = 0.04
+    lesson_flights: int = 400  # the teacher's, from which the student learns first
+    own_flights: int = 128  # the student's, a round
+    lesson_share: float = 0.5  # of all decisions
+    wildness: float = 0.1
+    practice: tuple[int, ...] = (60_000, 60_000, 80_000, 80_000, 100_000)  # lessons read a round
     context: int = 32
     width: int = 128
     layers: int = 1
-    epochs: int = 1
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     ppo_tokens: int = 70_000
     flights: int = 334  # a level
-    model_flights: int = 30  # of language models, which take longer
     jsbsim_flights: int = 5
+    lora_lessons: int = 300
     seed: int = 0
 
 
 QUICK = Settings(
     lesson_flights=8,
-    epochs=1,
+    own_flights=2,
+    practice=(1_000, 500),
     width=32,
     ppo_tokens=2_000,
     flights=4,
-    model_flights=2,
     jsbsim_flights=1,
+    lora_lessons=40,
 )
 
 
 def imitate(settings: Settings, output: Path) -> dict[str, Any]:
-    """A tokenizer and a model of random weights learn the teacher's answers."""
+    """A model of random weights learns the teacher's answers, more and more in its own flights."""
     from benchmarks.cockpit.tokenizer import give_numbers, readings_tokenizer
-    from llm_gym.supervised.loop import new_gpt2, save_model
-    from llm_gym.supervised.sft import SFTConfig, fine_tune
+    from llm_gym.language_models.generation import end_with
+    from llm_gym.supervised.loop import TrainingConfig, new_gpt2, save_model
 
-    pairs = lessons(
-        settings.teacher,
-        settings.lesson_flights,
-        settings.lesson_share,
-        settings.wildness,
-        settings.seed,
-    )
     tokenizer = readings_tokenizer(settings.context)
     model = new_gpt2(
         tokenizer,
@@ -94,23 +96,38 @@ def imitate(settings: Settings, output: Path) -> dict[str, Any]:
         seed=settings.seed,
     )
     give_numbers(model, tokenizer, settings.seed)
-    output.mkdir(parents=True, exist_ok=True)
-    save_model(model, tokenizer, output / "random", "float32")
-    config = SFTConfig(
-        epochs=settings.epochs,
+    end_with(model, [tokenizer.eos_token_id])
+    agreed: list[float] = []
+
+    def lessons_of(number: int) -> Lessons:
+        if number == 0:
+            flights, wildness, student = settings.lesson_flights, settings.wildness, None
+        else:
+            flights, wildness, student = settings.own_flights, 0.0, LanguageModel(imitated)
+        share, seed = settings.lesson_share, settings.seed + number
+        met = lessons(settings.teacher, flights, share, wildness, seed, student)
+        if student is not None:
+            agreed.append(agreement(student, met[:AGREEMENT_LINES]))
+            say(f"round {number}: {100 * agreed[-1]:.0f} % of the answers are the teacher's")
+        return met
+
+    config = TrainingConfig(
         batch_size=64,
         learning_rate=settings.learning_rate,
         weight_decay=0.01,
-        held_out_share=0.02,
         seed=settings.seed,
     )
-    rows = [{"prompt": line, "completion": answer} for line, answer in pairs]
-    metrics = fine_tune(output / "random", rows, output / "imitated", config, quiet=True)
+    imitated, rounds = output / "imitated", []
+    for practised in dagger(model, tokenizer, lessons_of, settings.practice, config):
+        rounds.append(practised)
+        save_model(model, tokenizer, imitated, "float32")
+        say(f"{practised['lessons']} lessons, loss {practised['loss']:.3f}")
+    lessons_of(len(rounds))  # flights that nothing is learnt from
     return {
         "parameters": model.num_parameters(),
-        "pairs": len(pairs),
-        "tokens_a_line": len(tokenizer(pairs[0][0])["input_ids"]),
-        "perplexity": metrics["held_out_answer_perplexity"],
+        "tokens_a_line": len(tokenizer(words.lines_of(np.zeros((1, 11)))[0])["input_ids"]),
+        "rounds": rounds,
+        "agreement": agreed,
     }
 
 
@@ -165,19 +182,22 @@ def pilots(output: Path) -> dict[str, tuple[str, Callable[[], Any]]]:
     }
 
 
-def fly(settings: Settings, output: Path) -> dict[str, Any]:
-    """Everybody in the same flights."""
+def fly(settings: Settings, output: Path, wanted: Sequence[str] | None) -> dict[str, Any]:
+    """Everybody in the same flights; who has flown is kept, and does not fly again."""
     rows: dict[str, Any] = {}
     for key, (label, make) in pilots(output).items():
-        speaks = key.startswith(("imitated", "lm"))
-        number = settings.model_flights if speaks else settings.flights
-        rows[key] = {"label": label, "levels": {}}
-        for level in LEVELS:
-            pilot = make()
-            rows[key]["levels"][level] = figures(
-                evaluate_pilot(pilot, turbulence=level, episodes=number), pilot
-            )
-            say(f"{label}, {level}: {rows[key]['levels'][level]['return']['mean']:.1f}")
+        path = output / f"flights-{key}.json"
+        if not path.is_file() and key in (wanted or pilots(output)):
+            levels, started = {}, time.process_time()
+            for level in LEVELS:
+                pilot = make()
+                evaluation = evaluate_pilot(pilot, turbulence=level, episodes=settings.flights)
+                levels[level] = figures(evaluation, pilot)
+                say(f"{label}, {level}: {levels[level]['return']['mean']:.1f}")
+            seconds = time.process_time() - started
+            write_json(path, {"label": label, "levels": levels, "cpu_seconds": seconds})
+        if path.is_file():
+            rows[key] = json.loads(path.read_text(encoding="utf-8"))
     return rows
 
 
@@ -202,8 +222,6 @@ def fly_in_jsbsim(settings: Settings, output: Path) -> dict[str, Any]:
 
 def time_decisions(settings: Settings, output: Path) -> dict[str, Any]:
     """How long one decision takes, alone."""
-    import numpy as np
-
     speaker = LanguageModel(output / "imitated")
     lines = [line for line, _ in lessons("pid", 4, 0.2, 0.0, seed=7)][:200]
     seconds = []
@@ -216,16 +234,42 @@ def time_decisions(settings: Settings, output: Path) -> dict[str, Any]:
 
 
 def fly_prompted(model: Path, flights: int = 2, every: int = 60) -> dict[str, Any]:
-    """A model that was only told how to fly, asked once in `every` steps."""
-    found: dict[str, Any] = {"flights": flights, "every": every, "levels": {}}
-    for level in ("light",):
-        speaker = LanguageModel(model, question=question(), max_turn_tokens=12)
-        pilot = SpokenPilot(Sparing(speaker, every))
-        evaluation = evaluate_pilot(pilot, turbulence=level, episodes=flights)
-        found["levels"][level] = figures(evaluation, pilot)
-        found["levels"][level]["said"] = pilot.speaker.said[:8]
-        found["levels"][level]["asked"] = pilot.speaker.understood.tolist()
-    return found
+    """A model that was only told how to fly."""
+    return fly_sparingly(
+        LanguageModel(model, question=question(), max_turn_tokens=12), flights, every
+    )
+
+
+def fly_adapted(settings: Settings, model: Path, output: Path) -> dict[str, Any]:
+    """The same model with a LoRA adapter that has read a few lessons of the teacher's flights."""
+    from llm_gym.supervised.sft import SFTConfig, fine_tune
+
+    pairs = lessons(settings.teacher, 30, settings.lora_lessons / 9_000, settings.wildness, seed=1)
+    config = SFTConfig(
+        prompt_template="{prompt}:",  # the model's own template has thirty tokens more
+        batch_size=8,
+        learning_rate=1e-3,
+        lora_rank=16,
+        held_out_share=0.05,
+        seed=settings.seed,
+    )
+    rows = [{"prompt": line, "completion": answer} for line, answer in pairs]
+    started = time.process_time()
+    metrics = fine_tune(model, rows, output / "adapted", config, quiet=True)
+    told_of = {"lessons": len(pairs), "training_cpu_seconds": time.process_time() - started}
+    told_of["perplexity"] = metrics["held_out_answer_perplexity"]
+    speaker = LanguageModel(output / "adapted", max_turn_tokens=12)
+    return told_of | fly_sparingly(speaker, flights=2, every=5)
+
+
+def fly_sparingly(speaker: LanguageModel, flights: int, every: int) -> dict[str, Any]:
+    """Flights of a slow speaker, which is asked once in `every` steps."""
+    sparing = Sparing(speaker, every)
+    pilot = SpokenPilot(sparing)
+    level = figures(evaluate_pilot(pilot, turbulence="light", episodes=flights), pilot)
+    level["said"] = sparing.said[:8]
+    level["asked"] = sparing.understood.tolist()
+    return {"flights": flights, "every": every, "levels": {"light": level}}
 
 
 def figures(evaluation: FlightEvaluation, pilot: Any) -> dict[str, Any]:
@@ -267,7 +311,7 @@ def print_tables(results: dict[str, Any]) -> None:
         for level, found in row["levels"].items():
             there, difference = told(found["there"], 1), told(found["difference"], 2)
             print(f"{row['label']}, {level}: {there} in JSBSim, difference {difference}")
-    for name in ("imitation", "ppo", "speed", "prompted"):
+    for name in ("imitation", "ppo", "speed", *OF_PROMPTED):
         if name in results:
             print(
                 f"{name}: {json.dumps({k: v for k, v in results[name].items() if k != 'returns'})}"
@@ -288,21 +332,27 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny, to see that it works")
     parser.add_argument("--only", nargs="+", choices=STAGES, metavar="STAGE")
     parser.add_argument("--prompted", type=Path, metavar="DIR", help="a model that can be told")
+    parser.add_argument(
+        "--pilots", nargs="+", choices=pilots(Path()), metavar="WHO", help="who flies; default: all"
+    )
     options = parser.parse_args(arguments)
     settings, output = QUICK if options.quick else Settings(), options.output
     do = {
         "imitation": lambda: imitate(settings, output),
         "ppo": lambda: reinforce(settings, output),
-        "flights": lambda: fly(settings, output),
+        "flights": lambda: fly(settings, output, options.pilots),
         "jsbsim": lambda: fly_in_jsbsim(settings, output),
         "speed": lambda: time_decisions(settings, output),
         "prompted": lambda: fly_prompted(options.prompted),
+        "adapted": lambda: fly_adapted(settings, options.prompted, output),
     }
     results = record(asdict(settings))
     for stage in STAGES:
         path = output / f"stage-{stage}.json"
-        wanted = stage in (options.only or STAGES) and (stage != "prompted" or options.prompted)
-        if not path.is_file() and wanted:
+        wanted = stage in (options.only or STAGES) and (
+            stage not in OF_PROMPTED or options.prompted
+        )
+        if wanted and (stage == "flights" or not path.is_file()):  # who has flown does not again
             started = time.process_time()
             found = do[stage]()
             write_json(path, found | {"cpu_seconds": time.process_time() - started})

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from llm_gym_autopilot.words import MOST_CLICKS, NAMES, PAIRS
+from llm_gym_autopilot.task import OBSERVATION_BOUNDS
+from llm_gym_autopilot.words import MOST_CLICKS, NAMES, PAIRS, lines_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _WORD = r" ?[a-z]+ [0-9]+| ?[a-z]+"  # "low 230", " climb 12", "stick", " back 2"
-_NUMBERS = (*range(100), *range(100, 1000, 10), *range(1000, 1600, 100))
-_FREQUENCIES = (0.25, 0.5, 1.0, 2.0)
+_NUMBERS = (*range(100), *range(100, 1000, 10), *range(1000, 10_000, 100))
+_FREQUENCIES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # the fastest tells a speed of 54 from one of 55
 _SIZE = 0.1  # of an embedding's entries
 
 
@@ -36,10 +37,10 @@ def readings_tokenizer(context: int) -> PreTrainedTokenizerFast:
     ways, clicks = ("back", "forward", "up", "down"), range(1, MOST_CLICKS + 1)
     tokens = [END_OF_TEXT, PAD, USER, ASSISTANT, unknown, "hold", "stick", "throttle", " throttle"]
     tokens += [f" {way} {n}" for way in ways for n in clicks]
-    tokens += [
-        f"{name} {n}" for name in NAMES[:2] for n in _NUMBERS
-    ]  # those that a line begins with
-    tokens += [f" {name} {n}" for name in NAMES[2:] for n in _NUMBERS]
+    most = _largest_numbers()
+    for place, name in enumerate(NAMES):
+        space = "" if place < 2 else " "  # a line begins with one of the first two
+        tokens += [f"{space}{name} {n}" for n in _NUMBERS if n <= most[name]]
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
     core.pre_tokenizer = pre_tokenizers.Split(Regex(_WORD), "isolated")
@@ -47,10 +48,20 @@ def readings_tokenizer(context: int) -> PreTrainedTokenizerFast:
     return chat_tokenizer(core, context=context, unk_token=unknown)
 
 
+def _largest_numbers() -> dict[str, int]:
+    """The largest number that each reading can have: observations are cut off."""
+    most: dict[str, int] = {}
+    for line in lines_of(np.stack([OBSERVATION_BOUNDS, -OBSERVATION_BOUNDS])):
+        said = line.split(" ")
+        for name, number in zip(said[::2], said[1::2], strict=True):
+            most[name] = max(int(number), most.get(name, 0))
+    return most
+
+
 def give_numbers(model: Any, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
     """Has the embeddings of readings begin as smooth functions of their numbers.
 
-    Random embeddings would have to learn of 3,000 readings, one by one, which are alike. These
+    Random embeddings would have to learn of 2,500 readings, one by one, which are alike. These
     are random all the same: random mixtures of waves, another for each instrument. What a reading
     means is learnt.
 
