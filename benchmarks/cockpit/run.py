@@ -61,7 +61,7 @@ class Settings:
     width: int = 128
     layers: int = 1
     learning_rate: float = 2e-3
-    ppo_tokens: int = 70_000
+    ppo_tokens: int = 100_000
     flights: int = 334  # a level
     jsbsim_flights: int = 5
     lora_lessons: int = 300
@@ -146,12 +146,12 @@ def reinforce(settings: Settings, output: Path) -> dict[str, Any]:
         num_envs=32,
         n_steps=64,
         batch_size=512,
-        n_epochs=2,
-        learning_rate=5e-5,
+        n_epochs=4,
+        learning_rate=2e-5,
         turn_gamma=0.95,
         gae_lambda=0.98,
         kl_coef=0.05,
-        critic_warmup=12,
+        critic_warmup=20,
         clip_range=0.2,
         total_tokens=settings.ppo_tokens,
         checkpoint_every=10,

@@ -60,7 +60,7 @@ def test_lessons_are_read_as_fine_tuning_reads_them():
 def test_a_round_learns_from_its_lessons_and_from_those_before():
     tokenizer = readings_tokenizer(32)
     model = new_gpt2(tokenizer, context=32, width=16, layers=1, heads=4, seed=0)
-    pairs = [(line, "hold") for line, _ in lessons("tuned-rule", 3, 0.2, 0.5)]
+    pairs = [(line, "hold") for line, _ in lessons("tuned-rule", 1, 0.4, 0.5)]
     weights = model.get_input_embeddings().weight
     seen = []
 
