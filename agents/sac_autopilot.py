@@ -54,7 +54,7 @@ from stable_baselines3 import SAC
 
 import llm_gym
 from llm_gym.files import atomic
-from llm_gym.files.settings import argument_parser, setting
+from llm_gym.files.settings import argument_parser, defaults_of, setting
 from llm_gym.runs.directory import RunDirectory
 from llm_gym.runs.stock import learn_to
 
@@ -221,7 +221,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = asdict(config)
     del settings["resume"]  # of this call, not of the run
     directory = RunDirectory(
-        config.output, settings, free=FREE, settings_name="config.json", command="autopilot"
+        config.output,
+        settings,
+        free=FREE,
+        defaults=defaults_of(Config),
+        settings_name="config.json",
+        command="autopilot",
     )
     try:
         with directory.opened():

@@ -38,6 +38,7 @@ def write_gguf(
     leave_out: str = "",
     metadata: dict[str, Any] | None = None,
     tokens: list[str] | None = None,
+    more: dict[str, Any] | None = None,
 ) -> Any:
     """Writes the file, and returns the model in it.
 
@@ -50,6 +51,7 @@ def write_gguf(
         leave_out: A tensor that is not written.
         metadata: Numbers that take the place of the true ones, by key.
         tokens: Others than `vocabulary()`.
+        more: Further tensors by name.
     """
     gguf = pytest.importorskip("gguf", reason="GGUF files need gguf")
     model = tiny_llama()
@@ -80,6 +82,8 @@ def write_gguf(
             writer.add_tensor(name, packed, raw_dtype=quantised)
         else:
             writer.add_tensor(name, weights)
+    for name, weights in (more or {}).items():
+        writer.add_tensor(name, weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

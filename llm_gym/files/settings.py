@@ -87,6 +87,16 @@ def options_of(config: type) -> list[Option]:
     return options
 
 
+def defaults_of(config: type) -> dict[str, Any]:
+    """What settings are that nobody has given, by name.
+
+    Args:
+        config: A dataclass; fields without a default are left out.
+    """
+    made = {part.name: part.default for part in fields(config)}
+    return {name: default for name, default in made.items() if default is not MISSING}
+
+
 def _names(config: type) -> list[str]:
     """Names of a dataclass's fields, its parents' included."""
     return [part.name for part in fields(config)] if is_dataclass(config) else []

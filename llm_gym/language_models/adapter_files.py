@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from llm_gym.language_models.embedded import embedded_names, resolve
-from llm_gym.language_models.hub import CONFIG, WEIGHTS, fetch_adapter
+from llm_gym.language_models.hub import CONFIG, WEIGHTS, fetch_adapter, is_path
 
 #: Key in the header of the weights: the base by the name that it has on every machine.
 _BASE_KEY = "llm_gym_base"
+#: And a fingerprint of the base's weights, see `llm_gym.language_models.model_weights`.
+_WEIGHTS_KEY = "llm_gym_base_weights"
 
 
 def is_adapter(directory: str | Path) -> bool:
@@ -82,7 +84,7 @@ def base_of(directory: str | Path) -> str:
     advice = f"write where its base is into base_model_name_or_path of {directory / CONFIG}"
     if not isinstance(named, str) or not named:
         raise ValueError(f"{where}: {advice}")
-    known = _known_by_name(directory)
+    known = _said_of_base(directory, _BASE_KEY)
     if not Path(named).is_dir() and known in embedded_names():
         named = known
     fetch_adapter(named)
@@ -97,22 +99,33 @@ def base_of(directory: str | Path) -> str:
         raise ValueError(
             f"{where}, which is an adapter, too: merge that one first (llm-gym merge), and {advice}"
         )
-    if not Path(source).is_dir() and (Path(source).is_absolute() or source.startswith(".")):
+    if not Path(source).is_dir() and is_path(source):
         raise ValueError(f"{where}, and there is no such directory here: {advice}")
     return source
 
 
-def base_metadata(base: str) -> dict[str, str]:
-    """What the header of an adapter's weights says, so that an embedded base is found anywhere."""
+def base_metadata(base: str, fingerprint: str | None) -> dict[str, str]:
+    """What the header of an adapter's weights says, so that its base is found and known anywhere.
+
+    Args:
+        base: Directory or hub name of the base.
+        fingerprint: Of the base's weights; None if it has none.
+    """
     named = [name for name in embedded_names() if resolve(name) == base]
-    return {"format": "pt", **({_BASE_KEY: named[0]} if named else {})}
+    said = {_BASE_KEY: named[0] if named else None, _WEIGHTS_KEY: fingerprint}
+    return {"format": "pt", **{key: value for key, value in said.items() if value is not None}}
 
 
-def _known_by_name(directory: Path) -> str:
+def base_fingerprint(directory: str | Path) -> str:
+    """The fingerprint of the base that an adapter was made on; empty if it does not say."""
+    return _said_of_base(Path(directory), _WEIGHTS_KEY)
+
+
+def _said_of_base(directory: Path, key: str) -> str:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(directory / WEIGHTS, "pt") as weights:
-            return (weights.metadata() or {}).get(_BASE_KEY, "")
+            return str((weights.metadata() or {}).get(key, ""))
     except (SafetensorError, OSError):
         return ""

@@ -9,8 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_gym.language_models.adapter_files import WEIGHTS, base_of, is_below, read_settings
+from llm_gym.language_models.adapter_files import (
+    CONFIG,
+    WEIGHTS,
+    base_fingerprint,
+    base_of,
+    is_below,
+    read_settings,
+)
 from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.fingerprint import fingerprint_of_base
 from llm_gym.language_models.hub import fetch_adapter
 from llm_gym.language_models.lora_settings import check_config, no_match, peft_library, task_of
 from llm_gym.language_models.wide_modules import widen_module
@@ -94,8 +102,9 @@ def load_adapter(
         raise ValueError(f"{unfit}: {no_match(given, model)}; {advice}") from error
     try:
         result = peft.set_peft_model_state_dict(model, weights, NAME)
-    except (RuntimeError, KeyError) as error:
-        raise ValueError(f"{unfit} ({error}); {advice}") from error
+    except (RuntimeError, KeyError) as error:  # PyTorch lists all tensors that do not fit
+        first = [line.strip() for line in str(error).splitlines() if not line.endswith(":")][:1]
+        raise ValueError(f"{unfit} ({first[0] if first else error}); {advice}") from error
     absent = {name for name, p in model.named_parameters() if _is_of_adapter(name)}
     absent &= set(result.missing_keys)
     if absent or result.unexpected_keys:
@@ -103,8 +112,27 @@ def load_adapter(
         where = "a layer that the base has not" if name in result.unexpected_keys else "no weights"
         raise ValueError(f"{unfit}: it has {where} for {name!r}; {advice}")
     refuse_diverged(model, directory)
+    _say_other_base(model, directory, base)
     setattr(model, ORIGIN, (base, str(directory)))
     return model.eval()
+
+
+class OtherBaseWarning(UserWarning):
+    """An adapter is on another model than it was trained on."""
+
+
+def _say_other_base(model: PreTrainedModel, directory: Path, base: str) -> None:
+    """Says of a base of the right shapes that it is not the one that the adapter learnt on."""
+    there, found = base_fingerprint(directory), fingerprint_of_base(model)
+    if there and found is not None and there != found:
+        warnings.warn(
+            f"{str(directory)!r} was trained on other weights than those of {base!r}, which it "
+            "names as its base, and may say nonsense there: if it is not the same model in another "
+            f"quantisation, write where its base is into base_model_name_or_path of "
+            f"{directory / CONFIG}",
+            OtherBaseWarning,
+            stacklevel=3,
+        )
 
 
 def inject(model: PreTrainedModel, config: LoraConfig) -> None:

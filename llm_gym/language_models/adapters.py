@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from llm_gym.language_models.adapter_files import CONFIG, WEIGHTS, base_metadata, is_adapter
 from llm_gym.language_models.adapter_loading import NAME, ORIGIN, PREFIX, inject, load_adapter
 from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.fingerprint import fingerprint_of_base
 from llm_gym.language_models.hub import fetch_adapter
 from llm_gym.language_models.lora_settings import lora_config, peft_library
 from llm_gym.language_models.sharing import frozen_twin, share_weights, trainable_twin
@@ -116,8 +117,9 @@ def write_adapter(
     if isinstance(config.target_modules, set):
         config.target_modules = sorted(config.target_modules)  # the same file every time
     config.save_pretrained(str(directory))
+    metadata = base_metadata(base_name, fingerprint_of_base(model))
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
-    save_file(tensors, directory / WEIGHTS, metadata=base_metadata(base_name))
+    save_file(tensors, directory / WEIGHTS, metadata=metadata)
     if model.can_generate():
         model.generation_config.save_pretrained(directory)
 

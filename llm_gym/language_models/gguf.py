@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.language_models.gguf_header import GGUFHeader, read_header
+from llm_gym.language_models.loading import refuse_diverged
 from llm_gym.language_models.memory import check_fits
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ WEIGHTS = ("float32", "bfloat16", "float16")
 
 _PLAIN_KINDS = {0: 4, 1: 2, 30: 2}  # float32, float16, bfloat16: bytes of a number
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+_LAYER = re.compile(r"blk\.(\d{1,9})\.")
+_AGAIN = "download it again, or convert it again with llama.cpp"
 _WORD = r"[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
@@ -40,6 +43,10 @@ _SPLITS: dict[str, str | None] = {
     "llama-bpe": _ENDINGS + _WORD + r"\p{N}{1,3}" + _REST,
     "qwen2": _ENDINGS + _WORD + r"\p{N}" + _REST,
 }
+
+
+class WeightsWarning(UserWarning):
+    """A converted model does not have all that the file holds."""
 
 
 class TokenizerWarning(UserWarning):
@@ -78,6 +85,7 @@ def load_gguf(
     config = _config_of(header)
     _check_sizes(header, config, dtype)
     model = _plain_model(header, config, dtype)
+    _check_numbers(header, model)
     tokenizer = _tokenizer_of(header, model)
     _end_answers(header, model, tokenizer)
     return model.eval(), tokenizer
@@ -174,9 +182,9 @@ def _config_of(header: GGUFHeader) -> Any:
         import transformers
 
         raise ValueError(
-            f"{header.path} holds a model of the architecture {architecture!r}, which "
-            f"transformers {transformers.__version__} does not read from GGUF "
-            f"({type(error).__name__}: {error}); get the model in safetensors instead"
+            f"{header.path}: of what it says of itself, a model of the architecture "
+            f"{architecture!r}, transformers {transformers.__version__} makes no configuration "
+            f"({_cause(error)}); get the model in safetensors instead"
         ) from error
     vars(config).pop("_model_name_or_path", None)  # the file's name for itself
     return config
@@ -188,10 +196,12 @@ def _check_sizes(header: GGUFHeader, config: Any, dtype: str) -> None:
     from transformers import AutoModelForCausalLM
 
     layers = max((v for k, v in header.metadata.items() if k.endswith(".block_count")), default=0)
-    if layers > len(header.tensors):
+    named = (_LAYER.match(tensor.name) for tensor in header.tensors)
+    there = max((int(match.group(1)) + 1 for match in named if match), default=layers)
+    if layers > len(header.tensors) or there > layers:
+        what = f"{len(header.tensors):,} tensors" if there <= layers else f"weights of {there:,}"
         raise ValueError(
-            f"{header.path} is damaged: it says {layers:,} layers and has {len(header.tensors):,} "
-            "tensors"
+            f"{header.path} is damaged: it says {layers:,} layers and has {what}; {_AGAIN}"
         )
     try:
         with torch.device("meta"):
@@ -199,13 +209,13 @@ def _check_sizes(header: GGUFHeader, config: Any, dtype: str) -> None:
     except Exception as error:  # whatever a wrong size does to an architecture's code
         raise ValueError(
             f"{header.path} holds no causal language model that can be made from what it says "
-            f"({type(error).__name__}: {str(error)[:200]})"
+            f"({_cause(error)}); {_AGAIN}"
         ) from error
     numbers = sum(parameter.numel() for parameter in model.parameters())
     if numbers > 2 * header.numbers:  # tensors that are there once and used twice
         raise ValueError(
             f"{header.path} is damaged: what it says of itself makes a model of {numbers:,} "
-            f"numbers, and it holds {header.numbers:,}"
+            f"numbers, and it holds {header.numbers:,}; {_AGAIN}"
         )
     size = 4 if dtype == "float32" else 2
     check_fits(
@@ -218,7 +228,7 @@ def _check_sizes(header: GGUFHeader, config: Any, dtype: str) -> None:
     if buffers > 8 * header.numbers + 2**28:
         raise ValueError(
             f"{header.path} is damaged: its sizes make tables of {buffers:,} bytes beside "
-            f"{header.numbers:,} weights"
+            f"{header.numbers:,} weights; {_AGAIN}"
         )
 
 
@@ -242,19 +252,49 @@ def _plain_model(header: GGUFHeader, config: Any, dtype: str) -> PreTrainedModel
         )
     except Exception as error:  # of a stranger's file, by way of several libraries
         raise ValueError(
-            f"the weights of {header.path} cannot be read ({type(error).__name__}: "
-            f"{str(error)[:200]})"
+            f"the weights of {header.path} cannot be read ({_cause(error)}): their shapes are not "
+            f"those that it says, or they are damaged; {_AGAIN}"
         ) from error
     absent = sorted(info["missing_keys"])
     if absent:
         raise ValueError(
             f"the weights of {header.path} are incomplete: {len(absent)} tensors are missing, the "
-            f"first is {absent[0]!r}; they would be random"
+            f"first is {absent[0]!r}; they would be random. {_AGAIN.capitalize()}"
         )
     plain: PreTrainedModel = type(loaded).from_pretrained(
         None, config=config, state_dict=loaded.state_dict(), dtype=number_type
     )
     return plain
+
+
+def _check_numbers(header: GGUFHeader, model: PreTrainedModel) -> None:
+    """Refuses weights that are no numbers, and says how many of the file's have found no place."""
+    try:
+        refuse_diverged(model, header.path)
+    except ValueError as error:
+        wider = "take --dtype bfloat16, " if model.dtype.itemsize == 2 else ""
+        raise ValueError(
+            f"the weights of {header.path} are not numbers in {str(model.dtype)[6:]} (NaN or "
+            f"infinity, or close to it); {wider}{_AGAIN}"
+        ) from error
+    stored = model.state_dict().values()
+    used = sum({each.data_ptr(): each.numel() for each in stored}.values())
+    twice = sum(tensor.numbers for tensor in header.tensors if tensor.name == "output.weight")
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    left = header.numbers - used - (twice if tied else 0)
+    if left > 0:
+        warnings.warn(
+            f"{header.path} holds {left:,} numbers, {left / header.numbers:.2%} of all, for which "
+            f"{type(model).__name__} of transformers has no place: without them the model may say "
+            "something else than in llama.cpp",
+            WeightsWarning,
+            stacklevel=4,
+        )
+
+
+def _cause(error: Exception) -> str:
+    """What another library says of a stranger's file, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 # ------------------------------------------------------------------ the tokenizer
@@ -271,8 +311,8 @@ def _tokenizer_of(header: GGUFHeader, model: PreTrainedModel) -> PreTrainedToken
         )
     except Exception as error:  # of a stranger's file, by way of Rust
         raise ValueError(
-            f"the tokenizer of {header.path} cannot be read ({type(error).__name__}: "
-            f"{str(error)[:200]})"
+            f"the tokenizer of {header.path} cannot be read ({_cause(error)}); {_AGAIN}, or get "
+            "the model in safetensors"
         ) from error
     _split_as_said(header, tokenizer)
     tokenizer.name_or_path = ""  # the directory of the file is no model's
@@ -280,7 +320,7 @@ def _tokenizer_of(header: GGUFHeader, model: PreTrainedModel) -> PreTrainedToken
     if context is not None:
         tokenizer.model_max_length = context
     if tokenizer.eos_token_id is None:
-        raise ValueError(f"{header.path} names no token that ends an answer")
+        raise ValueError(f"{header.path} names no token that ends an answer; {_AGAIN}")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -62,6 +62,11 @@ def fetch_adapter(name: str) -> None:
             snapshot_download(name, allow_patterns=_FILES)
 
 
+def is_path(name: str) -> bool:
+    """Whether a text can be no name on the hub: those are `name` or `owner/name`."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
+
+
 def _may_be_adapter(name: str) -> bool:
     """Whether a text has the form of a name on the hub, `owner/name`, and is no path here."""
     owner, _, rest = name.partition("/")

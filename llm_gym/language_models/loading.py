@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.language_models.adapter_files import base_of, is_adapter
 from llm_gym.language_models.embedded import embedded_names, resolve
-from llm_gym.language_models.hub import fetch_adapter
+from llm_gym.language_models.hub import fetch_adapter, is_path
 from llm_gym.language_models.memory import check_loading
 
 if TYPE_CHECKING:
@@ -360,7 +360,7 @@ def _may_be_hub_name(name: str) -> bool:
     `runs/sft` has the form of one, and is none where there is a directory `runs`, unless the hub's
     cache says otherwise.
     """
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+    if is_path(name):
         return False
     owner, separator, _ = name.partition("/")
     return not separator or not Path(owner).is_dir() or _is_cached(name)

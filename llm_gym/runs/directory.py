@@ -78,6 +78,8 @@ class RunDirectory(OpenedDirectory):
         uses: The step that uses a setting first, or the file it names. Such a setting may be put
             right from call to call, see `begin`; what is not named, may not.
         settled: Steps that are never done again once they are finished.
+        defaults: Settings of which a run may know nothing, because it began before they were: what
+            it was done with. They are what they were for it, and stay out of its files.
         settings_name: Name of the file of the settings.
         command: What kind of run it is; the directory of another kind is refused.
     """
@@ -92,6 +94,7 @@ class RunDirectory(OpenedDirectory):
         steps: Sequence[str] = (),
         uses: Mapping[str, str] = MappingProxyType({}),
         settled: Collection[str] = (),
+        defaults: Mapping[str, Any] = MappingProxyType({}),
         settings_name: str = SETTINGS,
         command: str = "train",
     ) -> None:
@@ -102,6 +105,8 @@ class RunDirectory(OpenedDirectory):
         self.steps = steps
         self.uses = uses
         self.settled = settled
+        self.defaults = defaults
+        self._younger: frozenset[str] = frozenset()
         self.settings_path = self.root / settings_name
         self.checkpoints = self.root / CHECKPOINTS
         self._records: dict[str, Record] = {}
@@ -164,7 +169,9 @@ class RunDirectory(OpenedDirectory):
             ValueError: The directory holds a run with other settings, or one whose files have
                 changed since it began; or its settings cannot be read.
         """
-        self._refuse_another(read_object(self.settings_path), advice)
+        saved = read_object(self.settings_path)
+        self._refuse_another(saved, advice)
+        self._younger = self._unheard_of(saved)
 
     def begin(self, advice: str) -> None:
         """Begins the run, or goes on with it if it is there.
@@ -181,6 +188,7 @@ class RunDirectory(OpenedDirectory):
         if self.settings_path.exists():
             saved = read_object(self.settings_path)
             self._refuse_another(saved, advice, free=self._correctable())
+            self._younger = self._unheard_of(saved)
             self._take_corrections(saved)
             if saved == self._content:
                 self.state = "running"
@@ -199,7 +207,7 @@ class RunDirectory(OpenedDirectory):
     @property
     def _content(self) -> dict[str, Any]:
         """What the file of the settings holds."""
-        settings = dict(self.settings)
+        settings = {n: value for n, value in self.settings.items() if n not in self._younger}
         return settings if self.files is None else {"settings": settings, "files": self.files}
 
     def _refuse_another(
@@ -209,13 +217,21 @@ class RunDirectory(OpenedDirectory):
             both = {"settings": record({}, others=anything), "files": record({}, others=text)}
             check_file(self.settings_path, record(both), saved)
         settings = saved if self.files is None else saved["settings"]
-        refuse_another_run(self.root, settings, self.settings, advice, free={*self.free, *free})
+        allowed = {*self.free, *free}
+        refuse_another_run(self.root, settings, self.settings, advice, allowed, self.defaults)
         for name, digest in (self.files or {}).items():
             if name not in free and saved.get("files", {}).get(name) != digest:
                 raise ValueError(
                     f"the file of {name}={self.settings[name]!r} has changed since the run in "
                     f"{self.root} began; restore it or choose another output"
                 )
+
+    def _unheard_of(self, saved: dict[str, Any]) -> frozenset[str]:
+        """Settings that are as they were before there were such, for a run that began then."""
+        there = saved if self.files is None else saved["settings"]
+        younger = {n: value for n, value in self.settings.items() if n not in there}
+        told = different({}, younger, defaults=self.defaults)
+        return frozenset(younger) - frozenset(told)
 
     # ------------------------------------------------------------------ corrected settings
 
@@ -237,7 +253,7 @@ class RunDirectory(OpenedDirectory):
     def _take_corrections(self, saved: dict[str, Any]) -> None:
         """Has the steps done again that use what is said otherwise than it was."""
         settings = saved if self.files is None else saved.get("settings", {})
-        told = different(settings, self.settings, free=self.free)
+        told = different(settings, self.settings, self.free, self.defaults)
         for name, digest in (self.files or {}).items():
             if name not in told and saved.get("files", {}).get(name) != digest:
                 told[name] = f"the file of {name}={self.settings[name]!r}"
@@ -289,7 +305,7 @@ class RunDirectory(OpenedDirectory):
         """SHA-256 of all that the record of a step depends on."""
         done = self.steps[: self.steps.index(step) + 1]
         later = {name for name, first in self.uses.items() if first not in done}
-        unused = {*self.free, *later}
+        unused = {*self.free, *self._younger, *later}
         used = [
             {name: value for name, value in values.items() if name not in unused}
             for values in (self.settings, self.files or {})
@@ -316,8 +332,8 @@ def refuse_another_run(
     saved: Mapping[str, Any],
     settings: Mapping[str, Any],
     advice: str,
-    *,
     free: Collection[str] = (),
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Keeps a run from going on with what was begun with other settings.
 
@@ -327,18 +343,22 @@ def refuse_another_run(
         settings: Settings of the call, JSON-able.
         advice: What to do instead.
         free: Names of settings that may differ.
+        defaults: See `different`.
 
     Raises:
         ValueError: They differ; the message has both values of each.
     """
-    told = different(saved, settings, free=free)
+    told = different(saved, settings, free, defaults)
     if told:
         named = ", ".join(told.values())
         raise ValueError(f"{root} holds a run with other settings: {named}; {advice}")
 
 
 def different(
-    saved: Mapping[str, Any], settings: Mapping[str, Any], *, free: Collection[str] = ()
+    saved: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    free: Collection[str] = (),
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Settings that differ from those that were written, by name, with both values for a message.
 
@@ -346,8 +366,11 @@ def different(
         saved: Settings as JSON gives them back.
         settings: Settings of the call, JSON-able.
         free: Names of settings that may differ.
+        defaults: What a setting was that was not written, because there was none of that name yet.
     """
     settings = json.loads(json.dumps(settings))
+    before = {n: value for n, value in defaults.items() if n in settings and n not in saved}
+    saved = {**saved, **json.loads(json.dumps(before))}
     return {
         name: f"{name}={settings.get(name)!r} (there: {saved.get(name)!r})"
         for name in {**settings, **saved}

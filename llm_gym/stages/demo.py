@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.files import atomic
 from llm_gym.files.page import duration, interval, spread_evenly
 from llm_gym.files.ranges import POSITIVE, check_settings
-from llm_gym.files.settings import config_from, setting
+from llm_gym.files.settings import config_from, defaults_of, setting
 from llm_gym.runs.directory import RunDirectory
 from llm_gym.stages.examples import MODEL, examples_of, training_charts
 from llm_gym.stages.pages import PAGE, circumstances, closing, command_to_try
@@ -96,7 +96,9 @@ def demo(
     from rich.console import Console
 
     config, console = config or DemoConfig(), console or Console()
-    directory = RunDirectory(output, asdict(config), command="demo")
+    directory = RunDirectory(
+        output, asdict(config), defaults=defaults_of(DemoConfig), command="demo"
+    )
     with directory.opened():
         return _demo(directory, config, console)
 

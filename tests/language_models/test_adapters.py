@@ -6,6 +6,8 @@ import copy
 import json
 import shutil
 import sys
+import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, pipeline
 
 from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer, resolve
+from llm_gym.language_models.adapter_loading import OtherBaseWarning
 from llm_gym.language_models.adapters import (
     adapter_of,
     add_adapter,
@@ -482,3 +485,48 @@ def test_a_new_adapter_is_in_the_mode_of_its_model(tiny_dir):
     model = _adapted(tiny_dir("llama"), lora_dropout=0.5)
     assert not any(module.training for module in model.modules())
     assert torch.equal(_logits(model), _logits(model))
+
+
+# ------------------------------------------------------------------ another base
+
+
+def _moved(directory, base):
+    path = Path(directory) / "adapter_config.json"
+    settings = json.loads(path.read_text()) | {"base_model_name_or_path": str(base)}
+    path.write_text(json.dumps(settings))
+
+
+@BOTH
+def test_another_model_of_the_same_shapes_is_said(architecture, tiny_dir, tmp_path):
+    adapter_of(_adapted(tiny_dir(architecture))).save(tmp_path / "adapter")
+    model = load_causal_lm(tiny_dir(architecture), dtype="bfloat16")
+    model.save_pretrained(tmp_path / "rounded")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OtherBaseWarning)
+        for base in (tiny_dir(architecture), tmp_path / "rounded"):
+            _moved(tmp_path / "adapter", base)
+            for dtype in ("float32", "bfloat16", "float64", "float16", "auto"):
+                load_causal_lm(tmp_path / "adapter", dtype=dtype)
+    other = tiny_dir(architecture, seed=5)
+    _moved(tmp_path / "adapter", other)
+    with pytest.warns(OtherBaseWarning, match="trained on other weights than those of"):
+        merge(tmp_path / "adapter", tmp_path / "merged")
+
+
+def test_a_base_of_other_shapes_is_one_sentence(tiny_dir, tmp_path):
+    adapter_of(_adapted(tiny_dir("llama"))).save(tmp_path)
+    _moved(tmp_path, tiny_dir("llama", hidden_size=48, head_dim=12))
+    with pytest.raises(
+        ValueError, match=r"does not fit .*size mismatch.*another model\?"
+    ) as caught:
+        load_causal_lm(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).count("mismatch") == 1
+
+
+@pytest.mark.parametrize("base", ["C:\\models\\base", "~/models/base", "../base", "a/b/c", "/base"])
+def test_a_base_that_was_moved_says_where_to_write_its_place(base, tiny_dir, tmp_path):
+    adapter_of(_adapted(tiny_dir())).save(tmp_path)
+    _moved(tmp_path, base)
+    with pytest.raises(ValueError, match="write where its base is into base_model_name_or_path"):
+        load_causal_lm(tmp_path)

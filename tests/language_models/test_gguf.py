@@ -7,7 +7,7 @@ import torch
 
 from llm_gym.language_models import load_causal_lm, load_tokenizer
 from llm_gym.language_models.chat import PromptFormat
-from llm_gym.language_models.gguf import TokenizerWarning, load_gguf
+from llm_gym.language_models.gguf import TokenizerWarning, WeightsWarning, load_gguf
 from llm_gym.language_models.gguf_header import read_header
 from tests.tiny_gguf import TEMPLATE, vocabulary, write_gguf
 
@@ -106,6 +106,9 @@ def test_a_template_that_shows_no_prompt_is_left_out(path):
         ({"leave_out": "blk.1.ffn_up.weight"}, "1 tensors are missing"),
         ({"metadata": {"split.count": 3}}, "llama-gguf-split --merge"),
         ({"metadata": {"block_count": 2**31}}, "2,147,483,648 layers"),
+        ({"metadata": {"block_count": 1}}, "says 1 layers and has weights of 2"),
+        ({"metadata": {"attention.head_count": 0}}, "makes no configuration .*; get the model"),
+        ({"metadata": {"attention.head_count_kv": 3}}, "shapes are not those that it says"),
         ({"metadata": {"embedding_length": 2**30}}, "damaged"),
         ({"metadata": {"feed_forward_length": 2**31}}, "damaged"),
         ({"tokens": [f"t{n}" for n in range(20_000)]}, "damaged"),
@@ -116,6 +119,7 @@ def test_a_file_that_cannot_be_a_model_is_one_sentence(path, options, sentence):
     with pytest.raises(ValueError, match=sentence) as caught:
         load_gguf(path)
     assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_part_is_known_by_its_name(tmp_path):
@@ -199,3 +203,39 @@ def test_the_vocabulary_is_the_models(path):
     write_gguf(path)
     model, tokenizer = load_gguf(path)
     assert len(tokenizer) == model.config.vocab_size == len(vocabulary())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_weights_that_are_no_numbers_are_not_converted(path, tmp_path, dtype):
+    from llm_gym.stages.fetch import fetch
+
+    write_gguf(path)
+    whole = bytearray(path.read_bytes())
+    whole[-404:-400] = struct.pack("<f", float("nan"))
+    path.write_bytes(bytes(whole))
+    with pytest.raises(ValueError, match=f"are not numbers in {dtype} .* download it again"):
+        fetch(str(path), tmp_path / "output", dtype=dtype)
+    assert not (tmp_path / "output").exists()
+
+
+def test_weights_beyond_float16_want_another_type(path):
+    write_gguf(path)
+    whole = bytearray(path.read_bytes())
+    whole[-404:-400] = struct.pack("<f", 1e6)
+    path.write_bytes(bytes(whole))
+    assert load_gguf(path)[0].dtype == torch.float32
+    with pytest.raises(ValueError, match=r"in float16 .* take --dtype bfloat16"):
+        load_gguf(path, dtype="float16")
+
+
+@pytest.mark.filterwarnings("error::llm_gym.language_models.gguf.WeightsWarning")
+def test_what_transformers_has_no_place_for_is_counted(path):
+    import numpy as np
+
+    write_gguf(path)
+    load_gguf(path)
+    write_gguf(path, more={"output.weight": np.ones((len(vocabulary()), 32), np.float32)})
+    load_gguf(path)
+    write_gguf(path, more={"blk.0.attn_q_norm.weight": np.ones(8, np.float32)})
+    with pytest.warns(WeightsWarning, match=r"holds 8 numbers, 0.03% of all, for which Llama"):
+        load_gguf(path)

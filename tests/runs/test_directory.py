@@ -346,3 +346,54 @@ def test_a_record_of_other_settings_is_refused(tmp_path):
     directory(tmp_path, seed=1).finish("first", {}, 0.0)
     with pytest.raises(ValueError, match=r"1-first.json was written by a run with other settings"):
         directory(tmp_path).record("first")
+
+
+# ------------------------------------------------------------------ settings that came later
+
+
+def grown(root, **changes):
+    """The same directory, as a release knows it that has a setting more."""
+    return RunDirectory(
+        root,
+        {**SETTINGS, "dtype": "float32", **changes},
+        free=("shown",),
+        steps=("first", "second"),
+        uses={"dtype": "second"},
+        defaults={**SETTINGS, "dtype": "float32"},
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_that_began_before_a_setting_existed_goes_on_as_it_was(tmp_path):
+    run = directory(tmp_path)
+    with run.opened():
+        run.begin("go away")
+        run.finish("first", {"loss": 1.0}, 2.0)
+        run.finish("second", {"loss": 0.5}, 2.0)
+    before = run.settings_path.read_bytes()
+    for go_on in ("begin", "go_on"):
+        later = grown(tmp_path)
+        with later.opened():
+            getattr(later, go_on)("go away")
+            assert later.record("first").figures == {"loss": 1.0}
+            assert later.record("second").figures == {"loss": 0.5}
+        assert run.settings_path.read_bytes() == before
+
+
+def test_a_setting_that_is_not_what_it_was_before_it_existed_is_another(tmp_path):
+    run = directory(tmp_path)
+    with run.opened():
+        run.begin("go away")
+        run.finish("first", {"loss": 1.0}, 2.0)
+        run.finish("second", {"loss": 0.5}, 2.0)
+    other = grown(tmp_path, dtype="bfloat16")
+    told = r"dtype='bfloat16' \(there: 'float32'\)"
+    with other.opened(), pytest.raises(ValueError, match=told):
+        other.go_on("go away")
+    with other.opened(), pytest.warns(CorrectionWarning, match=f"{told}: done again .* second"):
+        other.begin("go away")
+    assert other.record("second") is None
+    assert other.record("first").figures == {"loss": 1.0}
+    assert json.loads(run.settings_path.read_text())["dtype"] == "bfloat16"
+    with pytest.raises(ValueError, match="holds a run with other settings: depth=3"):
+        refuse_another_run(tmp_path, {"seed": 0}, {"seed": 0, "depth": 3}, "go away")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import pytest
 from rich.console import Console
 
 from llm_gym.feedback.preferences import Choice, PreferenceStore
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
-from llm_gym.runs.directory import CorrectionWarning
+from llm_gym.runs.directory import CorrectionWarning, RunDirectory
 from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.rlhf import RLHFConfig, rlhf
 from llm_gym.stages.rlhf.directory import RLHFDirectory, first_use
@@ -174,3 +174,29 @@ def test_a_damaged_file_of_pairs_is_told_before_the_first_stage(tmp_path, monkey
         walk(config, tmp_path / "run")
     pairs.write_text('{"prompt": "a", "completion": "b"}\n')
     assert RLHFDirectory(config, tmp_path / "run").uses["pairs"] == "sft"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_from_before_a_setting_goes_on(tmp_path):
+    """As it was written by a release without `dtype`, the oldest stages among them finished."""
+    younger = ("dtype", "micro_batch_size", "gradient_checkpointing")
+    settings = {name: value for name, value in asdict(TINY).items() if name not in younger}
+    old = RunDirectory(
+        tmp_path,
+        settings,
+        files={},
+        free=("enough_votes", "shown_prompts"),
+        steps=STAGES,
+        uses={name: first_use(name, TINY) for name in settings},
+        command="rlhf",
+    )
+    with old.opened():
+        old.begin("go away")
+        for stage in STAGES:
+            old.finish(stage, {"perplexity": 2.0}, 1.0)
+    run = RLHFDirectory(TINY, tmp_path)
+    with run.opened():
+        run.begin("go away")
+        for stage in STAGES:
+            assert run.record(stage).figures == {"perplexity": 2.0}
+    assert "dtype" not in json.loads(run.settings_path.read_text())["settings"]

@@ -26,7 +26,7 @@ from llm_gym.feedback.reward_model import (
 )
 from llm_gym.files import atomic
 from llm_gym.files.ranges import POSITIVE, Range, check_settings
-from llm_gym.files.settings import setting
+from llm_gym.files.settings import defaults_of, setting
 from llm_gym.language_models import PROMPT_TEMPLATE, load_causal_lm, load_tokenizer
 from llm_gym.runs.directory import CHECKPOINTS, RunDirectory
 from llm_gym.runs.evaluation import evaluate
@@ -107,7 +107,13 @@ def flatter(
         ValueError: The directory holds a run with other settings, or something else.
     """
     config = config or LaboratoryConfig()
-    directory = RunDirectory(output, asdict(config), steps=STEPS, command="sycophancy")
+    directory = RunDirectory(
+        output,
+        asdict(config),
+        steps=STEPS,
+        defaults=defaults_of(LaboratoryConfig),
+        command="sycophancy",
+    )
     with directory.opened():
         directory.begin(f"take those of {output} or choose another output")
         reward = _once(directory, "reward-model", lambda: _learn_votes(directory.root, config))

@@ -29,7 +29,7 @@ from llm_gym.files.atomic import write_json
 from llm_gym.files.owned import check_replaceable, replace_directory
 from llm_gym.files.ranges import POSITIVE, check_choice
 from llm_gym.files.rows import LengthConfig
-from llm_gym.files.settings import AUTO_ON_OFF, setting
+from llm_gym.files.settings import AUTO_ON_OFF, defaults_of, setting
 from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer
 from llm_gym.language_models.architecture import check_ids, context_length
 from llm_gym.language_models.chat import PromptFormat, check_prompt_template
@@ -191,7 +191,7 @@ def train_dpo(
     settings = {k: v for k, v in asdict(config).items() if k not in _NOT_PART_OF_A_RUN}
     settings["preferences"] = data_digest([*encoded, *held_out_encoded])
     settings["weights_of_the_model"] = weights_digest(model)
-    state = Progress.beside(output, settings)
+    state = Progress.beside(output, settings, defaults_of(DPOConfig))
     model.to(config.device)
     trunk = trunk_of(model, AUTO_ON_OFF[config.shared_prompts])
     if "reference" not in state.tensors:

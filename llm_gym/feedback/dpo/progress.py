@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,6 +46,7 @@ class Progress:
     Attributes:
         directory: `NAME-unfinished` beside the output directory.
         settings: What the run depends on; another run is not continued.
+        defaults: Of settings that a run knows nothing of which began before they were.
         step: Gradient steps taken.
         statistics: What was noted at each step, by name.
         tensors: log-probabilities of the reference, parameters, Adam's moments.
@@ -52,19 +54,26 @@ class Progress:
 
     directory: Path
     settings: dict[str, Any]
+    defaults: dict[str, Any]
     step: int = 0
     statistics: dict[str, list[float]] = field(default_factory=dict)
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
-    def beside(cls, output: str | Path, settings: Mapping[str, Any]) -> Progress:
+    def beside(
+        cls,
+        output: str | Path,
+        settings: Mapping[str, Any],
+        defaults: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Progress:
         """The unfinished run that belongs to an output directory, or a new one.
 
         Raises:
             ValueError: It is a run with other settings or data, or its files are corrupt.
         """
         output = Path(output)
-        progress = cls(output.with_name(f"{output.name}-unfinished"), dict(settings))
+        unfinished = output.with_name(f"{output.name}-unfinished")
+        progress = cls(unfinished, dict(settings), dict(defaults))
         owned.recover_directory(progress.directory)
         if (progress.directory / RECORD).is_file():
             progress._load()
@@ -81,7 +90,8 @@ class Progress:
             tensors = load_file(self.directory / TENSORS)
         except (OSError, ValueError, SafetensorError) as error:
             raise ValueError(f"{self.directory} is corrupt ({error}); delete it") from error
-        refuse_another_run(self.directory, content["settings"], self.settings, advice)
+        there, defaults = content["settings"], self.defaults
+        refuse_another_run(self.directory, there, self.settings, advice, defaults=defaults)
         self.step, self.statistics, self.tensors = content["step"], content["statistics"], tensors
 
     def save(

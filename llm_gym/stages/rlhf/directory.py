@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from llm_gym.files import atomic
+from llm_gym.files.settings import defaults_of
 from llm_gym.runs.directory import RunDirectory, digests_of, read_object
 from llm_gym.stages.rlhf.settings import STAGES, RLHFConfig
 from llm_gym.stages.train import TrainConfig
@@ -71,6 +72,7 @@ class RLHFDirectory(RunDirectory):
             steps=STAGES,
             uses={name: first_use(name, config) for name in vars(config)},
             settled=_SETTLED,
+            defaults=defaults_of(RLHFConfig),
             command="rlhf",
         )
         self.config = config
