@@ -18,6 +18,7 @@ from llm_gym.files.atomic import write_json
 from llm_gym.files.owned import check_replaceable, replace_directory
 from llm_gym.files.ranges import POSITIVE
 from llm_gym.files.settings import setting
+from llm_gym.language_models.memory import check_fits
 from llm_gym.supervised.documents import read_documents, split_held_out, train_tokenizer
 from llm_gym.supervised.loop import (
     TrainingConfig,
@@ -87,7 +88,7 @@ def pretrain(
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the text is too short for one block.
+        ValueError: If the text is too short for one block, or the model too large for memory.
     """
     config = config or PretrainConfig()
     check_replaceable(output)
@@ -96,6 +97,7 @@ def pretrain(
     if held_out is None:
         documents, held_out = split_held_out(documents, config.held_out_share, config.seed)
     tokenizer = train_tokenizer(documents, vocab_size=config.vocab_size, context=config.context)
+    _check_memory(config, len(tokenizer))
     blocks = _blocks(tokenizer, documents, config.context, "text")
     held_out_blocks = _blocks(tokenizer, held_out, config.context, "held-out text")
     model = new_gpt2(
@@ -132,6 +134,19 @@ def pretrain(
         save_model(model, tokenizer, directory, config.weights)
         write_json(directory / "metrics.json", metrics)
     return metrics
+
+
+def _check_memory(config: PretrainConfig, n_tokens: int) -> None:
+    """Refuses a model of which training would certainly take more memory than there is."""
+    # A block's four matrices of attention have 4 width^2 numbers, the two behind it 8.
+    blocks = 12 * config.layers * config.width**2
+    numbers = blocks + config.width * (n_tokens + config.context)
+    check_fits(
+        {"weights": 4 * numbers, "gradients": 4 * numbers, "the optimizer's moments": 8 * numbers},
+        config.device,
+        f"training a new model of width={config.width}, layers={config.layers}",
+        "lower one of them",
+    )
 
 
 def _beginning(document: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.architectures.tiny import tiny_model
+from llm_gym.language_models import load_causal_lm
 from llm_gym.stages.text_agent import policy_settings, text_agent_parser
 from llm_gym.stages.train import TrainConfig, build_algorithm
 from llm_gym.testing.tiny import tiny_tokenizer
@@ -67,3 +68,12 @@ def test_a_script_of_an_agent_has_the_options_of_an_adapter():
     }
     with pytest.raises(ValueError, match="lora_alpha=8 is of a LoRA adapter"):
         policy_settings(parser.parse_args(["--lora-alpha", "8"]))
+
+
+def test_a_model_stored_in_float16_is_not_trained_as_it_is(tiny_dir, tmp_path):
+    load_causal_lm(tiny_dir(), dtype="float16").save_pretrained(tmp_path)
+    for dtype, model in (("float16", tiny_dir()), ("auto", str(tmp_path))):
+        with pytest.raises(ValueError, match=f"dtype='{dtype}'.*weights in float16 cannot be tra"):
+            TrainConfig(model=model, dtype=dtype)
+    TrainConfig(model=tiny_dir(), dtype="auto")
+    TrainConfig(model=str(tmp_path), dtype="auto", lora_rank=2)  # a frozen base may be

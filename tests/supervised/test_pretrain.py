@@ -145,3 +145,12 @@ def test_text_that_is_too_short_is_named(tmp_path):
         pretrain(["too short", "also"], tmp_path / "out", TINY, quiet=True)
     with pytest.raises(ValueError, match="text is empty"):
         pretrain([], tmp_path / "out", TINY, quiet=True)
+
+
+def test_a_model_that_memory_cannot_hold_is_refused_with_the_numbers(tmp_path):
+    large = replace(TINY, width=2**20, layers=40)
+    with pytest.raises(
+        ValueError, match=r"width=1048576, layers=40 needs .*gradients.*; lower one"
+    ):
+        pretrain(documents("train", 60), tmp_path / "model", large, quiet=True)
+    assert not (tmp_path / "model").exists()
