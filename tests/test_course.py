@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import re
 import sys
 from importlib import import_module, util
@@ -10,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.products import sampled
 
 ROOT = Path(__file__).parents[1]
 COURSE = ROOT / "docs/course"
@@ -28,7 +32,7 @@ def course(monkeypatch) -> ModuleType:
     spec.loader.exec_module(module)
     yield module
     for name in list(sys.modules):
-        if name.split(".")[0] in ("checks", "solutions", "small_world", "lesson_page"):
+        if name.split(".")[0] in ("checks", "solutions", "small_world", "voted", "lesson_page"):
             del sys.modules[name]
 
 
@@ -81,20 +85,44 @@ def test_exercises_tell_right_from_wrong_and_from_not_written(lesson, course, ca
         capsys.readouterr()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
-def test_a_lesson_runs_from_top_to_bottom_with_the_solutions_in_place(lesson, course):
-    notebook = course.execute(course.read(lesson, solved=True))
-    printed = course.printed(notebook)
+def degrees_of(lesson: Path, printed: str) -> str:
+    """What a lesson prints of its exercises, where all of them are solved; the line at its end."""
     for name in exercises_of(lesson):
         assert f"{name}: right" in printed
     assert re.search(r"your gradient points \d+ degrees away from the true one", printed)
     [(before, after)] = re.findall(r"before: (\d+) degrees, after: ([\d.]+) degrees", printed)
     assert float(after) < float(before) / 2
+    return f"before: {before} degrees, after: {after} degrees"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
+def test_a_lesson_runs_from_top_to_bottom_with_the_solutions_in_place(lesson, course, monkeypatch):
+    """In this process, which has loaded what a kernel would load again for each lesson."""
+    import matplotlib.pyplot as plt
+
+    monkeypatch.chdir(COURSE)
+    shown: list[int] = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(len(plt.gcf().axes)) or plt.close("all"))
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        for cell in course.read(lesson, solved=True).cells:
+            if cell.cell_type == "code":
+                exec(compile(cell.source, lesson.name, "exec"), namespace)
+    assert degrees_of(lesson, printed.getvalue())
+    assert shown
+    assert min(shown) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", sampled(LESSONS, LESSONS[2]), ids=lambda lesson: lesson.stem)
+def test_a_lesson_becomes_a_notebook_and_a_page(lesson, course):
+    notebook = course.execute(course.read(lesson, solved=True))
+    degrees = degrees_of(lesson, course.printed(notebook))
     assert course.pictures(notebook)
     page = import_module("lesson_page").page_of(notebook, [lesson.stem])
     assert page.count('src="data:image/png') == len(course.pictures(notebook))
-    assert f"before: {before} degrees, after: {after} degrees" in page
+    assert degrees in page
 
 
 def test_the_runner_refuses_a_lesson_that_is_not_there(course, monkeypatch, capsys):

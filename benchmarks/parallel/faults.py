@@ -223,7 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--times", type=int, default=1, help="how often each fault is met")
-    parser.add_argument("--only", default="", help="part of the names of faults to try")
+    parser.add_argument("--only", nargs="+", default=[""], help="parts of names of faults to try")
     options = parser.parse_args()
     quiet_libraries()
     torch.set_num_threads(1)
@@ -232,7 +232,7 @@ def main() -> None:
     results = []
     for time_ in range(options.times):
         for number, (name, fault) in enumerate(FAULTS.items()):
-            if options.only not in name:
+            if not any(part in name for part in options.only):
                 continue
             result = meet(fault, options.output / f"{number}-{time_}", model)
             results.append({"fault": name, **result})

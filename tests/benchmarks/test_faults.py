@@ -265,7 +265,7 @@ def benches(driver, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "points"), [("train", 4), ("sft over an older model", 2)])
+@pytest.mark.parametrize(("name", "points"), [("train", 3), ("sft over an older model", 1)])
 def test_runs_survive_kills_and_failing_disks(benches, name, points):
     """A few of the points that `benchmarks/faults/run.py` tries, which tries all."""
     bench = benches(name)

@@ -16,8 +16,8 @@ from benchmarks.sycophancy.entries import FULL, MENDINGS, PANELS, QUICK, TRUTH, 
 from benchmarks.sycophancy.summary import summarise
 
 SMALL = Settings(
-    seeds=2,
-    comparisons=600,
+    seeds=1,
+    comparisons=300,
     epochs=1,
     iterations=1,
     biases=(0.0, 3.0),
