@@ -64,7 +64,7 @@ class Settings:
     ppo_tokens: int = 100_000
     flights: int = 334  # a level
     jsbsim_flights: int = 5
-    lora_lessons: int = 300
+    lora_lessons: int = 64
     seed: int = 0
 
 
@@ -249,7 +249,7 @@ def fly_adapted(settings: Settings, model: Path, output: Path) -> dict[str, Any]
     pairs = lessons(settings.teacher, 30, settings.lora_lessons / 9_000, settings.wildness, seed=1)
     config = SFTConfig(
         prompt_template="{prompt}:",  # the model's own template has thirty tokens more
-        batch_size=8,
+        batch_size=4,
         learning_rate=1e-3,
         lora_rank=16,
         held_out_share=0.05,
@@ -261,7 +261,7 @@ def fly_adapted(settings: Settings, model: Path, output: Path) -> dict[str, Any]
     told_of = {"lessons": len(pairs), "training_cpu_seconds": time.process_time() - started}
     told_of["perplexity"] = metrics["held_out_answer_perplexity"]
     speaker = LanguageModel(output / "adapted", max_turn_tokens=12)
-    return told_of | fly_sparingly(speaker, flights=2, every=5)
+    return told_of | fly_sparingly(speaker, flights=2, every=30)
 
 
 def fly_sparingly(speaker: LanguageModel, flights: int, every: int) -> dict[str, Any]:
