@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 _NUMBERS = 64  # of each parameter: enough to tell models apart, and nothing to compute
 
+# Of an adapter, or new and random where a classifier is made of a model: a pooler, and what stands
+# behind a module that is trained whole.
+_NOT_THE_BASES = ("lora_", ".modules_to_save.", ".original_module.", "pooler.")
+
 
 def fingerprint_of_base(model: PreTrainedModel) -> str | None:
     """A hash of the first numbers of every parameter below an adapter, rounded to bfloat16.
@@ -31,8 +35,8 @@ def fingerprint_of_base(model: PreTrainedModel) -> str | None:
     for name, parameter in decoder_of(model).named_parameters():
         if parameter.dtype == torch.float16:
             return None
-        if "lora_" not in name and ".modules_to_save." not in name:
-            plain = name.replace(".base_layer.", ".").replace(".original_module.", ".")
+        if not any(part in name for part in _NOT_THE_BASES):
+            plain = name.replace(".base_layer.", ".")
             base[plain] = parameter.detach().flatten()[:_NUMBERS].to("cpu", torch.bfloat16)
     digest = hashlib.sha256()
     for plain, numbers in sorted(base.items(), key=lambda item: item[0]):

@@ -52,6 +52,7 @@ def start(request, tiny_dir, tmp_path):
     return str(tmp_path / "start")
 
 
+@pytest.mark.filterwarnings("error::llm_gym.language_models.adapter_loading.OtherBaseWarning")
 def test_it_learns_and_opens_in_peft(start, tmp_path, capsys):
     before = digests(start)
     output = tmp_path / "reward"
