@@ -104,6 +104,7 @@ class Range:
 COUNT = Range(1, whole=True)
 NATURAL = Range(0, whole=True)
 POSITIVE = Range(0, above=True)
+SECONDS = Range(0, 1_000_000, above=True)  # beyond some 25 days a system cannot wait
 AT_LEAST_0 = Range(0)
 SHARE = Range(0, 1)
 PART = Range(0, 1, above=True, below=True)
@@ -172,7 +173,8 @@ RANGES: Mapping[str, Range] = {
     "mask_top_p": Range(0, 1, above=True, note="1 masks nothing"),
     # Around a run
     "seed": Range(0, 2**32 - 1, whole=True, optional=True),
-    **_names(POSITIVE, "timeout time_limit scorer_time_limit world_time_limit lease_seconds"),
+    **_names(SECONDS, "timeout time_limit scorer_time_limit world_time_limit"),
+    "lease_seconds": POSITIVE,
     "port": Range(0, 65535, whole=True, note="0 is any free one"),
 }
 """What numbers are called, and may be."""

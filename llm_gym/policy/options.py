@@ -129,8 +129,8 @@ def check_fits(model: Any, capacity: int, n_tokens: int) -> None:
     context = context_length(model)
     if context is not None and capacity > context:
         raise ValueError(
-            f"observations hold up to {capacity} tokens (max_prompt_tokens + max_new_tokens) but "
-            f"the model's context is {context}; lower one of the two"
+            f"observations hold up to {capacity} tokens (max_prompt_tokens + max_new_tokens, or "
+            f"context_length of conversations) but the model's context is {context}: lower them"
         )
 
 

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from llm_gym.files.ranges import check_numbers
 from llm_gym.scorers.checking import finite_number
 from llm_gym.scorers.protocol import Columns, Scorer, Scores
 
@@ -102,8 +103,8 @@ class RemoteScorer(Scorer):
         self.backoff = finite_number("backoff", backoff)
         self.time_limit = None if time_limit is None else finite_number("time_limit", time_limit)
         for parameter, seconds in (("timeout", self.timeout), ("time_limit", self.time_limit)):
-            if seconds is not None and seconds <= 0:
-                raise ValueError(f"{parameter} must be above 0 seconds, got {seconds!r}")
+            if seconds is not None:
+                check_numbers(**{parameter: seconds})
         if self.backoff < 0:
             raise ValueError(f"backoff must be at least 0 seconds, got {backoff!r}")
         self.retries = integer("retries", retries, minimum=0)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from llm_gym.files.ranges import check_numbers
 from llm_gym.scorers.checking import finite_number
 from llm_gym.scorers.protocol import Columns, Scorer, ScorerError, Scores, or_none
 from llm_gym.scorers.trainer import current_keywords, trainer_keywords
@@ -47,8 +48,7 @@ class TimeLimitScorer(Scorer):
     ) -> None:
         self.name = scorer.name
         self.time_limit = finite_number("time_limit", time_limit)
-        if self.time_limit <= 0:
-            raise ValueError(f"time_limit must be above 0 seconds, got {time_limit!r}")
+        check_numbers(time_limit=self.time_limit)
         if isinstance(on_timeout, str) and on_timeout != "raise":
             raise ValueError(f"on_timeout must be 'raise' or a number, got {on_timeout!r}")
         self.fallback = (

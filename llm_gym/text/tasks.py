@@ -31,7 +31,8 @@ def make_text_vector_env(env: str, **kwargs: Any) -> gym.vector.VectorEnv:
         made = gym.make_vec(env, **kwargs)
     except TypeError as error:
         unknown = "unexpected keyword argument" in str(error)
-        if not unknown or "text environment" in str(error):  # which says what it knows
+        # A text environment says what it knows, and what a world of its does not know has a cause.
+        if not unknown or "text environment" in str(error) or error.__cause__ is not None:
             raise
         raise ValueError(f"env={env!r} is no text environment ({error})") from error
     if not isinstance(made.unwrapped, TokenVectorEnv):

@@ -89,6 +89,14 @@ def test_a_world_that_fails_is_one_line(run, place, tiny_dir, tmp_path, command,
     assert said in error_of(err)
 
 
+def test_an_argument_that_a_world_does_not_know_is_said_as_that(run, place, tiny_dir, tmp_path):
+    world = [*of_world(place("Late")), "--world-kwargs", "lives=3", "--output", tmp_path / "run"]
+    code, _, err = run("train", "--model", tiny_dir(), *world)
+    assert code == 2
+    assert "error: the world could not be made: " in error_of(err)
+    assert "'lives'" in err
+
+
 @pytest.mark.parametrize(
     ("algorithm", "failure", "said"),
     [

@@ -72,6 +72,7 @@ def test_a_start_of_another_kind_is_refused(first, error, match):
         ({"max_turns": 0}, ValueError, "max_turns=0"),
         ({"context_length": 4}, ValueError, "context_length=4 has no room"),
         ({"world_time_limit": 0}, ValueError, "world_time_limit=0"),
+        ({"world_time_limit": 1e12}, ValueError, "at most 1000000"),
         ({"on_max_length": "penalise"}, ValueError, "on_max_length='penalise'"),
         ({"on_world_error": "ignore"}, ValueError, "on_world_error='ignore'"),
         ({"max_turn": 3}, TypeError, "did you mean 'max_turns'"),
