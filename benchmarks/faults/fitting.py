@@ -30,6 +30,7 @@ ALSO = (
 )  # fmt: skip
 #: What only processes of a test's own call, and the tests that start them.
 PROCESSES = ("llm_gym/parallel/", "llm_gym/learning/joined.py", "llm_gym/runs/own_state.py")
+_OF_SEVERAL = ("processes.", "world().")
 _THEIRS = ["-m", "slow or not slow", "tests/parallel/test_parallel.py"]
 _HOURS = 3600.0
 _MOST_SECONDS = 40.0  # of tests for one fault, a case of each test first
@@ -112,6 +113,7 @@ class Fitting:
             text: Its content, without the fault.
             lines: The lines that the fault changes, from 1.
         """
+        line = " ".join(text.splitlines()[lines.start - 1 : lines.stop - 1])
         names = {f"{file}::{name}" for name in functions_at(text, lines)}
         own = f"tests/{Path(file).parts[1]}/"
         reached = {n: t["seconds"] for n, t in self._tests.items() if names & set(t["functions"])}
@@ -129,7 +131,8 @@ class Fitting:
         quick = [name for name in later if reached[name] < _QUICK_SECONDS]
         slow = [name for name in later if reached[name] >= _QUICK_SECONDS]
         groups = [[n for n in quick if n.startswith(own)], [n for n in quick if own not in n]]
-        theirs = _THEIRS if file.startswith(PROCESSES) else []
+        several = file.startswith(PROCESSES) or any(call in line for call in _OF_SEVERAL)
+        theirs = _THEIRS if several else []
         return [group for group in (ordered[: len(near)], *groups, slow, theirs) if group]
 
     def _near(self, reached: dict[str, float], text: str, lines: range) -> list[str]:
