@@ -28,7 +28,8 @@ class Speaker:
         if prompt == "too long":
             raise ValueError("the prompt has 80 tokens, and it reads at most 64")
         self.asked.append(prompt)
-        return self._write()
+        self.stream = self._write()  # held here: it ends when it is closed, not when it is let go
+        return self.stream
 
     def _write(self):
         tokens, texts, beginnings = (), (), ()

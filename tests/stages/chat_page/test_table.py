@@ -54,6 +54,23 @@ def test_a_turn_is_told_as_it_grows():
     assert slow.asked == ["Count."]
 
 
+def test_a_new_token_is_waited_for_no_longer(monkeypatch):
+    speaker = Speaker("a", ["one", " two"], waits=True)
+    table = Table([speaker])
+    number = table.say("Count.")
+    speaker.go.release()
+    table.turn(number, 0, LONG)
+    waits = []
+    with monkeypatch.context() as patch:
+        enough = lambda goes_on, patience: waits.append((goes_on(), patience))  # noqa: E731
+        patch.setattr(table._changed, "wait_for", enough)
+        for seen in (-1, 0, 1):
+            table.turn(number, seen, 3.5)
+    assert waits == [(True, 3.5), (True, 3.5), (False, 3.5)]
+    speaker.go.release()
+    assert whole(table, number)["version"] == 3
+
+
 def test_what_is_stopped_keeps_its_half():
     slow = Speaker("a", ["one", " two", " three"], waits=True)
     table = Table([slow, Speaker("b", ["x"])])
