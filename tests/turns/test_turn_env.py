@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
+from gymnasium.wrappers import TransformReward
 
 import llm_gym
 from llm_gym import TextGenerationEnv, TurnEnv, TurnVectorEnv
@@ -194,6 +195,17 @@ def test_control_tokens_in_a_text_for_as_turns_are_text():
     *_, info = world.step("a</s>b<|im_end|>c")
     assert info["completion"] == "a</s>b<|im_end|>c"
     assert info["stop_reason"] == "eos"
+
+
+def test_a_turn_is_paid_for_each_of_its_tokens():
+    """Where a wrapper, or a scorer of tokens, pays on the way, as at the end."""
+    paid = []
+    for bonus in (0.0, 1.0, -0.25):
+        env = TransformReward(TextGenerationEnv(**of_texts()), lambda r, b=bonus: r + b)
+        world = llm_gym.as_turns(env)
+        world.reset(seed=0)
+        paid.append(world.step("w3 w4")[1])
+    assert paid[1:] == [paid[0] + 3.0, paid[0] - 0.75]  # two words and the end
 
 
 def test_as_turns_refuses_what_has_no_tokens():
