@@ -32,12 +32,18 @@ def test_inverse_cdf_sampling_has_the_right_frequencies(total):
 
 
 def test_inverse_cdf_never_leaves_the_vocabulary_nor_draws_a_zero(monkeypatch):
-    """Uniform numbers at both ends of their range, and rows that do not sum to one."""
-    probs = torch.tensor([[0.0, 0.3, 0.0, 0.6999, 0.0], [0.0, 0.0, 1.3, 0.0, 0.0]])
+    """Uniform numbers at both ends of their range, and rows that do not sum to one.
+
+    The last row's sum is so small that its product with the largest of them is rounded to itself.
+    """
+    probs = torch.tensor(
+        [[0.0, 0.3, 0.0, 0.6999, 0.0], [0.0, 0.0, 1.3, 0.0, 0.0], [0.0, 1e-44, 0.0, 2e-44, 0.0]]
+    )
     below_one = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
     for u in (0.0, float(below_one)):
         monkeypatch.setattr(torch, "rand", lambda shape, u=u, **_: torch.full(shape, u))
         tokens = inverse_cdf_sample(probs, None)
+        assert tokens.max() < 5, u
         assert (probs.gather(1, tokens[:, None]) > 0).all(), u
 
 
