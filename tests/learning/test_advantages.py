@@ -7,6 +7,8 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 
 from llm_gym.learning.advantages import (
+    ESTIMATORS,
+    Rollout,
     batch_mean,
     dr_grpo,
     gae,
@@ -46,6 +48,32 @@ def test_gae_equals_the_sum_that_defines_it(seed, gamma, gae_lambda):
         rewards, values, starts, last_values, last_dones, gamma=gamma, gae_lambda=gae_lambda
     )
     np.testing.assert_allclose(result, expected, atol=1e-12)
+
+
+def test_every_step_may_have_a_discount_and_a_lambda_of_its_own():
+    """`A_t = sum_k (prod_{t <= j < k} gamma_j lambda_j) delta_k`, and returns to go alike."""
+    rewards, values, starts, last_values, last_dones = random_rollout(3)
+    discounts, weights = np.random.default_rng(7).uniform(0.2, 1.0, size=(2, *rewards.shape))
+    ends = np.vstack([starts[1:], last_dones[None]])
+    next_values = np.vstack([values[1:], last_values[None]]) * ~ends
+    deltas = rewards + discounts * next_values - values
+    advantages, to_go = np.zeros_like(rewards), np.zeros_like(rewards)
+    for t, n in np.ndindex(rewards.shape):
+        carried = discount = 1.0
+        for k in range(t, len(rewards)):
+            advantages[t, n] += carried * deltas[k, n]
+            to_go[t, n] += discount * rewards[k, n]
+            carried *= discounts[k, n] * weights[k, n]
+            discount *= discounts[k, n]
+            if ends[k, n]:
+                break
+    result = gae(
+        rewards, values, starts, last_values, last_dones, gamma=discounts, gae_lambda=weights
+    )
+    np.testing.assert_allclose(result, advantages, atol=1e-12)
+    np.testing.assert_allclose(
+        monte_carlo_returns(rewards, starts, gamma=discounts), to_go, atol=1e-12
+    )
 
 
 def test_gae_equals_stable_baselines3():
@@ -155,6 +183,16 @@ def test_reinforce_plus_plus_whitens_all_tokens_together():
     np.testing.assert_allclose(
         reinforce_plus_plus(values), (values - 2.5) / np.sqrt(1.25), atol=1e-7
     )
+
+
+@pytest.mark.parametrize("name", ["batch_mean", "reinforce_plus_plus"])
+def test_a_process_measures_its_answers_against_those_of_all(name):
+    rng = np.random.default_rng(5)
+    lengths = np.array([3, 1, 4, 2, 5, 2])
+    to_go, scores, groups = rng.normal(size=lengths.sum()), rng.normal(size=6), np.arange(6)
+    whole = Rollout(to_go, scores, lengths, groups, None, 0.0, to_go, scores)
+    own = whole._replace(to_go=to_go[:8], scores=scores[:3], lengths=lengths[:3], groups=groups[:3])
+    np.testing.assert_allclose(ESTIMATORS[name](own), ESTIMATORS[name](whole)[:8], atol=1e-12)
 
 
 @pytest.mark.parametrize(
