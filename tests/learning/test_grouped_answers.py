@@ -67,6 +67,22 @@ def test_members_share_their_prompt_and_carry_the_scorers_value(keeper, tiny_dir
             assert answer.score == count_w20([""], [text])[0]
 
 
+def test_an_answer_is_worth_all_that_was_paid_for_its_tokens(keeper, monkeypatch):
+    step = keeper.venv.step_wait
+
+    def paid():
+        observations, rewards, *rest = step()
+        return observations, rewards + 0.25, *rest
+
+    monkeypatch.setattr(keeper.venv, "step_wait", paid)
+    last = {episode[1:3]: episode[3] for episode in play(keeper, 60, np.random.default_rng(1))}
+    answers = [answer for group in keeper.take() for answer in group]
+    assert len({len(answer.completion_ids) for answer in answers}) > 3
+    for answer in answers:
+        before = 0.25 * (len(answer.completion_ids) - 1)
+        assert answer.score == last[answer.prompt_ids, answer.completion_ids] + before
+
+
 def test_state_continues_exactly(keeper, tiny_dir):
     rng = np.random.default_rng(2)
     play(keeper, 17, rng)

@@ -53,6 +53,21 @@ def test_rows_that_shrink_wait_or_begin_anew_are_right(make_policy, architecture
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_a_row_that_waits_has_the_same_numbers_to_the_last_bit(make_policy, architecture):
+    """Reading its last token again would give others, by rounding."""
+    trunk = make_policy(architecture).actor_trunk
+    waits, grows = [3, 4, 5, 9, 8, 7, 6, 5, 4], [6, 7]
+    first = None
+    for token in (8, 9, 3, 5, 4, 6, 7, 9):
+        rows = [waits, grows]
+        found = trunk.last_hidden(observe(rows)["input_ids"], torch.tensor([*map(len, rows)]))
+        first = found.clone() if first is None else first
+        assert torch.equal(found[0], first[0]), grows
+        grows = [*grows, token]
+
+
 def test_a_pad_id_that_no_model_knows_is_never_looked_up(make_policy):
     policy, rows = make_policy(), [[3, 4, 5], [6]]
     expected = log_probs(policy, observe(rows))
