@@ -37,11 +37,13 @@ def test_hidden_states_that_are_written_over_stay_right(make_policy):
     assert torch.equal(trunk.last_hidden(ids, lengths), expected)
 
 
+@pytest.mark.parametrize("last", [6, 0])
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "mistral", "gemma2"])
-def test_rows_that_shrink_wait_or_begin_anew_are_right(make_policy, architecture):
+def test_rows_that_shrink_wait_or_begin_anew_are_right(make_policy, architecture, last):
+    """Also where the token that is gone is the one that padding is replaced by."""
     policy = make_policy(architecture)
     plays = [
-        [[3, 4, 5, 6], [6, 7], [9]],
+        [[3, 4, 5, last], [6, 7], [9]],
         [[3, 4, 5], [6, 7], [9, 9]],  # shorter; as it was; longer
         [[3, 4, 5], [6, 7, 8], [4]],
         [[3, 4, 5, 9], [6, 7, 8, 9], [4, 4]],
