@@ -120,9 +120,11 @@ def test_bad_arguments(call, message, tiny_dir):
         call(tiny_dir())
 
 
-def test_model_object_is_refused_with_what_to_pass(tiny_dir):
-    with pytest.raises(TypeError, match="model must be a name, a path"):
+def test_what_has_no_name_is_refused_with_what_to_pass(tiny_dir):
+    with pytest.raises(ValueError, match=r"has no name, .* save it with save_pretrained"):
         evaluate(tiny_model(), task(tiny_dir()))
+    with pytest.raises(TypeError, match="model must be a name, a path"):
+        evaluate(None, task(tiny_dir()))
 
 
 def test_evaluation_of_one_row_has_no_width():
