@@ -41,7 +41,8 @@ class Recipe:
         bonus_power: Power of the line by which it falls.
         rows: Conversations side by side.
         group_size: Rows with the same secret.
-        self_play: Whether the opponent is the mean of the agent's strategies so far.
+        self_play: Whether the opponent is the agent as it was when the rollout began.
+        reference_pace: Share of the way that the reference goes to the policy before each rollout.
     """
 
     game: str
@@ -56,6 +57,7 @@ class Recipe:
     rows: int = 256
     group_size: int = 1
     self_play: bool = False
+    reference_pace: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, for the record."""
@@ -77,15 +79,24 @@ OPTIMA = {
     ),
     "wordle": Recipe(
         "Wordle",
-        options=_LARGE,
-        tokens=130_000,
-        learning_rate=1e-2,
-        ent_coef=0.04,
-        without_bonus=0.2,
+        options=_LARGE | {"normalize_advantage": False},
+        tokens=450_000,
+        learning_rate=5e-3,
+        ent_coef=0.09,
+        without_bonus=0.25,
     ),
     "questions": Recipe("TwentyQuestions"),
     "blackjack": Recipe("Blackjack", ent_coef=0.01),
-    "kuhn": Recipe("KuhnPoker", self_play=True),
+    "kuhn": Recipe(
+        "KuhnPoker",
+        options=_PPO | {"batch_size": 512, "kl_coef": 0.5},
+        tokens=300_000,
+        learning_rate=5e-3,
+        ent_coef=0.0,
+        rows=512,
+        self_play=True,
+        reference_pace=0.05,
+    ),
 }
 """How near to the optimum?"""
 

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
-from llm_gym_known_optimum import GuessTheNumber, KuhnPoker, evaluate_talk, exploitability
-from llm_gym_known_optimum.talks.kuhn import PLACES
+import torch
+from llm_gym_known_optimum import (
+    GuessTheNumber,
+    KuhnPoker,
+    evaluate_talk,
+    exploitability,
+    word_probabilities,
+)
+from llm_gym_known_optimum.talks.kuhn import PLACES, strategy_from
 
+import llm_gym
 from benchmarks.talks import run
 from benchmarks.talks.settings import DISCOUNTS, OPTIMA
-from benchmarks.talks.training import SelfPlay, greedy, train
+from benchmarks.talks.training import SelfPlay, greedy, make_model, train
 
 
 def test_a_run_in_small_and_again(tmp_path, capsys, monkeypatch):
@@ -54,6 +63,29 @@ def test_the_mean_of_strategies_weighs_a_place_by_who_comes_there():
     assert mean[0, ""] == mean[0, "b"] == 0.5
     assert mean[0, "pb"] == pytest.approx(0.0)  # who always bets is never raised after a pass
     assert exploitability(mean) > 0
+
+
+def test_self_play_is_against_what_the_agent_is_and_the_reference_follows(tmp_path):
+    env = gym.make_vec("llm_gym/KuhnPoker-v0", num_envs=2, autoreset_mode="SameStep")
+    talk = env.unwrapped.talk
+    kwargs = {"model": make_model(talk, 0, tmp_path)}
+    model = llm_gym.PPO("TransformerPolicy", env, kl_coef=0.5, policy_kwargs=kwargs, device="cpu")
+    play = SelfPlay(talk, reference_pace=0.25)
+    play.init_callback(model)
+    pairs = [
+        (followed, weights, followed.clone(), weights.data.add_(1.0).clone())
+        for followed, weights in zip(
+            model.reference.model.parameters(), model.policy.model.parameters(), strict=True
+        )
+    ]
+    play.on_rollout_start()
+    for followed, weights, before, now in pairs:
+        assert torch.equal(weights, now)
+        assert torch.allclose(followed, before + 0.25)
+        assert not followed.requires_grad
+    agent = strategy_from(talk, word_probabilities(model.policy, talk))
+    assert talk.opponent == pytest.approx(agent)
+    assert play.mean() == pytest.approx(agent)
 
 
 def test_a_share_of_what_is_lost_is_one_of_the_stake():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from llm_gym_known_optimum.talks.talk import VOID, Outcome, Talk, check_turns
@@ -170,12 +171,17 @@ class Wordle(SecretTalk):
 
         A letter is marked no more often than the secret has it; places come first.
         """
-        rest = Counter(s for s, w in zip(secret, word, strict=True) if s != w)
-        marks = []
-        for s, w in zip(secret, word, strict=True):
-            marks.append("=" if s == w else "+" if rest[w] > 0 else ".")
-            rest[w] -= s != w
-        return "".join(marks)
+        return _marks(secret, word)
+
+
+@lru_cache(maxsize=2**16)
+def _marks(secret: str, word: str) -> str:
+    rest = Counter(s for s, w in zip(secret, word, strict=True) if s != w)
+    marks = []
+    for s, w in zip(secret, word, strict=True):
+        marks.append("=" if s == w else "+" if rest[w] > 0 else ".")
+        rest[w] -= s != w
+    return "".join(marks)
 
 
 class TwentyQuestions(SecretTalk):
