@@ -55,8 +55,8 @@ def named(model: ModelLike | None, parameter: str = "model") -> Any:
     transformers = sys.modules.get("transformers")  # imported, if the object is one of its
     if transformers is None or not isinstance(model, transformers.PreTrainedModel):
         raise TypeError(
-            f"{parameter}={model!r:.80} of type {type(model).__name__} must be the name or path of "
-            "a model, a PreTrainedModel or a PeftModel"
+            f"{parameter}={model!r:.80} must be the name or path of a model, a PreTrainedModel "
+            f"or a PeftModel, not a {type(model).__name__}"
         )
     what = f"{parameter}: the {type(model).__name__}"
     if not model.name_or_path:
