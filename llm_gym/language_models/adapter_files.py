@@ -116,6 +116,22 @@ def base_metadata(base: str, fingerprint: str | None) -> dict[str, str]:
     return {"format": "pt", **{key: value for key, value in said.items() if value is not None}}
 
 
+def sort_metadata(path: Path) -> None:
+    """Puts what a file's header says in order, so that the same tensors are the same file.
+
+    safetensors writes it in an order of chance. The header keeps its length: a few bytes that say
+    it, JSON, and spaces.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:  # a text that Python spells longer stays as it is
+            file.seek(8)
+            file.write(text.ljust(length))
+
+
 def base_fingerprint(directory: str | Path) -> str:
     """The fingerprint of the base that an adapter was made on; empty if it does not say."""
     return _said_of_base(Path(directory), _WEIGHTS_KEY)

@@ -18,7 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_gym.language_models.adapter_files import CONFIG, WEIGHTS, base_metadata, is_adapter
+from llm_gym.language_models.adapter_files import (
+    CONFIG,
+    WEIGHTS,
+    base_metadata,
+    is_adapter,
+    sort_metadata,
+)
 from llm_gym.language_models.adapter_loading import NAME, ORIGIN, PREFIX, inject, load_adapter
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.fingerprint import fingerprint_of_base
@@ -120,6 +126,7 @@ def write_adapter(
     metadata = base_metadata(base_name, fingerprint_of_base(model))
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     save_file(tensors, directory / WEIGHTS, metadata=metadata)
+    sort_metadata(directory / WEIGHTS)
     if model.can_generate():
         model.generation_config.save_pretrained(directory)
 

@@ -54,9 +54,10 @@ def named(model: ModelLike | None, parameter: str = "model") -> Any:
         return kept_adapter(model)
     transformers = sys.modules.get("transformers")  # imported, if the object is one of its
     if transformers is None or not isinstance(model, transformers.PreTrainedModel):
+        shown = " ".join(repr(model).split())
         raise TypeError(
-            f"{parameter}={model!r:.80} must be the name or path of a model, a PreTrainedModel "
-            f"or a PeftModel, not a {type(model).__name__}"
+            f"{parameter}={shown:.80} must be the name or path of a model, a PreTrainedModel or a "
+            f"PeftModel, not a {type(model).__name__}"
         )
     what = f"{parameter}: the {type(model).__name__}"
     if not model.name_or_path:

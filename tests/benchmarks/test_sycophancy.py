@@ -64,7 +64,7 @@ def test_raters_of_a_panel_share_the_comparisons():
         return {(row.prompt, frozenset((row.chosen, row.rejected))) for row in rows}
 
     assert compared(alone) == compared(mixed)
-    assert len(alone) == len(mixed) == 600
+    assert len(alone) == len(mixed) == 300
     assert compared(alone) != compared(experiment.votes_of("b=3", SMALL, seed=2))
 
 

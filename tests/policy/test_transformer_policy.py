@@ -542,12 +542,18 @@ def test_attention_is_the_one_that_was_asked_for(make_policy, name):
 def test_a_model_object_is_refused_in_one_sentence(wrapped):
     model = tiny_model()
     model = torch.nn.Sequential(model) if wrapped else model
-    with pytest.raises(ValueError, match=r"save_pretrained and pass the directory") as caught:
+    expected = (
+        (TypeError, "must be the name or path of a model")
+        if wrapped
+        else (ValueError, r"save_pretrained\(DIR\), its tokenizer beside it, and pass DIR")
+    )
+    with pytest.raises(expected[0], match=expected[1]) as caught:
         TransformerActorCriticPolicy(
             text_space(), spaces.Discrete(VOCABULARY), lambda _: 1e-3, model=model
         )
     assert type(model).__name__ in str(caught.value)
     assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

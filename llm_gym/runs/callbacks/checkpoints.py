@@ -74,6 +74,7 @@ class CheckpointCallback(BaseCallback):
         self._iterations = 0
         # Of the rollout that is on its way: the state and the logs at its beginning.
         self._beginning: tuple[State, dict[str, Any]] | None = None
+        self._keeps_beginnings = False
 
     def request_stop(self) -> None:
         """Asks training to end after this iteration; may be called from a signal handler."""
@@ -93,10 +94,15 @@ class CheckpointCallback(BaseCallback):
         if self._is_due() or self.stopped:
             self._save()
         self._iterations += 1
-        self._remember()
+        if self._keeps_beginnings:
+            self._remember()
 
     def at_rollout_start(self) -> BaseCallback:
-        """A callback that goes before all others, so that nothing is lost if one of them fails."""
+        """A callback that goes before all others, so that nothing is lost if one of them fails.
+
+        Asked for it, this one also keeps what `save_beginning` saves, of a language model.
+        """
+        self._keeps_beginnings = True
         return _AtRolloutStart(self._remember)
 
     def _remember(self) -> None:
