@@ -99,7 +99,7 @@ def logs(output):
         if not tag.startswith("time/")
     }
     texts = {
-        tag: [(event.step, event.tensor_proto.string_val[0]) for event in events.Tensors(tag)]
+        tag: sorted((event.step, event.tensor_proto.string_val[0]) for event in events.Tensors(tag))
         for tag in events.Tags()["tensors"]
     }
     looks = {path.name: path.read_bytes() for path in trace_files(output)}
