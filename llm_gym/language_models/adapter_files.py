@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from llm_gym.language_models.embedded import embedded_names, resolve
-from llm_gym.language_models.hub import CONFIG, WEIGHTS, fetch_adapter, is_path
+from llm_gym.language_models.embedded import embedded_names, fetch, resolve
+from llm_gym.language_models.hub import CONFIG, WEIGHTS, is_path
 
 #: Key in the header of the weights: the base by the name that it has on every machine.
 _BASE_KEY = "llm_gym_base"
@@ -87,8 +87,7 @@ def base_of(directory: str | Path) -> str:
     known = _said_of_base(directory, _BASE_KEY)
     if not Path(named).is_dir() and known in embedded_names():
         named = known
-    fetch_adapter(named)
-    source = resolve(named)
+    source = fetch(named)
     if revision not in (None, "main") and not Path(source).is_dir():
         raise ValueError(
             f"{where} at revision {revision!r:.80}, and models are loaded from the hub as they are "

@@ -17,9 +17,8 @@ from llm_gym.language_models.adapter_files import (
     is_below,
     read_settings,
 )
-from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.embedded import fetch
 from llm_gym.language_models.fingerprint import fingerprint_of_base
-from llm_gym.language_models.hub import fetch_adapter
 from llm_gym.language_models.lora_settings import check_config, no_match, peft_library, task_of
 from llm_gym.language_models.wide_modules import widen_module
 
@@ -70,8 +69,7 @@ def load_adapter(
     """
     from llm_gym.language_models.loading import load_causal_lm, refuse_diverged
 
-    fetch_adapter(str(directory))
-    directory = Path(resolve(directory))
+    directory = Path(fetch(directory))
     peft = peft_library()
     weights = _read_weights(directory)
     base = base_of(directory)

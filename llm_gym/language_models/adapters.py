@@ -26,9 +26,8 @@ from llm_gym.language_models.adapter_files import (
     sort_metadata,
 )
 from llm_gym.language_models.adapter_loading import NAME, ORIGIN, PREFIX, inject, load_adapter
-from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.embedded import fetch
 from llm_gym.language_models.fingerprint import fingerprint_of_base
-from llm_gym.language_models.hub import fetch_adapter
 from llm_gym.language_models.lora_settings import lora_config, peft_library
 from llm_gym.language_models.sharing import frozen_twin, share_weights, trainable_twin
 
@@ -245,8 +244,7 @@ def merge(directory: str | Path, output: str | Path) -> None:
     from llm_gym.language_models.classifier_adapters import is_classifier, load_classifier
     from llm_gym.language_models.loading import load_tokenizer
 
-    fetch_adapter(str(directory))
-    source = Path(resolve(directory))
+    source = Path(fetch(directory))
     if not is_adapter(source):
         raise ValueError(
             f"{str(source)!r} is no adapter (it has no adapter_config.json, or a model beside it): "

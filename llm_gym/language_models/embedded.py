@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from llm_gym.language_models.hub import cached_adapter
+from llm_gym.language_models.hub import cached_adapter, fetch_adapter
 
 EMBEDDED_PREFIX = "llm_gym/"
 BASE_MODEL = EMBEDDED_PREFIX + "email-base"
@@ -74,3 +74,17 @@ def resolve(name_or_path: str | Path) -> str:
             f"The package contains {', '.join(embedded_names())}."
         )
     return cached_adapter(name) or name
+
+
+def fetch(name_or_path: str | Path) -> str:
+    """As `resolve`, after the hub was asked where the name may be that of an adapter there.
+
+    What is installed, and a `Path`, is no name of the hub: without a network, asking takes half a
+    minute.
+
+    Raises:
+        ValueError: As `resolve`.
+    """
+    if isinstance(name_or_path, str) and not name_or_path.startswith(EMBEDDED_PREFIX):
+        fetch_adapter(name_or_path)
+    return resolve(name_or_path)

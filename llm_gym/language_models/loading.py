@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.language_models.adapter_files import base_of, is_adapter
-from llm_gym.language_models.embedded import embedded_names, resolve
-from llm_gym.language_models.hub import fetch_adapter, is_path
+from llm_gym.language_models.embedded import embedded_names, fetch, resolve
+from llm_gym.language_models.hub import is_path
 from llm_gym.language_models.memory import check_loading
 
 if TYPE_CHECKING:
@@ -312,8 +312,7 @@ def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str
             f"name_or_path must be a non-empty str or Path, got {name_or_path!r}; "
             f"the embedded models are {', '.join(embedded_names())}"
         )
-    fetch_adapter(str(name_or_path))
-    source = resolve(name_or_path)
+    source = fetch(name_or_path)
     directory = Path(source)
     if directory.is_dir():
         if not (directory / needs).is_file():

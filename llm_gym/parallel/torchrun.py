@@ -12,6 +12,7 @@ import torch
 from torch import distributed
 
 from llm_gym.parallel.processes import World
+from llm_gym.parallel.shared_memory import shared_memory, sum_type
 from llm_gym.parallel.watch import Watch
 
 _PATIENCE = timedelta(hours=2)  # with a process that lives, e.g. while the first evaluates
@@ -30,6 +31,7 @@ class Torchrun(World):
             distributed.init_process_group(backend, timeout=_PATIENCE)
         self.rank, self.size = distributed.get_rank(), distributed.get_world_size()
         self._watch = Watch(self.rank, self.size)
+        self._memory = shared_memory(self, lambda: self.sums(0))
 
     def sums(self, *values: float) -> list[float]:
         """Sums over the processes, in float64."""
@@ -59,27 +61,29 @@ class Torchrun(World):
     def reduce_gradients(
         self, parameters: Sequence[torch.Tensor], share: float = 1.0, figures: Sequence[float] = ()
     ) -> list[float]:
-        """One reduction, flat, in buckets of parameters of a kind; sums are float32 at least."""
-        told = torch.tensor(figures, dtype=torch.float64)
-        with self._watch.losing():  # on its way while gradients are: one wait instead of two
-            underway = distributed.all_reduce(told, async_op=True) if figures else None
-        for bucket in _buckets([each for each in parameters if each.requires_grad]):
-            dtype = torch.promote_types(bucket[0].dtype, torch.float32)
-            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
-            present = bucket[0].new_tensor([p.grad is not None for p in bucket], dtype=dtype)
-            sent = torch.cat([*(each.detach().flatten().to(dtype) for each in gradients), present])
-            if share != 1.0:
-                sent[: -len(bucket)] *= share
-            with self._watch.losing():
-                distributed.all_reduce(sent)
-            *gradients, present = sent.split([*(p.numel() for p in bucket), len(bucket)])
-            for p, gradient, found in zip(bucket, gradients, present.tolist(), strict=True):
-                if found:  # a view of what was sent: nothing is copied where types agree
-                    p.grad = gradient.view_as(p).to(p.dtype)
-        if underway is not None:
-            with self._watch.losing():
-                underway.wait()
-        return told.tolist()
+        """One reduction, in buckets of parameters of a kind; sums are float32 at least."""
+        trained = [p for p in parameters if p.requires_grad]
+        told = self.sums(*figures, *(p.grad is not None for p in trained))
+        found = [p for p, n in zip(trained, told[len(figures) :], strict=True) if n]
+        for p in found:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad.contiguous()
+        for bucket in _buckets(found):
+            gradients = [p.grad for p in bucket if p.grad is not None]
+            if self._memory is not None and gradients[0].device.type == "cpu":
+                self._memory.add(gradients, share)
+            else:
+                self._add(gradients, share)
+        return told[: len(figures)]
+
+    def _add(self, tensors: Sequence[torch.Tensor], share: float) -> None:
+        """Makes tensors of a kind the sums of all processes' tensors, each times its share."""
+        dtype = sum_type(tensors[0].dtype)
+        sent = torch.cat([tensor.flatten().to(dtype) for tensor in tensors]).mul_(share)
+        with self._watch.losing():
+            distributed.all_reduce(sent)
+        parts = sent.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
 
     def broadcast(self, tensors: Sequence[torch.Tensor]) -> None:
         """Makes tensors those of the first process."""

@@ -12,8 +12,7 @@ from gymnasium import spaces
 from llm_gym.files.ranges import check_choice, check_numbers
 from llm_gym.language_models.adapters import is_adapter
 from llm_gym.language_models.architecture import context_length, vocabulary_size
-from llm_gym.language_models.embedded import resolve
-from llm_gym.language_models.hub import fetch_adapter
+from llm_gym.language_models.embedded import fetch
 from llm_gym.language_models.loading import DTYPES, PRECISIONS
 
 _KEYS = {"input_ids", "attention_mask", "completion_mask"}
@@ -140,8 +139,7 @@ def check_lora(lora: Any, model: str | Path) -> None:
     Raises:
         ValueError: The model is an adapter already, or the adapter would have dropout.
     """
-    fetch_adapter(str(model))
-    if is_adapter(resolve(model)):
+    if is_adapter(fetch(model)):
         raise ValueError(
             f"model={str(model)!r} is a LoRA adapter, which is trained further with the settings "
             "that it has: leave lora out, or merge it into its base first (llm-gym merge)"

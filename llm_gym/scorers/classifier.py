@@ -15,8 +15,7 @@ from llm_gym.files.ranges import COUNT, check_choice, check_device, check_number
 from llm_gym.language_models.adapter_files import is_adapter
 from llm_gym.language_models.chat import by_chat_template, plain_text
 from llm_gym.language_models.classifier_adapters import load_classifier
-from llm_gym.language_models.embedded import resolve
-from llm_gym.language_models.hub import fetch_adapter
+from llm_gym.language_models.embedded import fetch
 from llm_gym.language_models.loading import (
     check_safetensors,
     load_tokenizer,
@@ -210,8 +209,7 @@ def _load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    fetch_adapter(str(name_or_path))
-    if is_adapter(resolve(name_or_path)):
+    if is_adapter(fetch(name_or_path)):
         model = load_classifier(name_or_path, dtype=dtype)
         return model, load_tokenizer(name_or_path) if with_tokenizer else None
     source = model_source(name_or_path)

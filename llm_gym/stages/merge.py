@@ -34,13 +34,11 @@ def merge_adapter(adapter: ModelLike, output: str | Path) -> str:
     """
     from llm_gym.language_models.adapter_files import base_of, is_adapter, is_same_directory
     from llm_gym.language_models.adapters import merge
-    from llm_gym.language_models.embedded import resolve
-    from llm_gym.language_models.hub import fetch_adapter
+    from llm_gym.language_models.embedded import fetch
     from llm_gym.language_models.model_objects import named
 
     adapter = named(adapter, "adapter")
-    fetch_adapter(str(adapter))
-    source = Path(resolve(adapter))
+    source = Path(fetch(adapter))
     base = base_of(source) if is_adapter(source) else ""  # `merge` says what it is instead
     for what, path in (("adapter", source), ("base", Path(base))):
         if base and is_same_directory(path, output):

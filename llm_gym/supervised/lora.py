@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.files.settings import setting
 from llm_gym.language_models.adapter_files import base_of, is_same_directory
 from llm_gym.language_models.adapters import adapter_of, add_adapter, is_adapter, lora_config
-from llm_gym.language_models.embedded import resolve
-from llm_gym.language_models.hub import fetch_adapter
+from llm_gym.language_models.embedded import fetch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -89,8 +88,7 @@ def check_base(
         ValueError: The model is an adapter, and another is asked for; or the output directory
             holds the base.
     """
-    fetch_adapter(str(model))
-    source = resolve(model)
+    source = fetch(model)
     if settings.lora_rank and is_adapter(source):
         raise ValueError(
             f"lora_rank={settings.lora_rank} asks for a new adapter, and {name}={str(model)!r} is "

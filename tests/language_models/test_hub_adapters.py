@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from llm_gym.feedback.dpo.dpo import DPOConfig, train_dpo
 from llm_gym.feedback.preferences import Preference
 from llm_gym.feedback.reward_model.backbone import load_backbone
 from llm_gym.feedback.reward_model.pooled import load_trunk
-from llm_gym.language_models import hub, load_causal_lm, load_tokenizer, resolve
+from llm_gym.language_models import SFT_MODEL, hub, load_causal_lm, load_tokenizer, resolve
 from llm_gym.language_models.adapters import adapter_of, add_adapter, lora_config, merge
+from llm_gym.language_models.embedded import fetch
 from llm_gym.language_models.loading import load_config
 from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.sft import SFTConfig, fine_tune
@@ -158,3 +160,24 @@ def test_the_hub_is_asked_once_for_few_files(cache, made, monkeypatch, tmp_path)
     assert asked[:2] == ["adapter_config.json", "config.json"]
     assert len(asked) == 3
     assert not [pattern for pattern in asked[2] if pattern.endswith((".bin", ".py", "*"))]
+
+
+def test_the_hub_is_not_asked_for_what_is_here(monkeypatch, made, tmp_path):
+    def asked(host, *_, **__):
+        raise AssertionError(f"{host} was asked")
+
+    monkeypatch.setattr("socket.getaddrinfo", asked)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    hub.fetch_adapter.cache_clear()
+    with pytest.raises(AssertionError, match=r"huggingface\.co was asked"):
+        fetch(NAME)
+    with pytest.raises(FileNotFoundError, match="there is no directory"):
+        load_causal_lm(Path(NAME))
+    for source in (SFT_MODEL, str(made), made):
+        load_causal_lm(source)
+        load_tokenizer(source)
+        load_config(source)
+        load_trunk(source)
+    make("PPO", SFT_MODEL, policy_kwargs={"lora": {"r": 2}})
+    pairs = [{"prompt": prompt, "completion": "w"} for prompt in "ab"]
+    fine_tune(SFT_MODEL, pairs, tmp_path / "s", quiet=True)

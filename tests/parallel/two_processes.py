@@ -385,17 +385,27 @@ def means() -> dict[str, Any]:
 
 
 def buckets() -> list[Any]:
-    """Parameters of several types, some without a gradient somewhere or everywhere; and sums."""
+    """Gradients of several types, some not there in a process or anywhere; and sums. Both ways."""
     from llm_gym.parallel import torchrun
 
     torchrun._BUCKET = 64
-    rank = world().rank
+    processes: Any = world()
+    memory, found = processes._memory, []
+    for way in (memory, None):
+        processes._memory = way
+        found.append(_reduced(processes))
+    processes._memory = memory
+    return [memory is not None, *found]
+
+
+def _reduced(processes: Any) -> list[Any]:
+    rank = processes.rank
     kinds = [torch.float64, torch.float32, torch.bfloat16, torch.float32, torch.float32]
     parameters = [torch.nn.Parameter(torch.zeros(5, 2, dtype=kind)) for kind in kinds]
     for number, parameter in enumerate(parameters[:-1]):
         if number != 3 or rank == 0:
-            parameter.grad = torch.full_like(parameter, number + rank)
-    sums = world().reduce_gradients(parameters, 0.25 + 0.5 * rank, figures=[0.1 + rank, rank])
+            parameter.grad = torch.full((2, 5), number + rank, dtype=parameter.dtype).T
+    sums = processes.reduce_gradients(parameters, 0.25 + 0.5 * rank, figures=[0.1 + rank, rank])
     return [*(None if p.grad is None else float(p.grad[1, 1]) for p in parameters), sums]
 
 
