@@ -371,7 +371,7 @@ SIZES = (0, 1, 1015, 1016, 1017, 5000)  # bytes; a message has 1016
 def means() -> dict[str, Any]:
     figures = {"everywhere": float(world().rank), **({"here": 7.0} if world().rank else {})}
     rank = world().rank
-    arrays = [np.full(2 - rank, rank), np.zeros(0, int), np.full(3 * rank, rank + 5)]
+    arrays = [np.full(abs(2 - rank), rank), np.zeros(0, int), np.full(3 * rank, rank + 5)]
     return {
         "means": world().means(figures, 1.0 + world().rank),
         "union": world().union(np.arange(world().rank + 1, dtype=np.int32)).tolist(),
