@@ -49,12 +49,6 @@ def check_step(loss: float, norm: float) -> None:
         raise DivergenceError(f"the loss is {loss:g} and the gradient's norm {norm:g}")
 
 
-FLOAT16 = (
-    "weights in float16 cannot be trained: squares of gradients vanish in it, and Adam's steps "
-    "become thousands of times too long; take float32 or bfloat16"
-)
-
-
 _MEASURED = "_llm_gym_gradients_are_finite"  # attribute of an optimizer before its step
 
 
@@ -86,13 +80,7 @@ def check_gradients(optimizer: torch.optim.Optimizer, *_: Any) -> None:
 
     Raises:
         DivergenceError: A gradient is not finite.
-        ValueError: The weights are float16, in which the step would be another.
     """
-    import torch
-
-    for group in optimizer.param_groups:
-        if any(parameter.dtype == torch.float16 for parameter in group["params"]):
-            raise ValueError(FLOAT16)
     if vars(optimizer).pop(_MEASURED, False):
         return
     gradients = [

@@ -19,6 +19,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
+from llm_gym.language_models.float16 import refuse_training
 from llm_gym.language_models.generation import unheard_end_ids
 from llm_gym.language_models.model_objects import named
 from llm_gym.policy.variants import MaskableTransformerPolicy
@@ -34,10 +35,11 @@ def check_setup(algorithm: BaseAlgorithm) -> None:
             environment may be missing, as `load` may do without.
 
     Raises:
-        ValueError: Observations are normalised or stacked, or actions are masked and the policy
-            does not heed masks.
+        ValueError: Observations are normalised or stacked, actions are masked and the policy does
+            not heed masks, or the model is one that cannot be trained.
     """
     _name_model(algorithm)
+    _check_training(algorithm)
     _say_optimizer(algorithm)
     _say_buffer(algorithm)
     if algorithm.env is not None:
@@ -52,6 +54,14 @@ def _name_model(algorithm: BaseAlgorithm) -> None:
     kwargs: dict[str, Any] = algorithm.policy_kwargs
     if "model" in kwargs:
         algorithm.policy_kwargs = {**kwargs, "model": named(kwargs["model"])}
+
+
+def _check_training(algorithm: BaseAlgorithm) -> None:
+    """Refuses what is certain to fail in the first update; of one that is read from a file, not."""
+    kwargs: dict[str, Any] = algorithm.policy_kwargs
+    is_new = getattr(algorithm, "policy", None) is None and not algorithm.num_timesteps
+    if is_new and isinstance(kwargs.get("model"), (str, Path)):
+        refuse_training(kwargs["model"], str(kwargs.get("dtype", "float32")))
 
 
 def _say_buffer(algorithm: BaseAlgorithm) -> None:

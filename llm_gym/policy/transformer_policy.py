@@ -27,6 +27,7 @@ from llm_gym.language_models.adapters import (
 from llm_gym.language_models.architecture import decoder_of, text_config
 from llm_gym.language_models.divergence import check_gradients, check_tensors
 from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.float16 import refuse_step
 from llm_gym.language_models.loading import load_causal_lm
 from llm_gym.language_models.model_objects import ModelLike, named
 from llm_gym.language_models.precision import settled_precision
@@ -111,7 +112,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
         dtype: Type of the transformer's weights: `"float32"`, whatever the file holds,
             `"bfloat16"`, `"float16"`, `"float64"`, or `"auto"` for the file's own. The value head
             stays in float32. An optimizer step on bfloat16 weights loses what is smaller than a
-            256th of a weight; `mixed_precision="bf16"` does not.
+            256th of a weight; `mixed_precision="bf16"` does not. Weights in float16 answer, and
+            are not trained, nor an adapter on them.
         attn_implementation: As in `transformers`, e.g. `"eager"` or `"sdpa"`; `None` leaves the
             choice to it.
         prefix_cache: `"auto"` compares decoding from the cache with plain passes at construction
@@ -220,7 +222,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             **self.optimizer_kwargs,
         )
         # Whatever algorithm takes the step: the weights stay numbers.
-        self.optimizer.register_step_pre_hook(check_gradients)
+        coarse = any(parameter.dtype == torch.float16 for parameter in self.parameters())
+        self.optimizer.register_step_pre_hook(refuse_step if coarse else check_gradients)
 
     def _load(self, seed: int) -> PreTrainedModel:
         model = load_causal_lm(

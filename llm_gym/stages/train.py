@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import AUTO_ON_OFF, setting
 from llm_gym.language_models.adapter_files import is_adapter
-from llm_gym.language_models.divergence import FLOAT16
 from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.float16 import refuse_training
 from llm_gym.language_models.loading import PRECISIONS, torch_device
-from llm_gym.language_models.memory import check_training, stored_numbers
+from llm_gym.language_models.memory import check_training
 from llm_gym.language_models.model_objects import named
 from llm_gym.parallel import world
 from llm_gym.runs.directory import SETTINGS, RunDirectory, read_object
@@ -105,14 +105,7 @@ class TrainConfig(
         check_choice("mixed_precision", self.mixed_precision, PRECISIONS)
         LoadingConfig.__post_init__(self)
         check_choice("shared_prompts", self.shared_prompts, AUTO_ON_OFF)
-        if not self.trains_adapter:
-            self._refuse_float16()
-
-    def _refuse_float16(self) -> None:
-        if self.dtype == "float16":
-            raise ValueError(f"dtype='float16': {FLOAT16}")
-        if self.dtype == "auto" and "F16" in stored_numbers(resolve(self.model)):
-            raise ValueError(f"dtype='auto' is float16 in the files of {self.model!r}: {FLOAT16}")
+        refuse_training(self.model, self.dtype)
 
     def policy_options(self) -> dict[str, Any]:
         """As the parent's, and how the model is loaded and read."""

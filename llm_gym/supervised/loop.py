@@ -16,12 +16,12 @@ from llm_gym.files.rows import RowConfig
 from llm_gym.files.settings import setting
 from llm_gym.language_models import adapters
 from llm_gym.language_models.divergence import (
-    FLOAT16,
     DivergenceError,
     check_figures,
     check_step,
     check_tensors,
 )
+from llm_gym.language_models.float16 import FLOAT16
 from llm_gym.language_models.packing import IGNORED, micro_batches
 
 if TYPE_CHECKING:

@@ -75,5 +75,6 @@ def test_a_model_stored_in_float16_is_not_trained_as_it_is(tiny_dir, tmp_path):
     for dtype, model in (("float16", tiny_dir()), ("auto", str(tmp_path))):
         with pytest.raises(ValueError, match=f"dtype='{dtype}'.*weights in float16 cannot be tra"):
             TrainConfig(model=model, dtype=dtype)
+        with pytest.raises(ValueError, match="nor an adapter on them"):
+            TrainConfig(model=model, dtype=dtype, lora_rank=2)
     TrainConfig(model=tiny_dir(), dtype="auto")
-    TrainConfig(model=str(tmp_path), dtype="auto", lora_rank=2)  # a frozen base may be

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import pytest
@@ -12,7 +13,6 @@ from llm_gym.feedback.preferences import Preference
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.feedback.reward_model.ratings import RatingModelConfig
 from llm_gym.language_models import load_causal_lm
-from llm_gym.language_models.divergence import check_gradients
 from llm_gym.stages.rlhf import RLHFConfig
 from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.loop import PrecisionWarning, next_token_loss
@@ -85,20 +85,18 @@ def test_float16_is_not_trained(config):
         config(dtype="int8")
 
 
-def test_beside_an_adapter_the_frozen_weights_may_be_float16(tmp_path):
-    assert TrainConfig(dtype="float16", lora_rank=4).trains_adapter
-    (tmp_path / "adapter_config.json").write_text("{}")
-    assert TrainConfig(dtype="float16", model=str(tmp_path)).trains_adapter
-
-
-def test_no_optimizer_of_a_policy_steps_in_float16():
-    weight = torch.nn.Parameter(torch.ones(3, dtype=torch.float16))
-    optimizer = torch.optim.AdamW([weight])
-    optimizer.register_step_pre_hook(check_gradients)
-    weight.grad = torch.ones_like(weight)
-    with pytest.raises(ValueError, match="float16 cannot be trained"):
-        optimizer.step()
-    assert torch.equal(weight, torch.ones_like(weight))
+def test_nor_is_an_adapter_on_it(tiny_dir, tmp_path):
+    """Gradients of the adapter pass through the frozen weights in their type."""
+    for config in (SFTConfig, DPOConfig, TrainConfig, RewardModelConfig, RLHFConfig):
+        with pytest.raises(ValueError, match=r"nor an adapter on them.* take bfloat16"):
+            config(dtype="float16", lora_rank=4)
+    load_causal_lm(tiny_dir(), dtype="float16").save_pretrained(tmp_path / "base")
+    settings = {"peft_type": "LORA", "base_model_name_or_path": str(tmp_path / "base")}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    for dtype in ("float16", "auto"):
+        with pytest.raises(ValueError, match=f"dtype='{dtype}'.*float16"):
+            TrainConfig(dtype=dtype, model=str(tmp_path))
+    assert TrainConfig(dtype="bfloat16", model=str(tmp_path)).trains_adapter
 
 
 def test_answers_are_written_in_any_type(tiny_dir, capsys):
