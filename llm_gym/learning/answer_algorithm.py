@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
@@ -20,7 +20,7 @@ from llm_gym.files.ranges import check_numbers
 from llm_gym.language_models.divergence import check_step, clip_gradients
 from llm_gym.language_models.packing import micro_batches
 from llm_gym.learning.answers import GroupedAnswers
-from llm_gym.learning.base import AnswerLearner
+from llm_gym.learning.base import AnswerLearner, as_list
 from llm_gym.learning.buffer import token_batches
 from llm_gym.learning.losses import answer_sums
 from llm_gym.parallel import world
@@ -161,11 +161,8 @@ class AnswerAlgorithm(AnswerLearner):
         return self.num_timesteps >= self._total_timesteps
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
-        if not isinstance(callback, (BaseCallback, list)):
-            callback = ConvertCallback(callback)
-        callbacks = callback if isinstance(callback, list) else [callback]
         # Last, so that the others have begun when learning does.
-        return super()._init_callback([*callbacks, _LearnFirst()], progress_bar)
+        return super()._init_callback([*as_list(callback), _LearnFirst()], progress_bar)
 
     def train(self) -> None:
         """Learns from the groups that have been finished since the last time, if it is time to."""

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback, ProgressBarCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -287,6 +287,12 @@ class AnswerLearner(OnPolicyAlgorithm):
         with joined(self), explained(self):
             return super().learn(total_timesteps, *args, **kwargs)
 
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        callbacks = as_list(callback)
+        if progress_bar and world().rank == 0:
+            callbacks.append(_TokenBar())
+        return super()._init_callback(callbacks)
+
     def collect_rollouts(
         self,
         env: VecEnv,
@@ -467,3 +473,22 @@ def episode_length(env: VecEnv) -> int:
             "n_steps=None needs an environment with the attribute max_new_tokens; pass n_steps, "
             "the number of steps per environment and rollout"
         ) from error
+
+
+def as_list(callback: MaybeCallback) -> list[BaseCallback]:
+    """Whatever Stable-Baselines3 takes as callbacks."""
+    if isinstance(callback, list):
+        return list(callback)
+    return [callback if isinstance(callback, BaseCallback) else ConvertCallback(callback)]
+
+
+class _TokenBar(ProgressBarCallback):
+    """Stable-Baselines3's bar counts a step of every row, also of those whose answer has ended."""
+
+    def _on_training_start(self) -> None:
+        self._before = self.model.num_timesteps
+        super()._on_training_start()
+
+    def _on_step(self) -> bool:
+        self.pbar.update(self.model.num_timesteps - self._before - self.pbar.n)
+        return True

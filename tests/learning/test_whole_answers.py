@@ -217,3 +217,39 @@ def test_a_critic_starts_at_the_level_of_the_returns(name, chosen, model):
     zero = rollouts(make(name, model, env, critic_start=False, **settings))
     assert zero.policy.value_head.bias.item() == 0.0
     assert abs(zero.rollout_buffer.advantages[places]).max() > 0.1
+
+
+class Bar:
+    """Stands for a progress bar that is drawn."""
+
+    def __init__(self, total):
+        self.total, self.n = total, 0
+
+    def update(self, n):
+        assert n >= 0
+        self.n += n
+
+    def refresh(self):
+        pass
+
+    close = refresh
+
+
+@pytest.mark.parametrize(("name", "options"), [("PPO", {}), ("PPO", {"n_steps": 4}), ("RLOO", {})])
+def test_a_progress_bar_counts_tokens_and_no_rows_that_have_ended(
+    name, options, model, monkeypatch
+):
+    bars = []
+    monkeypatch.setattr(
+        "stable_baselines3.common.callbacks.tqdm", lambda total: bars.append(Bar(total)) or bars[-1]
+    )
+    env = ragged(model, num_envs=4, group_size=2)
+    algorithm = make(name, model, env, **options)
+    algorithm.learn(30, progress_bar=True)
+    algorithm.learn(20, progress_bar=True, reset_num_timesteps=False)
+    first, second = bars
+    assert (first.total, second.total) == (30, 20)
+    assert first.n >= 30
+    assert first.n + second.n == algorithm.num_timesteps
+    algorithm.learn(1)
+    assert len(bars) == 2
