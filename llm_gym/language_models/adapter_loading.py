@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_gym.language_models.adapter_files import (
-    CONFIG,
-    WEIGHTS,
-    base_fingerprint,
-    base_of,
-    is_below,
-    read_settings,
+from llm_gym.language_models.adapter_bases import (
+    MERGE,
+    OtherBaseWarning,
+    is_same,
+    other_vocabulary,
+    say_other_base,
+    take_base_out,
 )
+from llm_gym.language_models.adapter_files import WEIGHTS, base_of, is_below, read_settings
+from llm_gym.language_models.architecture import vocabulary_size
 from llm_gym.language_models.embedded import fetch
-from llm_gym.language_models.fingerprint import fingerprint_of_base
 from llm_gym.language_models.lora_settings import check_config, no_match, peft_library, task_of
 from llm_gym.language_models.wide_modules import widen_module
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import torch
     from peft import LoraConfig
     from transformers import PreTrainedModel
+
+__all__ = ["NAME", "ORIGIN", "PREFIX", "OtherBaseWarning", "inject", "load_adapter"]
 
 #: PEFT's own name for an adapter that nobody named.
 NAME = "default"
@@ -53,7 +56,7 @@ def load_adapter(
         attn_implementation: As in `transformers`.
         trainable: Freeze the adapter, too, if false. The base is frozen always.
         base_model: The base, if it is loaded already, as a classifier above all; it gets the
-            adapter in place.
+            adapter in place. Of another model than the adapter names there is a warning.
         new_modules: Further modules of it that are to be trained, and saved with the adapter, such
             as a new head.
 
@@ -72,7 +75,7 @@ def load_adapter(
     directory = Path(fetch(directory))
     peft = peft_library()
     weights = _read_weights(directory)
-    base = base_of(directory)
+    base = base_of(directory) if base_model is None else _named_base(directory)
     config = _read_config(directory, weights)
     if base_model is not None:
         model = base_model
@@ -85,6 +88,23 @@ def load_adapter(
             model = load_causal_lm(base, dtype=dtype, attn_implementation=attn_implementation)
         except OSError as error:
             raise type(error)(f"{str(directory)!r} is an adapter of {base!r}: {error}") from error
+    unfit = f"{str(directory)!r} does not fit {base!r}, which it names as its base"
+    is_other = base_model is not None and not is_same(base, str(model.name_or_path))
+    if is_other:
+        unfit = f"{str(directory)!r}, an adapter of {base!r}, does not fit {model.name_or_path!r}"
+    tokens = other_vocabulary(model, weights)
+    if tokens is not None:
+        raise ValueError(
+            f"{unfit}: it was trained with {tokens} tokens, and there are "
+            f"{vocabulary_size(model)}; if tokens were added, resize the base as then "
+            f"(resize_token_embeddings({tokens})), and {MERGE}"
+        )
+    changed = take_base_out(model, weights, config.modules_to_save or ())
+    if changed is not None:
+        raise ValueError(
+            f"{unfit}: {changed!r}, which was saved with it, is not what is there; if it is the "
+            f"same model, with tokens that were added, {MERGE}"
+        )
     if new_modules:
         config.modules_to_save = sorted({*(config.modules_to_save or ()), *new_modules})
         config.task_type = task_of(model)
@@ -92,7 +112,6 @@ def load_adapter(
             if is_below(name, new_modules):
                 weights.setdefault(name, tensor)  # PEFT wants them from the file
     given, config.inference_mode = copy.copy(config.target_modules), not trainable
-    unfit = f"{str(directory)!r} does not fit {base!r}, which it names as its base"
     advice = "is it an adapter of another model?"
     try:
         inject(model, config)
@@ -110,27 +129,18 @@ def load_adapter(
         where = "a layer that the base has not" if name in result.unexpected_keys else "no weights"
         raise ValueError(f"{unfit}: it has {where} for {name!r}; {advice}")
     refuse_diverged(model, directory)
-    _say_other_base(model, directory, base)
-    setattr(model, ORIGIN, (base, str(directory)))
+    say_other_base(model, directory, base)
+    # By the second checkpoints find it.
+    setattr(model, ORIGIN, (str(model.name_or_path) if is_other else base, str(directory)))
     return model.eval()
 
 
-class OtherBaseWarning(UserWarning):
-    """An adapter is on another model than it was trained on."""
-
-
-def _say_other_base(model: PreTrainedModel, directory: Path, base: str) -> None:
-    """Says of a base of the right shapes that it is not the one that the adapter learnt on."""
-    there, found = base_fingerprint(directory), fingerprint_of_base(model)
-    if there and found is not None and there != found:
-        warnings.warn(
-            f"{str(directory)!r} was trained on other weights than those of {base!r}, which it "
-            "names as its base, and may say nonsense there: if it is not the same model in another "
-            f"quantisation, write where its base is into base_model_name_or_path of "
-            f"{directory / CONFIG}",
-            OtherBaseWarning,
-            stacklevel=3,
-        )
+def _named_base(directory: Path) -> str:
+    """The base that an adapter names, whether or not it is here."""
+    try:
+        return base_of(directory)
+    except ValueError:
+        return str(read_settings(directory).get("base_model_name_or_path") or "")
 
 
 def inject(model: PreTrainedModel, config: LoraConfig) -> None:
@@ -182,7 +192,7 @@ def _read_config(directory: Path, weights: dict[str, torch.Tensor]) -> LoraConfi
     read_settings(directory)
     try:
         config = peft.PeftConfig.from_pretrained(str(directory))
-        check_config(config)
+        check_config(config, f"if PEFT wrote it so, {MERGE}")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{directory}/adapter_config.json: {error}") from error
     numbers = sum(tensor.numel() for tensor in weights.values())

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.language_models.adapter_bases import MERGE, say_other_name
 from llm_gym.language_models.adapter_files import WEIGHTS, is_adapter
 from llm_gym.language_models.adapter_loading import PREFIX
 from llm_gym.language_models.adapters import write_adapter
@@ -103,7 +104,7 @@ def _adapter_name(model: PeftModel | PreTrainedModel, what: str) -> str:
             f"{what} has its adapter switched off, and computes its base alone; call "
             "base_model.enable_adapter_layers()"
         )
-    check_config(model.peft_config[active[0]])
+    check_config(model.peft_config[active[0]], MERGE)
     return str(active[0])
 
 
@@ -119,6 +120,7 @@ def _source_of(base: PreTrainedModel, config: LoraConfig, what: str) -> str:
             f"{what} has the base {name!r}, which is an adapter, too; merge that one first "
             "(llm-gym merge)"
         )
+    say_other_name(str(config.base_model_name_or_path or ""), name, what)
     return absolute(model_source(name))
 
 

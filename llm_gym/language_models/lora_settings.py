@@ -98,20 +98,28 @@ def lora_config(settings: Mapping[str, Any] | LoraConfig, model: PreTrainedModel
     return config
 
 
-def check_config(config: LoraConfig) -> None:
+def check_config(config: LoraConfig, advice: str = "") -> None:
     """Refuses what is not supported of a configuration, be it given or read.
+
+    Args:
+        config: The configuration.
+        advice: What to do where nothing can be left out, because an adapter was trained with it.
 
     Raises:
         ValueError: Naming the field.
     """
     fields = vars(config)
-    check_values({name: fields[name] for name in SUPPORTED if name in fields})
+    try:
+        check_values({name: fields[name] for name in SUPPORTED if name in fields})
+    except ValueError as error:
+        raise ValueError(f"{error}; {advice}" if advice else str(error)) from error
     plain = vars(type(config)())
     for name, value in fields.items():
         if name in SUPPORTED or name in _BOOKKEEPING or name.startswith("_"):
             continue
         if value and value != plain.get(name):
-            raise ValueError(f"lora: {name}={value!r:.80} is not supported; leave it out")
+            advice = advice or "leave it out"
+            raise ValueError(f"lora: {name}={value!r:.80} is not supported; {advice}")
 
 
 def check_values(settings: Mapping[str, Any]) -> None:
