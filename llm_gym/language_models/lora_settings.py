@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.language_models.adapter_files import is_below
 from llm_gym.language_models.memory import check_fits
 
 if TYPE_CHECKING:
@@ -46,13 +47,17 @@ def peft_library() -> Any:
     return peft
 
 
-def lora_config(settings: Mapping[str, Any] | LoraConfig, model: PreTrainedModel) -> LoraConfig:
+def lora_config(
+    settings: Mapping[str, Any] | LoraConfig, model: PreTrainedModel, *, moments: int = 0
+) -> LoraConfig:
     """Makes the configuration of an adapter for a model.
 
     Args:
         settings: Fields of `peft.LoraConfig` by name, PEFT's defaults for what is left out, but
             `target_modules="all-linear"`; or such a configuration.
         model: The model that is to have the adapter; it is not changed.
+        moments: Numbers that an optimizer will keep for each of the adapter's, to be counted where
+            the adapter may be more than memory can hold; two of Adam's.
 
     Returns:
         A configuration of its own, its task the model's.
@@ -89,7 +94,7 @@ def lora_config(settings: Mapping[str, Any] | LoraConfig, model: PreTrainedModel
     if _is_all_linear(config.target_modules) and config.layers_to_transform is not None:
         # PEFT would take all layers: its word for them is a text, too.
         config.target_modules = {name.rpartition(".")[2] for name in targets}
-    check_choices(config, model, targets)
+    check_choices(config, model, targets, moments)
     from transformers.pytorch_utils import Conv1D
 
     config.fan_in_fan_out = any(isinstance(layer, Conv1D) for layer in targets.values())
@@ -229,7 +234,7 @@ def _targets(config: LoraConfig, model: PreTrainedModel) -> dict[str, nn.Module]
 
 
 def check_choices(
-    config: LoraConfig, model: PreTrainedModel, targets: Mapping[str, nn.Module]
+    config: LoraConfig, model: PreTrainedModel, targets: Mapping[str, nn.Module], moments: int = 0
 ) -> None:
     """Refuses names and numbers of layers that a model has not, which PEFT passes over.
 
@@ -237,6 +242,7 @@ def check_choices(
         config: Of a new adapter.
         model: That is to have it.
         targets: The layers that `target_modules` means.
+        moments: Numbers that an optimizer will keep for each of the adapter's.
 
     Raises:
         ValueError: Naming the field and what matches nothing; or no layer is left, or the adapter
@@ -274,8 +280,18 @@ def check_choices(
             f"layers_to_transform take away all of target_modules={config.target_modules!r:.200}"
         )
     numbers = sum(config.r * sum(_weight_of(targets[name]).shape) for name in adapted)
-    needs = {"its weights": 4 * numbers, "their gradients": 4 * numbers}
-    check_fits(needs, "cpu", f"lora: r={config.r}: an adapter of this rank", "lower r")
+    whole = sum(
+        parameter.numel() for name, parameter in model.named_parameters() if is_below(name, saved)
+    )
+    needs = {
+        "its weights": 4 * numbers,
+        "whole modules beside it": 4 * whole,
+        "gradients": 4 * (numbers + whole),
+        "the optimizer's moments": 4 * moments * (numbers + whole),
+    }
+    needs = {name: count for name, count in needs.items() if count}
+    advice = "lower r, or leave out modules_to_save" if whole else "lower r"
+    check_fits(needs, "cpu", f"lora: r={config.r}: an adapter of this rank", advice)
 
 
 def _adapted(config: LoraConfig, targets: Mapping[str, nn.Module]) -> list[str]:

@@ -90,10 +90,12 @@ def check_training(
     """Refuses to train a model whose weights, gradients and moments cannot be in memory at once.
 
     Args:
-        name_or_path: As for `load_causal_lm`; of a name on the hub nothing is known.
+        name_or_path: As for `load_causal_lm`; of a saved adapter, that is trained further, its own
+            weights are counted. Of what is on the hub and not in its cache nothing is known.
         dtype: Type of the trained weights, or `"auto"`.
         device: Where they are trained.
-        frozen: Whether its own weights are not trained, but an adapter's.
+        frozen: Whether its own weights are not trained, but those of a new adapter, which is
+            counted where it is made (`llm_gym.language_models.lora_settings`).
         moments: Numbers that the optimizer keeps for each trained one; two of Adam's.
         models: How many models are trained: two with a separate critic.
         copies: Frozen copies beside them, such as a reference; half a one takes half the bytes.
@@ -103,9 +105,10 @@ def check_training(
     """
     source = resolve(name_or_path)
     stored = stored_numbers(source)
-    if frozen or not stored or is_adapter(source):
+    if frozen or not stored:
         return
-    size = _BYTES.get(dtype) or min(_STORED[kind] for kind in stored)
+    adapted = is_adapter(source)
+    size = 4 if adapted else _BYTES.get(dtype) or min(_STORED[kind] for kind in stored)
 
     def needs(numbers: int) -> dict[str, int]:
         each = size * numbers
@@ -120,9 +123,12 @@ def check_training(
     if not _too_much(needs(sum(stored.values())), device):
         return
     advice = "train an adapter instead (LoRA: --lora-rank 8, lora=dict(r=8)), or a smaller model"
+    if adapted:
+        advice = "train an adapter of a lower rank, or with fewer modules_to_save"
     if not device.startswith("cuda"):
         advice += ", or take a GPU with more memory (--device cuda)"
-    check_fits(needs(_numbers_of(source)), device, f"training {name_or_path}", advice)
+    numbers = sum(stored.values()) if adapted else _numbers_of(source)
+    check_fits(needs(numbers), device, f"training {name_or_path}", advice)
 
 
 def check_fits(needs: Mapping[str, int], device: str, what: str, advice: str) -> None:
@@ -154,18 +160,19 @@ def _too_much(needs: Mapping[str, int], device: str) -> bool:
 
 
 def stored_numbers(source: str | Path) -> dict[str, int]:
-    """How many floating-point numbers a directory's weights have, by safetensors' names of types.
+    """How many floating-point numbers a model's weights have, by safetensors' names of types.
 
     Args:
-        source: A directory; anything else has none.
+        source: A directory, or a name on the hub whose files are in its cache; anything else has
+            none.
 
     Returns:
         Counts from the headers of its `*.safetensors`; none where one cannot be read, which is
         somebody else's to say.
     """
     found: dict[str, int] = {}
-    directory = Path(source)
-    for file in sorted(directory.glob("*.safetensors")) if directory.is_dir() else []:
+    directory = _directory(source)
+    for file in [] if directory is None else sorted(directory.glob("*.safetensors")):
         try:
             for entry in _header(file).values():
                 if entry.get("dtype") in _STORED:
@@ -174,6 +181,19 @@ def stored_numbers(source: str | Path) -> dict[str, int]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
     return found
+
+
+def _directory(source: str | Path) -> Path | None:
+    """Where a model's files are, if they are here."""
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    with suppress(HFValidationError):
+        found = try_to_load_from_cache(str(source), "config.json")
+        return Path(found).parent if isinstance(found, str) else None
+    return None
 
 
 def _header(file: Path) -> dict[str, Any]:

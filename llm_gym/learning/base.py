@@ -260,6 +260,15 @@ class AnswerLearner(OnPolicyAlgorithm):
         assert self.shaping is not None
         return self.shaping.penalty.reference, self.shaping.penalty.reference_weights
 
+    @property
+    def reference_copies(self) -> float:
+        """What the reference holds in memory beside the policy, in models of its size."""
+        if not self._needs_reference():
+            return 0.0
+        model, weights = self._reference_source()
+        own = model is None  # another's may be mapped from its files, which take no memory for sure
+        return {"memory": 1.0, "bfloat16": 0.5}.get(weights, 0.0) if own else 0.0
+
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "reference"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 
 from llm_gym.files.ranges import check_choice, check_numbers
@@ -58,6 +59,13 @@ def check_memory(micro_batch_size: int | None, gradient_checkpointing: bool) -> 
     if micro_batch_size is not None:
         check_numbers(micro_batch_size=micro_batch_size)
     check_choice("gradient_checkpointing", gradient_checkpointing, (True, False))
+
+
+def moments_of(optimizer_class: type[torch.optim.Optimizer]) -> int:
+    """How many numbers an optimizer keeps for each that it moves, at least."""
+    if issubclass(optimizer_class, (torch.optim.Adam, torch.optim.AdamW)):
+        return 2
+    return 1 if issubclass(optimizer_class, (torch.optim.RMSprop, torch.optim.Adagrad)) else 0
 
 
 def checkpoint_layers(model: Any) -> None:

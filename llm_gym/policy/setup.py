@@ -21,9 +21,12 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
 from llm_gym.language_models.float16 import refuse_training
 from llm_gym.language_models.generation import unheard_end_ids
+from llm_gym.language_models.memory import check_training
 from llm_gym.language_models.model_objects import named
+from llm_gym.policy.options import moments_of
 from llm_gym.policy.variants import MaskableTransformerPolicy
 
+_KNOWN = ("llm_gym.", "stable_baselines3.", "sb3_contrib.")  # which train all of a policy
 _THEIR_BUFFERS = ("stable_baselines3.", "sb3_contrib.")  # which keep transitions
 
 
@@ -36,7 +39,8 @@ def check_setup(algorithm: BaseAlgorithm) -> None:
 
     Raises:
         ValueError: Observations are normalised or stacked, actions are masked and the policy does
-            not heed masks, or the model is one that cannot be trained.
+            not heed masks, or the model cannot be trained: its weights are float16, or they do not
+            fit into memory with their gradients, the optimizer's moments and the reference.
     """
     _name_model(algorithm)
     _check_training(algorithm)
@@ -57,11 +61,31 @@ def _name_model(algorithm: BaseAlgorithm) -> None:
 
 
 def _check_training(algorithm: BaseAlgorithm) -> None:
-    """Refuses what is certain to fail in the first update; of one that is read from a file, not."""
+    """Refuses what is certain to fail in the first update, before the model is loaded.
+
+    One that is read from a file may be there to answer only.
+    """
     kwargs: dict[str, Any] = algorithm.policy_kwargs
+    model, dtype = kwargs.get("model"), str(kwargs.get("dtype", "float32"))
     is_new = getattr(algorithm, "policy", None) is None and not algorithm.num_timesteps
-    if is_new and isinstance(kwargs.get("model"), (str, Path)):
-        refuse_training(kwargs["model"], str(kwargs.get("dtype", "float32")))
+    if not (is_new and model and isinstance(model, (str, Path))):
+        return
+    refuse_training(model, dtype)
+    if not all(
+        each.__module__.startswith(_KNOWN) for each in (type(algorithm), algorithm.policy_class)
+    ):
+        return  # somebody else's may freeze a part of the model
+    optimizer = kwargs.get("optimizer_class", torch.optim.AdamW)
+    check_training(
+        model,
+        dtype=dtype,
+        device=str(algorithm.device),
+        frozen=kwargs.get("lora") is not None,
+        # TRPO's optimizer moves the critic alone.
+        moments=0 if type(algorithm).__name__ == "TRPO" else moments_of(optimizer),
+        models=2 if kwargs.get("separate_critic") else 1,
+        copies=getattr(algorithm, "reference_copies", 0.0),
+    )
 
 
 def _say_buffer(algorithm: BaseAlgorithm) -> None:

@@ -47,6 +47,7 @@ from llm_gym.policy.options import (
     check_options,
     check_spaces,
     checkpoint_layers,
+    moments_of,
 )
 from llm_gym.policy.sampling import (
     EpisodeBatch,
@@ -232,7 +233,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             attn_implementation=self.attn_implementation,
         )
         if self.lora is not None:
-            add_adapter(model, lora_config(self.lora, model), seed=seed)
+            config = lora_config(self.lora, model, moments=moments_of(self.optimizer_class))
+            add_adapter(model, config, seed=seed)
         if self.gradient_checkpointing:
             checkpoint_layers(model)
         return model

@@ -245,7 +245,7 @@ def build_algorithm(config: TrainConfig) -> OnPolicyAlgorithm:
     from llm_gym.stages.by_name import environment_kwargs, make_vector_env
 
     check_base(config, config.model)
-    check_memory(config, frozen=config.trains_adapter)
+    check_memory(config, frozen=bool(config.lora_rank))
     values = resolved(config)
     group = {} if values["group_size"] == 1 else {"group_size": values["group_size"]}
     kwargs = environment_kwargs(

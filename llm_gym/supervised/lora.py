@@ -123,7 +123,7 @@ def put_adapter(
         ValueError: The model has not the layers.
     """
     if settings.lora is not None:
-        config = lora_config({**settings.lora, **(more or {})}, model)
+        config = lora_config({**settings.lora, **(more or {})}, model, moments=2)  # of AdamW
         add_adapter(model, config, seed=seed)
 
 
