@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import llm_gym
+from llm_gym.files import owned
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.runs import checkpoint as module
 from llm_gym.runs import misfit
@@ -158,6 +159,31 @@ def test_tied_weights_are_stored_once(device, tiny_dir, tmp_path):
     stored = [n for n in load_file(directory / "training.safetensors") if n.startswith("policy.")]
     assert len(stored) == len({value.data_ptr() for value in weights.values()})
     load_checkpoint(tiny_ppo(tiny_dir("gpt2"), device=device), directory)
+
+
+@pytest.mark.parametrize("made", ["untied", "said"])
+def test_weights_that_are_tied_otherwise_are_refused(made, saved, tiny_dir, tmp_path):
+    """By a model of the same names and shapes, or by a file that says of two that they are one."""
+    algorithm, directory = saved
+    name, twin = "policy.model.lm_head.weight", "policy.model.transformer.wte.weight"
+    if made == "untied":
+        directory = save_checkpoint(
+            tiny_ppo(tiny_dir("gpt2"), kl_coef=0.0, kl_target=None), tmp_path / "tied"
+        )
+        algorithm = tiny_ppo(
+            tiny_dir("gpt2", tie_word_embeddings=False), kl_coef=0.0, kl_target=None
+        )
+    else:
+        name, twin = (f"policy.model.transformer.h.0.ln_{n}.weight" for n in (2, 1))
+        tensors = load_file(directory / "training.safetensors")
+        del tensors[name]
+        save_file(tensors, directory / "training.safetensors")
+        values = json.loads((directory / "checkpoint.json").read_text())
+        values["shared_tensors"][name] = twin
+        (directory / "checkpoint.json").write_text(json.dumps(values))
+        owned.write_marker(directory, "checkpoint", files=owned.manifest(directory))
+    with pytest.raises(ValueError, match=f"shared_tensors.{name} is not '{twin}' in the policy"):
+        load_checkpoint(algorithm, directory)
 
 
 def test_nothing_in_it_is_pickled(saved):
