@@ -8,6 +8,7 @@ import pytest
 from llm_gym.runs.doctor.measures import (
     after_rollouts,
     change,
+    nats_per_answer,
     noise,
     rank_correlation,
     repeats,
@@ -24,6 +25,21 @@ def test_noise_is_that_about_the_course():
     rng = np.random.default_rng(0)
     steep = curve(np.linspace(0, 100, 400) + rng.normal(scale=3, size=400))
     assert noise(steep) == pytest.approx(3, rel=0.1)
+
+
+def test_two_values_tell_no_noise():
+    assert noise(curve([1, 2])) == np.inf
+    assert noise(curve([1, 2, 1])) < np.inf
+
+
+def test_an_answer_is_as_far_away_as_all_its_tokens():
+    """Lengths of rows that do not tell the divergence lie between those of rows that do."""
+    rows = [{"step": i, "rollout/ep_len_mean": 10.0 * (i + 1)} for i in range(3)]
+    for row in (0, 2):
+        rows[row]["rollout/kl_k3_per_token"] = 0.5
+    assert nats_per_answer(RunRecord(rows)).values.tolist() == [5.0, 15.0]
+    told = [{"step": i, "rollout/kl_per_sequence": 7.0} for i in range(3)]
+    assert nats_per_answer(RunRecord(told)).values.tolist() == [7.0] * 3
 
 
 def test_a_change_must_be_beyond_the_noise():

@@ -8,7 +8,7 @@ import pytest
 
 import llm_gym
 from llm_gym.cli import main
-from llm_gym.runs.doctor import read_run
+from llm_gym.runs.doctor import Figure, read_run
 from tests.runs.doctor.hand_made import ITERATIONS, SETTINGS, noisy, record, samples
 
 
@@ -69,6 +69,27 @@ def test_the_stage_of_rlhf_in_which_it_learns(tmp_path):
     content = {"settings": {"gamma": 0.5}, "files": {}}
     (tmp_path / "settings.json").write_text(json.dumps(content))
     assert [finding.id for finding in llm_gym.diagnose(tmp_path)] == ["reward-discounted"]
+
+
+def test_conversations_are_no_answers_and_infinity_is_no_figure(tmp_path):
+    row = {"step": 1, "rollout/ep_rew_mean": float("inf"), "train/loss": float("nan")}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n" + '{"step": 2}\n')
+    said = [{"step": 1, "messages": []}, {"step": 1, "prompt": "a", "completion": "b"}]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(each) + "\n" for each in said))
+    run = read_run(tmp_path)
+    assert [dict(each) for each in run.samples] == said[1:]
+    assert not run.has("rollout/ep_rew_mean")
+    assert run.gaps("train/loss") == [1]
+
+
+@pytest.mark.parametrize(("number", "kept"), [(64, 64), (65, 33), (128, 64), (200, 50)])
+def test_of_many_looks_some_of_all_times_are_read(number, kept, tmp_path, monkeypatch):
+    write(tmp_path, record())
+    monkeypatch.setattr("llm_gym.runs.doctor.record.trace_files", lambda folder: range(number))
+    monkeypatch.setattr("llm_gym.runs.doctor.record.read_look", lambda path: path)
+    looks = read_run(tmp_path).looks
+    assert len(looks) == kept
+    assert looks[-1] >= number - -(-number // 64)
 
 
 CSV = "time/total_timesteps,rollout/ep_rew_mean,train/entropy_loss,train/n_updates\n"
@@ -136,6 +157,12 @@ def test_damaged_settings_and_looks_are_named(tmp_path):
     (tmp_path / "trace" / "look-000000000000.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="look-000000000000"):
         read_run(tmp_path)
+
+
+def test_of_what_step_or_steps_a_figure_is():
+    assert str(Figure("a", 0.5, (600, 600))) == "a 0.5 (at step 600)"
+    assert str(Figure("a", 0.5, (600, 1200))) == "a 0.5 (steps 600 to 1,200)"
+    assert str(Figure("a", "none")) == "a none"
 
 
 def test_no_directory(tmp_path):
