@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 __all__ = ["main"]
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from llm_gym.cli.app import app
     from llm_gym.cli.failures import check_arguments_are_text, failure_of
 
-    usual, warnings.formatwarning = warnings.formatwarning, _warning
+    usual, warnings.formatwarning = warnings.formatwarning, partial(_warning, set())
     try:
         check_arguments_are_text(arguments)
         app(args=arguments, prog_name="llm-gym")
@@ -45,15 +46,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _warning(
+    said: set[str],
     message: Warning | str,
     category: type[Warning],
     filename: str,
     lineno: int,
     line: str | None = None,
 ) -> str:
-    """The library's own warnings on one line; those of others as Python shows them."""
+    """The library's own warnings on one line, once; those of others as Python shows them."""
     if category.__module__.startswith("llm_gym."):
-        return f"llm-gym: warning: {_visible(str(message))}\n"
+        text = f"llm-gym: warning: {_visible(str(message))}\n"
+        is_new = text not in said  # the stages of a command may have the same to say
+        said.add(text)
+        return text if is_new else ""
     return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 

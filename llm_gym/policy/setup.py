@@ -19,10 +19,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
-from llm_gym.language_models.float16 import refuse_training
 from llm_gym.language_models.generation import unheard_end_ids
 from llm_gym.language_models.memory import check_training
 from llm_gym.language_models.model_objects import named
+from llm_gym.language_models.trained_types import is_coarse, refuse_training, say_coarse
 from llm_gym.policy.options import moments_of
 from llm_gym.policy.variants import MaskableTransformerPolicy
 
@@ -71,6 +71,9 @@ def _check_training(algorithm: BaseAlgorithm) -> None:
     if not (is_new and model and isinstance(model, (str, Path))):
         return
     refuse_training(model, dtype)
+    is_frozen = kwargs.get("lora") is not None
+    if not is_frozen and is_coarse(model, dtype):
+        say_coarse()
     if not all(
         each.__module__.startswith(_KNOWN) for each in (type(algorithm), algorithm.policy_class)
     ):
@@ -80,7 +83,7 @@ def _check_training(algorithm: BaseAlgorithm) -> None:
         model,
         dtype=dtype,
         device=str(algorithm.device),
-        frozen=kwargs.get("lora") is not None,
+        frozen=is_frozen,
         # TRPO's optimizer moves the critic alone.
         moments=0 if type(algorithm).__name__ == "TRPO" else moments_of(optimizer),
         models=2 if kwargs.get("separate_critic") else 1,

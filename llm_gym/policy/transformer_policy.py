@@ -27,10 +27,10 @@ from llm_gym.language_models.adapters import (
 from llm_gym.language_models.architecture import decoder_of, text_config
 from llm_gym.language_models.divergence import check_gradients, check_tensors
 from llm_gym.language_models.embedded import resolve
-from llm_gym.language_models.float16 import refuse_step
 from llm_gym.language_models.loading import load_causal_lm
 from llm_gym.language_models.model_objects import ModelLike, named
 from llm_gym.language_models.precision import settled_precision
+from llm_gym.language_models.trained_types import refuse_step
 from llm_gym.parallel import world
 from llm_gym.policy.checks import CacheCheck
 from llm_gym.policy.chunked_likelihood import (

@@ -10,10 +10,10 @@ from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import AUTO_ON_OFF, setting
 from llm_gym.language_models.adapter_files import is_adapter
 from llm_gym.language_models.embedded import resolve
-from llm_gym.language_models.float16 import refuse_training
 from llm_gym.language_models.loading import PRECISIONS, torch_device
 from llm_gym.language_models.memory import check_training
 from llm_gym.language_models.model_objects import named
+from llm_gym.language_models.trained_types import refuse_training
 from llm_gym.parallel import world
 from llm_gym.runs.directory import SETTINGS, RunDirectory, read_object
 from llm_gym.stages.algorithms import AlgorithmConfig, build, parameters_of, resolved

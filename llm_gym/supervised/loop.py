@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from llm_gym.language_models.divergence import (
     check_step,
     check_tensors,
 )
-from llm_gym.language_models.float16 import FLOAT16
 from llm_gym.language_models.packing import IGNORED, micro_batches
+from llm_gym.language_models.trained_types import FLOAT16, say_coarse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,10 +38,6 @@ TRAINED = ("float32", "bfloat16")
 """Types that weights may have while they are trained."""
 
 
-class PrecisionWarning(UserWarning):
-    """Numbers are so coarse that a part of what is learnt is lost."""
-
-
 def check_dtype(dtype: str) -> None:
     """Raises `ValueError` for a type in which nothing can be trained."""
     if dtype == "float16":
@@ -55,13 +50,7 @@ def say_precision(model: PreTrainedModel) -> None:
     import torch
 
     if any(p.requires_grad and p.dtype == torch.bfloat16 for p in model.parameters()):
-        warnings.warn(
-            "the weights are trained in bfloat16, so a step that is smaller than a 256th of a "
-            "weight is lost: it learns less than float32 does, in half the memory; a LoRA adapter "
-            "(--lora-rank) is trained in float32 on weights in bfloat16",
-            PrecisionWarning,
-            stacklevel=3,
-        )
+        say_coarse(2)
 
 
 @dataclass(frozen=True)

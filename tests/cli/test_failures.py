@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import warnings
 
 import pytest
 import torch
 
 from llm_gym.cli import app as app_module
 from llm_gym.cli import main
+from llm_gym.language_models.trained_types import PrecisionWarning
 
 
 class Odd(Exception):
@@ -117,3 +119,25 @@ def test_a_file_may_be_called_what_it_likes(capsys, tmp_path):
     with pytest.raises(SystemExit):
         main(["generate", "--prompts", os.fsdecode(path), "--model", "llm_gym/email-base"])
     assert "is not text in" not in capsys.readouterr().err
+
+
+def test_the_same_warning_is_said_once_a_command(monkeypatch):
+    """Stages of a command, each at a line of its own, may have the same to say."""
+    told = []
+
+    def app(args, prog_name):
+        for line, (message, category) in enumerate(
+            [("a", PrecisionWarning)] * 2 + [("c", PrecisionWarning), ("c", UserWarning)] * 2
+        ):
+            told.append(warnings.formatwarning(message, category, "file.py", line))
+
+    monkeypatch.setattr(app_module, "app", app)
+    main([])
+    ours = [text for text in told if text.startswith("llm-gym: warning: ")]
+    assert ours == ["llm-gym: warning: a\n", "llm-gym: warning: c\n"]
+    assert [text for text in told if "UserWarning" in text] == [
+        f"file.py:{line}: UserWarning: c\n" for line in (3, 5)
+    ]
+    told.clear()
+    main([])
+    assert told[0] == "llm-gym: warning: a\n"

@@ -13,9 +13,10 @@ from llm_gym.feedback.preferences import Preference
 from llm_gym.feedback.reward_model.comparisons import RewardModelConfig
 from llm_gym.feedback.reward_model.ratings import RatingModelConfig
 from llm_gym.language_models import load_causal_lm
+from llm_gym.language_models.trained_types import PrecisionWarning
 from llm_gym.stages.rlhf import RLHFConfig
 from llm_gym.stages.train import TrainConfig
-from llm_gym.supervised.loop import PrecisionWarning, next_token_loss
+from llm_gym.supervised.loop import next_token_loss
 from llm_gym.supervised.pairs import InstructionPair
 from llm_gym.supervised.sft import SFTConfig, fine_tune
 

@@ -23,8 +23,8 @@ from llm_gym.feedback.reward_model.backbone import final_linear, load_backbone
 from llm_gym.feedback.reward_model.ratings import RatingModelConfig
 from llm_gym.language_models import memory
 from llm_gym.language_models.classifier_adapters import load_classifier
+from llm_gym.language_models.trained_types import PrecisionWarning
 from llm_gym.scorers import SequenceClassifierScorer
-from llm_gym.supervised.loop import PrecisionWarning
 from tests.feedback.reward_model.test_comparisons import HELD_OUT, TRAIN
 from tests.feedback.reward_model.worlds import save_bert, texts_and_ratings
 

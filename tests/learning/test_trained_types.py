@@ -1,6 +1,8 @@
-"""Weights in float16 answer, and are refused where they would be trained, before they are read."""
+"""Weights in float16 answer, and are not trained; of those in bfloat16 there is a warning."""
 
 from __future__ import annotations
+
+import warnings
 
 import pytest
 import sb3_contrib
@@ -9,6 +11,7 @@ import torch
 
 import llm_gym
 from llm_gym.language_models import load_causal_lm
+from llm_gym.language_models.trained_types import PrecisionWarning
 from tests.learning.online_worlds import MODEL, make, small_env
 
 OURS = ["PPO", "PolicyGradient", "RLOO", "GRPO", "DPO", "ExpertIteration"]
@@ -62,3 +65,18 @@ def test_an_algorithm_that_was_saved_with_them_is_opened(tiny_dir, tmp_path):
     algorithm.save(tmp_path / "old")
     opened = llm_gym.PPO.load(tmp_path / "old", device="cpu")
     assert opened.policy.dtype == torch.float16
+
+
+@pytest.mark.filterwarnings("ignore:rollout_buffer_class", "ignore:A2C's use_rms_prop")
+@pytest.mark.parametrize("algorithm", [llm_gym.PPO, llm_gym.RLOO, stable_baselines3.A2C])
+def test_of_steps_that_bfloat16_rounds_away_there_is_a_warning(algorithm, tiny_dir, tmp_path):
+    model = tiny_dir("gpt2", **MODEL)
+    load_causal_lm(model, dtype="bfloat16").save_pretrained(tmp_path)
+    for name, dtype in ((model, "bfloat16"), (str(tmp_path), "auto")):
+        with pytest.warns(PrecisionWarning, match=r"256th of a weight .*lora=dict"):
+            make_any(algorithm, model, model=name, dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PrecisionWarning)
+        make_any(algorithm, model, model=model, dtype="bfloat16", lora=LORA)
+        make_any(algorithm, model, model=model, dtype="auto")
+        make_any(algorithm, model, model=str(tmp_path))
