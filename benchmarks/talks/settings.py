@@ -43,6 +43,7 @@ class Recipe:
         group_size: Rows with the same secret.
         self_play: Whether the opponent is the agent as it was when the rollout began.
         reference_pace: Share of the way that the reference goes to the policy before each rollout.
+        least_reach: Conversations less likely than this are not read when the policy is judged.
     """
 
     game: str
@@ -58,6 +59,7 @@ class Recipe:
     group_size: int = 1
     self_play: bool = False
     reference_pace: float = 0.0
+    least_reach: float = 1e-5
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, for the record."""
@@ -86,7 +88,17 @@ OPTIMA = {
         without_bonus=0.25,
     ),
     "questions": Recipe("TwentyQuestions"),
-    "blackjack": Recipe("Blackjack", ent_coef=0.01),
+    "blackjack": Recipe(
+        "Blackjack",
+        options=_LARGE | {"normalize_advantage": False},
+        tokens=300_000,
+        learning_rate=5e-3,
+        ent_coef=0.2,
+        without_bonus=0.15,
+        bonus_power=2.0,
+        rows=1024,
+        least_reach=1e-7,  # there are so many hands that those below 1e-5 are 3 % of all
+    ),
     "kuhn": Recipe(
         "KuhnPoker",
         options=_PPO | {"batch_size": 512, "kl_coef": 0.5},

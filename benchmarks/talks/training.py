@@ -21,8 +21,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import llm_gym
 from benchmarks.talks.settings import MODEL, Recipe
 
-LEAST_REACH = 1e-5
-
 
 class SelfPlay(BaseCallback):
     """Plays the agent against itself, with a reference that follows it.
@@ -122,7 +120,8 @@ def train(recipe: Recipe, seed: int) -> dict[str, Any]:
     seconds = time.process_time() - started
     if callback is not None:
         return {"cpu_seconds": seconds, "figures": of_strategy(talk, model.policy, callback.mean())}
-    return {"cpu_seconds": seconds, "figures": of_policy(talk, model.policy)}
+    figures = of_policy(talk, model.policy, recipe.least_reach)
+    return {"cpu_seconds": seconds, "figures": figures}
 
 
 def of_strategy(
@@ -133,13 +132,13 @@ def of_strategy(
     return {"exploitability": exploitability(mean), "exploitability_last": exploitability(last)}
 
 
-def of_policy(talk: Talk, policy: Any) -> dict[str, float]:
+def of_policy(talk: Talk, policy: Any, least_reach: float) -> dict[str, float]:
     """Exact figures of the policy as it samples, and of the likeliest word in each turn."""
     shares, best = word_probabilities(policy, talk), solve(talk)
     quick = solve(talk, turn_gamma=0.99)  # of policies that are paid the same the quickest
     figures = {"optimum": best.value, "optimal_turns": quick.turns}
     for name, of_words in (("sampled", shares), ("greedy", greedy(shares))):
-        found = evaluate_talk(talk, of_words, least_reach=LEAST_REACH)
+        found = evaluate_talk(talk, of_words, least_reach=least_reach)
         figures |= {
             f"{name}_low": float(found.low),
             f"{name}_high": float(found.high),
