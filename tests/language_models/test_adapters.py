@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, pipeline
 
 from llm_gym.language_models import SFT_MODEL, load_causal_lm, load_tokenizer, resolve
+from llm_gym.language_models.adapter_files import base_of
 from llm_gym.language_models.adapter_loading import OtherBaseWarning
 from llm_gym.language_models.adapters import (
     adapter_of,
@@ -294,6 +295,9 @@ def test_an_embedded_base_is_found_where_its_directory_is_another(tmp_path):
     assert settings["base_model_name_or_path"] == resolve(SFT_MODEL)
     path.write_text(json.dumps(settings | {"base_model_name_or_path": "/elsewhere/email-sft"}))
     assert torch.equal(_logits(load_causal_lm(tmp_path)), _logits(model))
+    own = shutil.copytree(resolve(SFT_MODEL), tmp_path / "own")  # one that is there is not replaced
+    path.write_text(json.dumps(settings | {"base_model_name_or_path": str(own)}))
+    assert base_of(tmp_path) == str(own)
 
 
 # ------------------------------------------------------------------ what is refused

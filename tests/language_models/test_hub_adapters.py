@@ -15,6 +15,7 @@ from llm_gym.feedback.preferences import Preference
 from llm_gym.feedback.reward_model.backbone import load_backbone
 from llm_gym.feedback.reward_model.pooled import load_trunk
 from llm_gym.language_models import SFT_MODEL, hub, load_causal_lm, load_tokenizer, resolve
+from llm_gym.language_models.adapter_files import base_of
 from llm_gym.language_models.adapters import adapter_of, add_adapter, lora_config, merge
 from llm_gym.language_models.embedded import fetch
 from llm_gym.language_models.loading import load_config
@@ -118,6 +119,9 @@ def test_its_base_may_be_a_name_on_the_hub_but_no_past_revision_of_one(cache, ma
     model = load_causal_lm(NAME)
     assert torch.equal(logits(model), expected)
     assert adapter_of(model).base_name == BASE
+    for newest in (None, "main"):
+        (place / path.name).write_text(json.dumps({**settings, "revision": newest}))
+        assert base_of(place) == BASE
     (place / path.name).write_text(json.dumps({**settings, "revision": "v1"}))
     with pytest.raises(ValueError, match=r"at revision 'v1', .*hf download somebody/their-base"):
         load_causal_lm(NAME)

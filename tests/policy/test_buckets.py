@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llm_gym.language_models.architecture import decoder_of
 from llm_gym.language_models.packing import pack
 from llm_gym.policy import EpisodeBatch
-from llm_gym.policy.buckets import buckets, passes
+from llm_gym.policy.buckets import buckets, passes, price_of_a_pass
 from llm_gym.policy.packed_rows import PackedRows
 from llm_gym.policy.trunk import Trunk
 from llm_gym.testing.tiny import tiny_model
@@ -50,6 +50,16 @@ def test_no_other_way_to_split_rows_costs_less(lengths, price):
 def test_rows_of_one_length_are_one_pass_in_their_own_order():
     (only,) = buckets(np.full(50, 7), 1)
     assert only.tolist() == list(range(50))
+
+
+def test_rows_of_a_pass_are_in_their_own_order():
+    first, second = buckets(np.array([3, 90, 2, 91, 4]), 10)
+    assert (first.tolist(), second.tolist()) == ([1, 3], [0, 2, 4])
+
+
+def test_a_pass_is_dearer_where_tokens_are_read_side_by_side():
+    cpu, cuda = (price_of_a_pass(torch.device(name)) for name in ("cpu", "cuda"))
+    assert 0 < cpu < cuda
 
 
 def test_every_action_is_found_in_one_pass():

@@ -131,6 +131,50 @@ def test_checkpointed_layers_eager_attention_and_bfloat16_passes_are_not_packed(
     assert not one_pass(eager, BATCH)
 
 
+def test_the_widest_window_that_rows_outgrow_is_the_one_to_ask_about(monkeypatch):
+    monkeypatch.setattr("llm_gym.policy.packed_rows.windows", lambda config: [2, 6, 60])
+    model = any_tiny_model("mistral", sliding_window=6, max_position_embeddings=64)
+    packs, _ = both(model)
+    assert not one_pass(packs, BATCH)
+
+
+def test_a_model_that_refuses_more_than_its_context_is_asked_before():
+    model = tiny_model("llama")
+    context = model.config.max_position_embeddings
+    packs, plain = both(model)
+
+    def refuse(module, args, kwargs):
+        if kwargs["input_ids"].shape[1] > context:
+            raise IndexError("beyond the context")
+
+    packs.decoder.register_forward_pre_hook(refuse, with_kwargs=True)
+    assert one_pass(packs, BATCH)
+    many = ragged([(context // 2 - k, 1) for k in range(5)])
+    assert not one_pass(packs, many)
+    with torch.no_grad():
+        assert apart(packs.of_episodes(many), plain.of_episodes(many)) < 1e-5
+
+
+@pytest.mark.parametrize(("context", "asked"), [(2048, True), (2049, False), (8, True), (7, False)])
+def test_what_would_be_dear_or_cannot_be_asked_is_not(context, asked, monkeypatch):
+    model = tiny_model("llama", max_position_embeddings=context)
+    packs, _ = both(model)
+    many = ragged([(context // 2 - k, k + 1) for k in range(3)])
+    questions = []
+    monkeypatch.setattr(
+        "llm_gym.policy.packed_rows._reads_alike", lambda *_: bool(questions.append(1)) or True
+    )
+    assert packs._packing.may_read(many, packs) == asked
+    assert bool(questions) == asked
+
+
+def test_on_other_devices_rows_are_read_side_by_side():
+    packs, _ = both(tiny_model("gpt2"))
+    elsewhere = replace(BATCH, input_ids=BATCH.input_ids.to("meta"))
+    assert not packs._packing.may_read(elsewhere, packs)
+    assert packs._packing.may_read(BATCH, packs)
+
+
 def test_rows_of_one_length_are_read_as_they_are():
     packs, _ = both(tiny_model("gpt2"))
     packs._packing.may_read = None  # is not asked

@@ -308,6 +308,35 @@ def test_a_context_that_one_row_would_outgrow_is_kept_to():
     assert apart(shared.of_episodes(batch), plain.of_episodes(batch)) < 1e-5
 
 
+def test_the_question_keeps_to_the_context_too(monkeypatch):
+    monkeypatch.setattr("llm_gym.policy.shared_prompts.windows", lambda config: [33])
+    shared, plain = trunks(tiny_model("gpt2", n_positions=40))
+    rng = random.Random(0)
+    prompt = text(rng, 30)
+    rows = [prompt + text(rng, 5) for _ in range(2)]
+    batch = EpisodeBatch.of(pack(rows, [30, 30]))
+    assert shared._sharing.rows_of(batch, shared).input_ids.shape[1] > 33
+    assert apart(shared.of_episodes(batch), plain.of_episodes(batch)) < 1e-5
+
+
+def test_a_context_without_room_for_the_question_is_not_asked():
+    shared, plain = trunks(tiny_model("gpt2", n_positions=8))
+    batch = EpisodeBatch.of(pack([[1, 2, 3, 4, 5, 6, n, 0] for n in range(4)], [6] * 4))
+    assert apart(shared.of_episodes(batch), plain.of_episodes(batch)) < 1e-5
+
+
+def test_the_question_is_asked_in_float32():
+    shared, _ = trunks(tiny_model("llama"))
+    rounded = []
+    shared.decoder.register_forward_pre_hook(
+        lambda *_: rounded.append(torch.is_autocast_enabled("cpu"))
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        shared.of_episodes(groups())
+    assert rounded == [False] * (len(rounded) - 1) + [True]
+    assert len(rounded) > 1
+
+
 # ------------------------------------------------------------------ who uses it
 
 

@@ -202,6 +202,19 @@ def test_what_a_rollout_hands_to_trl():
         trl_rollout(echo_env(num_envs=2, autoreset_mode="SameStep"))
 
 
+@pytest.mark.parametrize("ends", [(True, False), (False, True)])
+def test_a_world_of_trl_is_paid_for_one_conversation_to_its_end(ends):
+    world = TRLEnvironment(
+        lambda: Scripted("w1", [("w2", 0.5, False, False, {}), ("w3", 2.0, *ends, {})])
+    )
+    for _ in range(2):
+        assert world.reset(seed=1) == "w1"
+        assert world.get_reward() == 0.0
+        assert [world.answer("w5") for _ in range(2)] == ["w2", "w3"]
+        assert world.answer("w6") == "The conversation is over."
+        assert world.get_reward() == 2.5
+
+
 def test_trl_lets_a_model_speak_to_a_world_by_a_tool(tmp_path):
     templates = pytest.importorskip("trl.chat_template_utils", reason="an optional library")
     tokenizer = byte_tokenizer(templates.qwen3_chat_template, adds_bos=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -187,6 +189,30 @@ def test_as_turns_is_the_way_back_from_turns_too():
         assert result[:4] == wanted[:4]
 
 
+def test_what_goes_beyond_a_turn_is_not_said_in_the_next_one():
+    answers = [(f"w{n}", float(n), False, False, {}) for n in (1, 2, 3)]
+    world = llm_gym.as_turns(TurnEnv(**arguments(world=Scripted("w1", answers), max_turn_tokens=2)))
+    world.reset(seed=0)
+    for turn in (1, 2):
+        text, reward, *_, info = world.step("w3 w4 w5 w6 w7")
+        assert (text, reward, info["turn"]) == (f"w{turn}", float(turn), turn)
+        assert info["completion"] == "w3 w4"
+
+
+@pytest.mark.parametrize(
+    ("options", "longest"),
+    [
+        ({}, 63),
+        ({"max_turns": 3}, 24),
+        ({"max_turns": 9}, 63),
+        ({"max_turns": 9, "turns_in_context": 1}, 72),
+    ],
+)
+def test_the_most_tokens_of_a_conversation(options, longest):
+    env = TurnEnv(**arguments(max_turn_tokens=8, context_length=64, **options))
+    assert env.max_new_tokens == longest
+
+
 def test_control_tokens_in_a_text_for_as_turns_are_text():
     tokenizer = TOKENIZERS["chatml"]()
     env = TextGenerationEnv(tokenizer, ["hi"], Recorder(), max_new_tokens=40)
@@ -305,6 +331,10 @@ def test_a_state_that_does_not_fit_is_refused():
         )
     with pytest.raises(ValueError, match="when the state was saved it said"):
         TurnEnv(**arguments(world=Scripted)).set_state(state)
+    longer = json.loads(json.dumps(state))
+    longer["episodes"]["rows"][0]["by_agent"].append(0)
+    with pytest.raises(ValueError, match="is no conversation"):
+        env.set_state(longer)
     state["episodes"]["rows"][0]["said"] = []
     with pytest.raises(ValueError, match="is no conversation"):
         env.set_state(state)
