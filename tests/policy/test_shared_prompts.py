@@ -309,13 +309,13 @@ def test_a_context_that_one_row_would_outgrow_is_kept_to():
 
 
 def test_the_question_keeps_to_the_context_too(monkeypatch):
-    monkeypatch.setattr("llm_gym.policy.shared_prompts.windows", lambda config: [33])
+    monkeypatch.setattr("llm_gym.policy.shared_prompts.windows", lambda config: [36])
     shared, plain = trunks(tiny_model("gpt2", n_positions=40))
     rng = random.Random(0)
     prompt = text(rng, 30)
     rows = [prompt + text(rng, 5) for _ in range(2)]
     batch = EpisodeBatch.of(pack(rows, [30, 30]))
-    assert shared._sharing.rows_of(batch, shared).input_ids.shape[1] > 33
+    assert shared._sharing.rows_of(batch, shared).input_ids.shape[1] > 36
     assert apart(shared.of_episodes(batch), plain.of_episodes(batch)) < 1e-5
 
 
