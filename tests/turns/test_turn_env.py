@@ -321,6 +321,23 @@ def test_a_saved_conversation_goes_on(mode):
         assert_same(first, second, "the step")
 
 
+def test_a_conversation_that_goes_on_is_worth_all_its_turns():
+    def make():
+        return TurnEnv(
+            **arguments(
+                world=Scripted("w1", [("w2", 0.5, False, False, {}), ("w3", 2.0, True, False, {})])
+            )
+        )
+
+    env, other = make(), make()
+    env.reset(seed=0)
+    env.step(EOS)
+    other.set_state(env.get_state())
+    info = other.step(EOS)[4]
+    assert (info["score"], info["turn"]) == (2.5, 2)
+    assert [message["content"] for message in info["messages"]] == ["w1", "", "w2", "", "w3"]
+
+
 def test_a_state_that_does_not_fit_is_refused():
     env = TurnEnv(**arguments())
     env.reset(seed=0)

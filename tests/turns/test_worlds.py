@@ -12,6 +12,7 @@ import pytest
 
 import llm_gym
 from llm_gym import TurnEnv, TurnVectorEnv, WorldError
+from llm_gym.turns.worlds import Worlds
 from tests.text.helpers import EOS, word
 from tests.turns.worlds import Scripted, arguments, hanging, raising
 
@@ -333,6 +334,21 @@ def test_worlds_that_hang_when_they_are_closed_hold_nobody_up():
     env.close()
     assert [thread.is_alive() for thread in threads] == [True] * 3
     assert env._episodes.worlds._threads == [None] * 3
+
+
+def test_worlds_of_one_step_have_one_time_limit_together(monkeypatch):
+    """By the second the first has taken all of it."""
+    leave = threading.Event()
+    slow = ("w3", 0.0, False, False, {})
+    answers = iter([FINE, lambda text: (leave.wait(0.5) and slow) or slow])
+    worlds = Worlds(lambda: Scripted("w1", [next(answers)]), 2, 60.0)
+    worlds.reset({0: 0, 1: 0})
+    times = iter([0.0, 0.0, 60.0])  # the beginning, and before each world is waited for
+    monkeypatch.setattr("llm_gym.turns.worlds.monotonic", lambda: next(times))
+    first, second = worlds.step({0: "a", 1: "b"}).values()
+    assert first == FINE
+    assert second.reason == "timeout"
+    leave.set()
 
 
 def test_worlds_of_one_step_are_at_work_together():

@@ -143,6 +143,15 @@ def test_checkpoints_every_few_iterations_and_at_the_end(tiny_dir, tmp_path):
     assert read_metadata(checkpoints.saved)["num_timesteps"] == 5 * ROLLOUT
 
 
+def test_iterations_are_counted_from_where_a_run_goes_on(tiny_dir, tmp_path):
+    checkpoints = CheckpointCallback(tmp_path, every=2, keep_last=None)
+    algorithm = tiny_ppo(tiny_dir())
+    learn(algorithm, checkpoints, 1)
+    algorithm.learn(2 * ROLLOUT, callback=checkpoints, reset_num_timesteps=False)
+    steps = [read_metadata(path)["num_timesteps"] for path in sorted(tmp_path.iterdir())]
+    assert steps == [ROLLOUT, 3 * ROLLOUT]
+
+
 class Fails(BaseCallback):
     """Fails at the start of a rollout, or at its second step."""
 
