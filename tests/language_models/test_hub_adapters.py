@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from huggingface_hub.errors import EntryNotFoundError
+from safetensors.torch import load_file, save_file
 
 from llm_gym.feedback.dpo.dpo import DPOConfig, train_dpo
 from llm_gym.feedback.preferences import Preference
 from llm_gym.feedback.reward_model.backbone import load_backbone
 from llm_gym.feedback.reward_model.pooled import load_trunk
 from llm_gym.language_models import SFT_MODEL, hub, load_causal_lm, load_tokenizer, resolve
-from llm_gym.language_models.adapter_files import base_of
+from llm_gym.language_models.adapter_files import base_of, sort_metadata
 from llm_gym.language_models.adapters import adapter_of, add_adapter, lora_config, merge
-from llm_gym.language_models.embedded import fetch
+from llm_gym.language_models.embedded import embed, embedded_names, fetch
 from llm_gym.language_models.loading import load_config
 from llm_gym.stages.train import TrainConfig
 from llm_gym.supervised.sft import SFTConfig, fine_tune
@@ -148,8 +149,6 @@ def test_the_hub_is_asked_once_for_few_files(cache, made, monkeypatch, tmp_path)
     def download(name, file):
         asked.append(file)
         if file == "config.json":
-            from huggingface_hub.errors import EntryNotFoundError
-
             raise EntryNotFoundError("no such file")
         return str(tmp_path / file)
 
@@ -164,6 +163,52 @@ def test_the_hub_is_asked_once_for_few_files(cache, made, monkeypatch, tmp_path)
     assert asked[:2] == ["adapter_config.json", "config.json"]
     assert len(asked) == 3
     assert not [pattern for pattern in asked[2] if pattern.endswith((".bin", ".py", "*"))]
+
+
+def test_weights_that_are_in_the_cache_are_not_fetched_again(cache, made, monkeypatch):
+    place = cache(NAME, made)
+
+    def download(name, file):
+        if file == "config.json":
+            raise EntryNotFoundError("no such file")
+        return str(place / file)
+
+    def snapshot(*_, **__):
+        raise AssertionError("asked for all files")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert fetch(NAME) == str(place)
+
+
+def test_a_directory_here_is_no_name_on_the_hub(cache, made, tmp_path, monkeypatch):
+    cache(NAME, made)
+    monkeypatch.chdir(tmp_path)
+    assert resolve(NAME) != NAME
+    Path(NAME).mkdir(parents=True)
+    assert resolve(NAME) == NAME
+
+
+def test_a_plug_ins_model_has_a_name_of_the_librarys_form(tmp_path):
+    with pytest.raises(ValueError, match=r"name='somebody/model' must begin with 'llm_gym/'"):
+        embed("somebody/model", tmp_path)
+    assert "somebody/model" not in embedded_names()
+
+
+def test_what_a_header_says_comes_in_order_and_the_tensors_stay(tmp_path):
+    path, tensors = tmp_path / "a.safetensors", {"t": torch.arange(3.0)}
+    said = {"z": "1", "format": "pt", "a": "ä"}
+    save_file(tensors, path, metadata=said)
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = said  # as chance may have it
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length)
+    path.write_bytes(content[:8] + text + content[8 + length :])
+    sort_metadata(path)
+    content = path.read_bytes()
+    assert list(json.loads(content[8 : 8 + length])["__metadata__"]) == ["a", "format", "z"]
+    assert torch.equal(load_file(path)["t"], tensors["t"])
 
 
 def test_the_hub_is_not_asked_for_what_is_here(monkeypatch, made, tmp_path):
