@@ -26,6 +26,7 @@ class Entry:
         workload: What differs from the benchmark's workload.
         peer: The peer's environment it runs in; None for the one that runs the benchmark.
         measures: Of "rollout" and "train".
+        environment: Environment variables of its process.
     """
 
     label: str
@@ -34,6 +35,7 @@ class Entry:
     workload: dict[str, Any] = field(default_factory=dict)
     peer: str | None = None
     measures: tuple[str, ...] = ("rollout", "train")
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def missing(self) -> str | None:
@@ -72,7 +74,7 @@ class Worker:
             self._process = subprocess.Popen(
                 [python, "-m", "benchmarks.worker", json.dumps(task)],
                 cwd=ROOT,
-                env=worker_environment(threads),
+                env=worker_environment(threads) | entry.environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
