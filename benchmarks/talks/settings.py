@@ -44,6 +44,7 @@ class Recipe:
         self_play: Whether the opponent is the agent as it was when the rollout began.
         reference_pace: Share of the way that the reference goes to the policy before each rollout.
         least_reach: Conversations less likely than this are not read when the policy is judged.
+        of_model: What its model has in place of `MODEL`'s.
     """
 
     game: str
@@ -60,6 +61,7 @@ class Recipe:
     self_play: bool = False
     reference_pace: float = 0.0
     least_reach: float = 1e-5
+    of_model: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, for the record."""
@@ -81,11 +83,19 @@ OPTIMA = {
     ),
     "wordle": Recipe(
         "Wordle",
-        options=_LARGE | {"normalize_advantage": False},
-        tokens=450_000,
-        learning_rate=5e-3,
-        ent_coef=0.09,
-        without_bonus=0.25,
+        options=_PPO | {"batch_size": 2048, "normalize_advantage": False},
+        tokens=600_000,
+        ent_coef=0.4,
+        without_bonus=0.1,
+        bonus_power=3.0,
+        rows=512,
+        of_model={
+            "hidden_size": 64,
+            "intermediate_size": 256,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+        },
+        least_reach=1e-7,
     ),
     "questions": Recipe("TwentyQuestions"),
     "blackjack": Recipe(

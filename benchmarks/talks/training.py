@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,14 @@ class SelfPlay(BaseCallback):
         return found
 
 
-def make_model(talk: Talk, seed: int, directory: Path) -> str:
+def make_model(
+    talk: Talk, seed: int, directory: Path, of_model: Mapping[str, Any] | None = None
+) -> str:
     """Saves a random transformer for a game, with the game's tokenizer."""
     torch.manual_seed(seed)
     ends = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
-    config = LlamaConfig(vocab_size=len(talk.vocabulary), **MODEL, **ends)
+    shape = MODEL | dict(of_model or {})
+    config = LlamaConfig(vocab_size=len(talk.vocabulary), **shape, **ends)
     LlamaForCausalLM(config).save_pretrained(directory)
     talk.tokenizer().save_pretrained(directory)
     return str(directory)
@@ -112,7 +115,7 @@ def train(recipe: Recipe, seed: int) -> dict[str, Any]:
             ent_coef=bonus_of(recipe),
             seed=seed,
             device="cpu",
-            policy_kwargs={"model": make_model(talk, seed, Path(directory))},
+            policy_kwargs={"model": make_model(talk, seed, Path(directory), recipe.of_model)},
             **recipe.options,
         )
         started = time.process_time()
