@@ -16,10 +16,11 @@ from llm_gym_known_optimum import (
     word_probabilities,
 )
 from llm_gym_known_optimum.talks.kuhn import PLACES, strategy_from
+from transformers import LlamaConfig
 
 import llm_gym
 from benchmarks.talks import run
-from benchmarks.talks.settings import DISCOUNTS, OPTIMA
+from benchmarks.talks.settings import DISCOUNTS, MODEL, OPTIMA
 from benchmarks.talks.training import SelfPlay, greedy, make_model, train
 
 
@@ -43,6 +44,15 @@ def test_groups_learn_and_are_judged_by_exact_turns():
     assert figures["optimal_turns"] == pytest.approx(21 / 8)
     assert figures["sampled_low"] <= figures["sampled_high"]
     assert 1 <= figures["greedy_turns_low"] <= figures["greedy_turns_high"] + 1e-9 <= 8 + 1e-9
+
+
+def test_a_recipe_has_the_model_it_asks_for(tmp_path):
+    talk = GuessTheNumber(2)
+    wide = OPTIMA["wordle"].of_model
+    of_wide = LlamaConfig.from_pretrained(make_model(talk, 0, tmp_path / "wide", wide)).to_dict()
+    of_usual = LlamaConfig.from_pretrained(make_model(talk, 0, tmp_path / "usual")).to_dict()
+    assert (MODEL | wide).items() <= of_wide.items()
+    assert MODEL.items() <= of_usual.items() and of_wide != of_usual
 
 
 def test_the_greedy_policy_says_the_likeliest_word():
