@@ -52,7 +52,8 @@ def test_a_recipe_has_the_model_it_asks_for(tmp_path):
     of_wide = LlamaConfig.from_pretrained(make_model(talk, 0, tmp_path / "wide", wide)).to_dict()
     of_usual = LlamaConfig.from_pretrained(make_model(talk, 0, tmp_path / "usual")).to_dict()
     assert (MODEL | wide).items() <= of_wide.items()
-    assert MODEL.items() <= of_usual.items() and of_wide != of_usual
+    assert MODEL.items() <= of_usual.items()
+    assert of_wide != of_usual
 
 
 def test_the_greedy_policy_says_the_likeliest_word():
