@@ -192,6 +192,16 @@ def test_nothing_in_it_is_pickled(saved):
     assert suffixes <= {".json", ".safetensors", ".jinja", ".txt"}
 
 
+def test_what_was_loaded_is_saved_as_it_was(saved, tiny_dir, tmp_path):
+    """Counters and budgets too, which the next `learn` would set anew."""
+    _, directory = saved
+    other = tiny_ppo(tiny_dir())
+    load_checkpoint(other, directory)
+    again = save_checkpoint(other, tmp_path / "again")
+    for name in ("checkpoint.json", "training.safetensors"):
+        assert (again / name).read_bytes() == (directory / name).read_bytes(), name
+
+
 def test_saving_again_replaces_it_whole(saved):
     algorithm, directory = saved
     algorithm.learn(ROLLOUT, reset_num_timesteps=False)

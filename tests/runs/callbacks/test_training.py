@@ -184,7 +184,10 @@ def test_what_was_before_a_rollout_that_failed_can_be_saved(where, iteration, ti
     failing = [checkpoints.at_rollout_start(), Fails(iteration, where), checkpoints]
     with pytest.raises(RuntimeError, match="scorer is gone"):
         learn(tiny_ppo(tiny_dir()), failing, 4)
+    saved = checkpoints.saved and checkpoints.saved.stat().st_ino
     kept = checkpoints.save_beginning()
+    if checkpoints.saved:  # what is there is not written again
+        assert checkpoints.saved.stat().st_ino == saved
     if iteration == 0:  # nothing has been learnt
         assert kept is None
         return
