@@ -401,6 +401,29 @@ def test_an_adapter_on_an_adapter_is_refused(saved, tmp_path):
             load_causal_lm(tmp_path / "second")
 
 
+@pytest.mark.parametrize("part", ["lora_A.weight", "lora_B.weight"])
+def test_each_layer_has_both_of_its_weights_and_no_layer_is_missing(part, saved):
+    directory, _ = saved(target_modules=["c_attn"])
+    path = directory / "adapter_model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if name.endswith(part))
+    save_file({n: t for n, t in weights.items() if n != name}, path)
+    with pytest.raises(ValueError, match=rf"it has no weights for '[^']*h\.0\.attn[^']*{part[:6]}"):
+        load_causal_lm(directory)
+    save_file({**weights, name.replace("h.0.", "h.7."): weights[name].clone()}, path)
+    with pytest.raises(
+        ValueError, match=r"it has a layer that the base has not for '[^']*h\.7\.attn"
+    ):
+        load_causal_lm(directory)
+
+
+def test_a_base_in_float16_whose_rounding_says_nothing_is_not_called_another(saved):
+    directory, _ = saved()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OtherBaseWarning)
+        load_causal_lm(directory, dtype="float16")
+
+
 def test_damaged_weights_are_refused(saved):
     directory, _ = saved()
     path = directory / "adapter_model.safetensors"
