@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from llm_gym.language_models.adapter_files import (
     CONFIG,
     base_fingerprint,
-    is_below,
     is_same_directory,
+    is_trained_whole,
 )
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.fingerprint import fingerprint_of_base
@@ -158,7 +158,7 @@ def take_base_out(
         again = ".modules_to_save." in key and _plain(key) in weights
         if again or ".original_module." in key:  # what is in its place is saved under its own name
             del weights[key]
-        elif (key in own or ".base_layer." in key) and not is_below(key, saved):
+        elif (key in own or ".base_layer." in key) and not is_trained_whole(key, saved):
             parameter = own.get(_plain(key))
             if parameter is not None and not _are_equal(parameter, weights[key]):
                 return key

@@ -65,6 +65,19 @@ def is_below(name: str, modules: Iterable[str]) -> bool:
     return any(f".{module}." in f".{name}" for module in modules)
 
 
+def is_trained_whole(name: str, saved: Iterable[str]) -> bool:
+    """Whether a parameter is of one of `modules_to_save`, as PEFT reads that.
+
+    Args:
+        name: Of the parameter.
+        saved: Ends of paths of modules, be it in the middle of a word: `norm` is `input_layernorm`,
+            too.
+    """
+    parts = name.split(".")
+    modules = [".".join(parts[:depth]) for depth in range(1, len(parts))]
+    return any(module.endswith(end) for end in saved for module in modules)
+
+
 def is_same_directory(one: str | Path, other: str | Path) -> bool:
     """Whether two names are of one directory that is there."""
     one, other = Path(one), Path(other)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from llm_gym.language_models.adapter_files import is_below
+from llm_gym.language_models.adapter_files import is_trained_whole
 from llm_gym.language_models.memory import check_fits
 
 if TYPE_CHECKING:
@@ -281,7 +281,9 @@ def check_choices(
         )
     numbers = sum(config.r * sum(_weight_of(targets[name]).shape) for name in adapted)
     whole = sum(
-        parameter.numel() for name, parameter in model.named_parameters() if is_below(name, saved)
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if is_trained_whole(name, saved)
     )
     needs = {
         "its weights": 4 * numbers,

@@ -119,6 +119,13 @@ def test_modules_that_are_trained_whole_count_beside_an_adapter(base, free):
     with pytest.raises(ValueError, match=r"whole modules beside it .*leave out modules_to_save"):
         lora_config(lora, model, moments=2)
     lora_config(lora, model)
+    norms = sum(p.numel() for name, p in model.named_parameters() if ".ln_" in name)
+    lora["modules_to_save"] = ["_f", "_1", "_2"]  # the end of a word is enough for PEFT
+    free(16 * (rank + norms))
+    lora_config(lora, model, moments=2)
+    free(16 * (rank + norms) - 1)
+    with pytest.raises(ValueError, match="whole modules beside it"):
+        lora_config(lora, model, moments=2)
 
 
 class Halved(llm_gym.TransformerActorCriticPolicy):
