@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from stable_baselines3.common.save_util import load_from_zip_file
 
+from llm_gym.learning.joined import joined
 from llm_gym.parallel import World
 from llm_gym.parallel.processes import number_started
 from llm_gym.parallel.torchrun import _BUCKET, _buckets
+from tests.tiny_runs import tiny_ppo
 
 
 class Told(World):
@@ -50,3 +53,25 @@ def test_buckets_have_all_parameters_once_of_one_type_and_within_their_size():
         assert len({p.dtype for p in bucket}) == 1
         assert len(bucket) == 1 or sum(p.nbytes for p in bucket) <= _BUCKET
     assert len(found) == 5
+
+
+class Same(World):
+    """The first of two that say the same."""
+
+    size = 2
+
+    def each(self, value):
+        return [value, value]
+
+
+def test_what_joins_processes_is_not_saved_and_is_gone_afterwards(tiny_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("llm_gym.learning.joined.world", Same)
+    algorithm = tiny_ppo(tiny_dir())
+    algorithm.save(tmp_path / "alone")
+    before = set(vars(algorithm))
+    with joined(algorithm):
+        assert set(vars(algorithm)) > before
+        algorithm.save(tmp_path / "joined")
+    assert set(vars(algorithm)) == before
+    data = [load_from_zip_file(tmp_path / name)[0].keys() for name in ("alone", "joined")]
+    assert data[0] == data[1]
