@@ -31,7 +31,9 @@ ALSO = (
 #: What only processes of a test's own call, and the tests that start them.
 PROCESSES = ("llm_gym/parallel/", "llm_gym/learning/joined.py", "llm_gym/runs/own_state.py")
 _OF_SEVERAL = ("processes.", "world().")
-_THEIRS = ["-m", "slow or not slow", "tests/parallel/test_parallel.py"]
+_THEIRS = [
+    "-m", "slow or not slow", "tests/parallel/test_processes.py", "tests/parallel/test_parallel.py",
+]  # fmt: skip
 _HOURS = 3600.0
 _MOST_SECONDS = 40.0  # of tests for one fault, a case of each test first
 _WORTH = 12  # faults for which it pays to load all tests once

@@ -136,7 +136,9 @@ def test_a_fault_is_seen_by_the_tests_that_call_what_it_is_in(tree, tmp_path, mo
         monkeypatch.setattr("benchmarks.faults.workshop.SECONDS", 2.0)
         assert workshop.failing_on(file, "while True:\n    pass\n", whole) == "timeout"
         joined = fitting.groups("llm_gym/learning/joined.py", TWO, range(6, 7))
-        assert joined == [["-m", "slow or not slow", "tests/parallel/test_parallel.py"]]
+        assert [group[-2:] for group in joined] == [
+            ["tests/parallel/test_processes.py", "tests/parallel/test_parallel.py"]
+        ]
         # What was found out is kept, for files that are as they were.
         (workshop.folder / "tests/learning/test_double.py").write_text("\n\ndef test_new(): pass\n")
         asked = []
