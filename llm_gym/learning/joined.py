@@ -260,9 +260,11 @@ class _StockUpdate:
         own = batch_size
         if batch_size is not None and not isinstance(self.algorithm.rollout_buffer, EpisodeBuffer):
             own = max(1, batch_size // self.processes.size)  # `EpisodeBuffer` shares it out itself
-        for samples in self._get(own):
-            advantages = samples.advantages
-            whole = torch.from_numpy(self.processes.union(advantages.cpu().numpy()))
+        minibatches = list(self._get(own))  # their advantages are told by one message
+        own_advantages = [samples.advantages.cpu().numpy() for samples in minibatches]
+        of_all = self.processes.unions(own_advantages)
+        for samples, array in zip(minibatches, of_all, strict=True):
+            advantages, whole = samples.advantages, torch.from_numpy(array)
             self._tokens, self._all_tokens = len(advantages), len(whole)
             if self._whitens and self._all_tokens > 1:
                 mean, std = float(whole.mean()), float(whole.std())
