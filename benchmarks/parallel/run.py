@@ -121,10 +121,15 @@ def throughput(output: Path, model: str, rounds: int, iterations: int, rows: int
             folder = output / f"throughput-{number}-{case.processes}-{case.threads}-{case.runs}"
             folder.mkdir()
             results = [folder / f"{run}.json" for run in range(case.runs)]
-            of_each = [model, str(rows * case.rows_each), str(iterations)]
+            # Answers are as long as chance has it, and long ones are cheaper: a seed a round.
             lines = [
-                begun_by(case.processes, str(WORKER), *of_each, str(result), threads=case.threads)
-                for result in results
+                begun_by(
+                    case.processes,
+                    *(str(WORKER), model, str(rows * case.rows_each), str(iterations)),
+                    *(str(number + 1000 * run), str(result)),
+                    threads=case.threads,
+                )
+                for run, result in enumerate(results)
             ]
             running = [
                 subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL) for line, env in lines

@@ -1,6 +1,6 @@
 """One process of a case of `run.py`: trains, and the first writes how fast.
 
-torchrun --nproc-per-node 2 worker.py MODEL ROWS ITERATIONS RESULT
+torchrun --nproc-per-node 2 worker.py MODEL ROWS ITERATIONS SEED RESULT
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOKENS_PER_STEP = 16
 """Tokens of a gradient step for each row."""
 
 
-def main(model: str, rows: str, iterations: str, result: str) -> None:
+def main(model: str, rows: str, iterations: str, seed: str, result: str) -> None:
     quiet_libraries()
     processes = world()
     # A new group of lines: rows are of all processes together.
@@ -36,7 +36,7 @@ def main(model: str, rows: str, iterations: str, result: str) -> None:
         env,
         batch_size=TOKENS_PER_STEP * all_rows,
         policy_kwargs={"model": model},
-        seed=0,
+        seed=int(seed),
         device="cpu",
     )
     waited = _watched(processes)
@@ -72,14 +72,18 @@ def _iterate(algorithm: Any, tokens: int) -> None:
 def _watched(processes: Any) -> list[float]:
     """Seconds of every call that may wait for another process."""
     seconds: list[float] = []
+    inside: list[None] = []  # one of these calls another
 
     def watched(own: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             begun = time.perf_counter()
+            inside.append(None)
             try:
                 return own(*args, **kwargs)
             finally:
-                seconds.append(time.perf_counter() - begun)
+                inside.pop()
+                if not inside:
+                    seconds.append(time.perf_counter() - begun)
 
         return call
 
