@@ -170,7 +170,7 @@ def test_evaluate_compares_models_in_a_table_and_in_json(
         evaluation = written["models"][model]
         assert [row["prompt"] for row in evaluation["rows"]] == PROMPTS
         assert evaluation["low"] <= evaluation["mean_score"] <= evaluation["high"]
-        [line] = [line for line in out.splitlines() if model in line]
+        [line] = [line for line in out.splitlines() if model in line.split()]
         assert f"{evaluation['mean_score']:.2f}" in line
     assert written["versions"]["llm-gym"]
 

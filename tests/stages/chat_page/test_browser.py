@@ -65,7 +65,8 @@ def test_models_answer_side_by_side_turn_after_turn(serve, visit):
 
 def test_answers_grow_while_they_are_written_and_can_be_stopped(serve, visit):
     slow = models(waits=True)
-    watched = visit(serve(Table(slow))).open()
+    table = Table(slow)
+    watched = visit(serve(table)).open()
     ask(watched, "Well?", WRITING)
     assert not watched.page.is_visible("#send")
     for speaker in slow:
@@ -75,6 +76,8 @@ def test_answers_grow_while_they_are_written_and_can_be_stopped(serve, visit):
     assert answers(watched) == ["Give", "Could"]
     other = visit(watched.url).open(WRITING)  # a page that is opened meanwhile goes along
     watched.page.keyboard.press("Escape")
+    while not table._stop:  # else they may have ended before they are stopped
+        watched.page.wait_for_timeout(5)
     for speaker in slow:
         speaker.go.release(4)
     watched.page.wait_for_selector(READY)
