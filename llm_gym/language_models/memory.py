@@ -77,6 +77,11 @@ def check_loading(
         check_fits({f"weights in {wanted}": size * numbers}, "cpu", str(name or source), advice)
 
 
+#: What a reference takes beside the policy at its dearest moment, in models of its size. One on the
+#: disk is in memory while there are no gradients, which are as large.
+REFERENCE_COPIES = {"memory": 1.0, "bfloat16": 0.5, "disk": 0.0}
+
+
 def check_training(
     name_or_path: str | Path,
     *,

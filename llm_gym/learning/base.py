@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.files.ranges import check_arguments, check_numbers
 from llm_gym.files.schema import Check, record, whole
+from llm_gym.language_models.memory import REFERENCE_COPIES
 from llm_gym.learning.buffer import EpisodeBuffer
 from llm_gym.learning.critic_start import start_critic
 from llm_gym.learning.critic_warmup import train_critic
@@ -267,7 +268,7 @@ class AnswerLearner(OnPolicyAlgorithm):
             return 0.0
         model, weights = self._reference_source()
         own = model is None  # another's may be mapped from its files, which take no memory for sure
-        return {"memory": 1.0, "bfloat16": 0.5}.get(weights, 0.0) if own else 0.0
+        return REFERENCE_COPIES.get(weights, 0.0) if own else 0.0
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "reference"]

@@ -11,7 +11,7 @@ from llm_gym.files.settings import AUTO_ON_OFF, setting
 from llm_gym.language_models.adapter_files import is_adapter
 from llm_gym.language_models.embedded import resolve
 from llm_gym.language_models.loading import PRECISIONS, torch_device
-from llm_gym.language_models.memory import check_training
+from llm_gym.language_models.memory import REFERENCE_COPIES, check_training
 from llm_gym.language_models.model_objects import named
 from llm_gym.language_models.trained_types import refuse_training
 from llm_gym.parallel import world
@@ -292,8 +292,7 @@ def check_memory(config: TrainConfig, *, frozen: bool) -> None:
         frozen=frozen,
         moments=0 if config.algorithm in _NOT_ADAM else 2,
         models=2 if values.get("critic") == "separate" else 1,
-        # One on the disk is in memory while there are no gradients, which are as large.
-        copies={"memory": 1.0, "bfloat16": 0.5}.get(str(values.get("reference_weights")), 0.0),
+        copies=REFERENCE_COPIES.get(str(values.get("reference_weights")), 0.0),
     )
 
 
