@@ -4,7 +4,7 @@
     python benchmarks/parallel/run.py --output runs/parallel --quick    (minutes; no times)
     python benchmarks/parallel/run.py --output runs/parallel --model DIR --parts throughput
 
-Three parts:
+Four parts:
 
 - `exact`: the gradients of two and of four processes against one on the same episodes, in float64,
   for every algorithm; and whether their weights are equal to the bit after many updates.
@@ -12,6 +12,8 @@ Three parts:
 - `throughput`: PPO with as many rows in each process, one thread each: one process against two, and
   against one with two threads and all the rows. In turns, each a process group of its own. And two
   runs side by side that know nothing of each other: what two of the machine's cores can do at best.
+- `spinning`: one process with two threads against one with one, by what threads do when idle, alone
+  and beside two programs that never rest.
 
 What happens when something goes wrong is `python -m benchmarks.parallel.faults`.
 """
@@ -35,7 +37,7 @@ from llm_gym.testing.tiny import save_tiny_model
 TINY = {"vocab_size": 12, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 16}
 EXACT = ROOT / "tests" / "parallel" / "two_processes.py"
 WORKER = Path(__file__).with_name("worker.py")
-PARTS = ("exact", "curve", "throughput")
+PARTS = ("exact", "curve", "throughput", "spinning")
 APART = "1 x 1, twice"
 
 
@@ -53,6 +55,15 @@ class Case(NamedTuple):
 
 
 CASES = {"1 x 1": Case(1, 1), "2 x 1": Case(2, 1), "1 x 2": Case(1, 2), APART: Case(1, 1, runs=2)}
+
+SPINNING = {
+    "as PyTorch has it": {},
+    "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
+    "GOMP_SPINCOUNT=300": {"GOMP_SPINCOUNT": "300"},
+    "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
+"""What idle threads do, by the variables that say so."""
+FOREVER = "while True: pass"
 
 
 def start(processes: int, *command: str, threads: int = 1) -> None:
@@ -153,6 +164,36 @@ def throughput(output: Path, model: str, rounds: int, iterations: int, rows: int
     return {"model": model, "rows": rows, "cases": cases, "ratios": ratios}
 
 
+def spinning(output: Path, model: str, rounds: int, iterations: int, rows: int) -> dict[str, Any]:
+    """Tokens a second of two threads as a multiple of one's, by what they do when idle."""
+    usual = {name: os.environ.pop(name, None) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    found: dict[str, Any] = {"model": model, "rows": rows, "unset": usual}
+    for others in (0, 2):
+        # Ten times slower and more beside other programs: it would take the whole time.
+        settings = {name: set_ for name, set_ in SPINNING.items() if set_ or not others}
+        ratios: dict[str, list[float]] = {name: [] for name in settings}
+        for number in range(rounds):
+            rates = {}
+            for name, variables in {"one thread": {}, **settings}.items():
+                result = output / f"spinning-{others}-{number}-{len(rates)}.json"
+                line, env = begun_by(
+                    *(1, str(WORKER), model, str(rows), str(iterations), str(number), str(result)),
+                    threads=2 if rates else 1,
+                )
+                busy = [subprocess.Popen([sys.executable, "-c", FOREVER]) for _ in range(others)]
+                try:
+                    quiet = subprocess.DEVNULL
+                    subprocess.run(line, env={**env, **variables}, check=True, stdout=quiet)
+                finally:
+                    for program in busy:
+                        program.kill()
+                rates[name] = json.loads(result.read_text())["tokens_per_second"]
+            for name, of_setting in ratios.items():
+                of_setting.append(rates[name] / rates["one thread"])
+        found[f"beside {others}"] = {name: of_seeds(values) for name, values in ratios.items()}
+    return found
+
+
 def together(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """The figures of runs side by side: their rates are added."""
     rates = [run["tokens_per_second"] for run in runs]
@@ -207,6 +248,14 @@ def main() -> None:
             print(f"{name}: {told(rate, 0)} tokens/s, waiting {told(waiting, 1, factor=100)} %")
         for name, ratio in found["ratios"].items():
             print(f"{name}: {told(ratio, 2)}")
+    if "spinning" in options.parts:
+        iterations = options.iterations or (1 if quick else 3)
+        results["spinning"] = found = spinning(
+            output, options.model, rounds, iterations, options.rows
+        )
+        for others in (0, 2):
+            for name, ratio in found[f"beside {others}"].items():
+                print(f"beside {others} programs, {name}: {told(ratio, 2)} of one thread")
     write_json(output / "results.json", results)
 
 
