@@ -57,7 +57,8 @@ def test_files(root: Path, faulty: Iterable[str]) -> list[str]:
     others = [
         file for file in faulty if Path(file).parts[1] not in ROOMS and _own(file) not in ALSO
     ]
-    for path in sorted((root / "tests").rglob("test_*.py")):
+    tests = [*(root / "tests").rglob("test_*.py"), *root.glob("envs/*/tests/test_*.py")]
+    for path in sorted(tests):
         name, text = path.relative_to(root), path.read_text(encoding="utf-8")
         if any(_is_near(name, text, Path(file)) for file in others):
             found.append(name.as_posix())
@@ -74,6 +75,9 @@ def _is_near(test: Path, text: str, file: Path) -> bool:
 
     Tests in a browser take long, and are near only what they import.
     """
+    if file.parts[0] == "envs":  # a plug-in has its tests beside it
+        module = ".".join(file.with_suffix("").parts[2:])
+        return test.parts[:2] == file.parts[:2] or module in text
     folder = Path("tests", *file.parts[1:-1])
     beside = test.parent == folder and len(folder.parts) > 2 and "browser" not in test.stem
     named = test.stem in {f"test_{file.stem}", f"test_{folder.name}"}
@@ -117,7 +121,8 @@ class Fitting:
         """
         line = " ".join(text.splitlines()[lines.start - 1 : lines.stop - 1])
         names = {f"{file}::{name}" for name in functions_at(text, lines)}
-        own = f"tests/{Path(file).parts[1]}/"
+        first, room = Path(file).parts[:2]
+        own = f"envs/{room}/tests/" if first == "envs" else f"tests/{room}/"
         reached = {n: t["seconds"] for n, t in self._tests.items() if names & set(t["functions"])}
         if not names:  # it is at the level of the module or of a class, which any test may read
             reached = {n: t["seconds"] for n, t in self._tests.items() if n.startswith(own)}

@@ -11,6 +11,9 @@ equivalent ones are left out of the count.
     python -m benchmarks.faults.mutation --output runs/faults --quick
     python -m benchmarks.faults.mutation --output runs/faults --share 0.1
     python -m benchmarks.faults.mutation --output runs/faults --share 0.1 --again
+    python -m benchmarks.faults.mutation --output runs/faults --share 0.01 --seed 1
+
+Whoever has mended what survived asks another seed, whose mutants no test has been written for.
 """
 
 from __future__ import annotations
@@ -41,8 +44,10 @@ MODULES = (
     "llm_gym/text/prompt_sources.py", "llm_gym/text/rows.py", "llm_gym/text/scoring.py",
     "llm_gym/text/token_env.py", "llm_gym/text/token_vector.py", "llm_gym/text/vocabulary.py",
     "llm_gym/turns/as_turns.py", "llm_gym/turns/turn_format.py", "llm_gym/turns/turn_rows.py",
-    "llm_gym/turns/worlds.py", "llm_gym/language_models/packing.py",
-    "llm_gym/policy/checks.py", "llm_gym/policy/prefix_cache.py", "llm_gym/policy/sampling.py",
+    "llm_gym/turns/worlds.py", "llm_gym/language_models/adapter_bases.py",
+    "llm_gym/language_models/packing.py", "llm_gym/language_models/trained_types.py",
+    "llm_gym/parallel/shared_memory.py", "llm_gym/policy/checks.py",
+    "llm_gym/policy/packed_rows.py", "llm_gym/policy/prefix_cache.py", "llm_gym/policy/sampling.py",
     "llm_gym/policy/transformer_policy.py", "llm_gym/policy/trunk.py",
     "llm_gym/policy/variants.py", "llm_gym/policy/watching.py",
     "llm_gym/learning/advantages.py", "llm_gym/learning/answer_algorithm.py",
@@ -115,18 +120,19 @@ def row_in_table(change: Change, verdict: str = "") -> str:
 # ------------------------------------------------------------------ the tool
 
 
-def _drawn(session: WorkDB, share: float, root: Path) -> list[tuple[str, MutationSpec]]:
+def _drawn(session: WorkDB, share: float, seed: int, root: Path) -> list[tuple[str, MutationSpec]]:
     """The session's mutants that are in a share of all: the same ones each time, in random order.
 
     A smaller share is the beginning of a larger one, and so is what a run has tried that was
     stopped.
     """
+    salt = f"{seed}|" if seed else ""
     numbered = []
     for item in session.work_items:
         [mutation] = item.mutations
         file = mutation.module_path.relative_to(root).as_posix()
         name = f"{file}|{mutation.operator_name}|{mutation.operator_args}|{mutation.occurrence}"
-        number = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16)
+        number = int(hashlib.sha256(f"{salt}{name}".encode()).hexdigest()[:8], 16)
         if number < share * 2**32:
             numbered.append((number, name, item.job_id, mutation))
     return [(job, mutation) for _, _, job, mutation in sorted(numbered, key=lambda n: n[:2])]
@@ -157,6 +163,7 @@ def try_out(
     share: float,
     *,
     again: bool = False,
+    seed: int = 0,
     root: Path = ROOT,
     modules: Sequence[str] = MODULES,
     only: str = "",
@@ -167,6 +174,7 @@ def try_out(
         output: Folder of the session and of the copy of the tree.
         share: Share of all mutants, 0 to 1.
         again: Try those that survived before once more.
+        seed: Of the draw.
         root: The tree.
         modules: Paths of the modules in it.
         only: Try those whose module's path contains this.
@@ -179,7 +187,7 @@ def try_out(
     texts = {module: (root / module).read_text(encoding="utf-8") for module in modules}
     results: dict[Change, str] = {}
     left: list[tuple[str, MutationSpec, Change, str]] = []
-    for job, mutation in _drawn(session, share, root):
+    for job, mutation in _drawn(session, share, seed, root):
         file = mutation.module_path.relative_to(root).as_posix()
         if only not in file:
             continue
@@ -242,9 +250,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--share", type=float, default=_SHARE, help="share of all mutants")
     parser.add_argument("--again", action="store_true", help="try those that survived once more")
     parser.add_argument("--only", default="", help="modules whose path contains this")
+    parser.add_argument("--seed", type=int, default=0, help="another draws other mutants")
     given = parser.parse_args(argv)
     share = _QUICK_SHARE if given.quick else given.share
-    results, known = try_out(given.output, share, again=given.again, only=given.only), verdicts()
+    results = try_out(given.output, share, again=given.again, seed=given.seed, only=given.only)
+    known = verdicts()
     for room in sorted({change.file.split("/")[1] for change in results}):
         part = row_of({c: f for c, f in results.items() if c.file.split("/")[1] == room}, known)
         print(f"{room}: {with_interval(part)}")

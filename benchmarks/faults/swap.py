@@ -21,7 +21,7 @@ class CannotSwapError(Exception):
     """The texts differ in what is done when they are loaded."""
 
 
-def loaded_functions(prefix: str) -> Functions:
+def loaded_functions(prefix: str | tuple[str, ...]) -> Functions:
     """Functions that there are, of files whose paths begin like this; not those that are frozen."""
     found: Functions = defaultdict(list)
     for each in gc.get_objects():

@@ -61,6 +61,11 @@ class FirstFailure:
             self.name = f"{report.nodeid} (collection)"
 
 
+def of_library(folder: str) -> tuple[str, ...]:
+    """How paths of the library and of its plug-ins begin in a tree, whose path ends in a slash."""
+    return f"{folder}llm_gym", f"{folder}envs"
+
+
 class Reach:
     """A plugin of pytest that notes which functions of the library each test calls.
 
@@ -87,7 +92,7 @@ class Reach:
         functions = {
             f"{code.co_filename.removeprefix(self._prefix)}::{code.co_name}"
             for code in self._called
-            if code.co_filename.startswith(f"{self._prefix}llm_gym")
+            if code.co_filename.startswith(of_library(self._prefix))
         }
         seconds = round(time.process_time() - self._started, 3)
         self.of_tests[nodeid] = {"seconds": seconds, "functions": sorted(functions)}
@@ -198,7 +203,7 @@ def collect(files: list[str]) -> Functions:
         code = pytest.main(["--collect-only", *OPTIONS, *files])
     if code != pytest.ExitCode.OK:
         raise RuntimeError(f"tests cannot be collected: {code!r}")
-    functions = loaded_functions(f"{Path.cwd()}{os.sep}llm_gym")
+    functions = loaded_functions(of_library(f"{Path.cwd()}{os.sep}"))
     load([])
     return functions
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -164,21 +165,146 @@ def test_a_stop_of_a_plugin_that_is_missing_is_left_out_until_it_is_there(
         monkeypatch.setattr(place, "STOPS", there)
     run("tour", "--output", tmp_path, "--no-watch")
     assert road.done[9:] == ["cockpit"]
+    for place in (road_module, stops):  # what was found is shown where its plug-in is gone again
+        monkeypatch.setattr(place, "STOPS", without)
+    code, out, _ = run("tour", "--output", tmp_path, "--no-watch")
+    assert "left out" not in out
+    assert "return 270" in out
 
 
 def test_on_a_terminal_it_ends_with_the_page_unless_told_otherwise(
     run, road, tmp_path, monkeypatch
 ):
     watched = []
-    monkeypatch.setattr(touring, "_watch", lambda directory, browser: watched.append(directory))
+    monkeypatch.setattr(touring, "_watch", lambda *given: watched.append(given))
     monkeypatch.setattr(touring, "_attended", lambda: True)
+    monkeypatch.setattr(touring, "_draws", lambda: False)
     run("tour", "--output", tmp_path)
-    assert watched == [tmp_path / "rlhf"]
+    assert watched == [(tmp_path / "rlhf", True)]
+    run("tour", "--output", tmp_path, "--no-browser")
+    assert watched[1:] == [(tmp_path / "rlhf", False)]
     run("tour", "--output", tmp_path, "--no-watch")
-    assert len(watched) == 1
+    assert len(watched) == 2
+    assert not (tmp_path / "pictures").exists()
+
+
+@pytest.mark.parametrize("reads", [False, True])
+@pytest.mark.parametrize("writes", [False, True])
+def test_somebody_attends_who_can_read_it_and_end_it(reads, writes, monkeypatch):
+    for name, there in (("stdin", reads), ("stdout", writes)):
+        monkeypatch.setattr(touring.sys, name, SimpleNamespace(isatty=lambda there=there: there))
+    assert touring._attended() == (reads and writes)
 
 
 # ------------------------------------------------------------------ the stops themselves
+
+
+def test_a_model_of_text_goes_on_where_the_opening_ends(tmp_path):
+    found = stops.continue_text(Tour(tmp_path, 0))
+    assert found["text"] == stops.OPENING
+    assert not found["continued"].lstrip().startswith("Dear")
+    assert len(found["tokens"]) == len(found["probabilities"]) == 5
+    assert found["probabilities"] == sorted(found["probabilities"], reverse=True)
+    assert 0.0 < sum(found["probabilities"]) <= 1.0
+
+
+def test_both_models_answer_the_same_prompt_each_its_own_way(tmp_path, monkeypatch):
+    def answered(model, env, **options):
+        assert (env, options["seed"]) == (stops.ENV, 3)
+        return SimpleNamespace(rows=[SimpleNamespace(prompt="Ask.", completion=f"by {model}")])
+
+    monkeypatch.setattr("llm_gym.runs.evaluation.evaluate", answered)
+    assert stops.answer_instructions(Tour(tmp_path, 3)) == {
+        "prompt": "Ask.", "base": f"by {stops.BASE}", "tuned": f"by {stops.TUNED}",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("first", "how"), [(40.0, "low"), (-40.0, "high")])
+def test_a_flight_is_shown_by_the_second_and_its_first_decision_by_what_it_earned(
+    first, how, tmp_path, monkeypatch
+):
+    flown = pytest.importorskip("llm_gym_autopilot.flown")
+
+    class Flight:
+        def __init__(self, *_):
+            self.steps, self.total = 0, 0.0
+
+        done = property(lambda self: self.steps == 11)
+
+        @property
+        def frame(self):
+            telemetry = SimpleNamespace(
+                altitude_error_m=first - 10.0 * self.steps,
+                airspeed_mps=50.0 + self.steps,
+                elevator_deg=-1.0 * self.steps,
+                throttle=0.5 + 0.01 * self.steps,
+            )
+            return SimpleNamespace(telemetry=telemetry)
+
+        def step(self):
+            self.steps += 1
+            self.total += 0.25 * self.steps
+
+    monkeypatch.setattr(flown, "Flight", Flight)
+    found = stops.fly(Tour(tmp_path, 0))
+    assert list(found["flights"]) == ["rule", "pid", "ppo"]
+    for flight in found["flights"].values():
+        assert flight == {"off": [-first, 50.0 - first, 100.0 - first], "total": 16.5}
+    assert found["step"] == {
+        "state": f"40 m too {how}, 50 m/s", "action": "elevator -1.0 deg, throttle 51%",
+        "reward": 0.25,
+    }  # fmt: skip
+
+
+def test_of_optimised_answers_the_one_that_gained_most_is_shown(tmp_path, monkeypatch):
+    scores = {"sft": [10.0, 30.0, 20.0], "ppo": [20.0, 5.0, 60.0]}
+
+    def answers(_, stage):
+        return [
+            {"prompt": f"p{n}", "completion": f"{stage}{n}", "score": score}
+            for n, score in enumerate(scores[stage])
+        ]
+
+    looks = [{"step": 8 * n, "proxy": [n, n + 1.0], "gold": [n + 40.0, n + 50.0]} for n in (0, 1)]
+    done = []
+    monkeypatch.setattr(Tour, "stage", lambda self, name: done.append(name))
+    monkeypatch.setattr(
+        "llm_gym.stages.rlhf.rlhf", lambda *_, **__: SimpleNamespace(summary={"tokens": 16})
+    )
+    monkeypatch.setattr("llm_gym.stages.rlhf.results.read_answers", answers)
+    monkeypatch.setattr("llm_gym.stages.rlhf.results.read_looks", lambda _: looks)
+    assert stops.optimise(Tour(tmp_path, 0)) == {
+        "steps": [0, 8], "reward": [0.5, 1.5], "gold": [45.0, 46.0], "prompt": "p2",
+        "before": "sft2", "after": "ppo2", "summary": {"tokens": 16},
+    }  # fmt: skip
+    assert done == ["ppo"]
+
+
+def test_algorithms_are_compared_on_the_problem_whose_optimum_is_known(tmp_path, monkeypatch):
+    pytest.importorskip("llm_gym_known_optimum")
+    from transformers import AutoModelForCausalLM
+
+    import llm_gym
+
+    made = {}
+
+    def of(name):
+        def make(policy, env, *, learning_rate, kl_coef, policy_kwargs, **_):
+            model = AutoModelForCausalLM.from_pretrained(policy_kwargs["model"])
+            made[name] = [kl_coef, learning_rate(0.5), env.unwrapped.group_size]
+            return SimpleNamespace(
+                policy=SimpleNamespace(model=model), learn=lambda steps: made[name].append(steps)
+            )
+
+        return make
+
+    for name in stops.RATES:
+        monkeypatch.setattr(llm_gym, name, of(name), raising=False)
+    found = stops.compare_algorithms(Tour(tmp_path, 0))
+    assert found["gain"] == pytest.approx(dict.fromkeys(stops.RATES, 0.0), abs=1e-6)
+    for name, rate in stops.RATES.items():
+        group = 16 if name == "RLOO" else 1
+        assert made[name] == [0.1, pytest.approx(rate / 2), group, found["answers"] * 4]
 
 
 def test_an_email_is_an_episode_whose_reward_comes_at_its_end(tmp_path):

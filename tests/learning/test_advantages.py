@@ -202,8 +202,14 @@ def test_a_process_measures_its_answers_against_those_of_all(name):
         (lambda: grpo(np.zeros(3), np.array([0, 0, 1])), "a group has 1 answer"),
         (lambda: dr_grpo(np.zeros(3)), r"shape \(3,\) must be \(n_groups, G\)"),
         (lambda: rloo(np.zeros((2, 2)), np.zeros(4, int)), r"group_ids of shape \(4,\)"),
+        (lambda: grpo(np.zeros(3), np.zeros(2, int)), r"group_ids of shape \(2,\)"),
+        (lambda: grpo(np.zeros(3), np.zeros(4, int)), r"group_ids of shape \(4,\)"),
         (lambda: remax(np.zeros((2, 2)), np.zeros(3)), r"greedy_scores of shape \(2,\)"),
+        (lambda: remax(np.zeros((2, 2)), np.zeros(1)), r"greedy_scores of shape \(2,\)"),
+        (lambda: remax(np.zeros(2), np.zeros(2)), r"returns of shape \(2,\)"),
+        (lambda: remax(np.zeros((2, 2, 2)), np.zeros(2)), r"returns of shape \(2, 2, 2\)"),
         (lambda: remax(np.zeros(2), np.zeros(1), np.zeros(3, int)), r"group_ids of shape \(3,\)"),
+        (lambda: remax(np.zeros(2), np.zeros(1), np.zeros(1, int)), r"group_ids of shape \(1,\)"),
     ],
 )
 def test_layouts_that_do_not_fit_are_named(call, message):

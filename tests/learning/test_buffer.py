@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import llm_gym
 from llm_gym import EpisodeBuffer, GymVecEnv, TransformerActorCriticPolicy
+from llm_gym.learning import buffer
 from llm_gym.testing.tiny import tiny_tokenizer
 
 PROMPTS = ["w1", "w5 w6 w7", "w9 w9"]
@@ -280,6 +281,13 @@ def test_unseeded_buffers_draw_orders_of_their_own():
         for _ in range(100)
     }
     assert len(drawn) > 95
+
+
+@pytest.mark.parametrize("lengths", [[], [0, 0]])
+def test_a_process_without_tokens_has_as_many_minibatches_as_the_others(lengths, monkeypatch):
+    monkeypatch.setattr(buffer, "_number_of_batches", lambda *_: 3)
+    found = buffer.token_batches(lengths, 8, np.random.default_rng(0))
+    assert [sorted(batch.tolist()) for batch in found] == [list(range(len(lengths)))] * 3
 
 
 def test_a_buffer_is_full_with_its_last_step_and_not_before(tiny_dir):

@@ -35,6 +35,15 @@ def test_members_are_paired_two_by_two_and_the_better_is_chosen():
     ]
 
 
+def test_ties_are_left_out_however_the_setting_was_written():
+    """A text that was read from a file is not the same object as one that stands in the code."""
+    group = [answer(0, 1.0), answer(1, 1.0)]
+    rng = np.random.default_rng(0)
+    assert label_pairs([group], "-".join(["deterministic"]), 1.0, rng) == []
+    assert label_pairs([group], "deterministics"[:-1], 1.0, rng) == []
+    assert len(label_pairs([group], "soft", 1.0, rng)) == 1
+
+
 def test_soft_labels_are_bradley_terrys_probabilities():
     group = [answer(0, 3.0), answer(1, 1.0)]
     [pair] = label_pairs([group], "soft", 4.0, np.random.default_rng(0))

@@ -97,6 +97,17 @@ def test_state_continues_exactly(keeper, tiny_dir):
     assert resumed.take() == keeper.take()
 
 
+@pytest.mark.parametrize(("group", "member"), [(2, 0), (-1, 0), (0, 4), (0, -1)])
+def test_a_state_of_answers_beyond_the_groups_is_refused(keeper, group, member):
+    play(keeper, 5, np.random.default_rng(2))
+    state = json.loads(json.dumps(keeper.get_state()))
+    state["pending"] = [[1, 0, [[3, [3], [4], 0.5, []]]]]
+    keeper.check_state("the state", state)
+    state["pending"] = [[group, 0, [[member, [3], [4], 0.5, []]]]]
+    with pytest.raises(ValueError, match=r"the state\.pending"):
+        keeper.check_state("the state", state)
+
+
 @pytest.mark.parametrize("seed", [None, 7])
 def test_after_a_reset_groups_are_whole_again(keeper, seed):
     """Rows may be at different prompts when all are reset; no group mixes two prompts."""

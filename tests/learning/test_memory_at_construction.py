@@ -76,6 +76,18 @@ def test_what_fits_to_the_byte_is_made_and_a_byte_less_is_refused(
         make(algorithm, base, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "copies"),
+    [({}, 0.0), ({"kl_coef": 0.1}, 1.0), (BFLOAT16, 0.5), (DISK, 0.0)],
+    ids=["none", "memory", "bfloat16", "disk"],
+)
+def test_a_reference_that_is_another_model_counts_nothing(options, copies, base):
+    """Its files may be mapped, which takes no memory for sure."""
+    assert make(llm_gym.PPO, base, **{"kl_coef": 0.0, **options}).reference_copies == copies
+    if options:
+        assert make(llm_gym.PPO, base, reference=base, **options).reference_copies == 0.0
+
+
 def test_what_is_counted_is_what_an_update_holds(base):
     algorithm = make(llm_gym.PPO, base, kl_coef=0.1)
     algorithm.learn(1)

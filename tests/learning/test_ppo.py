@@ -207,10 +207,10 @@ def test_a_scheduled_entropy_bonus_falls_with_what_remains_of_training(tiny_dir,
         make_vec(),
         n_steps=8,
         kl_coef=0.0,
-        ent_coef=lambda remaining: 0.4 * remaining,
+        ent_coef=lambda remaining: 0.1 + 0.4 * remaining,
         policy_kwargs={"model": tiny_dir("gpt2")},
     )
-    assert model.ent_coef == 0.4
+    assert model.ent_coef == 0.5
     seen = []
 
     class Note(BaseCallback):
@@ -222,7 +222,7 @@ def test_a_scheduled_entropy_bonus_falls_with_what_remains_of_training(tiny_dir,
 
     model.learn(4 * 8 * model.n_envs, callback=Note())
     # Each update has that of what remains after its rollout, as of the learning rate.
-    np.testing.assert_allclose([*seen, model.ent_coef], [0.4, 0.3, 0.2, 0.1, 0.0], atol=1e-12)
+    np.testing.assert_allclose([*seen, model.ent_coef], [0.5, 0.4, 0.3, 0.2, 0.1], atol=1e-12)
     assert model.logger.name_to_value["train/ent_coef"] == model.ent_coef
 
 

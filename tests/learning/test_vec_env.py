@@ -43,6 +43,26 @@ def without_time(infos):
     return [dict(info) for info in infos]
 
 
+def test_rows_without_pictures_are_rows_all_the_same():
+    assert make(3).get_images() == [None] * 3
+    pictures = GymVecEnv(Pictured(3)).get_images()
+    assert [picture.tolist() for picture in pictures] == [[[[0]]], [[[1]]], [[[2]]]]
+
+
+class Pictured(gym.vector.VectorEnv):
+    """Draws a picture of a row's number."""
+
+    metadata = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}  # noqa: RUF012
+    single_observation_space = gym.spaces.Box(0, 1, (1,))
+    single_action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, num_envs):
+        self.num_envs = num_envs
+
+    def render(self):
+        return np.arange(self.num_envs).reshape(-1, 1, 1, 1)
+
+
 @pytest.mark.parametrize("on_max_length", ["terminate", "truncate"])
 @pytest.mark.parametrize("min_new_tokens", [0, 1])
 def test_same_as_dummy_vec_env_with_monitor(on_max_length, min_new_tokens):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from llm_gym.learning import base
 from llm_gym.learning.rounds import compacted
 from llm_gym.runs.checkpoint import load_checkpoint, save_checkpoint
 from tests.learning.online_worlds import MODEL, PROMPTS, make, rollouts, small_env
@@ -253,3 +256,11 @@ def test_a_progress_bar_counts_tokens_and_no_rows_that_have_ended(
     assert first.n + second.n == algorithm.num_timesteps
     algorithm.learn(1)
     assert len(bars) == 2
+
+
+@pytest.mark.parametrize(("rank", "bars"), [(0, 1), (1, 0)])
+def test_of_several_processes_the_first_draws_a_progress_bar(rank, bars, model, monkeypatch):
+    monkeypatch.setattr(base, "world", lambda: SimpleNamespace(rank=rank))
+    algorithm = make("RLOO", model, ragged(model, num_envs=4, group_size=2))
+    callbacks = algorithm._init_callback(None, progress_bar=True).callbacks
+    assert sum(isinstance(callback, base._TokenBar) for callback in callbacks) == bars

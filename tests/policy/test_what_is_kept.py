@@ -96,6 +96,20 @@ def test_checkpointed_layers_are_back_in_evaluation_mode(make_policy):
     assert not any(module.training for module in policy.model.modules())
 
 
+def test_checkpointed_layers_that_drop_by_a_number_of_their_own_drop_nothing(make_policy):
+    """OPT's layers ask `self.training` and `self.dropout`; other numbers of theirs stay."""
+    config = {"dropout": 0.5, "attention_dropout": 0.5, "layerdrop": 0.0}
+    policy = make_policy("opt", config=config)
+    batch = EpisodeBatch(torch.tensor([[5, 6, 7, 8]]), torch.tensor([0, 0]), torch.tensor([2, 3]))
+    expected = policy.evaluate_actions(batch, batch.actions)[1]
+    policy.model.gradient_checkpointing_enable()
+    for layer in policy.model.model.decoder.layers:
+        layer.scale = 0.25
+    found = policy.evaluate_actions(batch, batch.actions)[1]
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert all(layer.scale == 0.25 for layer in policy.model.model.decoder.layers)
+
+
 def test_modules_that_are_added_later_compute_in_evaluation_mode(make_policy):
     """An adapter with dropout, put in after a token was read."""
     policy = make_policy()

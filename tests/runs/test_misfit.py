@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
+from gymnasium import spaces
 
 from llm_gym.runs.checkpoint import load_checkpoint, save_checkpoint, save_numbered_checkpoint
-from llm_gym.runs.misfit import _check_masks
+from llm_gym.runs.misfit import _check_masks, _check_observations
 from tests.tiny_runs import tiny_ppo
 
 
@@ -36,6 +41,21 @@ def test_conversations_have_a_worlds_words_between_those_of_the_agent():
 def test_what_is_attended_to_is_the_beginning_of_a_row(attention):
     with pytest.raises(ValueError, match=r"last_obs\.attention_mask must be ones, then zeros"):
         _check_masks(mask("11110", attention), mask("00110", "00000"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [torch.zeros(2, 3, dtype=d) for d in (torch.int16, torch.int64, torch.uint8, torch.float32)]
+    + [torch.zeros(n, dtype=torch.int8) for n in ((2, 4), (1, 3), (3, 3), (6,), (2, 3, 1))],
+    ids=lambda wrong: f"{wrong.dtype}{list(wrong.shape)}",
+)
+def test_observations_of_another_type_or_shape_are_named(wrong):
+    space = spaces.Dict(x=spaces.Box(0, 9, (3,), np.int8))
+    algorithm: Any = SimpleNamespace(observation_space=space, n_envs=2)
+    values = {"last_episode_starts": [1, 0]}
+    _check_observations(algorithm, values, {"x": torch.zeros(2, 3, dtype=torch.int8)})
+    with pytest.raises(ValueError, match=r"last_obs\.x is .*, must be int8 of shape \(2, 3\)"):
+        _check_observations(algorithm, values, {"x": wrong})
 
 
 def test_what_was_never_played_has_no_observations(tiny_dir, tmp_path):

@@ -30,6 +30,20 @@ def test_forbidden_ids_are_masked_and_refused():
     assert env.step(8)[4].keys() == {"action_mask"}
 
 
+@pytest.mark.parametrize(
+    ("actions", "named"),
+    [
+        ([8, 7, 0], r"action 7 \(row 1\) is masked"),
+        ([8, 40, -1], r"action 40 \(row 1\) is outside"),
+    ],
+)
+def test_of_several_wrong_actions_the_first_is_named(actions, named):
+    env = TextGenerationVectorEnv(**arguments(forbidden_token_ids=[0, 7]), num_envs=3)
+    env.reset()
+    with pytest.raises(ValueError, match=named):
+        env.step(np.array(actions))
+
+
 def test_minimum_length_masks_every_eos():
     env = TextGenerationEnv(**arguments(min_new_tokens=2, eos_token_id=[EOS, 9]))
     masks = [env.reset()[1]["action_mask"]]

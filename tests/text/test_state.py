@@ -184,3 +184,12 @@ def test_a_state_with_tokens_beyond_the_vocabulary_is_refused():
             env.set_state(state)
     state["episodes"]["rows"][1]["completion_ids"] = [size - 1]
     env.set_state(state)
+
+
+def test_a_row_that_goes_on_from_a_state_has_no_seed_any_more():
+    """As in Gymnasium, where a generator was put in that no seed made."""
+    env = TextGenerationVectorEnv(**arguments(), num_envs=2)
+    env.reset(seed=[3, 4])
+    assert env.np_random_seed == (3, 4)
+    env.set_state(through_json(env.get_state()))
+    assert env.np_random_seed == (-1, -1)

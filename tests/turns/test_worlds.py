@@ -48,6 +48,18 @@ def test_an_answer_of_another_kind_is_refused(answer, error, match, limit):
         ended_turn(world=Scripted(answers=[answer]), world_time_limit=limit)
 
 
+@pytest.mark.parametrize("kind", [bool, np.bool_])
+def test_flags_may_be_of_numpy(kind):
+    def ended(terminated, truncated):
+        answer = ("w1", 0.0, kind(terminated), kind(truncated), {})
+        return ended_turn(world=Scripted(answers=[answer]))[2:4]
+
+    assert [ended(*ends) for ends in ((True, False), (False, True))] == [
+        (True, False),
+        (False, True),
+    ]
+
+
 @pytest.mark.parametrize(
     ("first", "error", "match"),
     [
@@ -55,6 +67,8 @@ def test_an_answer_of_another_kind_is_refused(answer, error, match, limit):
         ("", ValueError, "is empty"),
         (" ".join(["w1"] * 40), ValueError, "has 40 tokens, which leave no room"),
         (("w1", 3), TypeError, "the info 3"),
+        (("w1", {}, {}), TypeError, r"reset\(\) returned \('w1', \{\}, \{\}\) for its text"),
+        (("w1",), TypeError, r"reset\(\) returned \('w1',\) for its text"),
         ("w1 \udfff", ValueError, r"the world's reset\(\) has a lone surrogate"),
     ],
 )
@@ -111,6 +125,7 @@ def test_a_world_that_raises_is_named_or_ends_the_conversation(limit):
         (ValueError("\x1b[31mone\x1b[0m\x07\ntwo"), r"ValueError: one\x07; mend it"),
         (ValueError("x" * 5000), f"ValueError: {'x' * 188}; mend it"),
         (AssertionError(), "AssertionError; mend it"),
+        (ValueError("\n  \n---\n  two words \nmore"), "ValueError: two words; mend it"),
     ],
 )
 def test_what_a_world_raises_is_one_short_line(error, said):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from llm_gym_autopilot import task
 from llm_gym_autopilot.aircraft import NAVION
+from llm_gym_autopilot.pilots import load_pilot
 
 IDS = ("llm_gym/Autopilot-v0", "llm_gym/AutopilotDiscrete-v0")
 TRIMMED = {"altitude": 1500.0, "airspeed": 55.0, "target_altitude": 1500.0, "trimmed": True}
@@ -111,6 +112,22 @@ def test_success_is_holding_the_target_for_the_last_15_seconds():
     assert truncated
     assert successes == [False] * 71 + [True] * 229  # 95 % of 75 steps are 72
     assert infos["is_success"].tolist() == [True]
+
+
+@pytest.mark.parametrize("level", ["none", "light"])
+@pytest.mark.parametrize("vector", [False, True], ids=["single", "vector"])
+def test_gusts_widen_the_bands_of_success(level, vector):
+    """Ten metres off are beyond the 20 ft of still air, and within the 50 ft of gusts."""
+    make = gym.make_vec if vector else gym.make
+    env = make(IDS[0], turbulence=level)
+    options = {**TRIMMED, "target_altitude": TRIMMED["altitude"] + 10.0, "target_airspeed": 55.0}
+    observation, info = env.reset(seed=0, options=options)
+    pilot, state, off = load_pilot("pid"), None, np.zeros(11, np.float32)
+    off[0] = 10.0 / task.ALTITUDE_SCALE
+    for _ in range(300):
+        action, state = pilot.predict(observation - off, state)
+        observation, *_, info = env.step(action)
+    assert np.all(info["is_success"]) == (level == "light")
 
 
 def test_trimmed_flight_goes_straight_on():

@@ -110,10 +110,12 @@ def test_final_infos_are_those_of_the_single_environment(mode):
     for _ in range(120):
         *_, terminated, truncated, infos = native.step(action)
         for row in np.flatnonzero(~ended):
-            *_, single_terminated, single_truncated, info = singles[row].step(action[row])
+            last, _, single_terminated, single_truncated, info = singles[row].step(action[row])
             assert (single_terminated, single_truncated) == (terminated[row], truncated[row])
             if single_terminated or single_truncated:
                 final = infos["final_info"] if mode is AutoresetMode.SAME_STEP else infos
+                if mode is AutoresetMode.SAME_STEP:
+                    np.testing.assert_allclose(infos["final_obs"][row], last, atol=3e-7)
                 for key in ("cause", "is_success", "turbulence"):
                     assert final[key][row] == info[key]
                     assert final["_" + key][row]
@@ -128,6 +130,26 @@ def test_final_infos_are_those_of_the_single_environment(mode):
         if ended.all() or (mode is AutoresetMode.DISABLED and (terminated | truncated).any()):
             break
     assert seen
+
+
+def test_a_crash_in_the_last_step_is_a_crash():
+    """Where the time limit comes in the same step, nothing is left to bootstrap from."""
+    dive = np.full((1, 2), [-0.2, -1.0], np.float32)
+    options = {"altitude": 60.0, "target_altitude": 60.0, "pitch": -0.3}
+
+    def flown(limit):
+        env = gym.make_vec(IDS[0], num_envs=1, turbulence="none", max_episode_steps=limit)
+        env.reset(seed=0, options=options)
+        steps, terminated, truncated = 0, [False], [False]
+        while not (terminated[0] or truncated[0]):
+            _, _, terminated, truncated, _ = env.step(dive)
+            steps += 1
+        return steps, terminated[0], truncated[0]
+
+    steps, *ends = flown(300)
+    assert ends == [True, False]
+    assert flown(steps) == (steps, True, False)
+    assert flown(steps - 1) == (steps - 1, False, True)
 
 
 def test_infos_are_empty_while_nothing_ends():

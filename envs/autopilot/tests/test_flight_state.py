@@ -56,6 +56,20 @@ def test_a_restored_vector_state_repeats_everything_exactly(mode, dtype):
             assert np.array_equal(left, right)
 
 
+def test_a_state_that_was_kept_stays_what_it_was():
+    env = gym.make_vec(IDS[0], num_envs=2, max_episode_steps=1, autoreset_mode="Disabled")
+    env.reset(seed=0)
+    env.step(np.zeros((2, 2), np.float32))
+    state = env.unwrapped.get_state()
+    env.reset(options={"reset_mask": np.array([True, False])})
+    assert state["ended"].tolist() == [True, True]
+    again = env.unwrapped.get_state()
+    assert again["ended"].tolist() == [False, True]
+    env.unwrapped.set_state(state)
+    env.reset(options={"reset_mask": np.array([True, True])})
+    assert state["ended"].tolist() == [True, True]
+
+
 def test_states_of_others_are_refused():
     env = gym.make_vec(IDS[0], num_envs=2).unwrapped
     env.reset(seed=0)

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from llm_gym_autopilot.pilots import PIDPilot
+from llm_gym_autopilot.pilots import PIDPilot, tuning
 from llm_gym_autopilot.pilots.tuning import SEARCHES, fly_candidates, main, tune
 from llm_gym_autopilot.single import AutopilotEnv
 
@@ -50,6 +50,19 @@ def test_a_search_repeats_itself_by_its_seed():
     assert first.score == again.score
     assert first.numbers != reseeded.numbers
     assert first.pilot == PIDPilot(**first.numbers)
+
+
+def test_no_episode_is_flown_by_two_generations_nor_by_the_search_and_its_judge(monkeypatch):
+    flown = []
+
+    def fly(pilot, candidates, episodes, turbulence, seed):
+        flown.append(range(seed, seed + episodes))
+        return np.arange(candidates, dtype=float)
+
+    monkeypatch.setattr(tuning, "fly_candidates", fly)
+    tune("pid", seed=5, **SMALL)
+    assert [len(seeds) for seeds in flown] == [4, 4, 4, 16]
+    assert len(set().union(*flown)) == 4 + 4 + 4 + 16
 
 
 @pytest.mark.parametrize("name", list(SEARCHES))

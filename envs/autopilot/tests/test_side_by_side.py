@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import gymnasium as gym
 import llm_gym_autopilot.pilots
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ typer = pytest.importorskip("typer")
 from llm_gym_autopilot.aircraft import NAVION  # noqa: E402
 from llm_gym_autopilot.checkpoints import pilot_file, pilots_of_run  # noqa: E402
 from llm_gym_autopilot.command import fly  # noqa: E402
+from llm_gym_autopilot.flown import CTRL_C, Flight  # noqa: E402
 from llm_gym_autopilot.pilots import load_pilot  # noqa: E402
 from llm_gym_autopilot.rendering import CockpitFrame  # noqa: E402
 from llm_gym_autopilot.rendering.formation import (  # noqa: E402
@@ -42,6 +44,18 @@ def test_each_flight_is_the_one_flown_alone(capsys):
     fly("pid", **common)
     alone = [re.split(r"  +", line) for line in capsys.readouterr().out.splitlines()[-2:]]
     assert [together["pid", cells[0]] for cells in alone] == [cells[1:] for cells in alone]
+
+
+def test_a_flight_that_was_stopped_is_no_success():
+    env = gym.make("llm_gym/Autopilot-v0", turbulence="none", max_episode_steps=2)
+    flight = Flight(env, load_pilot("trim"), 3, {})
+    for stopped, seconds in ((CTRL_C, 0.2), (None, 0.4)):
+        flight.step()
+        flight._info["is_success"] = True  # as after 15 s on target
+        result = flight.result(stopped)
+        assert result.success == result.finished == (stopped is None)
+        assert result.seconds == pytest.approx(seconds)
+        assert np.isnan(result.altitude_rms_m) == (stopped is not None)
 
 
 class Diver:
