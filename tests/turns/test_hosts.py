@@ -53,6 +53,14 @@ class Uneven(Echo):
         return said, reward, ended or self.is_short, *rest
 
 
+class CutOff(Uneven):
+    """Is cut off where the other ends; who goes on all the same comes to an end later."""
+
+    def step(self, text):
+        said, reward, ended, _, info = super().step(text)
+        return said, reward, self.turns > 3, ended, info
+
+
 def heard(world, seed, says):
     """First text and answers, up to the end."""
     first = world.reset(seed=seed)
@@ -342,8 +350,9 @@ def by_verifiers(monkeypatch, parrot):
     return play
 
 
-def test_verifiers_plays_a_world_of_ours(by_verifiers):
-    for seed, episode in enumerate(by_verifiers(Uneven, 4)):
+@pytest.mark.parametrize("world", [Uneven, CutOff])
+def test_verifiers_plays_a_world_of_ours(by_verifiers, world):
+    for seed, episode in enumerate(by_verifiers(world, 4)):
         assert episode.ok, episode.errors
         (trace,) = episode.traces
         first = Uneven().reset(seed=seed)

@@ -35,49 +35,31 @@ def verifiers_classes(
     Raises:
         ImportError: verifiers is missing.
     """
-    vf = library("verifiers.v1", "verifiers_classes", "verifiers")
-    data: Any = vf.TaskData
-    task: Any = vf.Task
-    taskset: Any = vf.Taskset
-    config: Any = vf.EnvConfig
-    environment: Any = vf.Env
+    vf: Any = library("verifiers.v1", "verifiers_classes", "verifiers")
 
-    class Seed(data):
-        seed: int
-
-    class Conversation(task[Seed]):
-        pass
-
-    class Conversations(taskset[Conversation]):
+    class Conversations(vf.Taskset):
         INFINITE = True
 
-        def load(self) -> Iterator[Conversation]:
+        def load(self) -> Iterator[Any]:
             for seed in itertools.count():
-                yield Conversation(Seed(name=f"seed {seed}", seed=seed), self.config.task)
+                yield vf.Task(vf.TaskData(idx=seed, name=f"seed {seed}"), self.config.task)
 
-    class Seats(config):
-        player: vf.AgentConfig = vf.AgentConfig()  # type: ignore[name-defined]
+    class Seats(vf.EnvConfig):
+        player: vf.AgentConfig = vf.AgentConfig()
 
-    class Played(environment[Seats]):
-        async def run(self, task: Conversation, agents: Any) -> None:
-            def told(method: Callable[[Any], Any], argument: Any) -> Any:
-                answer = method({0: argument})[0]
-                if isinstance(answer, Fault):
-                    raise answer.error
-                return answer
-
+    class Played(vf.Env[Seats]):
+        async def run(self, task: Any, agents: Any) -> None:
             worlds = await asyncio.to_thread(Worlds, make, 1, time_limit)
             try:
-                text, _ = await asyncio.to_thread(told, worlds.reset, task.data.seed)
+                text, _ = (await asyncio.to_thread(worlds.reset, {0: task.data.idx}))[0]
                 total, over = 0.0, False
                 async with agents.player.interaction(task) as interaction:
-                    segment = await interaction.turn(text)
-                    while not (segment.terminated or over):
-                        answer = await asyncio.to_thread(told, worlds.step, segment.last_reply)
-                        total += answer.reward
+                    while not over and not (said := await interaction.turn(text)).terminated:
+                        answer = (await asyncio.to_thread(worlds.step, {0: said.last_reply}))[0]
+                        if isinstance(answer, Fault):
+                            raise answer.error
+                        text, total = answer.text, total + answer.reward
                         over = answer.terminated or answer.truncated
-                        if not over:
-                            segment = await interaction.turn(answer.text)
                     interaction.trace.record_reward("return", total)
             finally:
                 await asyncio.to_thread(worlds.close)
