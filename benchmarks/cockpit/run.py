@@ -42,6 +42,7 @@ from benchmarks.common import columns, mean_with_interval, record, told
 from llm_gym.files.atomic import write_json
 
 LEVELS = ("none", "light", "moderate")
+CRASHES = ("ground", "stall")  # at other early ends the envelope is left
 AGREEMENT_LINES = 2_000  # of the first six seconds, when most is to be done
 OF_PROMPTED = ("prompted", "adapted")
 STAGES = ("imitation", "ppo", "flights", "jsbsim", "speed", *OF_PROMPTED)
@@ -281,7 +282,12 @@ def figures(evaluation: FlightEvaluation, pilot: Any) -> dict[str, Any]:
         "return": mean_with_interval(evaluation.measures["return"]),
         "success": evaluation.means["success"]._asdict(),
         "ended_early": sum(cause is not None for cause in evaluation.causes),
-        "causes": sorted({str(cause) for cause in evaluation.causes if cause is not None}),
+        "crashed": sum(cause in CRASHES for cause in evaluation.causes),
+        "causes": {
+            evaluation.seed + flight: cause
+            for flight, cause in enumerate(evaluation.causes)
+            if cause is not None
+        },
         "flights": len(evaluation.causes),
         "elevator_deg": evaluation.means["elevator_deg_per_step"].mean,
         "not_understood": None
@@ -296,7 +302,9 @@ def figures(evaluation: FlightEvaluation, pilot: Any) -> dict[str, Any]:
 def print_tables(results: dict[str, Any]) -> None:
     """What was measured, as plain text."""
     if "flights" in results:
-        rows = [["", *(f"return, {level}" for level in LEVELS), "success %", "ended early"]]
+        rows = [
+            ["", *(f"return, {level}" for level in LEVELS), "success %", "ended early", "crashed"]
+        ]
         for row in results["flights"].values():
             levels = [row["levels"][level] for level in LEVELS]
             rows.append(
@@ -306,6 +314,7 @@ def print_tables(results: dict[str, Any]) -> None:
                     " / ".join(f"{100 * level['success']['mean']:.0f}" for level in levels),
                     f"{sum(level['ended_early'] for level in levels)} of "
                     f"{sum(level['flights'] for level in levels)}",
+                    str(sum(level["crashed"] for level in levels)),
                 ]
             )
         print(columns(rows))

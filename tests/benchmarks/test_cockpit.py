@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from llm_gym_autopilot import task, words
@@ -107,6 +109,14 @@ def test_the_tables_tell_what_was_flown(capsys):
     out = capsys.readouterr().out
     assert "the rule" in out
     assert f"{3 * level['ended_early']} of 12" in out
+
+
+def test_a_crash_is_the_ground_or_a_stall_and_every_early_end_has_its_seed():
+    levels = ("ground", "stall", "pitch", "load_factor", "underspeed")
+    flown = evaluate_pilot("trim", turbulence="none", episodes=6)
+    told = figures(replace(flown, causes=(None, *levels), seed=100), None)
+    assert (told["ended_early"], told["crashed"]) == (5, 2)
+    assert told["causes"] == dict(enumerate(levels, start=101))
 
 
 def test_every_reading_and_answer_has_a_token_of_its_own():
