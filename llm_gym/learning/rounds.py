@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.learning.advantages import monte_carlo_returns
 from llm_gym.learning.vec_env import GymVecEnv
+from llm_gym.policy.packed_weights import packed_weights
 
 if TYPE_CHECKING:
     from llm_gym.learning.base import AnswerLearner
@@ -117,11 +118,12 @@ class Rounds:
         before = algorithm.num_timesteps
         starts: list[int] = []
         last_dones: NDArray[np.bool_] | None = None
-        for _ in range(n_rollout_steps // self.longest):
-            starts.append(buffer.pos)
-            last_dones = self._play_round(algorithm, env, callback)
-            if last_dones is None:
-                return False
+        with packed_weights(algorithm.transformer, env.num_envs, n_rollout_steps):
+            for _ in range(n_rollout_steps // self.longest):
+                starts.append(buffer.pos)
+                last_dones = self._play_round(algorithm, env, callback)
+                if last_dones is None:
+                    return False
         assert last_dones is not None
         self.end(algorithm, starts, last_dones)
         tokens = algorithm.num_timesteps - before

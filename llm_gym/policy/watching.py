@@ -39,6 +39,13 @@ class _Happenings:
 
 
 _HAPPENINGS = _Happenings()
+
+
+def optimizer_steps() -> int:
+    """Steps that any optimizer has taken so far."""
+    return _HAPPENINGS.optimizer_steps
+
+
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 _NEVER_CHANGE = frozenset({bool, int, float, str, type(None)})

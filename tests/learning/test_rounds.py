@@ -10,6 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import llm_gym
+from llm_gym.policy import packed_weights
 from tests.learning.online_worlds import MODEL, PROMPTS, count_w1, make, rollouts, small_env
 
 EOS_IDS = (1, 7, 8)  # a quarter of the vocabulary: answers differ in length
@@ -235,3 +236,35 @@ def test_no_critic_is_asked(model, monkeypatch):
     rollouts(algorithm, 2)
     assert algorithm.policy.critic is None
     assert all(p.grad is None for p in algorithm.policy.value_head.parameters())
+
+
+def test_rollouts_are_decoded_by_packed_weights(tiny_dir, monkeypatch):
+    """Where the model is large; what was sampled is then what the weights themselves say."""
+    monkeypatch.setattr(packed_weights, "LARGE_BYTES", 0)
+    monkeypatch.setattr(packed_weights, "MANY_STEPS", 1)
+    model = tiny_dir("llama", **MODEL)
+    algorithm = make("REINFORCE", model, small_env(model, eos_token_id=EOS_IDS))
+    layers = [m for m in algorithm.policy.modules() if type(m) is torch.nn.Linear]
+    packed, apart = [], []
+
+    def are_packed():
+        return [("forward" in vars(layer)) for layer in layers]
+
+    class Look(BaseCallback):
+        def _on_step(self):
+            packed.extend(are_packed())
+            return True
+
+        @torch.no_grad()
+        def _on_rollout_end(self):
+            buffer = algorithm.rollout_buffer
+            members = buffer.segments()
+            batch = buffer.episode_batch(members)
+            log_probs = algorithm.policy.evaluate_actions(batch, batch.actions)[1]
+            apart.append(np.abs(buffer.log_probs[buffer.places(members)] - log_probs.numpy()).max())
+
+    algorithm.learn(1, callback=Look())
+    assert packed
+    assert all(packed)
+    assert not any(are_packed())
+    assert apart[0] < 1e-5
