@@ -119,4 +119,6 @@ def _take_turns(
                     f"round {round_index + 1} of {rounds}: {worker.entry.label}, "
                     f"{measure_name}: {speed:.4g} tokens per CPU second"
                 )
+            if key in once:
+                worker.close()  # whose memory the larger ones need
     return batches

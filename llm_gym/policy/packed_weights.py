@@ -40,8 +40,8 @@ def packed_weights(model: nn.Module, n_rows: int, n_steps: int) -> Iterator[None
         n_rows: Rows that are decoded together.
         n_steps: Tokens of each that will be.
     """
-    layers = [layer for layer in model.modules() if _can_be_packed(layer)]
-    weights = {id(layer.weight): layer.weight for layer in layers}  # type: ignore[union-attr]
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and _can_be_packed(m)]
+    weights = {id(layer.weight): layer.weight for layer in layers}
     pays = n_rows <= FEW_ROWS and n_steps >= MANY_STEPS
     if not pays or sum(weight.nbytes for weight in weights.values()) < LARGE_BYTES:
         yield
@@ -55,7 +55,7 @@ def packed_weights(model: nn.Module, n_rows: int, n_steps: int) -> Iterator[None
             vars(layer).pop("forward", None)
 
 
-def _can_be_packed(layer: nn.Module) -> bool:
+def _can_be_packed(layer: nn.Linear) -> bool:
     if type(layer) is not nn.Linear or "forward" in vars(layer):
         return False
     weight = layer.weight
