@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback, ProgressBarCallback
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
@@ -30,6 +30,7 @@ from llm_gym.learning.endings import Endings
 from llm_gym.learning.heap import trim
 from llm_gym.learning.joined import joined
 from llm_gym.learning.kl import ReferenceModel
+from llm_gym.learning.progress import TokenBar, as_list
 from llm_gym.learning.rounds import Rounds
 from llm_gym.learning.shaping import RewardShaping
 from llm_gym.learning.vec_env import GymVecEnv
@@ -300,7 +301,7 @@ class AnswerLearner(OnPolicyAlgorithm):
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         callbacks = as_list(callback)
         if progress_bar and world().rank == 0:
-            callbacks.append(_TokenBar())
+            callbacks.append(TokenBar())
         return super()._init_callback(callbacks)
 
     def collect_rollouts(
@@ -483,22 +484,3 @@ def episode_length(env: VecEnv) -> int:
             "n_steps=None needs an environment with the attribute max_new_tokens; pass n_steps, "
             "the number of steps per environment and rollout"
         ) from error
-
-
-def as_list(callback: MaybeCallback) -> list[BaseCallback]:
-    """Whatever Stable-Baselines3 takes as callbacks."""
-    if isinstance(callback, list):
-        return list(callback)
-    return [callback if isinstance(callback, BaseCallback) else ConvertCallback(callback)]
-
-
-class _TokenBar(ProgressBarCallback):
-    """Stable-Baselines3's bar counts a step of every row, also of those whose answer has ended."""
-
-    def _on_training_start(self) -> None:
-        self._before = self.model.num_timesteps
-        super()._on_training_start()
-
-    def _on_step(self) -> bool:
-        self.pbar.update(self.model.num_timesteps - self._before - self.pbar.n)
-        return True

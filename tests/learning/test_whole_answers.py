@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from llm_gym.learning import base
+from llm_gym.learning.progress import TokenBar
 from llm_gym.learning.rounds import compacted
 from llm_gym.runs.checkpoint import load_checkpoint, save_checkpoint
 from tests.learning.online_worlds import MODEL, PROMPTS, make, rollouts, small_env
@@ -263,4 +264,4 @@ def test_of_several_processes_the_first_draws_a_progress_bar(rank, bars, model, 
     monkeypatch.setattr(base, "world", lambda: SimpleNamespace(rank=rank))
     algorithm = make("RLOO", model, ragged(model, num_envs=4, group_size=2))
     callbacks = algorithm._init_callback(None, progress_bar=True).callbacks
-    assert sum(isinstance(callback, base._TokenBar) for callback in callbacks) == bars
+    assert sum(isinstance(callback, TokenBar) for callback in callbacks) == bars
