@@ -140,3 +140,24 @@ DISCOUNTS = {
     "GRPO": Recipe("GuessTheNumber", HIT_ONLY, "GRPO", _GROUPS, group_size=8, ent_coef=0.003),
 }
 """Does only a discount per turn make an agent quick? A hit pays 1, whenever it comes."""
+
+
+def _larger(numbers: int, tokens: int, turn_cost: float = 0.0, **options: Any) -> Recipe:
+    """More numbers, in at most twenty guesses, as GEM's own game has it."""
+    return Recipe(
+        "GuessTheNumber",
+        {"numbers": numbers, "max_turns": 20, "turn_cost": turn_cost},
+        options=_LARGE | options,
+        tokens=tokens,
+        learning_rate=5e-3,
+        least_reach=1e-4,  # who is not quick says so much that no smaller one can be read
+        **_FALLING,
+    )
+
+
+for _numbers, _tokens in ((20, 300_000), (50, 600_000), (100, 1_200_000)):
+    DISCOUNTS |= {
+        f"PPO, turn_gamma 1, N = {_numbers}": _larger(_numbers, _tokens),
+        f"PPO, turn_gamma 0.9, N = {_numbers}": _larger(_numbers, _tokens, turn_gamma=0.9),
+        f"PPO, a price of 0.1, N = {_numbers}": _larger(_numbers, _tokens, turn_cost=0.1),
+    }

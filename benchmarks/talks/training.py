@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from llm_gym_known_optimum import evaluate_talk, exploitability, solve, word_probabilities
 from llm_gym_known_optimum.talks.kuhn import PLACES, KuhnPoker, strategy_from
-from llm_gym_known_optimum.talks.talk import Talk
+from llm_gym_known_optimum.talks.talk import Outcome, Talk
 from llm_gym_known_optimum.talks.values import Shares
 from stable_baselines3.common.callbacks import BaseCallback
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -148,7 +148,40 @@ def of_policy(talk: Talk, policy: Any, least_reach: float) -> dict[str, float]:
             f"{name}_turns_low": float(found.turns_low),
             f"{name}_turns_high": float(found.turns_high),
         }
-    return figures
+    return figures | {"sampled_turns_played": turns_played(talk, shares)}
+
+
+def turns_played(talk: Talk, shares: Shares, games: int = 8192) -> float:
+    """Mean turns of games: an estimate, where bounds are wide.
+
+    Args:
+        talk: The game.
+        shares: The policy.
+        games: How many; always the same draws.
+    """
+    rng = np.random.default_rng(0)
+
+    def drawn(outcomes: Sequence[Outcome]) -> Outcome:
+        return outcomes[rng.choice(len(outcomes), p=[one.probability for one in outcomes])]
+
+    begun = [drawn(talk.beginnings()) for _ in range(games)]
+    live = [(talk.ids(one.text), one.state) for one in begun]
+    turns = 0
+    for _ in range(talk.max_turns):
+        if not live:
+            break
+        turns += len(live)
+        below = shares([tokens for tokens, _ in live]).cumsum(1)  # (B, V)
+        said = (below < rng.random((len(live), 1)) * below[:, -1:]).sum(1)
+        following = []
+        for (tokens, state), token in zip(live, said.tolist(), strict=True):
+            is_own = token < len(talk.words)
+            answers = talk.outcomes(state, talk.words[token]) if is_own else [talk.void(state)]
+            answer = drawn(answers)
+            if answer.state is not None:
+                following.append(((*tokens, token, *talk.ids(answer.text)), answer.state))
+        live = following
+    return turns / games
 
 
 def greedy(shares: Shares) -> Shares:

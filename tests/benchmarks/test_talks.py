@@ -21,7 +21,7 @@ from transformers import LlamaConfig
 import llm_gym
 from benchmarks.talks import run
 from benchmarks.talks.settings import DISCOUNTS, MODEL, OPTIMA
-from benchmarks.talks.training import SelfPlay, greedy, make_model, train
+from benchmarks.talks.training import SelfPlay, greedy, make_model, train, turns_played
 
 
 def test_a_run_in_small_and_again(tmp_path, capsys, monkeypatch):
@@ -114,6 +114,7 @@ def test_the_verdict_follows_from_the_turns_saved(turns, word):
                 "figures": {
                     "sampled_turns_low": value + seed / 1000,
                     "sampled_turns_high": value + seed / 900,
+                    "sampled_turns_played": value + seed / 950 + (1 if value > 3 else 0),
                 },
             }
             for seed in range(3)
@@ -122,3 +123,34 @@ def test_the_verdict_follows_from_the_turns_saved(turns, word):
     by_name = {"PPO, turn_gamma 1": runs(turns), "PPO, turn_gamma 0.9": runs(2.65)}
     assert f": {word}. " in run.verdict(by_name)
     assert run.verdict({"PPO, turn_gamma 1": runs(turns)}) is None
+    others = {f"{name}, N = 20": found for name, found in by_name.items()}
+    assert run.verdict(others) is None
+    assert run.verdicts(by_name | others) == [
+        run.verdict(by_name),
+        run.verdict(others, ", N = 20"),
+    ]
+    assert "quick, N = 20 (" in run.verdict(others, ", N = 20")
+    assert ("1.85 [" in run.verdict(others, ", N = 20")) == (turns > 3)  # as played
+
+
+def test_turns_played_lie_where_all_that_can_be_said_has_them():
+    talk = GuessTheNumber(3, max_turns=4, turn_cost=0.0)
+
+    def shares(conversations):  # of the world's words, too
+        likely = np.array([0.3, 0.2, 0.1, *[0.4 / 5] * 5])
+        return np.array([np.roll(likely, len(tokens) // 2) for tokens in conversations])
+
+    found = evaluate_talk(talk, shares, least_reach=0.0)
+    assert found.turns_low == pytest.approx(found.turns_high)
+    error = 1.5 / 8192**0.5  # of turns that deviate by 1.5 at most from 1 to 4
+    assert turns_played(talk, shares) == pytest.approx(found.turns_low, abs=4 * error)
+
+
+@pytest.mark.parametrize("name", [name for name in DISCOUNTS if "N = " in name])
+def test_a_larger_game_differs_by_what_its_name_says(name):
+    recipe, plain = DISCOUNTS[name], DISCOUNTS[f"PPO, turn_gamma 1, N = {name.split()[-1]}"]
+    gamma, cost = recipe.options.get("turn_gamma"), recipe.of_game["turn_cost"]
+    assert (gamma, cost) == (0.9 if "0.9" in name else None, 0.1 if "price" in name else 0.0)
+    same = replace(recipe, options=plain.options, of_game=plain.of_game)
+    assert same == plain
+    assert recipe.of_game["numbers"] == int(name.split()[-1])
