@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -9,7 +10,7 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from llm_gym.cli import main
+from llm_gym.cli import main, processes
 
 LINE = ["train", "--env", "llm_gym/PoliteEmail-v0", "--output", "runs/x"]
 
@@ -40,6 +41,22 @@ def test_torchrun_does_the_same_command_so_many_times(started, capsys):
     [line] = started
     assert line[:5] == ["--standalone", "--nproc-per-node", "3", "--module", "llm_gym"]
     assert line[5:] == [*LINE, "--processes", "3"]
+
+
+@pytest.mark.parametrize(
+    ("cores", "given", "threads"), [(8, None, "2"), (3, None, "1"), (1, None, "1"), (8, "5", "5")]
+)
+def test_processes_share_the_cores_unless_somebody_has_said_how_many_threads(
+    cores, given, threads, started, monkeypatch, capsys
+):
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    monkeypatch.setattr(processes.sys, "platform", "linux")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    ended([*LINE, "--processes", "4"], capsys)
+    assert os.environ["OMP_NUM_THREADS"] == threads
+    assert len(started) == 1
 
 
 def test_a_wrong_setting_is_said_once_before_anything_is_started(started, capsys):

@@ -10,7 +10,7 @@ from threading import Thread
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaModel
 
 from benchmarks.architectures.run import LENGTH, make_policy, worst_distance
 from benchmarks.architectures.tiny import tiny_model
@@ -279,6 +279,21 @@ def test_positions_that_depend_on_the_longest_row_are_refused(tmp_path):
         "llama", rope_parameters=rope | {"original_max_position_embeddings": LENGTH}
     ).save_pretrained(tmp_path)
     assert distance(make_policy(str(tmp_path)), tmp_path) < 1e-4
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 3])
+def test_rows_that_show_in_others_behind_their_first_tokens_are_refused(saved, first, monkeypatch):
+    forward = LlamaModel.forward
+
+    def mixing(self, *args, **kwargs):
+        found = forward(self, *args, **kwargs)
+        hidden = found.last_hidden_state
+        hidden[:, first:] += hidden[:, first:].mean(dim=0, keepdim=True)
+        return found
+
+    monkeypatch.setattr(LlamaModel, "forward", mixing)
+    with pytest.raises(ValueError, match="or on the rows beside it"):
+        make_policy(saved("llama"), prefix_cache=False)
 
 
 def test_on_another_device_it_is_asked_again(saved, monkeypatch):
