@@ -97,7 +97,7 @@ def change_of(file: str, before: str, after: str) -> Change:
     """The lines that differ."""
     lines = list(difflib.ndiff(before.splitlines(), after.splitlines()))
     taken, put = ([line[2:].strip() for line in lines if line[0] == sign] for sign in "-+")
-    return Change(file, " ".join(taken), " ".join(put))
+    return Change(file, " ".join(taken).strip(), " ".join(put).strip())
 
 
 def verdicts(path: Path = SURVIVORS) -> dict[Change, str]:

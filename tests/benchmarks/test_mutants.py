@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -87,6 +89,8 @@ def test_words_of_names_are_told_apart():
 def test_verdicts_are_read_as_they_are_written(tmp_path):
     change = mutation.change_of("a.py", TWO, TWO.replace("2 * x", "2 | x"))
     assert change == mutation.Change("a.py", "return 2 * x", "return 2 | x")
+    longer = TWO.replace("def triple", "\n@cache\ndef triple")  # an empty line goes with it
+    assert mutation.change_of("a.py", longer, TWO) == mutation.Change("a.py", "@cache", "")
     table = tmp_path / "survivors.md"
     table.write_text(f"# Title\n\n{mutation.row_in_table(change, 'equivalent: x is 2')}\n")
     assert mutation.verdicts(table) == {change: "equivalent: x is 2"}
@@ -190,6 +194,43 @@ def test_tests_of_other_rooms_are_asked_of_faults_near_them(tmp_path):
     assert asked("stages/pages/table") == {"test_other", "test_table", "test_beside"}
     (pages / "test_browser.py").write_text("import llm_gym.stages.pages.table")
     assert "test_browser" in asked("stages/pages/table")
+
+
+def test_a_plugins_faults_are_seen_by_the_tests_beside_it_and_by_those_that_import_the_module(
+    tmp_path,
+):
+    for name, text in (
+        ("envs/kite/tests/test_wind", ""),
+        ("envs/boat/tests/test_sea", ""),
+        ("envs/boat/tests/test_both", "from llm_gym_kite.sails.big import hoist"),
+        ("tests/stages/test_tour", "import llm_gym_kite.sails.big"),
+        ("tests/stages/test_big", ""),
+    ):
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = fittings.test_files(tmp_path, ["envs/kite/llm_gym_kite/sails/big.py"])
+    known = [file for file in found if file not in fittings.ALSO]
+    assert {Path(file).stem for file in known} == {"test_wind", "test_both", "test_tour"}
+
+
+def test_another_seed_draws_others(tmp_path):
+    def item(number):
+        mutation = SimpleNamespace(
+            module_path=tmp_path / "a.py", operator_name="o", operator_args={}, occurrence=number
+        )
+        return SimpleNamespace(mutations=[mutation], job_id=number)
+
+    session: Any = SimpleNamespace(work_items=[item(number) for number in range(400)])
+
+    def drawn(share, seed):
+        return [job for job, _ in mutation._drawn(session, share, seed, tmp_path)]
+
+    some, others = drawn(0.25, 0), drawn(0.25, 1)
+    assert 60 < len(some) < 140
+    assert 60 < len(others) < 140
+    assert len(set(some) & set(others)) < 60  # a quarter of a quarter: 25
+    assert drawn(0.5, 1)[: len(others)] == others == drawn(0.25, 1)
 
 
 def test_code_is_swapped_in_all_functions_that_have_it_and_nowhere_else():
