@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from typing import Annotated
 
 import pytest
 import typer
@@ -11,7 +12,7 @@ import yaml
 
 from llm_gym.cli import main
 from llm_gym.cli.app import app
-from llm_gym.cli.command import kind_of
+from llm_gym.cli.command import configurable, is_given, kind_of
 from llm_gym.cli.config_file import config_of, leaving_config
 
 GROUP = typer.main.get_command(app)
@@ -102,6 +103,28 @@ def test_the_command_line_wins(written):
     assert values["seed"] == 0  # though it is the default
     assert values["anneal_learning_rate"] is False
     assert values["n_epochs"] == 2
+
+
+def test_what_the_file_says_is_given_like_what_the_command_line_says(written):
+    """Also where it is the default: `--quick` and `--resume` ask for what was named."""
+    invocation = parsed("train", "--seed", 0, "--config", written("n_epochs: 4\nkl-target: null\n"))
+    given = {name for name in invocation.params if is_given(invocation, name)}
+    assert given == {"seed", "n_epochs", "config"}
+
+
+def test_each_number_of_a_list_is_held_against_its_range():
+    seen = []
+
+    def tune(batch_size: Annotated[list[int] | None, typer.Option()] = None) -> None:
+        seen.append(batch_size)
+
+    command = configurable(tune)
+    for fine in (None, [], [4], (4, 2)):
+        command(batch_size=fine)
+        assert seen[-1] is fine
+    with pytest.raises(ValueError, match="batch_size=0"):
+        command(batch_size=[4, 0])
+    assert len(seen) == 4
 
 
 def test_arguments_are_in_the_file_too(written):
