@@ -61,14 +61,16 @@ def tasks(names: list[str]) -> dict[str, Task]:
 
 
 def best_rates(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean J/J* by entry and rate."""
+    """Mean J/J* by entry and rate; a rate with which a run has crashed is none to choose."""
     table: dict[str, dict[str, list[float]]] = {}
     for run in runs:
-        if run["status"] == "done":
-            by_rate = table.setdefault(run["algorithm"], {})
-            by_rate.setdefault(str(run["learning_rate"]), []).append(run["end"]["j_over_jstar"])
+        end = run["end"]["j_over_jstar"] if run["status"] == "done" else np.nan
+        by_rate = table.setdefault(run["algorithm"], {})
+        by_rate.setdefault(str(run["learning_rate"]), []).append(end)
     return {
-        name: {rate: float(np.mean(ends)) for rate, ends in by_rate.items()}
+        name: {
+            rate: float(np.mean(ends)) for rate, ends in by_rate.items() if np.isfinite(ends).all()
+        }
         for name, by_rate in table.items()
     }
 
@@ -83,14 +85,19 @@ def differences(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     found = {}
     for name in entries():
         mine = {key[1:]: end for key, end in ends.items() if key[0] == name}
-        pairs = [
-            end["j_over_jstar"] - ends[(ALL, *key)]["j_over_jstar"]
+        pairs = {
+            key: end["j_over_jstar"] - ends[(ALL, *key)]["j_over_jstar"]
             for key, end in mine.items()
             if (ALL, *key) in ends
-        ]
+        }
         if pairs:
+            families = sorted({task for task, _ in pairs})
             found[name] = {
-                "difference": mean_with_interval(pairs),
+                "difference": mean_with_interval(list(pairs.values())),
+                "by_family": {
+                    family: float(np.mean([d for (task, _), d in pairs.items() if task == family]))
+                    for family in families
+                },
                 "j_over_jstar": mean_with_interval([e["j_over_jstar"] for e in mine.values()]),
                 "least": min(end["j_over_jstar"] for end in mine.values()),
                 "kl_to_optimum": float(np.mean([e["kl_to_optimum"] for e in mine.values()])),
@@ -110,7 +117,7 @@ def verdict(difference: dict[str, Any]) -> str:
 
 
 def told(results: dict[str, Any]) -> str:
-    """The table."""
+    """The differences, those by family, and what the rates were chosen by."""
     rows = [["", "rate", "J/J*", "least", "KL to pi*", "less all weights", "verdict"]]
     for name, figures in results["figures"].items():
         ratio, difference = figures["j_over_jstar"], figures["difference"]
@@ -130,7 +137,17 @@ def told(results: dict[str, Any]) -> str:
                 "" if name == ALL else verdict(difference),
             ]
         )
-    return columns(rows)
+    families = list(results["figures"][ALL]["by_family"])
+    by_family = [["less all weights", *families]] + [
+        [name, *(f"{figures['by_family'][family]:+.4f}" for family in families)]
+        for name, figures in results["figures"].items()
+        if name != ALL
+    ]
+    tuning = [["tuning: J/J* at rate", *(f"{rate:g}" for rate in LEARNING_RATES)]] + [
+        [name, *(f"{m[str(r)]:.4f}" if str(r) in m else "crashed" for r in LEARNING_RATES)]
+        for name, m in results["tunings"].items()
+    ]
+    return "\n\n".join(map(columns, (rows, by_family, tuning)))
 
 
 def main() -> None:

@@ -79,4 +79,13 @@ def test_differences_are_of_the_same_problems():
     figures = lora.differences(runs)
     assert figures["rank 1"]["problems"] == 1
     assert np.isclose(figures["rank 1"]["difference"]["mean"], -0.1)
+    assert figures["rank 1"]["by_family"].keys() == {"additive"}
     assert lora.best_rates(runs)["rank 1"] == {"0.01": 0.8}
+    told = lora.told({"figures": figures, "rates": dict.fromkeys(figures, 0.01), "tunings": {}})
+    assert "-0.1000" in told
+
+
+def test_a_rate_that_crashes_on_one_problem_is_not_chosen_for_the_others():
+    of = {"algorithm": "rank 1", "learning_rate": 0.3}
+    done = {**of, "status": "done", "end": {"j_over_jstar": 0.9}}
+    assert lora.best_rates([done, {**of, "status": "crashed"}]) == {"rank 1": {}}
