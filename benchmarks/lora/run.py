@@ -159,26 +159,32 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two families, short runs")
     parser.add_argument("--seeds", type=int, default=6, help="problems of each family (6)")
     parser.add_argument("--episodes", type=int, default=64_000, help="answers of a run (64000)")
+    parser.add_argument("--rows", type=int, default=512, help="answers of a rollout (512)")
+    parser.add_argument(
+        "--tune-on", nargs="+", choices=TASKS, default=list(TASKS), help="families (all)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes at a time (2)")
     options = parser.parse_args()
-    budget = replace(Budget(), episodes=options.episodes, evaluations=10)
-    names, seeds = list(TASKS), range(options.seeds)
+    budget = replace(Budget(), episodes=options.episodes, rows=options.rows, evaluations=10)
+    names, tuned_on, seeds = list(TASKS), options.tune_on, range(options.seeds)
     if options.quick:
         budget, names, seeds = budget.quick(), names[:2], range(2)
-    store, of = RunStore(options.output / "runs.jsonl", versions()), tasks(names)
+        tuned_on = names
+    store = RunStore(options.output / "runs.jsonl", versions())
     grid = dict.fromkeys(entries(), LEARNING_RATES)
     tuning = range(TUNING_SEED, TUNING_SEED + 1)
-    tunings = best_rates(
-        do_jobs(store, rated_jobs("tune", tuning, entries(), of, budget, grid), options.workers)
-    )
+    tuning_jobs = rated_jobs("tune", tuning, entries(), tasks(tuned_on), budget, grid)
+    tunings = best_rates(do_jobs(store, tuning_jobs, options.workers))
     rates = {
         name: float(max(means, key=lambda rate: means[rate])) for name, means in tunings.items()
     }
     chosen = {name: (rate,) for name, rate in rates.items()}
     runs = do_jobs(
-        store, rated_jobs("train", seeds, entries(), of, budget, chosen), options.workers
+        store, rated_jobs("train", seeds, entries(), tasks(names), budget, chosen), options.workers
     )
-    results = record({"budget": asdict(budget), "tasks": names, "seeds": len(seeds)})
+    results = record(
+        {"budget": asdict(budget), "tasks": names, "tuned_on": tuned_on, "seeds": len(seeds)}
+    )
     results |= {"rates": rates, "tunings": tunings, "figures": differences(runs)}
     write_json(options.output / "results.json", results)
     print(f"\n{told(results)}\n\nwrote {options.output / 'results.json'}")
