@@ -17,7 +17,7 @@ from llm_gym.language_models.adapter_bases import (
     say_other_base,
     take_base_out,
 )
-from llm_gym.language_models.adapter_files import WEIGHTS, base_of, is_below, read_settings
+from llm_gym.language_models.adapter_files import WEIGHTS, base_of, is_trained_whole, read_settings
 from llm_gym.language_models.architecture import vocabulary_size
 from llm_gym.language_models.embedded import fetch
 from llm_gym.language_models.lora_settings import check_config, no_match, peft_library, task_of
@@ -109,7 +109,7 @@ def load_adapter(
         config.modules_to_save = sorted({*(config.modules_to_save or ()), *new_modules})
         config.task_type = task_of(model)
         for name, tensor in model.state_dict().items():
-            if is_below(name, new_modules):
+            if is_trained_whole(name, new_modules):
                 weights.setdefault(name, tensor)  # PEFT wants them from the file
     given, config.inference_mode = copy.copy(config.target_modules), not trainable
     advice = "is it an adapter of another model?"
@@ -150,8 +150,11 @@ def inject(model: PreTrainedModel, config: LoraConfig) -> None:
     mostly lost, and these are few.
     """
     peft = peft_library()
+    from llm_gym.language_models.adapter_layers import save_memory
+
     with _quiet_about_conv1d():
         peft.inject_adapter_in_model(config, model, NAME)
+    save_memory(model)
     model._hf_peft_config_loaded = True  # transformers' own methods go by it
     model.train(model.training)  # new layers are made in training mode
     for name, parameter in model.named_parameters():
