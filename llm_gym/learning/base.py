@@ -329,6 +329,7 @@ class AnswerLearner(OnPolicyAlgorithm):
         known = self._endings.figures(self.episodes) if tells else {}
         for name, value in {**self.rollout_statistics, **known}.items():
             self.logger.record(f"rollout/{name}", value)
+        self.transformer.forget()  # what was read with weights that are about to change
         trim(self.policy)
         return goes_on
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from llm_gym.learning import heap
+from tests.learning.online_worlds import MODEL, make, small_env
 
 LARGE = torch.nn.Linear(2**12, 2**12, bias=False)  # 64 MiB
 
@@ -36,3 +37,14 @@ def test_other_allocators_are_left_alone(monkeypatch):
 def test_glibc_has_it():
     assert heap._malloc_trim() is not None
     heap.trim(LARGE)
+
+
+def test_what_a_rollout_has_read_is_gone_before_the_update(tiny_dir, monkeypatch):
+    model = tiny_dir("gpt2", **MODEL)
+    algorithm = make("RLOO", model, small_env(model, group_size=4))
+    kept = []
+    monkeypatch.setattr(
+        algorithm, "train", lambda: kept.append(algorithm.transformer.actor_trunk._cache)
+    )
+    algorithm.learn(1)
+    assert kept == [None]
