@@ -60,11 +60,6 @@ def read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def is_below(name: str, modules: Iterable[str]) -> bool:
-    """Whether a parameter is of one of some modules, which are named by the end of their path."""
-    return any(f".{module}." in f".{name}" for module in modules)
-
-
 def is_trained_whole(name: str, saved: Iterable[str]) -> bool:
     """Whether a parameter is of one of `modules_to_save`, as PEFT reads that.
 

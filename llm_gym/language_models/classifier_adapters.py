@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from llm_gym.language_models.adapter_files import (
     WEIGHTS,
     base_of,
-    is_below,
+    is_trained_whole,
     read_object,
     read_settings,
 )
@@ -122,7 +122,7 @@ def load_classifier(
             ) from error
         widen(model, load_tokenizer(directory))
     saved = read_settings(directory).get("modules_to_save") or []
-    lost = [name for name in sorted(new) if not is_below(name, saved)]
+    lost = [name for name in sorted(new) if not is_trained_whole(name, saved)]
     if lost:
         raise ValueError(
             f"{str(directory)!r} is no whole classifier: neither it nor its base {base!r} has "

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_gym.language_models.adapter_files import base_of, is_adapter
 from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.hub import cached_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -95,18 +97,16 @@ def _from_directory(directory: Path) -> tuple[int, ...]:
 
 
 def _from_hub(name: str, *, download: bool) -> tuple[int, ...]:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError
 
     for file in FILES:
-        try:
-            cached = try_to_load_from_cache(name, file)
-            if isinstance(cached, str):
-                return _ids_in(Path(cached))
-            if download:
-                return _ids_in(Path(hf_hub_download(name, file)))
-        except (OSError, HFValidationError):  # no such file, no network, or no name of a hub
-            continue
+        with suppress(OSError, HFValidationError):  # no such file, no network, no name of a hub
+            found = cached_file(name, file)
+            if found is None and download:
+                found = Path(hf_hub_download(name, file))
+            if found is not None:
+                return _ids_in(found)
     return ()
 
 

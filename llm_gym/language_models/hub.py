@@ -18,6 +18,25 @@ _MODEL = "config.json"
 _FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
+def cached_file(name: str, file: str) -> Path | None:
+    """Where a file of a model or an adapter lies in the hub's cache.
+
+    Args:
+        name: Any name or path; the hub is not asked.
+        file: Its name.
+
+    Returns:
+        `None` if it is not there, or that is no name on the hub.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    with suppress(HFValidationError):
+        found = try_to_load_from_cache(name, file)
+        return Path(found) if isinstance(found, str) else None
+    return None
+
+
 def cached_adapter(name: str) -> str | None:
     """Where an adapter of that name lies in the hub's cache.
 
@@ -27,16 +46,8 @@ def cached_adapter(name: str) -> str | None:
     Returns:
         Its directory; `None` if it is no name on the hub, not in the cache, or a whole model.
     """
-    if not _may_be_adapter(name):
-        return None
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    with suppress(HFValidationError):
-        found = try_to_load_from_cache(name, CONFIG)
-        if isinstance(found, str) and not (Path(found).parent / _MODEL).is_file():
-            return str(Path(found).parent)
-    return None
+    found = cached_file(name, CONFIG) if _may_be_adapter(name) else None
+    return None if found is None or (found.parent / _MODEL).is_file() else str(found.parent)
 
 
 @functools.cache

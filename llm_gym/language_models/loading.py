@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.language_models.adapter_files import base_of, is_adapter
 from llm_gym.language_models.embedded import embedded_names, fetch, resolve
-from llm_gym.language_models.hub import is_path
+from llm_gym.language_models.hub import cached_file, is_path
 from llm_gym.language_models.memory import check_loading
 
 if TYPE_CHECKING:
@@ -362,17 +362,9 @@ def _may_be_hub_name(name: str) -> bool:
     if is_path(name):
         return False
     owner, separator, _ = name.partition("/")
-    return not separator or not Path(owner).is_dir() or _is_cached(name)
-
-
-def _is_cached(name: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return isinstance(try_to_load_from_cache(name, "config.json"), str)
-    except HFValidationError:
-        return False
+    if not separator or not Path(owner).is_dir():
+        return True
+    return cached_file(name, "config.json") is not None
 
 
 def _nearest(directory: Path) -> str:

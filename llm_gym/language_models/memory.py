@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_gym.language_models.adapter_files import is_adapter
 from llm_gym.language_models.embedded import resolve
+from llm_gym.language_models.hub import cached_file
 
 if TYPE_CHECKING:
     import torch
@@ -176,7 +177,10 @@ def stored_numbers(source: str | Path) -> dict[str, int]:
         somebody else's to say.
     """
     found: dict[str, int] = {}
-    directory = _directory(source)
+    directory: Path | None = Path(source)
+    if not Path(source).is_dir():
+        config = cached_file(str(source), "config.json")
+        directory = None if config is None else config.parent
     for file in [] if directory is None else sorted(directory.glob("*.safetensors")):
         try:
             for entry in _header(file).values():
@@ -186,19 +190,6 @@ def stored_numbers(source: str | Path) -> dict[str, int]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
     return found
-
-
-def _directory(source: str | Path) -> Path | None:
-    """Where a model's files are, if they are here."""
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    with suppress(HFValidationError):
-        found = try_to_load_from_cache(str(source), "config.json")
-        return Path(found).parent if isinstance(found, str) else None
-    return None
 
 
 def _header(file: Path) -> dict[str, Any]:

@@ -56,6 +56,12 @@ def is_coarse(name_or_path: str | Path, dtype: str) -> bool:
     return dtype == "bfloat16" or (dtype == "auto" and "BF16" in stored_numbers(source))
 
 
+def refuse_float16(dtype: str) -> None:
+    """Raises `ValueError` for the type in which nothing is trained, with what to do."""
+    if dtype == "float16":
+        raise ValueError(f"dtype='float16': {FLOAT16}")
+
+
 def refuse_training(name_or_path: str | Path, dtype: str) -> None:
     """Refuses to train a model, or an adapter on it, whose weights would be float16.
 
@@ -66,8 +72,7 @@ def refuse_training(name_or_path: str | Path, dtype: str) -> None:
     Raises:
         ValueError: They would be, with what to do.
     """
-    if dtype == "float16":
-        raise ValueError(f"dtype='float16': {FLOAT16}")
+    refuse_float16(dtype)
     if dtype != "auto":
         return
     source = resolve(name_or_path)

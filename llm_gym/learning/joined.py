@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
@@ -25,6 +26,7 @@ from stable_baselines3.common.utils import set_random_seed
 
 from llm_gym.learning.buffer import EpisodeBuffer
 from llm_gym.parallel import World, world
+from llm_gym.policy.setup import THEIR_BUFFERS
 
 
 @contextmanager
@@ -260,9 +262,8 @@ class _StockUpdate:
         own = batch_size
         if batch_size is not None and not isinstance(self.algorithm.rollout_buffer, EpisodeBuffer):
             own = max(1, batch_size // self.processes.size)  # `EpisodeBuffer` shares it out itself
-        minibatches = list(self._get(own))  # their advantages are told by one message
-        own_advantages = [samples.advantages.cpu().numpy() for samples in minibatches]
-        of_all = self.processes.unions(own_advantages)
+        own_advantages, minibatches = self._minibatches(own)
+        of_all = self.processes.unions(own_advantages)  # one message for all of them
         for samples, array in zip(minibatches, of_all, strict=True):
             advantages, whole = samples.advantages, torch.from_numpy(array)
             self._tokens, self._all_tokens = len(advantages), len(whole)
@@ -271,6 +272,25 @@ class _StockUpdate:
                 samples = samples._replace(advantages=(advantages - mean) / (std + 1e-8))
             self._samples = samples
             yield samples
+
+    def _minibatches(
+        self, batch_size: int | None
+    ) -> tuple[list[NDArray[np.float32]], Iterator[Any]]:
+        """The advantages of an epoch's minibatches, and the minibatches, each made in its turn.
+
+        Stable-Baselines3's buffers copy the observation of every transition: an epoch of them at
+        once would be the rollout a second time.
+        """
+        buffer: Any = self.algorithm.rollout_buffer
+        if not type(buffer).__module__.startswith(THEIR_BUFFERS):
+            made = list(self._get(batch_size))  # `EpisodeBuffer` keeps tokens alone
+            return [samples.advantages.cpu().numpy() for samples in made], iter(made)
+        copy, buffer._get_samples = buffer._get_samples, lambda indices: indices
+        try:
+            chosen = list(self._get(batch_size))
+        finally:
+            del buffer._get_samples
+        return [buffer.advantages[indices].flatten() for indices in chosen], map(copy, chosen)
 
     def evaluate_actions(self, *args: Any, **kwargs: Any) -> Any:
         """As the policy's; has `train` stop early where the divergence of all tokens says so."""

@@ -27,7 +27,7 @@ from llm_gym.policy.options import moments_of
 from llm_gym.policy.variants import MaskableTransformerPolicy
 
 _KNOWN = ("llm_gym.", "stable_baselines3.", "sb3_contrib.")  # which train all of a policy
-_THEIR_BUFFERS = ("stable_baselines3.", "sb3_contrib.")  # which keep transitions
+THEIR_BUFFERS = ("stable_baselines3.", "sb3_contrib.")  # which keep transitions
 
 
 def check_setup(algorithm: BaseAlgorithm) -> None:
@@ -95,7 +95,7 @@ def _say_buffer(algorithm: BaseAlgorithm) -> None:
     if not isinstance(algorithm, OnPolicyAlgorithm):
         return
     buffer = algorithm.rollout_buffer_class
-    if buffer is not None and not buffer.__module__.startswith(_THEIR_BUFFERS):
+    if buffer is not None and not buffer.__module__.startswith(THEIR_BUFFERS):
         return
     better = "llm_gym.EpisodeBuffer"
     if issubclass(algorithm.policy_class, MaskableTransformerPolicy):

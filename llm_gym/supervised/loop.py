@@ -21,7 +21,7 @@ from llm_gym.language_models.divergence import (
     check_tensors,
 )
 from llm_gym.language_models.packing import IGNORED, micro_batches
-from llm_gym.language_models.trained_types import FLOAT16, say_coarse
+from llm_gym.language_models.trained_types import refuse_float16, say_coarse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +40,7 @@ TRAINED = ("float32", "bfloat16")
 
 def check_dtype(dtype: str) -> None:
     """Raises `ValueError` for a type in which nothing can be trained."""
-    if dtype == "float16":
-        raise ValueError(f"dtype='float16': {FLOAT16}")
+    refuse_float16(dtype)
     check_choice("dtype", dtype, TRAINED)
 
 

@@ -18,6 +18,7 @@ from llm_gym.feedback.preferences import Preference
 from llm_gym.feedback.reward_model import RewardModelConfig, train_reward_model
 from llm_gym.language_models import load_causal_lm
 from llm_gym.language_models.adapters import adapter_of
+from llm_gym.language_models.classifier_adapters import load_classifier
 from llm_gym.language_models.model_objects import named
 from llm_gym.stages.rlhf import RLHFConfig
 from llm_gym.supervised.sft import SFTConfig, fine_tune
@@ -131,6 +132,17 @@ def test_a_classifier_of_pefts_is_a_reward_model_trained_further(base, tmp_path)
     assert "base_model.model.score.weight" in weights
     with pytest.raises(ValueError, match="is an adapter of a classifier"):
         make("PPO", model, small_env(base))
+
+
+def test_the_end_of_its_heads_name_is_enough_as_for_peft(base, tmp_path):
+    kind = AutoModelForSequenceClassification
+    model = peft_model(base, kind=kind, task_type="SEQ_CLS", modules_to_save=["score"])
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    settings = json.loads(path.read_text()) | {"modules_to_save": ["core"]}
+    path.write_text(json.dumps(settings))
+    head = model.base_model.model.score.modules_to_save["default"].weight
+    assert torch.equal(load_classifier(tmp_path).score.modules_to_save["default"].weight, head)
 
 
 def test_the_same_adapter_is_kept_once_and_another_beside_it(base, home):
