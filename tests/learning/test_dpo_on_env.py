@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from llm_gym.learning import dpo
 from llm_gym.learning.dpo import DPO, label_pairs
 from llm_gym.runs.evaluation import evaluate
 from llm_gym.text.answer import Answer
@@ -70,6 +71,26 @@ def test_identical_answers_and_undecided_ties_are_left_out():
 
 
 # ------------------------------------------------------------------ learning
+
+
+@pytest.mark.parametrize("labels", ["soft", "deterministic"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_a_share_of_the_labels_is_wrong_beside_what_is_in_doubt(
+    labels, smoothing, tiny_dir, monkeypatch
+):
+    """Of a pair whose label is doubted by d, s + (1 - 2 s) d say that the other is better."""
+    used, pairs, loss, label = [], [], dpo.dpo_loss, dpo.label_pairs
+
+    def recorded(*args, label_smoothing, **kwargs):
+        used.extend(label_smoothing.tolist())
+        return loss(*args, label_smoothing=label_smoothing, **kwargs)
+
+    monkeypatch.setattr(dpo, "dpo_loss", recorded)
+    monkeypatch.setattr(dpo, "label_pairs", lambda *args: pairs.extend(label(*args)) or pairs)
+    make(tiny_dir(), labels=labels, label_smoothing=smoothing).learn(48 * 4)
+    expected = [smoothing + (1 - 2 * smoothing) * pair.doubt for pair in pairs]
+    assert sorted(used) == pytest.approx(sorted(expected))
+    assert len({round(share, 6) for share in used}) > (1 if labels == "soft" else 0)
 
 
 def test_first_step_is_half_beta_times_the_difference_of_gradients(tiny_dir):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from dataclasses import replace
 from functools import partial
 from threading import Thread
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -77,6 +80,21 @@ def test_the_difference_is_measured_and_an_error_where_the_cache_was_demanded(sa
         make_policy(saved("gpt_neo"), prefix_cache=True)
     assert float(re.search(r"differ by (\S+) nats", str(caught.value)).group(1)) > 0.1
     assert make_policy(saved("bloom"), prefix_cache=True).actor_trunk.use_cache
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "apart"),
+    [
+        ([[0.0, 0.0]], [[0.0, math.log(3.0)]], math.log(2.0)),  # halves; a quarter and the rest
+        ([[0.0, 1.0], [2.0, 0.0]], [[5.0, 6.0], [-1.0, -3.0]], 0.0),  # a constant says nothing
+        ([[0.0, -math.inf, 0.0]], [[1.0, -math.inf, 1.0]], 0.0),
+        ([[0.0, -math.inf]], [[0.0, 0.0]], math.inf),
+    ],
+)
+def test_the_distance_is_the_largest_of_log_probabilities(one, other, apart):
+    check: Any = SimpleNamespace(_head=lambda hidden: hidden)
+    found, _ = CacheCheck._distance(check, torch.tensor(one), torch.tensor(other))
+    assert found == pytest.approx(apart, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", sampled(["gpt_neo", "mamba", "mistral"], "gpt_neo"))
