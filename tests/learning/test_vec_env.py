@@ -43,6 +43,17 @@ def without_time(infos):
     return [dict(info) for info in infos]
 
 
+def test_returns_have_six_digits_as_monitors_have():
+    ours, theirs = (
+        made(1, scorer=lambda prompts, _: [2 / 3] * len(prompts)) for made in (make, dummy)
+    )
+    for env in (ours, theirs):
+        env.reset()
+        _, _, dones, infos = env.step(np.array([EOS]))
+        assert dones.all()
+        assert infos[0]["episode"]["r"] == 0.666667
+
+
 def test_rows_without_pictures_are_rows_all_the_same():
     assert make(3).get_images() == [None] * 3
     pictures = GymVecEnv(Pictured(3)).get_images()
