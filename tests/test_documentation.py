@@ -214,8 +214,15 @@ class ParsedError(Exception):
 
 def scripts() -> list[tuple[str, str]]:
     """Path and arguments of every script that a page calls, its placeholders filled."""
+    placeholder = re.compile(r'"[^"]*"|\bN\b')  # a name in quotes is what it is
     found = {
-        (match["path"], re.sub(r"\bN\b", "1", match["rest"].replace("\\\n", " ")).strip())
+        (
+            match["path"],
+            placeholder.sub(
+                lambda found: "1" if found[0] == "N" else found[0],
+                match["rest"].replace("\\\n", " "),
+            ).strip(),
+        )
         for name in NAMES
         for match in SCRIPT.finditer((ROOT / name).read_text(encoding="utf-8"))
     }
