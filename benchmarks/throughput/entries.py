@@ -68,6 +68,11 @@ ENTRIES |= {
         "hand-written limit, packed, R", "handwritten_ragged", {}, measures=("rollout", "train")
     ),
     "r_ours": _ragged("llm_gym.PPO, R", "ours", {"settings": {"batch_size": 16 * _MEAN_LENGTH}}),
+    "r_ours_bf16": _ragged(
+        "llm_gym.PPO, bf16, R",
+        "ours",
+        {"settings": {"batch_size": 16 * _MEAN_LENGTH}, "policy": {"mixed_precision": "bf16"}},
+    ),
     "r_rollout": _ragged(
         "llm_gym.PPO without a reference, R",
         "ours",
@@ -145,6 +150,7 @@ RATIOS: dict[str, Ratio] = {
     "ragged_rollout_vs_handwritten": Ratio("r_rollout", "r_handwritten", "rollout"),
     "ragged_vs_handwritten": Ratio("r_ours", "r_handwritten", "train", ">= 0.9"),
     "ragged_vs_one_pass": Ratio("r_ours", "r_ours_one_pass", "train"),
+    "ragged_bf16_vs_float32": Ratio("r_ours_bf16", "r_ours", "train"),
     "ragged_vs_trl_ppo": Ratio("r_ours", "r_trl_ppo", "train", ">= 2.5"),
     "ragged_vs_trl_grpo": Ratio("r_grpo", "r_trl_grpo", "train", ">= 2"),
     "ragged_vs_trl_rloo": Ratio("r_rloo", "r_trl_rloo", "train", ">= 2"),
