@@ -27,6 +27,12 @@ def test_sigmoid_loss_by_hand():
     np.testing.assert_allclose(result.rejected_rewards, [-0.2, 0.2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("loss", ["hinge", "", "simpo", "zero"])
+def test_a_loss_of_no_known_name_is_refused(loss):
+    with pytest.raises(ValueError, match="must be one of sigmoid, ipo"):
+        dpo_loss(*OURS, *REFERENCE, loss=loss)
+
+
 def test_doubt_is_the_expectation_over_a_label_that_may_be_wrong():
     """Swapping the answers with probability 0.1, computed by calling it both ways."""
     for loss in ("sigmoid", "ipo"):

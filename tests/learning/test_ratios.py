@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import llm_gym
+from llm_gym.learning.advantages import Rollout
 from llm_gym.learning.losses import (
     AGGREGATIONS,
     aggregate,
@@ -27,6 +28,19 @@ ROWS = torch.tensor([0, 1, 1, 1])
 @pytest.fixture
 def model(tiny_dir):
     return tiny_dir("gpt2", **MODEL)
+
+
+@pytest.mark.parametrize("ratio", ["token", "answer"])
+def test_an_answer_is_one_action_where_its_ratio_is_one(ratio, model, monkeypatch):
+    seen, of = [], Rollout.of
+
+    def recorded(*args, one_action, **kwargs):
+        seen.append(one_action)
+        return of(*args, one_action=one_action, **kwargs)
+
+    monkeypatch.setattr(Rollout, "of", recorded)
+    rollouts(make("RLOO", model, grouped(model), loss="clipped", ratio=ratio))
+    assert seen == [ratio == "answer"]
 
 
 def grouped(model):

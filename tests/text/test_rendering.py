@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 
+import llm_gym
 from llm_gym import TextGenerationEnv, TextGenerationVectorEnv
 from tests.text.helpers import EOS, Recorder, arguments, byte_tokenizer, word
 
@@ -121,3 +122,8 @@ def test_vector_human_mode_shows_scores(mode, capsys):
     printed = capsys.readouterr().out
     assert printed.count("row 1\n") >= 2
     assert "score 0.5" in printed
+
+
+def test_films_of_one_text_and_of_many_run_at_the_same_speed():
+    kinds = llm_gym.TextGenerationEnv, llm_gym.TextGenerationVectorEnv, llm_gym.TurnVectorEnv
+    assert {kind.metadata["render_fps"] for kind in kinds} == {10}
