@@ -51,6 +51,13 @@ def test_no_rows_are_no_batch(make):
         make([])
 
 
+def test_which_id_fills_and_where_a_batch_goes_are_given_by_name():
+    with pytest.raises(TypeError):
+        pack([[1, 2]], None, 0)
+    with pytest.raises(TypeError):
+        pad_inputs([{"input_ids": [1, 2]}], 0, "cpu")
+
+
 def test_only_ids_are_padded_with_the_pad_token():
     rows = [
         {"input_ids": [5], "attention_mask": [1]},

@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 
 from llm_gym.runs.checkpoint import load_checkpoint, save_checkpoint, save_numbered_checkpoint
-from llm_gym.runs.misfit import _check_masks, _check_observations
+from llm_gym.runs.misfit import _check_masks, _check_observations, _check_random
 from tests.tiny_runs import tiny_ppo
 
 
@@ -70,3 +70,24 @@ def test_what_was_never_played_has_no_observations(tiny_dir, tmp_path):
 def test_what_else_a_checkpoint_holds_is_given_by_name(save, tiny_dir, tmp_path):
     with pytest.raises(TypeError):
         save(tiny_ppo(tiny_dir()), tmp_path / "new", None)
+
+
+def random_states(**others: torch.Tensor) -> dict[str, torch.Tensor]:
+    state = torch.Generator().get_state()
+    words = torch.zeros(624, dtype=torch.int64)
+    return {"torch": state, "policy": state, "numpy": words, **others}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [torch.zeros(*n, dtype=torch.uint8) for n in ((16,), (0, 16), (1, 1, 16))]
+    + [torch.zeros(1, 16, dtype=torch.int64)],
+    ids=lambda wrong: f"{wrong.dtype}{list(wrong.shape)}",
+)
+def test_states_of_devices_are_rows_of_bytes(wrong):
+    algorithm: Any = SimpleNamespace(device=torch.device("cpu"))
+    _check_random(algorithm, "cpu", random_states())
+    if not torch.cuda.is_available():
+        _check_random(algorithm, "cpu", random_states(cuda=torch.zeros(1, 16, dtype=torch.uint8)))
+    with pytest.raises(ValueError, match=r"random\.cuda is .*, must be torch\.uint8 with one row"):
+        _check_random(algorithm, "cpu", random_states(cuda=wrong))

@@ -7,12 +7,13 @@ import pickle
 import re
 import threading
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 import llm_gym
 from llm_gym import TurnEnv, TurnVectorEnv, WorldError
-from llm_gym.turns.worlds import Worlds
+from llm_gym.turns.worlds import Worlds, world_maker
 from tests.text.helpers import EOS, word
 from tests.turns.worlds import Scripted, arguments, hanging, raising
 
@@ -97,6 +98,15 @@ def test_a_start_of_another_kind_is_refused(first, error, match):
 def test_arguments_that_do_not_fit_are_refused(overrides, error, match):
     with pytest.raises(error, match=match):
         TurnEnv(**arguments(**overrides))
+
+
+def test_what_ends_with_a_name_is_a_place_and_anything_else_an_id(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("class Mine:\n    reset = step = None\n")
+    assert type(world_maker(f"{file}:Mine", 1, {})()).__name__ == "Mine"
+    # Gymnasium's way to import a module first: an id ends with a version, which is no name.
+    assert world_maker("llm_gym:llm_gym/TextGeneration-v0", 1, {}).func is gym.make
+    assert world_maker("llm_gym/TextGeneration-v0", 1, {}).func is gym.make
 
 
 def test_one_world_cannot_serve_several_rows():
