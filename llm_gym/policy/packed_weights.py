@@ -40,10 +40,12 @@ def packed_weights(model: nn.Module, n_rows: int, n_steps: int) -> Iterator[None
         n_rows: Rows that are decoded together.
         n_steps: Tokens of each that will be.
     """
+    if n_rows > FEW_ROWS or n_steps < MANY_STEPS or not _has_products():
+        yield
+        return
     layers = [m for m in model.modules() if isinstance(m, nn.Linear) and _can_be_packed(m)]
     weights = {id(layer.weight): layer.weight for layer in layers}
-    pays = n_rows <= FEW_ROWS and n_steps >= MANY_STEPS
-    if not pays or sum(weight.nbytes for weight in weights.values()) < LARGE_BYTES:
+    if sum(weight.nbytes for weight in weights.values()) < LARGE_BYTES:
         yield
         return
     try:
@@ -60,7 +62,7 @@ def _can_be_packed(layer: nn.Linear) -> bool:
         return False
     weight = layer.weight
     plain = weight.device.type == "cpu" and weight.dtype == torch.float32
-    return plain and weight.requires_grad and _has_products()
+    return plain and weight.requires_grad
 
 
 def _has_products() -> bool:
