@@ -17,6 +17,7 @@ from llm_gym.language_models.architecture import text_config
 from llm_gym.policy.appending import Appending
 from llm_gym.policy.attention import attention_by, explicit_masks, slides
 from llm_gym.policy.buckets import in_order, passes, price_of_a_pass
+from llm_gym.policy.computed_again import computed_again, worth_it
 from llm_gym.policy.packed_rows import PackedRows, read_packed
 from llm_gym.policy.prefix_cache import PrefixCache, WritePlan
 from llm_gym.policy.sampling import EpisodeBatch
@@ -193,7 +194,8 @@ class Trunk:
         """Switches off dropout, and on, where gradients are recorded, activation checkpointing.
 
         A layer checkpoints only in training mode. It is put there alone, without what is inside
-        it, and its own dropout is set to zero. Yields whether there are such layers.
+        it, and its own dropout is set to zero. Other layers may keep less for the backward pass
+        (`llm_gym.policy.computed_again`). Yields whether there are layers that checkpoint.
         """
         if input_ids.shape[1] > 1:  # for a single token, `_check_weights` has looked
             self._watch.look()
@@ -206,8 +208,10 @@ class Trunk:
                 if "drop" in name and isinstance(value, float):
                     setattr(layer, name, 0.0)
             layer.training = True
+        lightened = worth_it(self._watch) if torch.is_grad_enabled() and not layers else []
         try:
-            yield bool(layers)
+            with computed_again(lightened):
+                yield bool(layers)
         finally:
             for layer in layers:
                 layer.training = False
