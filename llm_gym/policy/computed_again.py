@@ -4,13 +4,15 @@ Autograd keeps what each operation needs of its inputs, also where that follows 
 anyway: `act(gate) * up` of an MLP is kept for the layer behind it and `act(gate)` for the product,
 and both follow from `gate` and `up`; what a normalisation gives follows from what it was given. So
 after each layer the graph that it recorded is looked at, and an operand that element-wise
-operations made of tensors which are kept gives way to those operations. They are PyTorch's own, on
-the same numbers: gradients are the same to the bit. No architecture is known by name here; of one
-in which nothing of the kind is found all is kept as ever.
+operations made of tensors which are kept gives way to those operations; keys and values that were
+copied for each head of a group are kept once. Operations are PyTorch's own, on the same numbers:
+gradients are the same to the bit. No architecture is known by name here; of one in which nothing of
+the kind is found all is kept as ever.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -38,6 +40,8 @@ _PRODUCTS = {
     "BmmBackward0": (0, ("self", "mat2")),
     "AddmmBackward0": (1, ("mat1", "mat2")),
 }
+# Attention, and what it keeps of keys and values, which queries in groups have in common.
+_ATTENDED = {"ScaledDotProductFlashAttentionForCpuBackward0": ((1, "key"), (2, "value"))}
 _VIEWS = ("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0")
 
 
@@ -106,6 +110,9 @@ def _lighten(ends: list[Any], known: list[Any]) -> None:
             again = _again(own, found)
             if again is not None:
                 _replace(getattr(node, f"_raw_saved_{name}"), again)
+        for place, name in _ATTENDED.get(node.name(), ()):
+            if inputs[place] is not None:
+                _narrow(node, name, inputs[place])
 
 
 def _operands(node: Any, inputs: list[Any]) -> list[tuple[str, Any, Any]]:
@@ -118,13 +125,49 @@ def _operands(node: Any, inputs: list[Any]) -> list[tuple[str, Any, Any]]:
 
 
 def _replace(saved: Any, again: _Again) -> None:
+    if _hook(saved, lambda tensor: tensor.shape, lambda shape: again.take().reshape(shape)):
+        again.takers += 1
+
+
+def _hook(
+    saved: Any, pack: Callable[[torch.Tensor], Any], unpack: Callable[[Any], torch.Tensor]
+) -> bool:
+    """Whether what is kept was free to be replaced."""
     try:
-        saved.register_hooks(
-            lambda tensor: tensor.shape, lambda shape: again.take().reshape(shape)
-        )
+        saved.register_hooks(pack, unpack)
     except RuntimeError:  # somebody else's hooks have it, such as those that offload
+        return False
+    return True
+
+
+def _narrow(node: Any, name: str, own: Any) -> None:
+    """Keeps once what was copied for each of several heads."""
+    while own.name() in _VIEWS:
+        own = own.next_functions[0][0]
+    before = own.next_functions[0][0] if own.name() == "CloneBackward0" else None
+    if before is None or before.name() != "ExpandBackward0":
         return
-    again.takers += 1
+    tensor = getattr(node, f"_saved_{name}").detach()
+    shape, sizes = tensor.shape, list(before._saved_self_sym_sizes)
+    times = tensor.numel() // max(math.prod(sizes), 1)
+    for place in [place for place, size in enumerate(sizes) if size == 1 and times > 1]:
+        wide = tensor.reshape(*sizes[:place], times, *sizes[place + 1 :])
+        once = wide.narrow(place, 0, 1)
+        if torch.equal(wide, once.expand_as(wide)):
+            _hook(
+                getattr(node, f"_raw_saved_{name}"),
+                partial(_once, once.clone()),
+                partial(_each, wide.shape, shape),
+            )
+            return
+
+
+def _once(kept: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+    return kept
+
+
+def _each(wide: torch.Size, shape: torch.Size, kept: torch.Tensor) -> torch.Tensor:
+    return kept.expand(wide).reshape(shape)
 
 
 class _Again:

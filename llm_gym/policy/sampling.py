@@ -365,9 +365,9 @@ class _LogProbAndEntropy(torch.autograd.Function):
         # probability is at least 1 / V, so its logarithm is exact where a small one's is not.
         log_normaliser = logits.amax(-1) - probs.amax(-1).log()  # (A,)
         log_prob = logits.gather(-1, actions[:, None]).squeeze(-1) - log_normaliser
-        expected_logit = torch.linalg.vecdot(probs, logits)  # (A,)
+        expected_logit = _row_products(probs, logits)  # (A,)
         if expected_logit.isnan().any():  # 0 * -inf of a token that was cut
-            expected_logit = torch.linalg.vecdot(probs, logits.masked_fill(probs == 0, 0.0))
+            expected_logit = _row_products(probs, logits.masked_fill(probs == 0, 0.0))
         entropy = log_normaliser - expected_logit
         ctx.save_for_backward(probs, actions, entropy)
         return log_prob, entropy
@@ -382,6 +382,16 @@ class _LogProbAndEntropy(torch.autograd.Function):
             log_probs = probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
             grad.sub_(probs * (log_probs + entropy[:, None]) * grad_entropy[:, None])
         return grad, None
+
+
+def _row_products(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """The scalar product of each two rows, `(A, V)` to `(A,)`.
+
+    `vecdot` multiplies all numbers before it adds, so it is given some rows at a time.
+    """
+    size = max(1, 4 * 2**20 // (one.element_size() * one.shape[-1]))
+    parts = zip(one.split(size), other.split(size), strict=True)
+    return torch.cat([torch.linalg.vecdot(*part) for part in parts])
 
 
 def log_prob_and_entropy(

@@ -90,12 +90,39 @@ def test_somebody_elses_hooks_stay():
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_keys_and_values_of_a_group_of_heads_are_kept_once(rows):
+    class Attention(nn.Module):
+        def forward(self, x):
+            wide = x[:, :, None].expand(rows, 2, 3, 5, 4).reshape(rows, 6, 5, 4)
+            self.keys = weakref.ref(wide)
+            return F.scaled_dot_product_attention(x.repeat(1, 3, 1, 1), wide, wide, is_causal=True)
+
+    def learnt(layers):
+        x = torch.randn(rows, 2, 5, 4, generator=torch.manual_seed(0)).requires_grad_()
+        with computed_again.computed_again(layers):
+            loss = layer(x).square().sum()
+        kept = layer.keys() is not None
+        return torch.autograd.grad(loss, x)[0], kept
+
+    layer = Attention()
+    expected, kept = learnt([])
+    assert kept
+    found, kept = learnt([layer])
+    assert not kept
+    assert torch.equal(found, expected)
+
+
 def test_a_forward_of_its_own_is_put_back():
+    def mid_way():
+        with computed_again.computed_again([layer]):
+            assert vars(layer)["forward"] is not own
+            raise RuntimeError("mid-way")
+
     layer = Gated()
     own = vars(layer)["forward"] = layer.forward
-    with pytest.raises(RuntimeError, match="mid-way"), computed_again.computed_again([layer]):
-        assert vars(layer)["forward"] is not own
-        raise RuntimeError("mid-way")
+    with pytest.raises(RuntimeError, match="mid-way"):
+        mid_way()
     assert vars(layer)["forward"] is own
 
 
@@ -108,9 +135,7 @@ def test_a_policy_learns_the_same(make_policy, monkeypatch, architecture, packed
     batch = EpisodeBatch(ids, torch.arange(4), lengths - 1)
     seen = []
     real = computed_again._replace
-    monkeypatch.setattr(
-        computed_again, "_replace", lambda *args: (seen.append(1), real(*args))
-    )
+    monkeypatch.setattr(computed_again, "_replace", lambda *args: (seen.append(1), real(*args)))
 
     def learnt(large):
         monkeypatch.setattr(computed_again, "LARGE_BYTES", large)
