@@ -76,6 +76,16 @@ def test_every_step_may_have_a_discount_and_a_lambda_of_its_own():
     )
 
 
+def test_rollouts_may_be_longer_than_any_number_that_is_kept_once():
+    """CPython has one object for each whole number up to 256 alone."""
+    rewards = np.random.default_rng(0).normal(size=(300, 1))
+    starts = np.zeros((300, 1), dtype=bool)
+    result = gae(
+        rewards, np.zeros((300, 1)), starts, np.ones(1), np.zeros(1), gamma=1.0, gae_lambda=1.0
+    )
+    np.testing.assert_allclose(result, rewards[::-1].cumsum(axis=0)[::-1] + 1.0, atol=1e-9)
+
+
 def test_gae_equals_stable_baselines3():
     rewards, values, starts, last_values, last_dones = random_rollout(9)
     n_steps, n_envs = rewards.shape
@@ -201,7 +211,10 @@ def test_a_process_measures_its_answers_against_those_of_all(name):
         (lambda: rloo(np.zeros((3, 1))), "a group has 1 answer"),
         (lambda: grpo(np.zeros(3), np.array([0, 0, 1])), "a group has 1 answer"),
         (lambda: dr_grpo(np.zeros(3)), r"shape \(3,\) must be \(n_groups, G\)"),
+        (lambda: dr_grpo(np.zeros((1, 2, 3))), r"shape \(1, 2, 3\) must be \(n_groups, G\)"),
         (lambda: rloo(np.zeros((2, 2)), np.zeros(4, int)), r"group_ids of shape \(4,\)"),
+        (lambda: rloo(np.zeros((2, 2)), np.zeros((2, 2), int)), r"scores of the same shape \(n,\)"),
+        (lambda: rloo(np.zeros(()), np.zeros((), int)), r"scores of the same shape \(n,\)"),
         (lambda: grpo(np.zeros(3), np.zeros(2, int)), r"group_ids of shape \(2,\)"),
         (lambda: grpo(np.zeros(3), np.zeros(4, int)), r"group_ids of shape \(4,\)"),
         (lambda: remax(np.zeros((2, 2)), np.zeros(3)), r"greedy_scores of shape \(2,\)"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -60,6 +61,23 @@ def test_drawn_labels_have_these_probabilities():
     share = np.mean([pair.chosen.score == 3.0 for pair in pairs])
     assert share == pytest.approx(1 / (1 + math.exp(-0.5)), abs=4 * 0.5 / math.sqrt(4000))
     assert {pair.doubt for pair in pairs} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "drawn", "turned"),
+    [
+        ("bradley_terry", (2.0, 2.0), 0.49, True),
+        ("bradley_terry", (2.0, 2.0), 0.5, False),  # drawn from [0, 1): half of it is below
+        ("bradley_terry", (1e9, -1e9), 0.0, False),  # no doubt at all
+        ("deterministic", (3.0, 1.0), 0.0, False),
+    ],
+)
+def test_a_label_is_wrong_as_often_as_it_is_doubted(labels, scores, drawn, turned):
+    first, second = (answer(token, score) for token, score in enumerate(scores))
+    rng = SimpleNamespace(random=lambda: drawn)
+    [pair] = label_pairs([[first, second]], "".join(list(labels)), 1.0, rng)
+    expected = (second, first) if turned else (first, second)
+    assert (pair.chosen, pair.rejected, pair.doubt) == (*expected, 0.0)
 
 
 def test_identical_answers_and_undecided_ties_are_left_out():

@@ -33,9 +33,15 @@ def test_estimators_accept_tensors():
     torch.testing.assert_close(kl_estimate(log_ratio, "k3"), expected.float())
 
 
-def test_unknown_estimator_is_named():
-    with pytest.raises(ValueError, match="k4"):
-        kl_estimate(np.zeros(1), "k4")
+@pytest.mark.parametrize("name", ["k4", "exact", "k", "k1.5", "k2.5", ""])
+def test_unknown_estimator_is_named(name):
+    with pytest.raises(ValueError, match=f"estimator='{name}' must be"):
+        kl_estimate(np.zeros(1), name)
+
+
+@pytest.mark.parametrize(("name", "value"), [("k1", 2.0), ("k2", 2.0), ("k3", np.exp(-2) + 1)])
+def test_estimators_are_known_by_names_that_were_read(name, value):
+    np.testing.assert_allclose(kl_estimate(np.full(1, 2.0), "".join(list(name))), value)
 
 
 def test_adaptive_controller_golden_values():

@@ -72,6 +72,15 @@ def test_nlpo_refreshes_its_mask_when_it_is_due(model):
     assert not trained & {id(p) for p in algorithm.policy.mask_model.parameters()}
 
 
+def test_nlpo_refreshes_its_mask_though_an_epoch_was_interrupted(model, monkeypatch):
+    algorithm = make("NLPO", model, mask_interval=1, n_epochs=2, batch_size=40)
+    algorithm._n_updates = 1
+    refreshed = []
+    monkeypatch.setattr(algorithm.policy, "refresh_mask", lambda: refreshed.append(1))
+    rollouts(algorithm, 2)
+    assert len(refreshed) == 2
+
+
 def test_nlpo_starts_at_ratio_one_and_without_divergence(model):
     algorithm = rollouts(make("NLPO", model, kl_coef=0.1))
     assert algorithm.logger.name_to_value["train/first_ratio_deviation"] < 1e-4

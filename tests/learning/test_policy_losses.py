@@ -11,6 +11,7 @@ from llm_gym.learning.losses import (
     exact_kl,
     kl_loss,
     policy_gradient_loss,
+    ratio_figures,
 )
 from tests import listed_answers as lm
 
@@ -62,6 +63,27 @@ def test_aggregation_golden_values():
     assert aggregate(per_token, rows, "constant", constant=4.0).item() == 1.5
     with pytest.raises(ValueError, match="aggregation='sum' must be one of"):
         aggregate(per_token, rows, "sum")
+
+
+def test_ways_of_aggregation_are_known_by_their_names_alone():
+    """Whoever read the name from a file means the same; names beside the known ones none."""
+    per_token, rows = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([0, 0, 1])
+    for how, expected in {"token_mean": 3.0, "sequence_mean": 3.75, "constant": 1.125}.items():
+        assert aggregate(per_token, rows, "".join(list(how)), constant=4.0) == expected
+    for how in ("answer_mean", "sum", "zero", ""):
+        with pytest.raises(ValueError, match=f"aggregation='{how}' must be one of"):
+            aggregate(per_token, rows, how)
+
+
+@pytest.mark.parametrize(
+    ("clip_low", "clip_high", "fraction"),
+    [(0.0, 0.0, 0.5), (0.5, 1.0, 0.0), (0.4, 1.0, 0.25), (0.5, 0.9, 0.25), (0.4, 0.9, 0.5)],
+)
+def test_a_ratio_at_the_clip_is_not_clipped(clip_low, clip_high, fraction):
+    log_ratio = torch.tensor([1.0, 1.0, 0.5, 2.0], dtype=torch.float64).log()
+    figures = ratio_figures(log_ratio, clip_low, clip_high)
+    assert figures["clip_fraction"] == fraction
+    assert figures["ratio_deviation"] == pytest.approx(1.0)
 
 
 def test_exact_kl_equals_the_distributions_own_and_knows_cut_tokens():
