@@ -20,7 +20,7 @@ class WritePlan:
     Attributes:
         rows: int64 `(b,)`: the cache rows written to, or `None` for all of them in order.
         sources: int64 `(b,)`: which row of the pass each of them is; rows of equal contents are
-            read once. `None` is in order.
+            read once. Asked for where `rows` are written to from `start` on.
         start: First slot written, the same for all rows, or `None` if rows differ.
         positions: int64 `(N,)`: the slot each row's single token goes to, where `start` is
             `None`; or int64 `(b, K)`, the slots of the tokens of `rows`.
@@ -74,9 +74,8 @@ class _Layer(CacheLayerMixin):
             self.keys[:, :, plan.start : plan.length] = key_states
             self.values[:, :, plan.start : plan.length] = value_states
             return self.keys[:, :, : plan.length], self.values[:, :, : plan.length]
-        of_rows = slice(None) if plan.sources is None else plan.sources
-        self.keys[plan.rows, :, : plan.length] = key_states[of_rows]
-        self.values[plan.rows, :, : plan.length] = value_states[of_rows]
+        self.keys[plan.rows, :, : plan.length] = key_states[plan.sources]
+        self.values[plan.rows, :, : plan.length] = value_states[plan.sources]
         return key_states, value_states
 
     def keep_rows(self, rows: torch.Tensor) -> None:

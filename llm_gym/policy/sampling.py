@@ -212,7 +212,8 @@ def _check_logits(model: Any, logits: torch.Tensor) -> None:
         ValueError: Naming the largest weight. Logits of -infinity are an architecture's choice.
     """
     if logits.isnan().any() or logits.isposinf().any():
-        sizes = {name: float(p.abs().max()) for name, p in model.named_parameters() if p.numel()}
+        weights = {name: p.detach() for name, p in model.named_parameters() if p.numel()}
+        sizes = {name: float(weight.abs().max()) for name, weight in weights.items()}
         name = max(sizes, key=lambda key: sizes[key])
         raise ValueError(
             f"the logits of {type(model).__name__} are NaN or infinite: its weights are too large "

@@ -11,6 +11,7 @@ from llm_gym.language_models.adapter_bases import (
     _are_equal,
     _other_tokenizer,
     _vocabulary,
+    is_same,
     other_vocabulary,
     take_base_out,
 )
@@ -49,6 +50,20 @@ def test_a_token_with_another_id_tells_another_tokenizer(theirs, differs, tmp_pa
     assert not _other_tokenizer(ours, tmp_path / "none")
 
 
+def test_many_tokens_are_compared_as_a_few_are(tmp_path):
+    vocabulary = {f"token {number}": number for number in range(300)}
+    ours, base = write(tmp_path / "adapter", vocabulary), write(tmp_path / "base", vocabulary)
+    assert not _other_tokenizer(ours, base)
+    assert _other_tokenizer(ours, write(base, vocabulary | {"token 299": 300}))
+
+
+def test_another_name_is_another_model_whichever_comes_first(tmp_path):
+    first, second = str(tmp_path / "a"), str(tmp_path / "b")
+    assert is_same(first, "".join(first))
+    assert not is_same(first, second)
+    assert not is_same(second, first)
+
+
 def test_listed_tokens_are_numbered_from_zero(tmp_path):
     assert _vocabulary(write(tmp_path, [["a", -1.0], ["b", -2.0]])) == {"a": 0, "b": 1}
 
@@ -57,7 +72,14 @@ def test_listed_tokens_are_numbered_from_zero(tmp_path):
 @pytest.mark.parametrize("inside", ["", ".modules_to_save", ".original_module", ".base_layer"])
 @pytest.mark.parametrize(
     ("shape", "told"),
-    [((32, 32), None), ((31, 32), 31), ((40, 32), 40), ((40, 16), None), ((40,), None)],
+    [
+        ((32, 32), None),
+        ((31, 32), 31),
+        ((40, 32), 40),
+        ((40, 16), None),
+        ((40, 48), None),
+        ((40,), None),
+    ],
 )
 def test_a_vocabulary_of_another_size_is_told(name, inside, shape, told):
     """Of tensors that are as wide as the embeddings, under whatever name PEFT has put them."""
@@ -65,6 +87,13 @@ def test_a_vocabulary_of_another_size_is_told(name, inside, shape, told):
     weights = {f"{name}{inside}.weight": torch.zeros(shape)}
     assert other_vocabulary(model, weights) == told
     assert other_vocabulary(model, {f"model.layers.0{inside}.weight": torch.zeros(shape)}) is None
+
+
+def test_large_vocabularies_of_one_size_are_the_same():
+    model = tiny_model("llama", vocab_size=300)
+    for rows, told in ((300, None), (301, 301)):
+        weights = {"lm_head.weight": torch.zeros(rows, 32)}
+        assert other_vocabulary(model, weights) == told
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])

@@ -39,7 +39,7 @@ def test_without_prompt_lengths_every_token_is_an_answers():
     assert batch.labels.tolist() == [[4, 5], [6, IGNORED]]
 
 
-@pytest.mark.parametrize("prompt_lengths", [[1], [1, 3], [-1, 0]])
+@pytest.mark.parametrize("prompt_lengths", [[1], [1, 3], [-1, 0], [1, 1, 1]])
 def test_a_prompt_length_that_does_not_fit_its_row_is_refused(prompt_lengths):
     with pytest.raises(ValueError, match="prompt_lengths="):
         pack([[3, 4], [5, 6]], prompt_lengths)

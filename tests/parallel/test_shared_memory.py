@@ -74,12 +74,37 @@ def test_low_precision_is_rounded_once():
         assert set(threads.map(run, range(3))) == {1 + 2.0**-7}
 
 
-def test_memory_is_that_of_the_first_and_none_is_left():
-    first = _World([1.0])
+@pytest.mark.parametrize(
+    ("sizes", "meetings"), [([8], 1), ([3, 5], 1), ([9], 2), ([16], 2), ([3, 6], 2), ([8, 0, 8], 2)]
+)
+def test_processes_meet_once_for_each_window_of_numbers(sizes, meetings):
+    met = []
+    memory = SharedMemory(0, torch.zeros(2, 2, 32, dtype=torch.uint8), lambda: met.append(1))
+    tensors = [torch.ones(size) for size in sizes]
+    memory.add(tensors, 2.0)
+    assert len(met) == meetings
+    assert all((tensor == 2.0).all() for tensor in tensors)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_memory_is_that_of_the_first_and_none_is_left(size):
+    first = _World([size - 1.0], ["0"] * size)
     memory = shared_memory.shared_memory(first, lambda: None)
     assert memory is not None
-    assert memory._windows.shape == (2, 2, shared_memory._WINDOW)
+    assert memory._windows.shape == (2, size, shared_memory._WINDOW)
     assert not any("memfd:llm_gym" in target for target in _open_files())
+
+
+def test_the_others_ask_for_no_memory_of_their_own(monkeypatch):
+    made = []
+    create = os.memfd_create
+    monkeypatch.setattr(os, "memfd_create", lambda name: made.append(name) or create(name))
+    first, second = _World([1.0]), _World([1.0])
+    second.rank, second.of_first = 1, lambda path: ""  # as if the first had none
+    assert shared_memory.shared_memory(first, lambda: None) is not None
+    assert len(made) == 1
+    assert shared_memory.shared_memory(second, lambda: None) is None
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("lacks", ["a machine", "memfd_create", "room", "a way to open it"])
@@ -100,12 +125,12 @@ def test_what_cannot_be_had_is_done_without(lacks, monkeypatch):
 
 
 class _World(World):
-    """The first of two processes; the other answers as it is told."""
+    """The first of some processes; the others answer as they are told."""
 
-    rank, size = 0, 2
+    rank = 0
 
     def __init__(self, others, machines=("0", "0")):
-        self.others, self.machines = others, machines
+        self.others, self.machines, self.size = others, machines, len(machines)
 
     def each(self, value):
         return list(self.machines) if value is None else [value, None]

@@ -207,6 +207,28 @@ def test_a_window_too_wide_to_cross_at_construction_is_crossed_when_a_row_gets_t
         distance(demanded, directory)
 
 
+@pytest.mark.parametrize(("window", "later"), [(15, None), (16, None), (17, 17)])
+def test_a_window_within_reach_is_crossed_at_construction(window, later, tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "_MULTIPLICATIONS", 0)  # reaches to 16
+    crossed, play = [], checks._play
+    monkeypatch.setattr(
+        checks, "_play", lambda n, window, capacity: crossed.append(window) or play(n, 2, capacity)
+    )
+    tiny_model("mistral", sliding_window=window).save_pretrained(tmp_path)
+    policy = make_policy(str(tmp_path))
+    assert crossed == [window if later is None else 2]
+    assert policy._cache_check._next_window == later
+
+
+def test_log_probabilities_as_far_apart_as_the_tolerance_are_borne(saved, monkeypatch):
+    monkeypatch.setattr(CacheCheck, "_distance", lambda *_: (0.5, 0.5))
+    assert make_policy(saved("llama"), prefix_cache=True)._cache_check.passed
+    make_policy(saved("llama"), prefix_cache=False)
+    monkeypatch.setattr(CacheCheck, "_distance", lambda *_: (0.51, 0.5))
+    with pytest.raises(ValueError, match=r"tolerance 5e-01"):
+        make_policy(saved("llama"), prefix_cache=False)
+
+
 def test_nobody_decodes_while_another_thread_asks(tmp_path, monkeypatch):
     """A second thread that gets to the window meanwhile waits for the answer; it is said once."""
     monkeypatch.setattr(checks, "_MULTIPLICATIONS", 0)

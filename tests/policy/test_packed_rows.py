@@ -11,7 +11,7 @@ import torch
 from benchmarks.architectures.tiny import tiny_model as any_tiny_model
 from llm_gym.language_models.architecture import decoder_of
 from llm_gym.language_models.packing import pack
-from llm_gym.policy import EpisodeBatch
+from llm_gym.policy import EpisodeBatch, packed_rows
 from llm_gym.policy.trunk import Trunk
 from llm_gym.testing.tiny import tiny_model
 from tests.policy.test_shared_prompts import apart, counted, hidden_and_gradients
@@ -179,3 +179,54 @@ def test_rows_of_one_length_are_read_as_they_are():
     packs, _ = both(tiny_model("gpt2"))
     packs._packing.may_read = None  # is not asked
     assert one_pass(packs, ragged([(2, 3), (3, 2), (1, 4)]))
+
+
+@pytest.mark.parametrize(("tokens", "may"), [(2049, True), (2050, False)])
+def test_a_batch_as_long_as_the_context_is_not_beyond_it(tokens, may, monkeypatch):
+    packs, _ = both(tiny_model("llama", max_position_embeddings=2049))
+    monkeypatch.setattr("llm_gym.policy.packed_rows._reads_alike", lambda *_: True)
+    batch = ragged([(1000, 1), (tokens - 1000, 1)])
+    assert batch.lengths_read.sum() == tokens
+    assert packs._packing.may_read(batch, packs) == may
+
+
+@pytest.mark.parametrize(("longest", "asked"), [(5, 1), (6, 5)])
+def test_a_window_as_wide_as_the_longest_row_is_not_outgrown(longest, asked, monkeypatch):
+    packs, _ = both(tiny_model("llama"))
+    seen = []
+    monkeypatch.setattr("llm_gym.policy.packed_rows.windows", lambda config: [5, 60])
+    monkeypatch.setattr("llm_gym.policy.packed_rows._reads_alike", lambda *_: True)
+    monkeypatch.setattr(
+        "llm_gym.policy.packed_rows._question", lambda trunk, window, *_: seen.append(window)
+    )
+    assert packs._packing.may_read(ragged([(longest, 1), (2, 1)]), packs)
+    assert seen == [asked]
+
+
+@pytest.mark.parametrize(("context", "read"), [(None, 7), (100, 7), (8, 7), (7, 6)])
+def test_the_question_outgrows_a_window_as_far_as_the_context_has_room(context, read):
+    packs, _ = both(tiny_model("llama"))
+    question = packed_rows._question(packs, 5, context, beyond=False)
+    assert question.lengths_read.tolist() == [read, 1, read - 1, 2]
+    assert question.input_ids.shape == (4, read + 1)
+
+
+@pytest.mark.parametrize("more", [0.0, 1e-6])
+def test_states_as_far_apart_as_the_tolerance_are_alike(more, monkeypatch):
+    packs, _ = both(tiny_model("llama"))
+    states = packs.full(BATCH.context)[BATCH.action_rows, BATCH.action_slots - 1]
+    packs.packed = lambda batch: states + more
+    monkeypatch.setattr("llm_gym.policy.packed_rows.tolerance", lambda *_: 0.0)
+    assert packed_rows._reads_alike(packs, BATCH) == (more == 0.0)
+
+
+@pytest.mark.parametrize(
+    ("attention", "may"),
+    [("".join(["sd", "pa"]), True), ("eager", False), ("tiled", False), ("flex_attention", False)],
+)
+def test_attention_of_another_name_is_left_alone(attention, may, monkeypatch):
+    packs, _ = both(tiny_model("llama"))
+    monkeypatch.setattr("llm_gym.policy.packed_rows._reads_alike", lambda *_: True)
+    monkeypatch.setattr(packs.config, "_attn_implementation_internal", attention)
+    assert packs.config._attn_implementation == attention
+    assert packs._packing.may_read(BATCH, packs) == may

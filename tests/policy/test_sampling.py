@@ -75,6 +75,7 @@ def test_top_k_and_top_p_keep_what_they_say():
         assert truncated_support(probs.log(), 0, top_p).sum() == kept, top_p
     assert truncated_support(probs.log(), 3, 0.5).sum() == 1
     assert truncated_support(probs.log(), 0, 1.0) is None
+    assert truncated_support(probs.log(), 0, 1.5) is None
 
 
 @pytest.mark.parametrize("n_tokens", [1, 7, 8, 9, 50])

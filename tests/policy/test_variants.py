@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from llm_gym.policy import TopPMaskedPolicy
+from llm_gym.policy import TopPMaskedPolicy, variants
 from llm_gym.policy.sampling import truncated_support
 
 from .conftest import VOCABULARY, observe, text_space
@@ -73,6 +73,19 @@ def test_a_mask_lags_behind_until_it_is_refreshed(tiny_dir):
     assert torch.equal(found, nucleus(logits_of(policy.model), 0.6))
 
 
+@pytest.mark.parametrize(
+    ("options", "truncates"),
+    [
+        ({"mask_top_p": 0.6}, True),
+        ({"mask_top_p": 1.0}, False),
+        ({"mask_top_p": 1.0, "top_k": 2}, True),
+        ({"mask_top_p": 0.6, "top_p": 0.5}, True),
+    ],
+)
+def test_a_mask_and_what_else_cuts_both_truncate(tiny_dir, options, truncates):
+    assert masked_policy(tiny_dir, **options).truncates == truncates
+
+
 def test_a_masked_policy_is_saved_with_its_mask(tiny_dir, tmp_path):
     policy = masked_policy(tiny_dir, mask_top_p=0.6)
     policy.save(tmp_path / "policy.pth")
@@ -128,3 +141,25 @@ def test_masks_of_an_outer_call_stay_for_the_inner_one_and_go_with_it(tiny_dir):
         found = probabilities.distribution.probs > 0
         assert torch.equal(found, torch.zeros_like(found).scatter(1, tokens, True))
     assert actions.tolist() == best[:, 0].tolist()
+
+
+def test_a_single_observation_takes_the_mask_of_one_row(tiny_dir):
+    pytest.importorskip("sb3_contrib")
+    from llm_gym.policy import MaskableTransformerPolicy
+
+    policy = MaskableTransformerPolicy(
+        text_space(), spaces.Discrete(VOCABULARY), lambda _: 1e-3, model=tiny_dir(), seed=0
+    )
+    allowed = torch.zeros(VOCABULARY, dtype=torch.bool)
+    allowed[13] = True
+    single = {name: value[0].numpy() for name, value in observe(ROWS[:1]).items()}
+    assert policy.predict(single, action_masks=allowed.numpy())[0] == 13
+
+
+def test_without_sb3_contrib_it_is_said_what_to_install(monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(variants, "import_module", missing)
+    with pytest.raises(ImportError, match="pip install 'llm-gym"):
+        variants.register_with_contrib("policies", "MaskableActorCriticPolicy", object)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -180,6 +182,10 @@ def _append(decoder):
     decoder.h.append(nn.Identity())
 
 
+def _put_in(decoder):
+    decoder.h._modules["more"] = nn.Identity()  # which nothing counts
+
+
 def _pop(decoder):
     del decoder.h[-1]
 
@@ -200,7 +206,7 @@ def _buffer(decoder):
     decoder.register_buffer("shift", torch.zeros(1))
 
 
-@pytest.mark.parametrize("change", [_append, _pop, _hook, _unhook, _weight, _buffer])
+@pytest.mark.parametrize("change", [_append, _put_in, _pop, _hook, _unhook, _weight, _buffer])
 def test_a_change_of_the_parts_is_seen_once(change, make_policy):
     decoder = make_policy().model.transformer
     decoder.h[1].register_forward_hook(lambda *_: None)
@@ -212,3 +218,19 @@ def test_a_change_of_the_parts_is_seen_once(change, make_policy):
     after = watch.look()
     assert after != before
     assert watch.look() == after
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict, MappingProxyType])
+def test_switches_in_mappings_are_seen(kind):
+    """However a module of somebody else's keeps them."""
+    own = {"default": True}
+    adapter = Adapter(nn.Linear(2, 2), 2)
+    adapter.active = own if kind is dict else kind(own)
+    watch = Watch(adapter)
+    before = watch.look()
+    assert watch.look() == before
+    if kind is MappingProxyType:
+        own["default"] = False
+    else:
+        adapter.active["default"] = False
+    assert watch.look() != before
