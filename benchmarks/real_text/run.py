@@ -51,6 +51,7 @@ class Settings:
     episodes: int = 64
     learning_rate: float = 3e-4
     kl_coef: float = 0.02  # per nat; the scorer's best is 1 an answer
+    vf_coef: float = 0.1  # of PPO, as by default
     measured_prompts: int = 256
     shown: int = 4  # samples before and after
     device: str = "cpu"
@@ -73,7 +74,9 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
     for name in ("seed", "prompt_words", "max_new_tokens", "pretrain_steps", "iterations"):
         default = getattr(defaults, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"({default})")
-    parser.add_argument("--kl-coef", type=float, help=f"({defaults.kl_coef})")
+    for name in ("kl_coef", "vf_coef"):
+        default = getattr(defaults, name)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=f"({default})")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = vars(parser.parse_args(arguments))
     data, output, quick = options.pop("data"), options.pop("output"), options.pop("quick")
@@ -140,6 +143,7 @@ def train_by_ppo(
         batch_size=settings.episodes * settings.max_new_tokens // 4,
         learning_rate=settings.learning_rate,
         kl_coef=settings.kl_coef,
+        vf_coef=settings.vf_coef,
         policy_kwargs={"model": str(model)},
         seed=settings.seed,
         device=settings.device,

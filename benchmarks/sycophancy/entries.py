@@ -115,6 +115,9 @@ class Settings:
         biases: Agreement biases that are compared at `KL_COEF`.
         pressures: KL coefficients, from hardly any pressure to much, by bias.
         mendings: Keys of `MENDINGS`.
+        vf_coef: Of PPO, as by default.
+        detach_value: The critic learns on the actor's features but does not shape them: so small a
+            transformer would follow the louder of the two.
     """
 
     seeds: int
@@ -124,6 +127,8 @@ class Settings:
     biases: tuple[float, ...]
     pressures: dict[float, tuple[float, ...]]
     mendings: tuple[str, ...]
+    vf_coef: float = 0.1
+    detach_value: bool = True
 
     def policies(self) -> list[Policy]:
         """Everything to train, each once."""

@@ -205,9 +205,8 @@ def optimise(scorer: Scorer, policy: Policy, settings: Settings, seed: int) -> A
         kl_coef=policy.kl_coef,
         seed=seed,
         device="cpu",
-        # The critic learns on the actor's features but does not shape them: so small a
-        # transformer would follow the louder of the two.
-        policy_kwargs={"model": FACTS_MODEL, "detach_value": True},
+        vf_coef=settings.vf_coef,
+        policy_kwargs={"model": FACTS_MODEL, "detach_value": settings.detach_value},
         **PPO,
     )
     algorithm.learn(settings.iterations * N_STEPS * NUM_ENVS)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -37,13 +37,20 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path]:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--quick", action="store_true", help="2 seeds, a few settings, 3 minutes")
+    parser.add_argument(
+        "--vf-coef", type=float, default=FULL.vf_coef, help=f"of PPO ({FULL.vf_coef})"
+    )
+    parser.add_argument(
+        "--shared-critic", action="store_true", help="its loss shapes the actor's transformer, too"
+    )
     options = parser.parse_args(arguments)
-    return QUICK if options.quick else FULL, options.output
+    critic = {"vf_coef": options.vf_coef, "detach_value": not options.shared_critic}
+    return replace(QUICK if options.quick else FULL, **critic), options.output
 
 
 def open_log(path: Path, settings: Settings) -> RunLog:
     """Runs by name and seed that are done; more seeds or more policies leave them valid."""
-    names = ("comparisons", "epochs", "iterations")
+    names = ("comparisons", "epochs", "iterations", "vf_coef", "detach_value")
     return RunLog(path, ("run", "seed"), {name: getattr(settings, name) for name in names})
 
 
