@@ -187,3 +187,5 @@ def test_ppo_finds_the_optimum_in_closed_form():
 def test_the_command_line(tmp_path):
     assert run.parse(["--output", str(tmp_path)]) == (FULL, Path(tmp_path))
     assert run.parse(["--quick", "--output", str(tmp_path)])[0] == QUICK
+    shared = ["--shared-critic", "--vf-coef", "0.5", "--output", str(tmp_path)]
+    assert run.parse(shared)[0] == dataclasses.replace(FULL, detach_value=False, vf_coef=0.5)
