@@ -85,8 +85,6 @@ class Episodes(Rows):
 
     def _finish(self, reasons: Mapping[int, StopReason], step: Step) -> None:
         """Ends the rows' episodes and writes their outcomes into `step`."""
-        for row in reasons:
-            self.running[row] = False
         answers = [
             self.mdp.answer(self.prompt(row), self.completion_ids(row), reason)
             for row, reason in reasons.items()

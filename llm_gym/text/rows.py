@@ -246,6 +246,7 @@ class Rows(ABC):
         num_rows = len(self.running)
         terminated, truncated = np.zeros((2, num_rows), bool)
         step = Step(np.zeros(num_rows), terminated, truncated, outcomes={}, infos={})
+        self.running[rows[ended]] = False  # whatever a scorer or a world raises from here on
         self._note_written(len(rows), rows[~ended], step)
         if ended.any():
             reasons: dict[int, StopReason] = {}

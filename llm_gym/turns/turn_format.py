@@ -75,7 +75,7 @@ class TurnFormat:
                 "the tokenizer's chat template does not show what follows an answer; pass "
                 r'turn_template=, all that stands between two answers, as in "\n{text}\n"'
             )
-        if again[-1:] != found:
+        if again[1:] != found:
             raise ValueError(
                 "the tokenizer's chat template shows a third question otherwise than a second one, "
                 "so no increment can say it; pass turn_template=, all that stands between two "

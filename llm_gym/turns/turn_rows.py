@@ -137,7 +137,6 @@ class TurnRows(Rows):
 
     def _finish(self, reasons: Mapping[int, StopReason], step: Step) -> None:
         """Hands the turns that have ended to their worlds, and writes down what these say."""
-        self.running[list(reasons)] = False  # until the world has said something
         texts = {
             row: self.mdp.text_of(self.completion_ids(row), self.ids_before(row), reason)
             for row, reason in reasons.items()
