@@ -142,22 +142,47 @@ DISCOUNTS = {
 """Does only a discount per turn make an agent quick? A hit pays 1, whenever it comes."""
 
 
-def _larger(numbers: int, tokens: int, turn_cost: float = 0.0, **options: Any) -> Recipe:
+_BY_VALUES: dict[str, Any] = {
+    "options": _PPO
+    | {"batch_size": 2048, "gae_lambda": 0.5, "critic_gae_lambda": 0.95, "vf_coef": 0.5},
+    "learning_rate": 2e-3,
+    "ent_coef": 0.015,
+    "without_bonus": 0.1,
+    "of_model": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "initializer_range": 0.1,
+    },
+}
+"""Of games in which a guess is lost in twenty.
+
+Whether the number is hit says little of one guess, and what the critic makes of the answer says
+more: so the actor's lambda is small. A second layer can tell which guess an answer belongs to.
+"""
+
+_LARGER: dict[int, dict[str, Any]] = {
+    20: {"tokens": 300_000, "learning_rate": 5e-3, "options": _LARGE, **_FALLING},
+    50: {"tokens": 600_000, **_BY_VALUES},
+    100: {"tokens": 1_200_000, **_BY_VALUES},
+}
+"""By N; all rows share them."""
+
+
+def _larger(numbers: int, turn_cost: float = 0.0, **options: Any) -> Recipe:
     """More numbers, in at most twenty guesses, as GEM's own game has it."""
+    shared = _LARGER[numbers]
     return Recipe(
         "GuessTheNumber",
         {"numbers": numbers, "max_turns": 20, "turn_cost": turn_cost},
-        options=_LARGE | options,
-        tokens=tokens,
-        learning_rate=5e-3,
         least_reach=1e-4,  # who is not quick says so much that no smaller one can be read
-        **_FALLING,
+        **shared | {"options": shared["options"] | options},
     )
 
 
-for _numbers, _tokens in ((20, 300_000), (50, 600_000), (100, 1_200_000)):
+for _numbers in _LARGER:
     DISCOUNTS |= {
-        f"PPO, turn_gamma 1, N = {_numbers}": _larger(_numbers, _tokens),
-        f"PPO, turn_gamma 0.9, N = {_numbers}": _larger(_numbers, _tokens, turn_gamma=0.9),
-        f"PPO, a price of 0.1, N = {_numbers}": _larger(_numbers, _tokens, turn_cost=0.1),
+        f"PPO, turn_gamma 1, N = {_numbers}": _larger(_numbers),
+        f"PPO, turn_gamma 0.9, N = {_numbers}": _larger(_numbers, turn_gamma=0.9),
+        f"PPO, a price of 0.1, N = {_numbers}": _larger(_numbers, turn_cost=0.1),
     }
