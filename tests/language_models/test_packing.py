@@ -55,6 +55,8 @@ def test_which_id_fills_and_where_a_batch_goes_are_given_by_name():
     with pytest.raises(TypeError):
         pack([[1, 2]], None, 0)
     with pytest.raises(TypeError):
+        pad([[1, 2]], 0, "cpu")
+    with pytest.raises(TypeError):
         pad_inputs([{"input_ids": [1, 2]}], 0, "cpu")
 
 

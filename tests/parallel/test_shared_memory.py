@@ -16,6 +16,18 @@ from llm_gym.parallel.shared_memory import SharedMemory
 SIZES = [(3,), (2, 5), (), (40,), (0,), (1,)]
 
 
+@pytest.fixture(autouse=True)
+def little_memory(monkeypatch):
+    """A fault in a size must not take the memory of the machine, which would end other programs."""
+    allocate = os.posix_fallocate
+
+    def ask(descriptor, start, size):
+        assert size <= 2**26
+        allocate(descriptor, start, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", ask)
+
+
 def added(size, share, dtype, window=32, rounds=3, late=0.0):
     """Sums of some rounds, and what each rank gave."""
     windows = torch.zeros(2, size, window, dtype=torch.uint8)
@@ -91,7 +103,7 @@ def test_memory_is_that_of_the_first_and_none_is_left(size):
     first = _World([size - 1.0], ["0"] * size)
     memory = shared_memory.shared_memory(first, lambda: None)
     assert memory is not None
-    assert memory._windows.shape == (2, size, shared_memory._WINDOW)
+    assert memory._windows.shape == (2, size, 4_194_304)  # 4 MiB each
     assert not any("memfd:llm_gym" in target for target in _open_files())
 
 

@@ -220,6 +220,18 @@ def test_a_window_within_reach_is_crossed_at_construction(window, later, tmp_pat
     assert policy._cache_check._next_window == later
 
 
+@pytest.mark.parametrize(
+    ("size", "reach"), [(0, 10**9), (10**3, 10**6), (10**7, 100), (5 * 10**7, 20), (10**9, 16)]
+)
+def test_the_check_reaches_as_far_as_a_fraction_of_a_second_does(size, reach, monkeypatch):
+    """Five multiplications of each parameter for a token, at least sixteen tokens."""
+    asked = []
+    monkeypatch.setattr(CacheCheck, "_ask", lambda self, device, reach: asked.append(reach))
+    trunk = SimpleNamespace(decoder=torch.nn.Linear(size, 1, bias=False, device="meta"))
+    CacheCheck("any", trunk, torch.nn.Identity(), 8, "auto", torch.device("cpu"))
+    assert asked == [reach]
+
+
 def test_log_probabilities_as_far_apart_as_the_tolerance_are_borne(saved, monkeypatch):
     monkeypatch.setattr(CacheCheck, "_distance", lambda *_: (0.5, 0.5))
     assert make_policy(saved("llama"), prefix_cache=True)._cache_check.passed

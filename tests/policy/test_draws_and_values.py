@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from llm_gym.policy import EpisodeBatch, transformer_policy
+from llm_gym.policy.prefix_cache import WritePlan
 
 from .conftest import observe
 
@@ -32,6 +34,49 @@ def test_whatever_cuts_has_its_support_stored(make_policy, options, truncates):
     if truncates:
         with pytest.raises(ValueError, match="cannot be evaluated on single"):
             policy.evaluate_actions(obs, actions)
+
+
+@pytest.mark.parametrize(
+    ("gradients", "right", "used"),
+    [(False, True, True), (False, False, False), (True, True, True), (True, False, True)],
+)
+def test_a_cache_is_given_up_where_it_would_be_used_and_is_wrong(
+    make_policy, gradients, right, used, monkeypatch
+):
+    policy = make_policy()
+    monkeypatch.setattr(policy._cache_check, "before", lambda lengths: right)
+    with torch.set_grad_enabled(gradients):
+        policy.predict_values(observe([[3, 4, 5], [6, 7]]))
+    assert policy.actor_trunk.use_cache == used
+
+
+def test_whole_episodes_alone_are_computed_in_low_precision(make_policy):
+    """In a rollout each token would cost a conversion of all weights."""
+    policy, low = make_policy(mixed_precision="bf16"), []
+    policy.head.linear.register_forward_hook(
+        lambda *_: low.append(torch.is_autocast_enabled("cpu"))
+    )
+    batch = EpisodeBatch(torch.tensor([[5, 6, 7]]), torch.tensor([0]), torch.tensor([2]))
+    policy.values_and_logits(batch)
+    policy.get_distribution(observe([[5, 6]]))
+    assert low == [True, False]
+
+
+def test_the_most_probable_token_is_taken_where_that_was_asked_for(make_policy, monkeypatch):
+    policy, obs = make_policy(), observe([[3, 4, 5], [6, 7]])
+    best = policy.get_distribution(obs).distribution.logits.argmax(-1)
+    monkeypatch.setattr(policy, "_sample", lambda probs: probs.argmin(-1))
+    assert policy(obs, deterministic=True)[0].tolist() == best.tolist()
+    assert policy(obs)[0].tolist() != best.tolist()
+
+
+def test_what_others_read_by_stays_as_it_is():
+    batch = EpisodeBatch(torch.tensor([[5, 6]]), torch.tensor([0]), torch.tensor([1]))
+    with pytest.raises(FrozenInstanceError):
+        batch.action_rows = torch.tensor([1])
+    plan = WritePlan(None, 0, None, 3)
+    with pytest.raises(FrozenInstanceError):
+        plan.length = 4
 
 
 @pytest.mark.parametrize(("drawn_on", "probs_on"), [("cuda", "cpu"), ("cpu", "cuda")])

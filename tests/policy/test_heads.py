@@ -15,6 +15,16 @@ from llm_gym.testing.tiny import tiny_model
 WIDTH = VOCABULARY = 32
 
 
+def test_nothing_is_kept_for_a_backward_pass_while_a_head_is_compared():
+    model, recorded = tiny_model(), []
+    for module in (decoder_of(model), model.get_output_embeddings()):
+        module.register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
+    head = LanguageModelHead(model)
+    assert len(recorded) >= 3
+    assert not any(recorded)
+    assert head(torch.ones(2, WIDTH)).requires_grad
+
+
 def test_rounding_as_large_as_the_tolerance_is_borne(monkeypatch):
     monkeypatch.setattr("llm_gym.policy.sampling.tolerance", lambda *_: 0.0)
     model = tiny_model()

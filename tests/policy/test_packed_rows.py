@@ -215,9 +215,11 @@ def test_the_question_outgrows_a_window_as_far_as_the_context_has_room(context, 
 def test_states_as_far_apart_as_the_tolerance_are_alike(more, monkeypatch):
     packs, _ = both(tiny_model("llama"))
     states = packs.full(BATCH.context)[BATCH.action_rows, BATCH.action_slots - 1]
-    packs.packed = lambda batch: states + more
+    recorded = []
+    packs.packed = lambda batch: recorded.append(torch.is_grad_enabled()) or states + more
     monkeypatch.setattr("llm_gym.policy.packed_rows.tolerance", lambda *_: 0.0)
     assert packed_rows._reads_alike(packs, BATCH) == (more == 0.0)
+    assert recorded == [False]
 
 
 @pytest.mark.parametrize(

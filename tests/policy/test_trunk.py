@@ -29,6 +29,17 @@ def test_each_of_many_rows_goes_on_from_its_own_keys():
     assert read == [2 * N_ROWS, 2 * N_ROWS, N_ROWS, 3 * N_ROWS]
 
 
+def test_options_of_passes_are_given_by_name():
+    decoder = decoder_of(tiny_model())
+    with pytest.raises(TypeError, match="positional"):
+        Trunk(decoder, False)
+    ids, lengths = torch.tensor([[3, 4]]), torch.tensor([2])
+    with pytest.raises(TypeError, match="positional"):
+        Trunk(decoder).last_hidden(ids, lengths, True)
+    assert not Trunk(decoder=decoder, use_cache=False).use_cache
+    assert Trunk(decoder).last_hidden(input_ids=ids, lengths=lengths).shape == (1, 32)
+
+
 @pytest.mark.parametrize(
     ("device", "autocast", "attention"),
     [("cpu", True, "eager"), ("cpu", False, "sdpa"), ("meta", True, "sdpa")],
