@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from llm_gym.policy import EpisodeBatch, transformer_policy
-from llm_gym.policy.prefix_cache import WritePlan
+from llm_gym.policy.prefix_cache import PrefixCache, WritePlan
 
 from .conftest import observe
 
@@ -68,6 +68,17 @@ def test_the_most_probable_token_is_taken_where_that_was_asked_for(make_policy, 
     monkeypatch.setattr(policy, "_sample", lambda probs: probs.argmin(-1))
     assert policy(obs, deterministic=True)[0].tolist() == best.tolist()
     assert policy(obs)[0].tolist() != best.tolist()
+
+
+def test_a_batch_says_what_is_read_and_what_was_chosen():
+    batch = EpisodeBatch(torch.tensor([[5, 6, 7]]), torch.tensor([0]), torch.tensor([1]))
+    assert batch.actions.tolist() == [6]
+    assert batch.context.tolist() == [[5, 6]]
+    assert batch.lengths_read.tolist() == [1]
+
+
+def test_the_cache_keeps_all_that_was_read_whatever_the_window():
+    assert PrefixCache(2, n_rows=1, capacity=8).is_sliding == [False, False]
 
 
 def test_what_others_read_by_stays_as_it_is():
