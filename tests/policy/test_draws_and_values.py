@@ -23,6 +23,13 @@ def test_values_have_their_factor(make_policy, scale):
     torch.testing.assert_close(policy.predict_values(obs), scale * plain.predict_values(obs))
 
 
+def test_values_in_other_units_are_as_many_times_as_large(make_policy):
+    policy, obs = make_policy(), observe([[3, 4, 5], [6, 7]])
+    before = policy.predict_values(obs)
+    policy.rescale_values(0.25)
+    torch.testing.assert_close(policy.predict_values(obs), 0.25 * before)
+
+
 @pytest.mark.parametrize(
     ("options", "truncates"),
     [({}, False), ({"top_k": 1}, True), ({"top_k": 2}, True), ({"top_p": 0.9}, True)],
