@@ -230,6 +230,18 @@ def test_layouts_that_do_not_fit_are_named(call, message):
         call()
 
 
-def test_settings_of_advantages_are_given_by_name():
-    with pytest.raises(TypeError):
-        reinforce_plus_plus(np.ones((2, 3)), 1e-3)
+ROWS = np.ones((2, 3))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: gae(ROWS, ROWS, ROWS, ROWS[0], ROWS[0], 1.0, 1.0),
+        lambda: monte_carlo_returns(ROWS, ROWS, 1.0),
+        lambda: grpo(ROWS, None, 1e-3),
+        lambda: reinforce_plus_plus(ROWS, 1e-3),
+    ],
+)
+def test_settings_of_advantages_are_given_by_name(call):
+    with pytest.raises(TypeError, match="positional argument"):
+        call()

@@ -85,6 +85,24 @@ def in_episodes_of(lengths, n_envs: int = 1, gae_lambda: float = 1.0) -> Episode
         # What a world says is no action, whether there is room behind it or not.
         ([(True, [1], []), (False, [1], [9, 5, 5])], 6, [(0, 2, [1], True, [(1, [5, 5])])]),
         ([(True, [1], []), (False, [1], [9, 5, 5])], 4, [(0, 2, [1], True, [(1, [5, 5])])]),
+        # Each episode has what was said in it.
+        (
+            [
+                (True, [1], []),
+                (False, [1], [9, 5]),
+                (True, [2], []),
+                (False, [2], [9, 6]),
+                (False, [2], [9, 6, 9, 7]),
+                (True, [3], []),
+                (False, [3], [9, 8]),
+            ],
+            6,
+            [
+                (0, 2, [1], True, [(1, [5])]),
+                (2, 5, [2], True, [(3, [6]), (4, [7])]),
+                (5, 7, [3], True, [(6, [8])]),
+            ],
+        ),
         # A text of actions alone that is as long as can be has nothing said in it.
         (
             [(True, [1], []), (False, [1], [9]), (False, [1], [9, 9])],
@@ -93,6 +111,7 @@ def in_episodes_of(lengths, n_envs: int = 1, gae_lambda: float = 1.0) -> Episode
         ),
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("error")
 def test_segments_are_what_was_shown_first_and_what_others_said_since(steps, width, segments):
     buffer = empty(len(steps), width=width)
     for start, prompt, added in steps:
@@ -103,6 +122,21 @@ def test_segments_are_what_was_shown_first_and_what_others_said_since(steps, wid
         said = [(step, ids.tolist()) for step, ids in s.answers]
         found.append((s.start, s.stop, s.prefix.tolist(), bool(s.is_start), said))
     assert found == segments
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_an_episode_ends_where_the_next_begins_or_the_rollout_says_so(done):
+    buffer = empty(4)
+    for start, prompt, added in [
+        (True, [1], []),
+        (False, [1], [9]),
+        (False, [7], []),  # the context begins anew, the episode goes on
+        (True, [2], []),
+    ]:
+        add(buffer, shown([(prompt, added)]), [start])
+    buffer.end_rollout(np.array([done]))
+    assert [buffer.ends(segment) for segment in buffer.segments()] == [False, True, done]
+    assert [buffer.complete(segment) for segment in buffer.segments()] == [False, False, done]
 
 
 def test_rows_beyond_the_first_256_are_rows_like_others():
@@ -154,6 +188,11 @@ def test_a_lambda_by_length_is_that_of_each_episode_wherever_it_begins():
         gamma=1.0, gae_lambda=weights,
     )  # fmt: skip
     np.testing.assert_allclose(buffer.advantages, expected, atol=1e-6)
+    of_critic = gae(
+        buffer.rewards, buffer.values, buffer.episode_starts, np.zeros(1), np.ones(1),
+        gamma=1.0, gae_lambda=buffer.gae_lambda,
+    )  # fmt: skip
+    np.testing.assert_allclose(buffer.returns, buffer.values + of_critic, atol=1e-6)
 
 
 @pytest.mark.parametrize("one_action", [False, True])

@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 import llm_gym
+from tests.learning.online_worlds import MODEL, small_env
 
 DEFAULTS = {
     "PPO": {
@@ -42,3 +43,21 @@ def test_defaults_are_those_that_were_published(name):
         if isinstance(p.default, (int, float, str)) and not p.name.startswith("_")
     }
     assert found == DEFAULTS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("A2C", {"advantage": "gae", "gae_lambda": 1.0, "normalize_advantage": False}),
+        ("DAPO", {"clip_range": (0.2, 0.28), "kl_coef": 0.0, "aggregation": "token_mean"}),
+        ("NLPO", {"advantage": "gae", "loss": "clipped", "normalize_advantage": True}),
+        ("GRPO", {"kl_in": "loss", "kl_estimator": "k3", "aggregation": "sequence_mean"}),
+    ],
+)
+def test_what_a_name_stands_for_is_what_was_published(name, choices, tiny_dir):
+    model = tiny_dir("gpt2", **MODEL)
+    algorithm = getattr(llm_gym, name)(
+        "TransformerPolicy", small_env(model, group_size=4), policy_kwargs={"model": model}
+    )
+    settings = vars(algorithm.objective) | vars(algorithm.shaping.penalty)
+    assert {key: settings[key] for key in choices} == choices

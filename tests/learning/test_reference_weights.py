@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 import llm_gym
+from llm_gym.language_models.loading import load_causal_lm
 from llm_gym.learning.kl import ReferenceModel
 from llm_gym.runs.checkpoint import load_checkpoint, save_checkpoint
 from tests.learning.online_worlds import MODEL, make, rollouts, small_env
@@ -94,3 +97,29 @@ def test_what_saves_nothing_or_is_nothing_is_refused(model):
     for name in ("PPO", "GRPO", "DPO", "ExpertIteration"):
         with pytest.raises(ValueError, match="reference_weights='tape' must be one of 'memory'"):
             make(name, model, small_env(model, group_size=4), reference_weights="tape")
+
+
+@pytest.mark.parametrize("weights", ["memory", "disk", "bfloat16"])
+def test_where_weights_are_may_have_been_read_from_a_file(weights, model):
+    """A text that was read is not the same object as one that stands in the code."""
+    read = "".join(list(weights))
+    reference = ReferenceModel.of(make("PPO", model).policy, weights=read)
+    assert (reference._mapped is not None) == (weights == "disk")
+    dtypes = {p.dtype for p in reference.model.parameters()}
+    assert dtypes == {torch.bfloat16 if weights == "bfloat16" else torch.float32}
+    if weights == "memory":
+        lora = make("PPO", model, policy_kwargs={"model": model, "lora": {"r": 2}}).policy
+        assert ReferenceModel.of(lora, weights=read)._mapped is None
+
+
+@pytest.mark.parametrize("size", [8, 16, 300])
+def test_a_reference_has_the_policys_vocabulary_or_is_refused(size, model, tiny_dir):
+    other = tiny_dir("gpt2", **(MODEL | {"vocab_size": size}))
+    policy = SimpleNamespace(
+        model=load_causal_lm(model), dtype=torch.float32, device=torch.device("cpu"),
+        temperature=1.0, mixed_precision="no", shared_prompts="auto",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=f"has {size} tokens but the policy's model has 12"):
+        ReferenceModel.of(policy, other)
+    policy.model = load_causal_lm(other)
+    assert ReferenceModel.of(policy, other).model.config.vocab_size == size
