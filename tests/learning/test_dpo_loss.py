@@ -21,7 +21,7 @@ def sigmoid(x):
 
 
 def test_sigmoid_loss_by_hand():
-    result = dpo_loss(*OURS, *REFERENCE, beta=0.2)
+    result = dpo_loss(*OURS, *REFERENCE, beta=0.2, loss="".join(["sig", "moid"]))
     np.testing.assert_allclose(result.losses, [-math.log(sigmoid(0.2 * h)) for h in H], rtol=1e-6)
     np.testing.assert_allclose(result.chosen_rewards, [0.1, 0.1], rtol=1e-6)
     np.testing.assert_allclose(result.rejected_rewards, [-0.2, 0.2], rtol=1e-6)
@@ -43,6 +43,11 @@ def test_doubt_is_the_expectation_over_a_label_that_may_be_wrong():
         torch.testing.assert_close(result, expected)
         each = dpo_loss(*OURS, *REFERENCE, loss=loss, label_smoothing=torch.tensor([0.0, 1.0]))
         torch.testing.assert_close(each.losses, torch.stack([plain[0], swapped[1]]))
+
+
+def test_settings_of_the_loss_are_given_by_name():
+    with pytest.raises(TypeError, match="positional argument"):
+        dpo_loss(*OURS, *REFERENCE, 0.2)
 
 
 def test_ipo_by_hand():

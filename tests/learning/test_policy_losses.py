@@ -70,6 +70,8 @@ def test_ways_of_aggregation_are_known_by_their_names_alone():
     per_token, rows = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([0, 0, 1])
     for how, expected in {"token_mean": 3.0, "sequence_mean": 3.75, "constant": 1.125}.items():
         assert aggregate(per_token, rows, "".join(list(how)), constant=4.0) == expected
+    with pytest.raises(TypeError, match="positional argument"):
+        aggregate(per_token, rows, "constant", 4.0)
     for how in ("answer_mean", "sum", "zero", ""):
         with pytest.raises(ValueError, match=f"aggregation='{how}' must be one of"):
             aggregate(per_token, rows, how)

@@ -123,3 +123,8 @@ def test_a_reference_has_the_policys_vocabulary_or_is_refused(size, model, tiny_
         ReferenceModel.of(policy, other)
     policy.model = load_causal_lm(other)
     assert ReferenceModel.of(policy, other).model.config.vocab_size == size
+
+
+def test_settings_of_a_reference_are_given_by_name(model):
+    with pytest.raises(TypeError, match="positional argument"):
+        ReferenceModel(load_causal_lm(model), 0.5)

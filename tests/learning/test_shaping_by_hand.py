@@ -8,7 +8,8 @@ import pytest
 from llm_gym.learning import shaping
 from llm_gym.learning.buffer import Segment
 from llm_gym.learning.divergence import DivergenceError
-from llm_gym.learning.shaping import EpisodeSums
+from llm_gym.learning.objective import KLPenalty
+from llm_gym.learning.shaping import EpisodeSums, RewardShaping
 
 
 def segments(lengths):
@@ -52,3 +53,8 @@ def test_log_ratios_must_be_numbers_and_both_may_be():
     shaping._check_finite(np.ones(2, np.float32), np.zeros(2, np.float32), ended)
     with pytest.raises(DivergenceError, match="NaN or infinite"):
         shaping._check_finite(np.ones(2, np.float32), np.array([0, -np.inf], np.float32), ended)
+
+
+def test_settings_of_shaping_are_given_by_name():
+    with pytest.raises(TypeError, match="positional argument"):
+        RewardShaping(KLPenalty(), True, None)
