@@ -179,9 +179,8 @@ class AnswerLearner(OnPolicyAlgorithm):
         check_setup(self)
         self.group_size = group_size_of(self.env)
         self._fit_to(self.env)
-        if self.rollout_buffer.buffer_size != self.n_steps:
-            self.rollout_buffer.buffer_size = self.n_steps
-            self.rollout_buffer.reset()
+        self.rollout_buffer.buffer_size = self.n_steps
+        self.rollout_buffer.reset()
 
     def _setup_model(self) -> None:
         if self.env is not None:  # Stable-Baselines3's `load` may do without
@@ -269,7 +268,7 @@ class AnswerLearner(OnPolicyAlgorithm):
             return 0.0
         model, weights = self._reference_source()
         own = model is None  # another's may be mapped from its files, which take no memory for sure
-        return REFERENCE_COPIES.get(weights, 0.0) if own else 0.0
+        return REFERENCE_COPIES[weights] if own else 0.0
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "reference"]

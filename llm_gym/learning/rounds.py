@@ -274,23 +274,24 @@ class Rounds:
 
 def check_contexts(env: VecEnv, learner: str, advice: str) -> None:
     """Raises `ValueError` if an episode's observations are not those of one growing text."""
-    known = env.get_attr("turns_in_context") if env.has_attr("turns_in_context") else [None]
-    if known[0] is not None:
+    known = env.get_attr("turns_in_context") if env.has_attr("turns_in_context") else []
+    limit = next((turns for turns in known if turns is not None), None)
+    if limit is not None:
         raise ValueError(
-            f"turns_in_context={known[0]} begins contexts anew within a conversation, but "
+            f"turns_in_context={limit} begins contexts anew within a conversation, but "
             f"{learner} reads whole ones: {advice}, or make the environment without it"
         )
 
 
 def _begins_again(env: VecEnv) -> bool:
     """Whether an episode can be begun again by its `prompt_index`."""
-    return env.has_attr("starts_by_seed") or env.get_attr("num_prompts")[0] is not None
+    return env.has_attr("starts_by_seed") or None not in env.get_attr("num_prompts")
 
 
 def _idle_token(env: VecEnv) -> int:
     """A token that ends no episode."""
     try:
-        ends = set(env.get_attr("eos_token_ids")[0])
+        ends = set().union(*env.get_attr("eos_token_ids"))
     except AttributeError:
         return 0
     n_tokens = int(env.action_space.n)  # type: ignore[attr-defined]

@@ -188,17 +188,17 @@ class GymVecEnv(VecEnv):
         Raises:
             ValueError: Only some rows were named, but the rows share the attribute.
         """
-        rows = list(self._get_indices(indices))
+        everyone = range(self.num_envs)
+        others = set(everyone).difference(everyone[row] for row in self._get_indices(indices))
         unwrapped: Any = self.env.unwrapped
         if hasattr(unwrapped, "set_attr") and hasattr(unwrapped, "get_attr"):
             values = [value] * self.num_envs
-            if len(rows) < self.num_envs:
-                values = list(unwrapped.get_attr(attr_name))
-                for row in rows:
-                    values[row] = value
+            if others:  # those of all rows need not have the attribute yet
+                now = unwrapped.get_attr(attr_name)
+                values = [now[row] if row in others else value for row in everyone]
             unwrapped.set_attr(attr_name, values)
             return
-        if len(rows) < self.num_envs:
+        if others:
             raise ValueError(
                 f"set_attr({attr_name!r}): the rows of {self.env} share their attributes; set it "
                 "for all rows (indices=None)"

@@ -379,7 +379,7 @@ def _tokenizer_to_save(prompt_format: PromptFormat) -> PreTrainedTokenizerBase:
         warnings.warn(
             f"the saved tokenizer does not show prompts as {prompt_format}, in which the model was "
             f"trained: {error}",
-            stacklevel=3,
+            stacklevel=4,
         )
         return prompt_format.tokenizer
 
