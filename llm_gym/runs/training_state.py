@@ -188,7 +188,7 @@ def _restore_random(algorithm: OnPolicyAlgorithm, values: dict[str, Any], tensor
         warnings.warn(
             f"the run was saved on {values['policy_device']} and goes on on {algorithm.device.type}"
             ": its sampling starts from another random state, so it does not continue exactly",
-            stacklevel=5,
+            stacklevel=4,
         )
     name, *rest = values["numpy"]
     keys = tensors["random.numpy"].numpy().astype(np.uint32)
