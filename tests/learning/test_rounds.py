@@ -72,12 +72,15 @@ def test_waiting_rows_cost_no_scores_and_no_prompts(model):
 
 
 def test_tokens_are_counted_and_idle_ones_are_not(model):
-    algorithm = rollouts(make("REINFORCE", model, small_env(model, eos_token_id=EOS_IDS)))
-    lengths = [len(answer) for _, _, answer in played(algorithm)]
-    assert algorithm.num_timesteps == sum(lengths)
-    idle = algorithm.rollout_statistics["idle_fraction"]
-    np.testing.assert_allclose(idle, 1 - np.mean(lengths) / max(lengths))
-    assert len(algorithm.ep_info_buffer) == 16
+    algorithm, tokens = make("REINFORCE", model, small_env(model, eos_token_id=EOS_IDS)), 0
+    for number in (1, 2):
+        rollouts(algorithm)
+        lengths = [len(answer) for _, _, answer in played(algorithm)]
+        tokens += sum(lengths)
+        assert algorithm.num_timesteps == tokens
+        idle = algorithm.rollout_statistics["idle_fraction"]
+        np.testing.assert_allclose(idle, 1 - np.mean(lengths) / max(lengths))
+        assert len(algorithm.ep_info_buffer) == 16 * number
 
 
 def test_lengths_are_the_policys_own(model):

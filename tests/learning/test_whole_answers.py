@@ -193,7 +193,7 @@ def test_a_saved_algorithm_is_loaded_with_its_rollouts(model, tmp_path):
 def test_a_rollout_that_cannot_be_is_refused_in_one_sentence(name, model):
     env = ragged(model, group_size=4)
     with pytest.raises(
-        ValueError, match="answers_per_rollout=24 must be a multiple of the 16 rows"
+        ValueError, match=r"answers_per_rollout=24 must be a multiple of the 16 rows .*: pass 16$"
     ):
         make(name, model, env, answers_per_rollout=24)
     with pytest.raises(ValueError, match="n_steps=5 and answers_per_rollout=16 both say"):
