@@ -50,7 +50,9 @@ def gradients(layer, *, again, times=1):
 
 
 @pytest.mark.parametrize(
-    "activation", [F.silu, F.gelu, lambda x: F.gelu(x, approximate="tanh")], ids=str
+    "activation",
+    [F.silu, F.gelu, lambda x: F.gelu(x, approximate="tanh")],
+    ids=["silu", "gelu", "gelu by tanh"],
 )
 def test_a_product_is_not_kept_and_gradients_are_the_same(activation):
     torch.manual_seed(1)
