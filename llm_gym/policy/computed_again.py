@@ -105,14 +105,19 @@ def _lighten(ends: list[Any], known: list[Any]) -> None:
         for name, own, other in _operands(node, inputs):
             if own is None or other is None:  # a constant, or not kept
                 continue
-            while own.name() in _VIEWS:
-                own = own.next_functions[0][0]
-            again = _again(own, found)
+            again = _again(_before_views(own), found)
             if again is not None:
                 _replace(getattr(node, f"_raw_saved_{name}"), again)
         for place, name in _ATTENDED.get(node.name(), ()):
             if inputs[place] is not None:
                 _narrow(node, name, inputs[place])
+
+
+def _before_views(node: Any) -> Any:
+    """What made the tensor that a node shows in another shape."""
+    while node.name() in _VIEWS:
+        node = node.next_functions[0][0]
+    return node
 
 
 def _operands(node: Any, inputs: list[Any]) -> list[tuple[str, Any, Any]]:
@@ -142,8 +147,7 @@ def _hook(
 
 def _narrow(node: Any, name: str, own: Any) -> None:
     """Keeps once what was copied for each of several heads."""
-    while own.name() in _VIEWS:
-        own = own.next_functions[0][0]
+    own = _before_views(own)
     before = own.next_functions[0][0] if own.name() == "CloneBackward0" else None
     if before is None or before.name() != "ExpandBackward0":
         return
