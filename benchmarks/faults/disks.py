@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.faults.commands import COMMANDS, write_inputs
-from benchmarks.faults.driver import Driver, Fault
+from benchmarks.faults.commands import COMMANDS
+from benchmarks.faults.driver import Fault
 from benchmarks.faults.rows import Row
-from benchmarks.faults.trials import Bench, spread, told_at
+from benchmarks.faults.trials import Bench, benches, seen, spread, told_at
 
 ERRORS = {
     "ENOSPC": {"create", "mkdir", "write", "truncate", "fsync", "link", "symlink"},
@@ -20,21 +21,20 @@ written; None is everything."""
 QUICK_POINTS = 4  # of each error
 
 
-def measure(output: Path, quick: bool) -> list[Row]:
+def measure(output: Path, quick: bool, commands: Sequence[str] = tuple(COMMANDS)) -> Iterator[Row]:
     """Lets the disk fail under every command.
 
     Args:
         output: Directory for the runs.
         quick: A few points of each command and error in place of all.
+        commands: Names of the commands.
+
+    Yields:
+        A row as soon as it is known: all of them take hours.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    write_inputs(output)
-    rows = []
-    with Driver(output / "driver") as driver:
-        for command in COMMANDS.values():
-            bench = Bench(driver, command, output)
-            rows += [failing(bench, name, QUICK_POINTS if quick else None) for name in ERRORS]
-    return rows
+    for bench in benches(output, commands):
+        for name in ERRORS:
+            yield failing(bench, name, QUICK_POINTS if quick else None)
 
 
 def failing(bench: Bench, error: str, at_most: int | None = None) -> Row:
@@ -49,7 +49,7 @@ def failing(bench: Bench, error: str, at_most: int | None = None) -> Row:
     met = [i for i, each in enumerate(bench.operations, 1) if names is None or each.name in names]
     points = spread(met, at_most)
     failures = []
-    for turn, number in enumerate(points):
+    for turn, number in enumerate(seen(points, f"{bench.command.name}: {error}")):
         lasting = turn % 2 == 1
         if problems := bench.failed(Fault("fail", number, error, lasting)):
             place = told_at(number, bench.operations[number - 1])

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.faults.commands import COMMANDS, write_inputs
-from benchmarks.faults.driver import Driver, Fault
+from benchmarks.faults.commands import COMMANDS
+from benchmarks.faults.driver import Fault
 from benchmarks.faults.rows import Row
-from benchmarks.faults.trials import Bench, spread, told_at
+from benchmarks.faults.trials import Bench, benches, seen, spread, told_at
 
 RUNS, QUICK_RUNS = 30, 3  # of each command, killed at random moments
 KILLS = 4  # at most, in each of them
 QUICK_POINTS = 12
 
 
-def measure(output: Path, quick: bool) -> list[Row]:
+def measure(output: Path, quick: bool, commands: Sequence[str] = tuple(COMMANDS)) -> Iterator[Row]:
     """Kills every command, and starts it again.
 
     Args:
         output: Directory for the runs.
         quick: A dozen points of each command in place of all.
+        commands: Names of the commands.
+
+    Yields:
+        A row as soon as it is known: all of them take hours.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    write_inputs(output)
-    rows = []
-    with Driver(output / "driver") as driver:
-        for command in COMMANDS.values():
-            bench = Bench(driver, command, output)
-            rows.append(at_random(bench, QUICK_RUNS if quick else RUNS))
-            rows.append(before_operations(bench, QUICK_POINTS if quick else None))
-            rows.append(within_writes(bench, QUICK_POINTS if quick else None))
-    return rows
+    for bench in benches(output, commands):
+        yield at_random(bench, QUICK_RUNS if quick else RUNS)
+        yield before_operations(bench, QUICK_POINTS if quick else None)
+        yield within_writes(bench, QUICK_POINTS if quick else None)
 
 
 def at_random(bench: Bench, runs: int) -> Row:
@@ -44,7 +43,7 @@ def at_random(bench: Bench, runs: int) -> Row:
     """
     generator = np.random.default_rng(sum(bench.command.name.encode()))
     failures, kills = [], 0
-    for number in range(1, runs + 1):
+    for number in seen(range(1, runs + 1), f"{bench.command.name}: random"):
         moments = generator.uniform(0, bench.seconds, KILLS).tolist()
         times, problems = bench.killed_at_random(moments)
         kills += times
@@ -78,7 +77,7 @@ def within_writes(bench: Bench, at_most: int | None = None) -> Row:
 
 def _killed(bench: Bench, action: str, what: str, points: list[int]) -> Row:
     failures = []
-    for number in points:
+    for number in seen(points, f"{bench.command.name}: {action}"):
         if problems := bench.killed(Fault(action, number)):
             place = told_at(number, bench.operations[number - 1])
             failures.append(f"{place}: {'; '.join(problems)}")

@@ -32,6 +32,9 @@ PARTS = {
 }
 """Modules by name; each has `measure(output, quick)`, which gives rows."""
 
+OF_COMMANDS = ("kills", "disks")
+"""Their `measure` takes names of `COMMANDS`, too."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(
@@ -40,19 +43,28 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help="directory for runs and results")
     parser.add_argument("--quick", action="store_true", help="a sample of everything")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts")
+    parser.add_argument(
+        "--commands", nargs="+", help="commands that kills and disks try; all if not given"
+    )
     options = parser.parse_args()
 
     from benchmarks.common import columns, record
+    from benchmarks.faults.commands import COMMANDS
     from llm_gym.files.atomic import write_json
 
+    if unknown := set(options.commands or ()) - set(COMMANDS):
+        parser.error(f"--commands: no {sorted(unknown)}; there are {sorted(COMMANDS)}")
     results = record({"quick": options.quick, "parts": options.only})
     table = [("what was tried", "as it should", "tried")]
     for name in options.only:
         part = importlib.import_module(PARTS[name])
-        rows = part.measure(options.output / name, options.quick)
-        table += [(row.what, f"{row.good:,}", f"{row.tried:,}") for row in rows]
-        results[name] = [row._asdict() for row in rows]
-        write_json(options.output / "results.json", results)
+        of_commands = options.commands and name in OF_COMMANDS
+        more = {"commands": options.commands} if of_commands else {}
+        results[name] = []
+        for row in part.measure(options.output / name, options.quick, **more):
+            table.append((row.what, f"{row.good:,}", f"{row.tried:,}"))
+            results[name].append(row._asdict())
+            write_json(options.output / "results.json", results)
     print(columns(table))
     return 0
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.faults.commands import OUTPUT, Command
+from tqdm import tqdm
+
+from benchmarks.faults.commands import COMMANDS, OUTPUT, Command, write_inputs
 from benchmarks.faults.driver import LONGEST, Driver, Ending, Fault, Operation
 from benchmarks.faults.snapshots import damaged, differences, snapshot
 
@@ -150,6 +152,25 @@ class Bench:
     def _fresh(self) -> None:
         shutil.rmtree(self.run)
         shutil.copytree(self.prepared, self.run)
+
+
+def benches(output: Path, commands: Iterable[str]) -> Iterator[Bench]:
+    """Each command's bench in turn; all share one driver.
+
+    Args:
+        output: Directory for the runs; it is made.
+        commands: Their names.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    write_inputs(output)
+    with Driver(output / "driver") as driver:
+        for name in commands:
+            yield Bench(driver, COMMANDS[name], output)
+
+
+def seen(numbers: Sequence[int], what: str) -> Iterable[int]:
+    """The numbers, with a bar that says how many have been tried."""
+    return tqdm(numbers, desc=what, disable=None)  # none where nobody looks
 
 
 def spread(numbers: Sequence[int], at_most: int | None) -> list[int]:
