@@ -164,7 +164,7 @@ more: so the actor's lambda is small. A second layer can tell which guess an ans
 _LARGER: dict[int, dict[str, Any]] = {
     20: {"tokens": 300_000, "learning_rate": 5e-3, "options": _LARGE, **_FALLING},
     50: {"tokens": 600_000, **_BY_VALUES},
-    100: {"tokens": 900_000, **_BY_VALUES},
+    100: {"tokens": 2_400_000, **_BY_VALUES},
 }
 """By N; all rows share them."""
 

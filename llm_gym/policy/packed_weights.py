@@ -3,14 +3,16 @@
 Decoding multiplies one token of each row by all weights. Whoever multiplies a plain matrix lays its
 blocks out anew each time, which pays for hundreds of rows and not for 16. So the blocks are laid
 out once, by oneDNN, which is PyTorch's on a CPU. The copies lie where gradients will: those are
-dropped before a rollout, and weights that are not learnt have none.
+dropped before a rollout. Weights that are not learnt have none. Their copies lie where activations
+of the update will, so of them only the largest are packed, such as a head's, which gain most: all
+others would leave holes there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -27,6 +29,12 @@ FEW_ROWS = 64
 MANY_STEPS = 16
 """Laying out all weights takes about as long as this many steps gain."""
 
+SMALL_BYTES = 256 * 2**10
+"""A layer's weights of fewer bytes, such as an adapter's, gain less than calls cost."""
+
+MAPPED_BYTES = 32 * 2**20
+"""From here on glibc maps a block of memory by itself, and gives it back when it is free."""
+
 
 @contextmanager
 def packed_weights(model: nn.Module, n_rows: int, n_steps: int) -> Iterator[None]:
@@ -36,14 +44,14 @@ def packed_weights(model: nn.Module, n_rows: int, n_steps: int) -> Iterator[None
     it is from then on. Nothing happens where nothing would be gained.
 
     Args:
-        model: Layers that are plain `nn.Linear`, and learnt in float32 on a CPU, are packed.
+        model: Layers that are plain `nn.Linear`, in float32 on a CPU, are packed.
         n_rows: Rows that are decoded together.
         n_steps: Tokens of each that will be.
     """
     if n_rows > FEW_ROWS or n_steps < MANY_STEPS or not _has_products():
         yield
         return
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and _can_be_packed(m)]
+    layers = [m for m in model.modules() if _can_be_packed(m)]
     weights = {id(layer.weight): layer.weight for layer in layers}
     if sum(weight.nbytes for weight in weights.values()) < LARGE_BYTES:
         yield
@@ -57,12 +65,12 @@ def packed_weights(model: nn.Module, n_rows: int, n_steps: int) -> Iterator[None
             vars(layer).pop("forward", None)
 
 
-def _can_be_packed(layer: nn.Linear) -> bool:
+def _can_be_packed(layer: nn.Module) -> TypeGuard[nn.Linear]:
     if type(layer) is not nn.Linear or "forward" in vars(layer):
         return False
     weight = layer.weight
     plain = weight.device.type == "cpu" and weight.dtype == torch.float32
-    return plain and weight.requires_grad
+    return plain and weight.nbytes >= (SMALL_BYTES if weight.requires_grad else MAPPED_BYTES)
 
 
 def _has_products() -> bool:

@@ -243,7 +243,8 @@ def test_no_critic_is_asked(model, monkeypatch):
 
 def test_rollouts_are_decoded_by_packed_weights(tiny_dir, monkeypatch):
     """Where the model is large; what was sampled is then what the weights themselves say."""
-    monkeypatch.setattr(packed_weights, "LARGE_BYTES", 0)
+    for limit in ("LARGE_BYTES", "SMALL_BYTES"):
+        monkeypatch.setattr(packed_weights, limit, 0)
     monkeypatch.setattr(packed_weights, "MANY_STEPS", 1)
     model = tiny_dir("llama", **MODEL)
     algorithm = make("REINFORCE", model, small_env(model, eos_token_id=EOS_IDS))

@@ -21,10 +21,17 @@ pytestmark = pytest.mark.skipif(not module._has_products(), reason="PyTorch with
 @pytest.fixture(autouse=True)
 def any_size_is_large(monkeypatch):
     monkeypatch.setattr(module, "LARGE_BYTES", 0)
+    monkeypatch.setattr(module, "SMALL_BYTES", 0)
 
 
 def block(model, n_rows=2, n_steps=module.MANY_STEPS):
     return packed_weights(model, n_rows, n_steps)
+
+
+def with_a_large_head() -> nn.Module:
+    model = tiny_model("llama")
+    model.lm_head = nn.Linear(model.config.hidden_size, 4 * model.config.vocab_size, bias=False)
+    return model
 
 
 def packed(model) -> int:
@@ -111,13 +118,26 @@ def test_a_copy_multiplies_its_own_weights(way):
     assert logits(model).any()
 
 
-def test_what_is_not_learnt_is_not_packed():
-    """Its copies would lie where no gradient ever will."""
-    model = tiny_model("llama")
-    model.model.requires_grad_(False)
+@pytest.mark.parametrize("room", [0, 1])
+def test_of_what_is_not_learnt_the_largest_is_packed(monkeypatch, room):
+    """Copies of the rest would lie where no gradient ever will, and leave holes there."""
+    model = with_a_large_head()
+    model.requires_grad_(False)
+    monkeypatch.setattr(module, "MAPPED_BYTES", model.lm_head.weight.nbytes + room)
+    plain = logits(model)
     with block(model):
-        assert packed(model) == 1
-        assert "forward" in vars(model.lm_head)
+        assert packed(model) == 1 - room
+        assert ("forward" in vars(model.lm_head)) == (not room)
+        torch.testing.assert_close(logits(model), plain, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_what_is_learnt_is_packed_unless_it_is_small(monkeypatch, room):
+    """An adapter's weights gain less than the calls cost."""
+    model = with_a_large_head()
+    monkeypatch.setattr(module, "SMALL_BYTES", model.lm_head.weight.nbytes + room)
+    with block(model):
+        assert packed(model) == 1 - room
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
