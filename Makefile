@@ -16,7 +16,8 @@ GAMES := "gem-llm; python_version < '3.12'" skyrl-gym textarena
 
 # The parts of the tests that meet other libraries most.
 DOORS := tests/text tests/language_models/test_adapters.py tests/language_models/test_loading.py \
-	$(addprefix tests/policy/test_,transformer_policy.py checks.py composite_models.py modes.py packed_rows.py variants.py watching.py) \
+	$(addprefix tests/policy/test_,transformer_policy.py cached_decoding.py checks.py composite_models.py modes.py options.py packed_rows.py \
+	variants.py watching.py) \
 	$(addprefix tests/scorers/test_,by_name.py classifier.py http.py judge.py trl.py) \
 	tests/runs/test_checkpoint.py tests/runs/test_logs.py tests/cli/test_commands.py tests/learning/test_buffer.py \
 	tests/learning/test_ppo.py tests/learning/test_sb3_doors.py tests/test_import.py tests/test_prompt_format.py tests/test_end_tokens.py

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from gymnasium import spaces
 from llm_gym.policy import TransformerActorCriticPolicy
 
 LENGTH, VOCABULARY = 24, 32
+# One of each kind of positions, windows and groups of heads.
+DIFFERENT = ("bloom", "gemma2", "gpt2", "llama", "mistral", "opt")
 
 
 def text_space(length: int = LENGTH, vocabulary: int = VOCABULARY) -> spaces.Dict:
@@ -46,6 +50,24 @@ def observe(rows: list[list[int]], length: int = LENGTH, pad: int = 0) -> dict[s
         ids[i, : len(row)] = torch.tensor(row)
         mask[i, : len(row)] = 1
     return {"input_ids": ids, "attention_mask": mask, "completion_mask": torch.zeros_like(mask)}
+
+
+def play(seed: int, n_rows: int = 4, n_steps: int = 40):
+    """Rows of tokens as environments show them: growing by one, now and then starting anew."""
+    rng = random.Random(seed)
+
+    def fresh() -> list[int]:
+        return [rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 6))]
+
+    rows = [fresh() for _ in range(n_rows)]
+    for _ in range(n_steps):
+        yield rows
+        rows = [
+            fresh()
+            if len(row) + 1 >= LENGTH or rng.random() < 0.1
+            else [*row, rng.randrange(VOCABULARY)]
+            for row in rows
+        ]
 
 
 def naive_log_probs(model, row: list[int]) -> torch.Tensor:

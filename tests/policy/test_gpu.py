@@ -7,8 +7,7 @@ import torch
 
 from llm_gym.policy import EpisodeBatch
 
-from .conftest import naive_log_probs, observe
-from .test_transformer_policy import play
+from .conftest import naive_log_probs, observe, play
 
 pytestmark = [
     pytest.mark.gpu,

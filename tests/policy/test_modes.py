@@ -13,8 +13,7 @@ from transformers import AutoConfig
 from llm_gym.policy import EpisodeBatch
 from llm_gym.testing.tiny import ARCHITECTURES, tiny_model
 
-from .conftest import VOCABULARY, evaluated, naive_log_probs, observe
-from .test_transformer_policy import play
+from .conftest import VOCABULARY, evaluated, naive_log_probs, observe, play
 
 ROWS = [[3, 4, 5, 6, 7, 8, 9, 3], [6, 7]]
 BATCH = EpisodeBatch(
