@@ -118,6 +118,7 @@ def evaluate(
             deterministic=deterministic,
             seed=seed,
             device=device,
+            progress_bar=True,
         )
     if json_path is not None:
         settings = {

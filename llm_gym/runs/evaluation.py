@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from llm_gym.files.counting import counting
 from llm_gym.files.ranges import check_device, check_numbers
 from llm_gym.policy.chunked_likelihood import answer_token_log_probs
 from llm_gym.policy.sampling import widened
@@ -26,6 +27,7 @@ from llm_gym.runs.playing import (
 )
 from llm_gym.statistics.resampling import bootstrap_interval
 from llm_gym.text.answer import Answer, Conversation, pack_answers, scores_of
+from llm_gym.turns import TurnVectorEnv
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -129,6 +131,7 @@ def evaluate(
     deterministic: bool = False,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    progress_bar: bool = False,
 ) -> Evaluation:
     """Lets a model answer every prompt of an environment exactly once.
 
@@ -150,6 +153,7 @@ def evaluate(
         deterministic: Take the most probable token instead of sampling.
         seed: Seed of the sampling.
         device: Where a model given by name runs.
+        progress_bar: Show on standard error how many are done.
 
     Returns:
         Scores, interval and rows.
@@ -167,8 +171,16 @@ def evaluate(
         text_env: Any = vector_env.unwrapped
         indices = range(number_of_prompts(text_env, max_prompts))
         policy = policy_of(model, text_env, policy_kwargs, device)
-        with seeded_sampling(policy, seed), torch.no_grad():
-            answers = list(play_prompts(policy, vector_env, indices, deterministic=deterministic))
+        unit = "conversations" if isinstance(text_env, TurnVectorEnv) else "prompts"
+        with (
+            seeded_sampling(policy, seed),
+            torch.no_grad(),
+            counting("evaluating", len(indices), unit, quiet=not progress_bar) as advance,
+        ):
+            answers = []
+            for answer in play_prompts(policy, vector_env, indices, deterministic=deterministic):
+                answers.append(answer)
+                advance(1)
     finally:
         vector_env.close()
     found = Evaluation.of(sorted(answers, key=lambda answer: answer.prompt_index))

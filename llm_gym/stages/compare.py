@@ -7,12 +7,13 @@ Everything is in one store (`llm_gym.feedback.preferences.PreferenceStore`), so 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_gym.files.counting import counting
 from llm_gym.files.ranges import check_choice
 from llm_gym.files.settings import setting
 from llm_gym.language_models.loading import DTYPES
@@ -28,8 +29,6 @@ from llm_gym.stages.environment import AnswerConfig
 from llm_gym.stages.votes import met_biases, vote_figures, warn_of_unmet_biases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from llm_gym.feedback.preferences import Comparison, PreferenceStore, SimulatedRater
     from llm_gym.language_models.chat import PromptFormat
     from llm_gym.text.prompts import PromptRow
@@ -176,7 +175,10 @@ def sample_into(
     if not quiet:
         say_prompt_format(shown)
     chunks = [prompts[start : start + _CHUNK] for start in range(0, len(prompts), _CHUNK)]
-    with said_already(), _progress("sampling answers", len(prompts), quiet=quiet) as advance:
+    with (
+        said_already(),
+        counting("sampling answers", len(prompts), "prompts", quiet=quiet) as advance,
+    ):
         for number, chunk in enumerate(chunks):
             if not any(row.text in sampled for row in chunk):
                 marked = [
@@ -351,14 +353,3 @@ def _with_its_turns(row: PromptRow) -> PromptRow:
 
     messages = messages_of(row.text)
     return row if messages is None else row._replace(columns={**row.columns, MESSAGES: messages})
-
-
-@contextmanager
-def _progress(title: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TextColumn("prompts"), Remaining(), disable=quiet) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda count: bar.advance(task, count)

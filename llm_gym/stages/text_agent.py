@@ -10,6 +10,7 @@ A script says which algorithm it is about and adds the options that belong to it
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -201,22 +202,25 @@ def _train(
     if checkpoint is not None:
         load_checkpoint(algorithm, checkpoint)
     directory.write_settings()
-    evaluates = options.prompts is None or options.eval_prompts is not None
     return learn(
         algorithm,
         directory,
         options.total_tokens,
         checkpoint_every=options.checkpoint_every,
         keep_last=2,
-        measure=lambda model: _evaluate(options, model) if evaluates else None,
+        measure=functools.partial(_evaluate, options),
         eval_every=options.eval_every,
         keep_best=options.keep_best,
     )
 
 
-def _evaluate(options: argparse.Namespace, model: str | OnPolicyAlgorithm) -> Evaluation:
+def _evaluate(
+    options: argparse.Namespace, model: str | OnPolicyAlgorithm, *, progress_bar: bool = False
+) -> Evaluation | None:
     from llm_gym.runs.evaluation import evaluate
 
+    if options.prompts is not None and options.eval_prompts is None:
+        return None
     sampling = {"temperature": options.temperature} if isinstance(model, str) else {}
     return evaluate(
         model,
@@ -224,4 +228,5 @@ def _evaluate(options: argparse.Namespace, model: str | OnPolicyAlgorithm) -> Ev
         env_kwargs=held_out_kwargs(options),
         policy_kwargs=sampling,
         seed=options.seed,
+        progress_bar=progress_bar,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,7 +208,7 @@ def train(
             config.total_tokens,
             checkpoint_every=config.checkpoint_every,
             keep_last=config.keep_last,
-            measure=lambda model: held_out(config, model),
+            measure=functools.partial(held_out, config),
             eval_every=config.eval_every,
             keep_best=config.keep_best,
             trace_every=config.trace_every,
@@ -314,12 +315,15 @@ def share_base(scorer: Any, algorithm: OnPolicyAlgorithm) -> None:
         share_weights(reward_model, policy.model)
 
 
-def held_out(config: TrainConfig, model: str | OnPolicyAlgorithm) -> Evaluation | None:
+def held_out(
+    config: TrainConfig, model: str | OnPolicyAlgorithm, *, progress_bar: bool = False
+) -> Evaluation | None:
     """Lets a model answer the held-out prompts.
 
     Args:
         config: Settings of the run.
         model: The trained one, or the name of another.
+        progress_bar: Show on standard error how many it has answered.
 
     Returns:
         What came of it; None if there are no prompts to measure on: none are given, and the task
@@ -331,7 +335,7 @@ def held_out(config: TrainConfig, model: str | OnPolicyAlgorithm) -> Evaluation 
     from llm_gym.stages.by_name import environment_kwargs
 
     if has_turns(config.env):
-        return _conversations(config, model)
+        return _conversations(config, model, progress_bar=progress_bar)
     has_split = config.env in gym.registry and gym.spec(config.env).kwargs.get("split") == "train"
     if config.eval_prompts is None and (config.prompts is not None or not has_split):
         return None
@@ -352,10 +356,13 @@ def held_out(config: TrainConfig, model: str | OnPolicyAlgorithm) -> Evaluation 
         policy_kwargs=sampling,
         seed=config.seed,
         device=device,
+        progress_bar=progress_bar,
     )
 
 
-def _conversations(config: TrainConfig, model: str | OnPolicyAlgorithm) -> Evaluation | None:
+def _conversations(
+    config: TrainConfig, model: str | OnPolicyAlgorithm, *, progress_bar: bool
+) -> Evaluation | None:
     """As `held_out`, with a world: it begins with the seeds from 0."""
     from llm_gym.runs.evaluation import evaluate
     from llm_gym.stages.by_name import environment_kwargs
@@ -370,4 +377,5 @@ def _conversations(config: TrainConfig, model: str | OnPolicyAlgorithm) -> Evalu
         max_prompts=config.eval_conversations,
         seed=config.seed,
         device=torch_device(config.device),
+        progress_bar=progress_bar,
     )

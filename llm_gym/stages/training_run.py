@@ -54,7 +54,7 @@ def learn(
     *,
     checkpoint_every: int,
     keep_last: int,
-    measure: Callable[[Any], Evaluation | None],
+    measure: Callable[..., Evaluation | None],
     eval_every: int = 0,
     keep_best: bool = False,
     trace_every: int | None = None,
@@ -69,8 +69,8 @@ def learn(
         total_tokens: See `run`.
         checkpoint_every: See `run`.
         keep_last: See `run`.
-        measure: Evaluates the model of a name, or the algorithm; None where there is nothing to
-            measure on.
+        measure: Evaluates the model of a name, or the algorithm, `progress_bar` or not; None where
+            there is nothing to measure on.
         eval_every: Iterations between two evaluations in the course of training; 0 for none.
         keep_best: Keep the checkpoint of the best of them and of the last in `best/`.
         trace_every: See `run`.
@@ -89,7 +89,9 @@ def learn(
     from llm_gym.stages.pages import MODEL, command_to_try, training_page
 
     processes = world()
-    before = measure(directory.settings["model"]) if processes.rank == 0 else None
+    shows = console is None or not console.quiet
+    model = directory.settings["model"]
+    before = measure(model, progress_bar=shows) if processes.rank == 0 else None
     has_prompts = processes.of_first(before is not None)
     watch = _watch(directory, measure, eval_every, keep_best, has_prompts=has_prompts)
     training = run(
@@ -108,22 +110,22 @@ def learn(
         directory.state = "stopped"
     if training.stopped or processes.rank:
         return replace(training, best=best)
-    after = measure(algorithm) if watch is None else watch.latest
+    after = measure(algorithm, progress_bar=shows) if watch is None else watch.latest
     evaluations = {"before": before, "after": after} if before and after else {}
-    model = save_model(algorithm, directory.root / MODEL)
+    saved = save_model(algorithm, directory.root / MODEL)
     settings = {"algorithm": type(algorithm).__name__, **directory.settings}
     training_page(directory.root, settings, training.history, evaluations)
     if evaluations:
         rows = {when: evaluation.to_dict() for when, evaluation in evaluations.items()}
         atomic.write_json(directory.root / "evaluation.json", rows)
     prompts = [info["prompt"] for info in algorithm.env.reset_infos if "prompt" in info]
-    command = command_to_try(model, prompts[0] if prompts else "")
+    command = command_to_try(saved, prompts[0] if prompts else "")
     return replace(training, command=command, evaluations=evaluations, best=best)
 
 
 def _watch(
     directory: RunDirectory,
-    measure: Callable[[Any], Evaluation | None],
+    measure: Callable[..., Evaluation | None],
     eval_every: int,
     keep_best: bool,
     *,

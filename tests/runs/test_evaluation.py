@@ -36,6 +36,13 @@ def test_every_prompt_is_answered_exactly_once_whatever_the_batch(num_envs, tiny
         assert row.stop_reason == ("eos" if ended else "length")
 
 
+def test_only_who_asks_is_told_that_it_goes_on(tiny_dir, capsys):
+    evaluate(tiny_dir(), task(tiny_dir()), max_prompts=2)
+    assert capsys.readouterr().err == ""
+    evaluate(tiny_dir(), task(tiny_dir()), max_prompts=2, progress_bar=True)
+    assert capsys.readouterr() == ("", "evaluating: 2 prompts\n")
+
+
 def test_greedy_answers_do_not_depend_on_the_batch(tiny_dir):
     """Rows that wait for the last answer, and their neighbours, change nothing."""
     results = [

@@ -216,10 +216,14 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch):
 # ------------------------------------------------------------------ before and after
 
 
-def test_held_out_prompts_are_answered_before_and_after(config, tmp_path):
+@pytest.mark.parametrize("quiet", [False, True])
+def test_held_out_prompts_are_answered_before_and_after(config, tmp_path, capsys, quiet):
     held_out = tmp_path / "held-out.txt"
     held_out.write_text("w7\nw8 w9\n")
-    run = train(tmp_path / "run", replace(config, eval_prompts=str(held_out)), console=silent())
+    console = silent()
+    console.quiet = quiet
+    run = train(tmp_path / "run", replace(config, eval_prompts=str(held_out)), console=console)
+    assert capsys.readouterr().err.count("evaluating: 2 prompts\n") == (0 if quiet else 2)
     written = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     for when in ("before", "after"):
         assert [row["prompt"] for row in written[when]["rows"]] == ["w7", "w8 w9"]

@@ -64,7 +64,7 @@ def held_out_env(run: RLHFDirectory, model: str) -> dict[str, Any]:
 
 
 def answer_held_out(
-    run: RLHFDirectory, stage: str, model: str | Path | OnPolicyAlgorithm
+    run: RLHFDirectory, stage: str, model: str | Path | OnPolicyAlgorithm, *, quiet: bool = False
 ) -> tuple[Evaluation, dict[str, float]]:
     """Lets the model of a stage answer the held-out prompts, and keeps what it wrote.
 
@@ -72,6 +72,7 @@ def answer_held_out(
         run: Directory of the run; the answers go to `run.answers(stage)`.
         stage: One of `ANSWERED`.
         model: Name, directory, or the algorithm that trained it.
+        quiet: No progress bar.
 
     Returns:
         The evaluation, and its figures: mean `gold` score with `gold_low` and `gold_high`, mean
@@ -86,6 +87,7 @@ def answer_held_out(
         policy_kwargs={} if hasattr(model, "policy") else {"dtype": run.config.dtype},
         seed=run.config.seed,
         device=run.config.torch_device,
+        progress_bar=not quiet,
     )
     atomic.write_json(run.answers(stage), evaluation.to_dict())
     return evaluation, {

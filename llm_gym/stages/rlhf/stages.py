@@ -45,7 +45,7 @@ def _pretrain_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     if run.config.start_from is None:
         metrics = _pretrained(run, quiet)
-    _, figures = answer_held_out(run, "pretrain", run.first_model)
+    _, figures = answer_held_out(run, "pretrain", run.first_model, quiet=quiet)
     return {
         "perplexity_before": metrics.get("held_out_perplexity_before"),
         "perplexity": metrics.get("held_out_perplexity"),
@@ -105,7 +105,7 @@ def _fine_tune_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any]:
         held_out=pairs.held_out,
         quiet=quiet,
     )
-    evaluation, figures = answer_held_out(run, "sft", run.sft)
+    evaluation, figures = answer_held_out(run, "sft", run.sft, quiet=quiet)
     return {
         "perplexity_before": metrics["held_out_answer_perplexity_before"],
         "perplexity": metrics["held_out_answer_perplexity"],
@@ -252,7 +252,7 @@ def _ppo_stage(run: RLHFDirectory, quiet: bool) -> dict[str, Any] | None:
     if training.stopped:
         return None
     save_model(algorithm, run.model)
-    evaluation, figures = answer_held_out(run, "ppo", algorithm)
+    evaluation, figures = answer_held_out(run, "ppo", algorithm, quiet=quiet)
     fine_tuned = load_causal_lm(run.sft, dtype=run.config.dtype).to(algorithm.device)
     if adapter_of(fine_tuned) is not None:
         share_weights(fine_tuned, algorithm.policy.model)

@@ -105,6 +105,6 @@ def test_what_cannot_be_evaluated_is_said_before_training(tmp_path, settings, pr
     directory = RunDirectory(tmp_path, {"model": "m", "env": "e", "total_tokens": 1})
     with pytest.raises(ValueError, match=problem):
         learn(
-            None, directory, 1, checkpoint_every=1, keep_last=1, measure=lambda model: None,
+            None, directory, 1, checkpoint_every=1, keep_last=1, measure=lambda *_, **__: None,
             **settings,
         )  # fmt: skip
