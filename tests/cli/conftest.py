@@ -1,6 +1,7 @@
 import pytest
 
 from llm_gym.cli import main
+from tests.tiny_runs import PROMPTS
 
 
 @pytest.fixture
@@ -17,3 +18,20 @@ def run(capsys):
         return code, out, err
 
     return call
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("\n".join(PROMPTS))
+    return path
+
+
+@pytest.fixture
+def scorer(tmp_path):
+    path = tmp_path / "my scorer.py"
+    path.write_text(
+        "def w1(prompts, completions):\n    return [c.split().count('w1') for c in completions]\n"
+        "def broken(prompts, completions):\n    return [float('nan')] * len(prompts)\n"
+    )
+    return path
