@@ -124,6 +124,14 @@ def test_the_critic_learns_alone_first_and_the_actor_stays_to_the_bit(
     assert not torch.equal(weights(policy), before)
 
 
+def test_a_critic_that_has_warmed_up_longer_than_asked_is_warm(model):
+    algorithm = make("PPO", model, critic_warmup=2)
+    warming = []
+    for algorithm.critic_warmups in range(5):
+        warming.append(algorithm.is_warming_up)
+    assert warming == [True, True, False, False, False]
+
+
 def test_the_gradient_is_that_of_the_mean_squared_error(model, ragged, monkeypatch):
     """As an update takes it, the actor's part left out; in micro-batches, too."""
     found = []

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from llm_gym.learning import expert_iteration
 from llm_gym.learning.expert_iteration import (
     ExpertIteration,
     SFTOnBest,
@@ -52,6 +55,21 @@ def test_ways_to_choose():
     assert best_share(groups, 0.01) == [groups[0][1]]
     assert above_threshold(groups, 1.0) == groups[0]
     assert above_threshold(groups, 9.0) == []
+
+
+@pytest.mark.parametrize("sizes", [(3, 4), (2, 0, 5), (1, 3, 4), (0, 2, 2, 3)])
+@pytest.mark.parametrize("share", [0.2, 0.5, 1.0])
+def test_each_process_keeps_its_own_of_the_best_of_all(sizes, share, monkeypatch):
+    scores = np.random.default_rng(0).permutation(sum(sizes)).astype(float)
+    ranks = np.repeat(np.arange(len(sizes)), sizes)
+    best = set(np.sort(scores)[::-1][: int(np.ceil(share * len(scores)))])
+    for rank in range(len(sizes)):
+        asked = iter([ranks, scores])  # in this order
+        several = SimpleNamespace(rank=rank, union=lambda _, asked=asked: next(asked))
+        monkeypatch.setattr(expert_iteration, "world", lambda several=several: several)
+        own = [Answer(prompt_ids=(1,), completion_ids=(2,), score=s) for s in scores[ranks == rank]]
+        kept = [answer.score for answer in best_share([own], share)]
+        assert sorted(kept) == sorted(best & {answer.score for answer in own})
 
 
 def test_it_is_an_algorithm_of_stable_baselines3(tiny_dir):

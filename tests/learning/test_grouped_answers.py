@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from llm_gym import GymVecEnv, ReferenceModel, TransformerActorCriticPolicy
 from llm_gym.learning.answer_algorithm import answer_batch
 from llm_gym.learning.answers import GroupedAnswers
+from llm_gym.learning.base import group_size_of
 from llm_gym.learning.buffer import token_batches
 from llm_gym.learning.losses import answer_sums
 from llm_gym.text.answer import Answer
+from tests.learning.bare_rows import rows
 from tests.learning.worlds import count_w20, grouped_env
 
 V = 32
@@ -166,6 +170,72 @@ def test_rows_of_a_group_with_different_prompts_are_an_error(tiny_dir):
     keeper.reset()  # never seeded: every row shuffles for itself
     with pytest.raises(ValueError, match="got different prompts; seed the environment"):
         play(keeper, 60, np.random.default_rng(0))
+
+
+def test_one_row_says_how_large_its_group_is():
+    assert group_size_of(rows(1, group_size=1)) == 1
+    assert group_size_of(rows(4, group_size=2)) == 2
+    assert group_size_of(rows(4)) == 1
+
+
+def grouped(num_envs: int, group_size: int) -> GroupedAnswers:
+    env = rows(num_envs, group_size=group_size, render_mode=None)
+    env.observation_space, env.unwrapped = spaces.Discrete(2), env
+    return GroupedAnswers(env)
+
+
+def ended(*tokens: int) -> dict[str, Any]:
+    """The info of an answer of one token behind a prompt of some tokens."""
+    mask = [False] * (len(tokens) - 1) + [True]
+    observation = {"input_ids": np.array(tokens), "completion_mask": np.array(mask)}
+    return {"terminal_observation": observation}
+
+
+@pytest.mark.parametrize("size", [1, 2, 300])
+def test_a_group_is_finished_with_its_last_member(size):
+    keeper = grouped(2 * size, size)
+    for row in range(size):
+        assert keeper.finished == []
+        keeper._keep(row, ended(1, 2))
+    assert [len(group) for group in keeper.finished] == [size]
+    assert keeper._pending == {}
+
+
+@pytest.mark.parametrize("prompts", [(1, 2), (2, 1)])
+def test_other_prompts_are_seen_in_whatever_order_they_come(prompts):
+    keeper = grouped(2, 2)
+    keeper._keep(0, ended(prompts[0], 0))
+    with pytest.raises(ValueError, match="rows of a group got different prompts"):
+        keeper._keep(1, ended(prompts[1], 0))
+
+
+def state_of(keeper: GroupedAnswers, group: int, answer: list[Any]) -> dict[str, Any]:
+    member = [0, *answer]
+    return {
+        "env": None,
+        "finished": [],
+        "pending": [[group, 0, [member]]],
+        "ordinals": [0] * keeper.num_envs,
+        "returns": [0.0] * keeper.num_envs,
+        "first_ordinal": [0] * (keeper.num_envs // keeper.group_size),
+    }
+
+
+def test_a_state_is_of_the_groups_there_are():
+    keeper = grouped(8, 2)
+    for group in range(4):
+        keeper.check_state("it", state_of(keeper, group, [[1], [2], 0.5]))
+    with pytest.raises(ValueError, match="whole number from 0 to 3, got 4"):
+        keeper.check_state("it", state_of(keeper, 4, [[1], [2], 0.5]))
+
+
+@pytest.mark.parametrize(
+    ("answer", "number"), [([], 1), ([[1], [2]], 3), ([[1], [2], 0.5, [], 1], 6)]
+)
+def test_answers_that_are_too_short_or_too_long_are_told_their_length(answer, number):
+    keeper = grouped(2, 2)
+    with pytest.raises(ValueError, match=f"must be a list of 5, got a list of {number}$"):
+        keeper.check_state("it", state_of(keeper, 0, answer))
 
 
 # ------------------------------------------------------------------ batches

@@ -196,6 +196,12 @@ def test_whole_groups_in_every_minibatch(model, monkeypatch):
         make("REINFORCE", model, small_env(model, eos_token_id=EOS_IDS), keep_groups=True)
 
 
+def test_two_answers_are_a_group_to_keep_together(model):
+    make("REINFORCE", model, small_env(model, group_size=2), keep_groups=True)
+    with pytest.raises(ValueError, match=r"keep_groups=True keeps answers .* has group_size=1"):
+        make("REINFORCE", model, small_env(model), keep_groups=True)
+
+
 def test_save_and_load(model, tmp_path):
     algorithm = rollouts(make("GRPO", model, grouped(model), kl_coef=0.1))
     algorithm.save(tmp_path / "grpo.zip")
@@ -250,6 +256,26 @@ def test_choices_may_come_as_objects_and_are_the_same(model):
     )
     assert flat.objective == objects.objective
     assert torch.equal(weights(rollouts(flat)), weights(rollouts(objects)))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "others"),
+    [
+        ("REINFORCE", {"advantage": "remax"}, {}),
+        ("GRPO", {"kl_estimator": "exact"}, {"kl_in": "loss", "kl_coef": 1.0, "n_epochs": 2}),
+        ("RLOO", {"aggregation": "token_mean"}, {"policy_kwargs": {"micro_batch_size": 3}}),
+        ("RLOO", {"loss": "policy_gradient"}, {"batch_size": 16}),
+    ],
+)
+def test_a_setting_is_what_it_says_wherever_the_text_came_from(name, setting, others, model):
+    """Of a file or a command line a text is equal to the one in the code, and another object."""
+    [(key, value)] = setting.items()
+    weights = []
+    for text in (value, "".join(list(value))):
+        env = small_env(model, group_size=4, eos_token_id=(1, 7, 8))
+        algorithm = rollouts(make(name, model, env, **{key: text}, **others), 2)
+        weights.append(torch.cat([p.detach().flatten() for p in algorithm.policy.parameters()]))
+    assert torch.equal(*weights)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from itertools import count
+from types import SimpleNamespace
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -10,8 +12,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import llm_gym
+from llm_gym.learning.rounds import Rounds, _begins_again, _idle_token, check_contexts
 from llm_gym.policy import packed_weights
+from tests.learning.bare_rows import Rows, rows
 from tests.learning.online_worlds import MODEL, PROMPTS, count_w1, make, rollouts, small_env
+from tests.turns.test_learning import turn_env
 
 EOS_IDS = (1, 7, 8)  # a quarter of the vocabulary: answers differ in length
 
@@ -210,6 +215,75 @@ def test_environments_that_do_not_say_are_refused_at_the_first_truncated_answer(
     algorithm = make("REINFORCE", model, DummyVecEnv([make_single, make_single]))
     with pytest.raises(ValueError, match="env has truncated an answer"):
         rollouts(algorithm)
+
+
+def rounds_on(env: Any, **kwargs: Any) -> Rounds:
+    return Rounds(env, 4, 4, group_size=1, learner="RLOO", **kwargs)
+
+
+@pytest.mark.parametrize("critic", [False, True])
+def test_conversations_side_by_side_must_be_able_to_wait(critic):
+    for number in (1, 2, 3):
+        rounds_on(rows(number), critic=critic)
+        rounds_on(rows(number, max_turn_tokens=5, wait=None), critic=critic)
+    rounds_on(rows(1, max_turn_tokens=5), critic=critic)
+    for number in (2, 3):
+        with pytest.raises(ValueError, match="native vector form alone") as raised:
+            rounds_on(rows(number, max_turn_tokens=5), critic=critic)
+        assert str(raised.value).endswith(", or pass n_steps") == critic
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_worlds_that_wait_are_told_so_and_one_alone_never_waits(num_envs, tiny_dir, monkeypatch):
+    algorithm = llm_gym.PPO(
+        "TransformerPolicy", turn_env(num_envs), kl_coef=0.0, seed=3, device="cpu",
+        policy_kwargs={"model": tiny_dir()},
+    )  # fmt: skip
+    told, call = [], algorithm.env.env_method
+    monkeypatch.setattr(
+        algorithm.env, "env_method", lambda name, *args: told.append(name) or call(name, *args)
+    )
+    rollouts(algorithm)
+    assert ("wait" in told) == (num_envs > 1)
+
+
+@pytest.mark.parametrize(("known", "limit"), [([2], 2), ([3, 4], 3), ([None, 5], 5)])
+def test_a_context_that_begins_anew_in_any_row_is_refused(known, limit):
+    for fine in ([None], [None, None]):
+        check_contexts(Rows(len(fine), turns_in_context=fine), "RLOO", "use PPO")
+    check_contexts(Rows(1), "RLOO", "use PPO")
+    env: Any = Rows(len(known), turns_in_context=known)
+    with pytest.raises(ValueError, match=f"^turns_in_context={limit} begins"):
+        check_contexts(env, "RLOO", "use PPO")
+
+
+def test_episodes_are_begun_again_where_all_rows_have_numbered_prompts():
+    for numbers, again in (([5], True), ([5, 3], True), ([None], False), ([5, None], False)):
+        assert _begins_again(Rows(len(numbers), num_prompts=numbers)) is again
+    assert _begins_again(rows(1, starts_by_seed=None))
+
+
+@pytest.mark.parametrize("index", [None, -1, 0, 2])
+def test_prompts_without_a_number_are_not_begun_again(index):
+    """Rows that were asked a text of somebody's own have none, though other prompts do."""
+    info = {} if index is None else {"prompt_index": index}
+    told: list[Any] = []
+    env: Any = rows(2, num_prompts=5)
+    env.reset_infos, env.unwrapped = [info] * 2, env
+    env.set_options, env.reset = told.append, lambda: {"fresh": True}
+    last = {"completion_mask": np.ones((2, 4))}
+    rounds = rounds_on(env)
+    assert rounds._fresh_episodes(SimpleNamespace(_last_obs=last), env) == {"fresh": True}
+    assert told == ([[{"prompt_index": index}] * 2] if index in (0, 2) else [])
+
+
+@pytest.mark.parametrize(
+    ("ends", "token"),
+    [([()], 0), ([(0,)], 1), ([(0,), (1,)], 2), ([(1,), ()], 0), ([(0, 1, 2)], 0)],
+)
+def test_an_idle_token_ends_no_row(ends, token):
+    assert _idle_token(Rows(len(ends), eos_token_ids=ends)) == token
+    assert _idle_token(Rows(len(ends))) == 0
 
 
 class StopAt(BaseCallback):

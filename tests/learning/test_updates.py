@@ -12,10 +12,10 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 import llm_gym
-from llm_gym.learning import losses, presets
+from llm_gym.learning import losses, policy_gradient, presets
 from llm_gym.learning.objective import KLPenalty
 from llm_gym.policy.sampling import log_prob_and_entropy
-from tests.learning.online_worlds import MODEL, rollouts, small_env
+from tests.learning.online_worlds import MODEL, make, rollouts, small_env
 from tests.products import sampled
 
 EOS_IDS = (1, 7, 8)
@@ -53,6 +53,13 @@ def test_gradients_are_clipped(name, model):
     limit = norm_of_gradients(free) / 10
     clipped = rollouts(learner(name, model, max_grad_norm=limit, learning_rate=0.0))
     assert norm_of_gradients(clipped) == pytest.approx(limit, rel=1e-3)
+
+
+@pytest.mark.parametrize(("norm", "fraction"), [(0.4, 0.0), (0.5, 0.0), (0.6, 1.0)])
+def test_a_gradient_as_long_as_may_be_is_not_clipped(norm, fraction, model, monkeypatch):
+    monkeypatch.setattr(policy_gradient, "clip_gradients", lambda *_: norm)
+    algorithm = rollouts(make("RLOO", model, small_env(model, group_size=4), max_grad_norm=0.5))
+    assert algorithm.logger.name_to_value["train/grad_clip_fraction"] == fraction
 
 
 @every_algorithm
@@ -190,6 +197,17 @@ def test_advantages_are_whitened_if_asked_for(model, whitened):
     logits = algorithm.policy.values_and_logits(batch)[1].detach()
     log_prob = log_prob_and_entropy(logits, batch.actions)[0].double().numpy()
     assert float(loss) == pytest.approx(-(advantages * log_prob).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3])
+def test_advantages_of_two_tokens_and_more_are_normalised(tokens, model):
+    env = small_env(model, num_envs=1, max_new_tokens=tokens, eos_token_id=())
+    chosen = {"learning_rate": 0.0, "normalize_advantage": True, "loss": "clipped"}
+    algorithm = rollouts(make("REINFORCE", model, env, **chosen))
+    buffer = algorithm.rollout_buffer
+    buffer.advantages[:, 0] = np.arange(1, tokens + 1)
+    _, figures = algorithm._loss(algorithm.policy, buffer, buffer.segments())
+    assert figures["policy_loss"] == pytest.approx(-1.0 if tokens == 1 else 0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("ratio", ["token", "answer"])

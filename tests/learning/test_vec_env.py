@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
@@ -15,6 +17,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from llm_gym import GymVecEnv, TextGenerationEnv, TextGenerationVectorEnv
+from llm_gym.learning import vec_env as module
 from llm_gym.testing.conformance import assert_same
 from tests.text.helpers import EOS, arguments, word
 
@@ -278,3 +281,144 @@ def test_an_end_at_the_limit_of_steps_is_an_end(limit, on_max_length):
         assert not any(info["TimeLimit.truncated"] for info in scored)
         both += sum(info["episode"]["l"] == limit for info in scored)
     assert both > 0
+
+
+# ------------------------------------------------------------------ rows that are told what to say
+
+
+class Own(gym.vector.VectorEnv):
+    """Rows that are paid what they are told to be, and say what they are asked."""
+
+    metadata = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}  # noqa: RUF012
+    single_observation_space = spaces.Box(0, 1, (1,))
+    single_action_space = spaces.Discrete(2)
+
+    def __init__(self, num_envs: int) -> None:
+        self.num_envs, self.pays = num_envs, np.zeros(num_envs)
+        self.ends = np.zeros(num_envs, dtype=bool)
+        self.infos: dict[str, Any] = {}
+
+    def reset(self, *, seed=None, options=None):
+        self.options = options
+        return np.zeros((self.num_envs, 1)), {}
+
+    def step(self, actions):
+        observations = np.zeros((self.num_envs, 1))
+        return observations, self.pays, self.ends, np.zeros(self.num_envs, dtype=bool), self.infos
+
+    def of_length(self, kind, length):
+        return kind(range(length))
+
+
+class Kept(Own):
+    """With an attribute of each row."""
+
+    def __init__(self, num_envs: int) -> None:
+        super().__init__(num_envs)
+        self.notes = list(range(num_envs))
+
+    def get_attr(self, name):
+        return tuple(self.notes if name == "note" else [None] * self.num_envs)
+
+    def set_attr(self, name, values):
+        self.notes = list(values)
+
+
+@pytest.mark.parametrize(
+    ("indices", "notes"),
+    [
+        (None, [9, 9, 9]),
+        ([0, 1, 2], [9, 9, 9]),
+        ([2, 0, 1, 1], [9, 9, 9]),
+        (1, [0, 9, 2]),
+        ([1, 1, 1], [0, 9, 2]),
+        ([0, 0, 2, 2], [9, 1, 9]),
+        ([-1], [0, 1, 9]),
+        ([], [0, 1, 2]),
+    ],
+)
+def test_an_attribute_is_set_in_the_rows_that_were_named(indices, notes):
+    env = GymVecEnv(Kept(3))
+    env.set_attr("note", 9, indices)
+    assert env.get_attr("note") == notes
+    shared = GymVecEnv(Own(3))
+    if notes == [9, 9, 9]:
+        shared.set_attr("note", 9, indices)
+        assert shared.get_attr("note") == notes
+    else:
+        with pytest.raises(ValueError, match="share their attributes"):
+            shared.set_attr("note", 9, indices)
+
+
+def test_all_of_many_rows_are_all():
+    env = GymVecEnv(Own(300))
+    env.set_attr("note", 9, range(300))
+    assert env.get_attr("note") == [9] * 300
+
+
+@pytest.mark.parametrize("lacks", ["get_attr", "set_attr"])
+def test_who_keeps_no_attributes_by_row_has_one_for_all(lacks):
+    class Half(Own):
+        pass
+
+    has = "set_attr" if lacks == "get_attr" else "get_attr"
+    setattr(Half, has, lambda self, *_: [7] * self.num_envs)
+    unwrapped = Half(2)
+    GymVecEnv(unwrapped).set_attr("note", 9)
+    assert unwrapped.note == 9
+
+
+@pytest.mark.parametrize("num_envs", [3, 300])
+@pytest.mark.parametrize("kind", [tuple, np.array, list])
+def test_a_result_is_by_row_if_it_has_as_many_entries(kind, num_envs):
+    env = GymVecEnv(Own(num_envs))
+    for length in (num_envs - 1, num_envs, num_envs + 1):
+        found = env.env_method("of_length", kind, length, indices=[0, 2])
+        if length == num_envs and kind is not list:
+            assert found == [0, 2]
+        else:
+            assert [len(result) for result in found] == [length, length]
+
+
+def test_options_are_one_dict_for_all_rows():
+    env = GymVecEnv(Own(2))
+    for options in ({"a": 1}, {}, [{}, {}]):
+        env.set_options(options)
+        env.reset()
+        assert env.env.options == (options if options == {"a": 1} else None)
+    for options in ([{}, {"a": 1}], [{"a": 1}, {}], [{"a": 1}, {"a": 2}], [{"a": 1}, {"a": 1}]):
+        env.set_options(options)
+        with pytest.raises(ValueError, match="one dict for all rows"):
+            env.reset()
+
+
+def test_the_largest_reward_is_one_and_the_first_beyond_is_named():
+    env = GymVecEnv(Own(3))
+    env.reset()
+    largest = float(np.finfo(np.float32).max)
+    env.env.pays = np.array([largest, -largest, 0.0])
+    assert env.step(np.zeros(3))[1].tolist() == [largest, -largest, 0.0]
+    for wrong in (np.inf, -np.inf, np.nan, 2 * largest):
+        env.env.pays = np.array([largest, wrong, wrong])
+        with pytest.raises(ValueError, match=r"in row 1, but rewards must be finite"):
+            env.step(np.zeros(3))
+
+
+@pytest.mark.filterwarnings("error")
+def test_infos_of_rows_that_end_and_of_rows_that_go_on():
+    env = GymVecEnv(Own(3))
+    env.reset()
+    env.env.ends = np.array([True, False, False])
+    env.env.infos = {"note": np.array([1, 2, 3]), "_note": np.array([True, True, False])}
+    infos = env.step(np.zeros(3))[3]
+    assert infos[1:] == [{"note": 2}, {}]
+    assert env.reset_infos[0] == {"note": 1}
+
+
+def test_an_episode_ends_some_seconds_after_the_start(monkeypatch):
+    now = iter([10.0, 35.5])
+    monkeypatch.setattr(module.time, "time", lambda: next(now))
+    env = GymVecEnv(Own(1))
+    env.reset()
+    env.env.ends, env.env.infos = np.array([True]), {"a": np.ones(1), "_a": np.array([True])}
+    assert env.step(np.zeros(1))[3][0]["episode"]["t"] == 25.5

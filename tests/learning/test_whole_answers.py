@@ -189,6 +189,17 @@ def test_a_saved_algorithm_is_loaded_with_its_rollouts(model, tmp_path):
     assert len(answers(rollouts(loaded))) == 32
 
 
+@pytest.mark.parametrize("longest", [3, 5, 7])
+def test_rollouts_are_as_long_as_the_answers_of_the_environment_that_is_set(longest, model):
+    """Shorter, as long and longer; what both show is as wide."""
+    algorithm = make("PPO", model, small_env(model, max_new_tokens=5, max_prompt_tokens=6))
+    algorithm.set_env(small_env(model, max_new_tokens=longest, max_prompt_tokens=11 - longest))
+    buffer = algorithm.rollout_buffer
+    assert (algorithm.n_steps, buffer.buffer_size, len(buffer.actions)) == (longest,) * 3
+    rollouts(algorithm)
+    assert len(buffer.segments()) == 16
+
+
 @pytest.mark.parametrize("name", ["PPO", "A2C", "RLOO"])
 def test_a_rollout_that_cannot_be_is_refused_in_one_sentence(name, model):
     env = ragged(model, group_size=4)
@@ -200,6 +211,12 @@ def test_a_rollout_that_cannot_be_is_refused_in_one_sentence(name, model):
         make(name, model, env, n_steps=5, answers_per_rollout=16)
     with pytest.raises(ValueError, match="answers_per_rollout=0"):
         make(name, model, env, answers_per_rollout=0)
+
+
+@pytest.mark.parametrize(("given", "right"), [(1, 16), (15, 16), (17, 16), (40, 32)])
+def test_the_nearest_right_number_of_answers_is_told(given, right, model):
+    with pytest.raises(ValueError, match=f"={given} must be a multiple .*: pass {right}$"):
+        make("PPO", model, answers_per_rollout=given)
 
 
 def half(prompts, completions, **_):
