@@ -53,12 +53,12 @@ MODULES = (
     "llm_gym/learning/advantages.py", "llm_gym/learning/answer_algorithm.py",
     "llm_gym/learning/answers.py", "llm_gym/learning/base.py", "llm_gym/learning/buffer.py",
     "llm_gym/learning/dpo.py", "llm_gym/learning/expert_iteration.py", "llm_gym/learning/kl.py",
-    "llm_gym/learning/losses.py", "llm_gym/learning/objective.py",
-    "llm_gym/learning/policy_gradient.py", "llm_gym/learning/ppo.py",
-    "llm_gym/learning/presets.py", "llm_gym/learning/rounds.py", "llm_gym/learning/shaping.py",
-    "llm_gym/learning/vec_env.py", "llm_gym/runs/checkpoint.py", "llm_gym/runs/misfit.py",
-    "llm_gym/runs/ties.py", "llm_gym/runs/training_state.py", "llm_gym/text/saved_state.py",
-    "llm_gym/files/atomic.py", "llm_gym/files/owned.py",
+    "llm_gym/learning/losses.py", "llm_gym/learning/minibatches.py",
+    "llm_gym/learning/objective.py", "llm_gym/learning/policy_gradient.py",
+    "llm_gym/learning/ppo.py", "llm_gym/learning/presets.py", "llm_gym/learning/rounds.py",
+    "llm_gym/learning/shaping.py", "llm_gym/learning/vec_env.py", "llm_gym/runs/checkpoint.py",
+    "llm_gym/runs/misfit.py", "llm_gym/runs/ties.py", "llm_gym/runs/training_state.py",
+    "llm_gym/text/saved_state.py", "llm_gym/files/atomic.py", "llm_gym/files/owned.py",
 )  # fmt: skip
 _QUICK_SHARE, _SHARE = 0.003, 0.03
 

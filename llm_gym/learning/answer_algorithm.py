@@ -21,8 +21,8 @@ from llm_gym.language_models.divergence import check_step, clip_gradients
 from llm_gym.language_models.packing import micro_batches
 from llm_gym.learning.answers import GroupedAnswers
 from llm_gym.learning.base import AnswerLearner, as_list
-from llm_gym.learning.buffer import token_batches
 from llm_gym.learning.losses import answer_sums
+from llm_gym.learning.minibatches import token_batches
 from llm_gym.parallel import world
 from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
 from llm_gym.policy.sampling import pack_support

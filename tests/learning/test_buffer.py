@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +12,6 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import llm_gym
 from llm_gym import EpisodeBuffer, GymVecEnv, TransformerActorCriticPolicy
-from llm_gym.learning import buffer
 from llm_gym.testing.tiny import tiny_tokenizer
 
 PROMPTS = ["w1", "w5 w6 w7", "w9 w9"]
@@ -282,30 +280,6 @@ def test_unseeded_buffers_draw_orders_of_their_own():
         for _ in range(100)
     }
     assert len(drawn) > 95
-
-
-@pytest.mark.parametrize(
-    ("lengths", "batches"),
-    [
-        ([3, 5, 4], [[0, 1], [2]]),  # the middle of the second is at 5.5 of 12
-        ([4, 5, 3], [[0], [1, 2]]),  # at 6.5
-        ([1, 1, 1, 9], [[0, 1, 2], [3]]),
-        ([9, 1, 1, 1], [[0], [1, 2, 3]]),
-        ([0, 6, 0, 6], [[0, 1], [2, 3]]),
-        ([6, 6, 0], [[0], [1, 2]]),  # at the very end, where no minibatch begins
-    ],
-)
-def test_an_item_is_in_the_minibatch_in_whose_share_its_middle_lies(lengths, batches):
-    order = SimpleNamespace(permutation=np.arange)
-    found = buffer.token_batches(lengths, 6, order)
-    assert [batch.tolist() for batch in found] == batches
-
-
-@pytest.mark.parametrize("lengths", [[], [0, 0]])
-def test_a_process_without_tokens_has_as_many_minibatches_as_the_others(lengths, monkeypatch):
-    monkeypatch.setattr(buffer, "_number_of_batches", lambda *_: 3)
-    found = buffer.token_batches(lengths, 8, np.random.default_rng(0))
-    assert [sorted(batch.tolist()) for batch in found] == [list(range(len(lengths)))] * 3
 
 
 def test_a_buffer_is_full_with_its_last_step_and_not_before(tiny_dir):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
 from llm_gym import EpisodeBuffer
-from llm_gym.learning import buffer as module
 from llm_gym.learning.advantages import Rollout, gae, length_adaptive_lambda
 
 TOKENS = gym.spaces.Discrete(12)
@@ -210,32 +207,3 @@ def test_a_group_is_one_prompt_of_one_round(one_action):
     first, last = buffer.rewards[:2, 0], rollout.to_go[:2]
     expected = [first.sum()] * 2 if one_action else [first.sum(), first[1]]
     np.testing.assert_allclose(last, expected, atol=1e-6)
-
-
-# ------------------------------------------------------------------ minibatches
-
-
-@pytest.mark.parametrize(
-    ("lengths", "n_batches", "batches"),
-    [
-        ([9, 1, 1], 3, [[0], [1], [2]]),
-        ([1, 1, 9], 3, [[0], [1], [2]]),
-        ([1, 1, 1, 1, 12], 3, [[0, 1, 2], [3], [4]]),
-        ([12, 1, 1, 1, 1, 1, 1], 4, [[0], [1], [2], [3, 4, 5, 6]]),
-        ([2, 12, 1, 1, 1, 1, 1, 1], 4, [[0], [1], [2], [3, 4, 5, 6, 7]]),
-        ([6, 5, 5, 6], 2, [[0, 1], [2, 3]]),
-        ([5, 5, 5], 1, [[0, 1, 2]]),
-    ],
-)
-def test_of_several_processes_each_has_all_minibatches(lengths, n_batches, batches, monkeypatch):
-    """The others wait for it at each: items move to the nearest minibatch that has none."""
-    monkeypatch.setattr(module, "world", lambda: SimpleNamespace(size=2))
-    monkeypatch.setattr(module, "_number_of_batches", lambda *_: n_batches)
-    found = module.token_batches(lengths, 6, SimpleNamespace(permutation=np.arange))
-    assert [batch.tolist() for batch in found] == batches
-
-
-def test_a_process_by_itself_leaves_out_minibatches_without_items(monkeypatch):
-    monkeypatch.setattr(module, "_number_of_batches", lambda *_: 3)
-    found = module.token_batches([1, 1, 9], 6, SimpleNamespace(permutation=np.arange))
-    assert [batch.tolist() for batch in found] == [[0, 1], [2]]

@@ -12,7 +12,6 @@ from llm_gym import GymVecEnv, ReferenceModel, TransformerActorCriticPolicy
 from llm_gym.learning.answer_algorithm import answer_batch
 from llm_gym.learning.answers import GroupedAnswers
 from llm_gym.learning.base import group_size_of
-from llm_gym.learning.buffer import token_batches
 from llm_gym.learning.losses import answer_sums
 from llm_gym.text.answer import Answer
 from tests.learning.bare_rows import rows
@@ -282,15 +281,3 @@ def test_log_probabilities_of_answers_equal_those_by_hand(tiny_dir, options):
     reference = answer_sums(ReferenceModel.of(policy).log_probs(batch), batch.action_rows)
     np.testing.assert_allclose(ours, expected, atol=1e-4)
     np.testing.assert_allclose(reference, expected, atol=1e-4)
-
-
-def test_minibatches_hold_every_item_once_and_about_equally_many_tokens():
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(1, 20, size=100)
-    batches = token_batches(lengths, 60, rng)
-    assert sorted(np.concatenate(batches)) == list(range(100))
-    assert len(batches) == round(lengths.sum() / 60)
-    sizes = [lengths[batch].sum() for batch in batches]
-    assert max(sizes) <= 60 + 20
-    assert len(token_batches([5], 1, rng)) == 1
-    assert len(token_batches(lengths, None, rng)) == 1
