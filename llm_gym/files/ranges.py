@@ -8,10 +8,11 @@ else, the field says so itself (`llm_gym.files.settings.setting`). A value that 
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -72,15 +73,30 @@ class Range:
             value: A number, or a function that takes what remains of training, from 1 to 0.
 
         Raises:
-            TypeError: See `check`; or the function returns no number.
+            TypeError: See `check`; or the function takes no number, or returns none.
             ValueError: See `check`, for what the function returns at the beginning and at the end.
         """
         if not (self.schedule and callable(value)):
             self.check(name, value)
             return
-        ends = Range(self.low, self.high, below=self.below, note=self.note)
+        _check_takes_one(name, value)
         for remains in (1.0, 0.0):
-            ends.check(f"{name}({remains:g})", value(remains))
+            self.check_returned(name, remains, value(remains))
+
+    def check_returned(self, name: str, remains: float, value: Any) -> None:
+        """Holds what a schedule has returned against the range.
+
+        Args:
+            name: Of the parameter, for messages.
+            remains: Share of training that remains.
+            value: What the schedule returns for it.
+
+        Raises:
+            TypeError: See `check`.
+            ValueError: See `check`.
+        """
+        reached = Range(self.low, self.high, below=self.below, note=self.note)
+        reached.check(f"{name}({remains:g})", value)
 
     def _holds(self, value: Any) -> bool:
         low = self.low < value if self.above else self.low <= value
@@ -136,8 +152,9 @@ RANGES: Mapping[str, Range] = {
     **_names(
         POSITIVE,
         "max_grad_norm kl_target kl_horizon beta label_scale aggregation_constant adam_epsilon "
-        "value_scale length_adaptive_alpha",
+        "length_adaptive_alpha",
     ),
+    "value_scale": Range(0, 1_000_000, above=True),  # more overflows in the gradients of float32
     **_names(
         AT_LEAST_0,
         "vf_coef weight_decay margin center_rewards_coefficient rater_noise tie_band "
@@ -153,7 +170,7 @@ RANGES: Mapping[str, Range] = {
         "enough_votes mask_interval cg_max_steps n_critic_updates max_new_tokens "
         "max_prompt_tokens buffer_size n_envs micro_batch_size every look_every "
         "checkpoint_every keep_last per_rollout concurrency planned_looks bins lora_alpha "
-        "max_turn_tokens max_turns turns_in_context processes episodes",
+        "max_turn_tokens max_turns turns_in_context processes episodes stats_window_size",
     ),
     **_names(
         NATURAL,
@@ -172,6 +189,7 @@ RANGES: Mapping[str, Range] = {
     "top_p": Range(0, 1, above=True, note="1 is off"),
     "mask_top_p": Range(0, 1, above=True, note="1 masks nothing"),
     # Around a run
+    "verbose": Range(0, 2, whole=True),
     "seed": Range(0, 2**32 - 1, whole=True, optional=True),
     **_names(SECONDS, "timeout time_limit scorer_time_limit world_time_limit"),
     "lease_seconds": POSITIVE,
@@ -329,6 +347,18 @@ def _check_type(name: str, value: Any, kind: str) -> None:
         raise TypeError(f"{name}={shown(value)} must be True or False")
     if what == "str" and not isinstance(value, (str, Path)):
         raise TypeError(f"{name}={shown(value)} must be a text")
+
+
+def _check_takes_one(name: str, schedule: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(schedule).bind(1.0)
+    except ValueError:
+        return  # a function of C tells nothing of its arguments
+    except TypeError as error:
+        raise TypeError(
+            f"{name}={shown(schedule)} must be a function of one number, the share of training "
+            f"that remains ({error})"
+        ) from None
 
 
 def _plain(number: float) -> str:

@@ -19,7 +19,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from llm_gym.files.ranges import check_arguments, check_numbers
+from llm_gym.files.ranges import RANGES, check_arguments, check_numbers, shown
 from llm_gym.files.schema import Check, record, whole
 from llm_gym.language_models.memory import REFERENCE_COPIES
 from llm_gym.learning.buffer import EpisodeBuffer
@@ -116,6 +116,14 @@ class AnswerLearner(OnPolicyAlgorithm):
         **kwargs: Any,
     ) -> None:
         check_arguments(**kwargs)
+        log = kwargs.get("tensorboard_log")
+        if not isinstance(log, str | Path | None):
+            raise TypeError(f"tensorboard_log={shown(log)} must be the path of a directory")
+        # Stable-Baselines3 and `random` take Python's own numbers only.
+        kwargs = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in kwargs.items()
+        }
         if callable(bonus := kwargs.get("ent_coef")):
             self.ent_coef_schedule, kwargs["ent_coef"] = bonus, float(bonus(1.0))
         optional = {
@@ -190,8 +198,9 @@ class AnswerLearner(OnPolicyAlgorithm):
             self.rollout_buffer_class = class_named(
                 "rollout_buffer_class", self.rollout_buffer_class
             )
-        name = getattr(self.rollout_buffer_class, "__name__", self.rollout_buffer_class)
-        if not (self.rollout_buffer_class and issubclass(self.rollout_buffer_class, EpisodeBuffer)):
+        buffer = self.rollout_buffer_class
+        name = getattr(buffer, "__name__", buffer)
+        if not (isinstance(buffer, type) and issubclass(buffer, EpisodeBuffer)):
             raise ValueError(
                 f"rollout_buffer_class={name} must be llm_gym.EpisodeBuffer or a subclass; use "
                 f"{self._counterpart} for other buffers"
@@ -390,11 +399,28 @@ class AnswerLearner(OnPolicyAlgorithm):
 
     def _update_learning_rate(self, optimizers: Any) -> None:
         """Takes the learning rate of an update from its schedule, and so the entropy's weight."""
+        self._check_schedules()
         super()._update_learning_rate(optimizers)
         if self.ent_coef_schedule is not None:
             self.ent_coef = float(self.ent_coef_schedule(self._current_progress_remaining))
-            check_numbers(ent_coef=self.ent_coef)
             self.logger.record("train/ent_coef", self.ent_coef)
+
+    def _check_schedules(self) -> None:
+        """Holds what schedules say of this update against their ranges, before it is made.
+
+        What they said of the beginning and the end has been checked when they were given.
+        """
+        remains = self._current_progress_remaining
+        schedules = {
+            "learning_rate": self.lr_schedule,
+            "ent_coef": self.ent_coef_schedule,
+            **{name: getattr(self, name, None) for name in ("clip_range", "clip_range_vf")},
+        }
+        for name, schedule in schedules.items():
+            # Stable-Baselines3 makes a float of what its argument returns, whatever that is.
+            given = getattr(schedule, "value_schedule", schedule)
+            if callable(given):
+                RANGES[name].check_returned(name, remains, given(remains))
 
     @property
     def is_warming_up(self) -> bool:

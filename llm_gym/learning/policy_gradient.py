@@ -170,6 +170,7 @@ class PolicyGradient(AnswerLearner):
         if batch_size is not None:
             check_numbers(batch_size=batch_size)
         self.objective.check_epochs(n_epochs)
+        check_choice("reward_scaling", reward_scaling, (True, False, None))
         scale = self.has_critic if reward_scaling is None else reward_scaling
         self.shaping: RewardShaping = RewardShaping(
             _part(KLPenalty, "penalty", penalty, self.choices, settings),

@@ -14,7 +14,7 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
-from llm_gym.files.ranges import check_choice
+from llm_gym.files.ranges import check_choice, check_numbers
 from llm_gym.language_models.divergence import clip_gradients
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.learning.divergence import check_losses
@@ -114,6 +114,15 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         **kwargs: Any,
     ) -> None:
         check_choice("critic_start", critic_start, (True, False))
+        check_choice("reward_scaling", reward_scaling, (True, False))
+        whitens = kwargs.get("normalize_advantage", True)
+        check_choice("normalize_advantage", whitens, (True, False))
+        check_numbers(batch_size=batch_size)
+        if whitens and batch_size == 1:
+            raise ValueError(
+                "batch_size=1 has one token, whose advantage cannot be whitened: raise it, or pass "
+                "normalize_advantage=False"
+            )
         self.critic_start = critic_start
         penalty = KLPenalty(
             kl_coef,

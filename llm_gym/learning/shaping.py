@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from llm_gym.files.ranges import check_choice
 from llm_gym.files.schema import Check, list_of, number, record, row_of, whole
 from llm_gym.language_models.divergence import DivergenceError
 from llm_gym.learning.buffer import EpisodeBuffer, Segment
@@ -38,6 +39,9 @@ class RewardShaping:
             instead of from decoding. `None` does so in mixed precision, where the two differ
             by rounding and the ratio would not start at 1.
 
+    Raises:
+        ValueError: If `recompute_log_probs` is none of them.
+
     Attributes:
         controller: Holds the penalty's coefficient.
         returns: Mean and variance of the returns so far.
@@ -50,6 +54,7 @@ class RewardShaping:
     def __init__(
         self, penalty: KLPenalty, *, scale: bool, recompute_log_probs: bool | None
     ) -> None:
+        check_choice("recompute_log_probs", recompute_log_probs, (True, False, None))
         self.penalty, self.scale = penalty, scale
         self.recompute_log_probs = recompute_log_probs
         self.controller = penalty.controller()

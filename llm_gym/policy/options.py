@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from torch.optim import Optimizer
 
-from llm_gym.files.ranges import check_choice, check_numbers
+from llm_gym.files.ranges import check_choice, check_numbers, shown
 from llm_gym.language_models.adapters import is_adapter
 from llm_gym.language_models.architecture import context_length, vocabulary_size
 from llm_gym.language_models.embedded import fetch
@@ -54,11 +57,45 @@ def check_loading(
     check_choice("shared_prompts", shared_prompts, ("auto", True, False))
 
 
+def check_critic(separate_critic: bool, detach_value: bool) -> None:
+    """Raises `ValueError` for a switch of the critic that is none, naming it."""
+    check_choice("separate_critic", separate_critic, (True, False))
+    check_choice("detach_value", detach_value, (True, False))
+
+
 def check_memory(micro_batch_size: int | None, gradient_checkpointing: bool) -> None:
     """Raises `ValueError` or `TypeError` for an option of memory out of range, naming it."""
     if micro_batch_size is not None:
         check_numbers(micro_batch_size=micro_batch_size)
     check_choice("gradient_checkpointing", gradient_checkpointing, (True, False))
+
+
+def check_optimizer(optimizer_class: Any, optimizer_kwargs: Any) -> None:
+    """Raises `TypeError` for an optimizer that cannot be made, or take a step, as updates do."""
+    if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, Optimizer)):
+        raise TypeError(
+            f"optimizer_class={shown(optimizer_class)} must be a class of optimizers, such as "
+            "torch.optim.AdamW"
+        )
+    closure = inspect.signature(optimizer_class.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise TypeError(
+            f"optimizer_class={optimizer_class.__name__} computes the loss several times a step, "
+            "and an update does once; take another, such as torch.optim.AdamW"
+        )
+    if not isinstance(optimizer_kwargs, Mapping | None):
+        raise TypeError(
+            f"optimizer_kwargs={shown(optimizer_kwargs)} must be a dict of its arguments, or None"
+        )
+
+
+@contextmanager
+def naming_optimizer(optimizer_kwargs: Mapping[str, Any] | None) -> Iterator[None]:
+    """Has what an optimizer says of its arguments name them."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"optimizer_kwargs={shown(optimizer_kwargs)}: {error}") from error
 
 
 def moments_of(optimizer_class: type[torch.optim.Optimizer]) -> int:

@@ -332,7 +332,9 @@ def truncated_support(logits: torch.Tensor, top_k: int, top_p: float) -> torch.T
         kept_logits = logits.masked_fill(~support, -torch.inf)
         ordered, order = kept_logits.softmax(-1).sort(-1, descending=True)
         mass_before = ordered.cumsum(-1) - ordered
-        support &= torch.zeros_like(support).scatter(-1, order, mass_before < top_p)
+        within = mass_before < top_p
+        within[:, 0] = True  # the least p is 0 in float32
+        support &= torch.zeros_like(support).scatter(-1, order, within)
     return support
 
 

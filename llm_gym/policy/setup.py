@@ -8,7 +8,7 @@ on.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
+from llm_gym.files.ranges import shown
 from llm_gym.language_models.generation import unheard_end_ids
 from llm_gym.language_models.memory import check_training
 from llm_gym.language_models.model_objects import named
 from llm_gym.language_models.trained_types import is_coarse, refuse_training, say_coarse
-from llm_gym.policy.options import moments_of
+from llm_gym.policy.options import check_optimizer, moments_of
 from llm_gym.policy.variants import MaskableTransformerPolicy
 
 _KNOWN = ("llm_gym.", "stable_baselines3.", "sb3_contrib.")  # which train all of a policy
@@ -38,10 +39,12 @@ def check_setup(algorithm: BaseAlgorithm) -> None:
             environment may be missing, as `load` may do without.
 
     Raises:
+        TypeError: Arguments of the policy or of the buffer are none, or the optimizer is none.
         ValueError: Observations are normalised or stacked, actions are masked and the policy does
             not heed masks, or the model cannot be trained: its weights are float16, or they do not
             fit into memory with their gradients, the optimizer's moments and the reference.
     """
+    _check_kinds(algorithm)
     _name_model(algorithm)
     _check_training(algorithm)
     _say_optimizer(algorithm)
@@ -51,6 +54,21 @@ def check_setup(algorithm: BaseAlgorithm) -> None:
             _check_wrapper(wrapper)
         _check_masks(algorithm.policy_class, algorithm.env)
         _say_unheard_ends(algorithm.policy_kwargs.get("model"), algorithm.env)
+
+
+def _check_kinds(algorithm: BaseAlgorithm) -> None:
+    for name in ("policy_kwargs", "rollout_buffer_kwargs"):
+        value = getattr(algorithm, name, None)
+        if value is not None and not isinstance(value, Mapping):
+            raise TypeError(f"{name}={shown(value)} must be a dict of arguments")
+    buffer = getattr(algorithm, "rollout_buffer_class", None)
+    if buffer is not None and not isinstance(buffer, type):
+        raise TypeError(
+            f"rollout_buffer_class={shown(buffer)} must be a class, such as llm_gym.EpisodeBuffer"
+        )
+    kwargs: Mapping[str, Any] = algorithm.policy_kwargs
+    optimizer = kwargs.get("optimizer_class", torch.optim.AdamW)
+    check_optimizer(optimizer, kwargs.get("optimizer_kwargs"))
 
 
 def _name_model(algorithm: BaseAlgorithm) -> None:

@@ -40,14 +40,17 @@ from llm_gym.policy.chunked_likelihood import (
 )
 from llm_gym.policy.micro_batches import Observation, evaluate_in_parts
 from llm_gym.policy.options import (
+    check_critic,
     check_fits,
     check_loading,
     check_lora,
     check_memory,
+    check_optimizer,
     check_options,
     check_spaces,
     checkpoint_layers,
     moments_of,
+    naming_optimizer,
 )
 from llm_gym.policy.sampling import (
     EpisodeBatch,
@@ -170,6 +173,8 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             check_numbers(seed=seed)
         check_loading(dtype, attn_implementation, prefix_cache, shared_prompts)
         check_memory(micro_batch_size, gradient_checkpointing)
+        check_critic(separate_critic, detach_value)
+        check_optimizer(optimizer_class, optimizer_kwargs)
         if lora is not None:
             check_lora(lora, model)
         capacity = check_spaces(observation_space, action_space)
@@ -217,11 +222,12 @@ class TransformerActorCriticPolicy(ActorCriticPolicy):
             self.device,
         )
         super().train(False)
-        self.optimizer = self.optimizer_class(
-            [parameter for parameter in self.parameters() if parameter.requires_grad],
-            lr=lr_schedule(1),  # type: ignore[call-arg]
-            **self.optimizer_kwargs,
-        )
+        with naming_optimizer(optimizer_kwargs):
+            self.optimizer = self.optimizer_class(
+                [parameter for parameter in self.parameters() if parameter.requires_grad],
+                lr=lr_schedule(1),  # type: ignore[call-arg]
+                **self.optimizer_kwargs,
+            )
         # Whatever algorithm takes the step: the weights stay numbers.
         coarse = any(parameter.dtype == torch.float16 for parameter in self.parameters())
         self.optimizer.register_step_pre_hook(refuse_step if coarse else check_gradients)
