@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     from llm_gym.cli.app import app
     from llm_gym.cli.failures import check_arguments_are_text, failure_of
+    from llm_gym.cli.processes import say_error
 
     usual, warnings.formatwarning = warnings.formatwarning, partial(_warning, set())
     try:
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if debug:
             raise
         message, code = failure_of(error)
-        print(f"llm-gym: error: {_visible(message)}", file=sys.stderr)
+        say_error(f"llm-gym: error: {_visible(message)}")
         raise SystemExit(code) from None
     finally:
         warnings.formatwarning = usual

@@ -6,11 +6,19 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from llm_gym.parallel import number_started
+from llm_gym.parallel import number_started, rank_started
 
 _MANY = "train"
 """The command that several processes can have part in."""
+
+_LEAST_BYTES = 250_000_000
+"""Memory of a process that has imported what it trains with, and nothing more."""
+
+_ERRORS_IN = "LLM_GYM_ERRORS_IN"
+"""Variable that has the directory in which processes keep what they failed with."""
 
 
 def check_started(command: str) -> None:
@@ -26,6 +34,28 @@ def check_started(command: str) -> None:
         )
 
 
+def say_error(line: str) -> None:
+    """Prints on standard error what a command failed with.
+
+    Of several processes that `start` has started the first does so. The others leave it to `start`,
+    which says what one of them failed with if the first did not: most often all fail alike.
+
+    Args:
+        line: The sentence.
+    """
+    directory, rank = os.environ.get(_ERRORS_IN), rank_started()
+    if directory is None or rank == 0:
+        print(line, file=sys.stderr)
+    if directory is not None:
+        Path(directory, str(rank)).write_text(line, encoding="utf-8", errors="surrogateescape")
+
+
+def _say_error_of_others(directory: Path) -> None:
+    told = sorted(directory.iterdir(), key=lambda file: int(file.name))
+    if told and told[0].name != "0":
+        print(told[0].read_text(encoding="utf-8", errors="surrogateescape"), file=sys.stderr)
+
+
 def start(processes: int, arguments: Sequence[str]) -> None:
     """Does a command in so many processes, unless it is in one of them already.
 
@@ -38,7 +68,7 @@ def start(processes: int, arguments: Sequence[str]) -> None:
 
     Raises:
         SystemExit: They have ended.
-        ValueError: `torchrun` has started another number.
+        ValueError: `torchrun` has started another number, or there is no memory for so many.
     """
     if number_started() > 1:
         if processes not in (1, number_started()):
@@ -49,6 +79,7 @@ def start(processes: int, arguments: Sequence[str]) -> None:
         return
     if processes == 1:
         return
+    _check_room(processes)
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -61,11 +92,29 @@ def start(processes: int, arguments: Sequence[str]) -> None:
             logging.getLogger(name).setLevel(logging.CRITICAL)
     options = ["--standalone", "--nproc-per-node", str(processes), "--module", "llm_gym"]
     code = 0
-    try:
-        run.main([*options, *arguments])
-    except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        code = code if code > 0 else 1  # below 0 it is the signal that ended it
-    except SignalException as error:
-        code = 128 + int(error.sigval)
+    with TemporaryDirectory() as directory:
+        os.environ[_ERRORS_IN] = directory
+        try:
+            run.main([*options, *arguments])
+        except ChildFailedError as error:
+            code = error.get_first_failure()[1].exitcode
+            code = code if code > 0 else 1  # below 0 it is the signal that ended it
+        except SignalException as error:
+            code = 128 + int(error.sigval)
+        finally:
+            del os.environ[_ERRORS_IN]
+        _say_error_of_others(Path(directory))
     raise SystemExit(code) from None
+
+
+def _check_room(processes: int) -> None:
+    """Refuses more processes than memory holds: the system would end others that it knows."""
+    from llm_gym.language_models.memory import free_memory
+
+    free = free_memory()
+    if free is not None and processes * _LEAST_BYTES > free:
+        raise ValueError(
+            f"processes={processes} take at least {processes * _LEAST_BYTES / 1e9:,.1f} GB of "
+            f"memory before any of them has a model, and {free / 1e9:,.1f} GB can be free: "
+            f"start at most {free // _LEAST_BYTES}"
+        )

@@ -10,6 +10,6 @@ code that wants a sum over all processes asks for it, and need not ask whether t
 Nothing waits for a process that has ended: see `llm_gym.parallel.watch`.
 """
 
-from llm_gym.parallel.processes import World, number_started, world
+from llm_gym.parallel.processes import World, number_started, rank_started, world
 
-__all__ = ["World", "number_started", "world"]
+__all__ = ["World", "number_started", "rank_started", "world"]

@@ -123,6 +123,11 @@ def number_started() -> int:
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
+def rank_started() -> int:
+    """Which of them this process is; 0 if there is no other."""
+    return int(os.environ["RANK"]) if number_started() > 1 else 0
+
+
 @functools.cache
 def _started() -> World:
     from llm_gym.parallel.torchrun import Torchrun

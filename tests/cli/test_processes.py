@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import pytest
@@ -11,6 +12,7 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from llm_gym.cli import main, processes
+from llm_gym.language_models import memory
 
 LINE = ["train", "--env", "llm_gym/PoliteEmail-v0", "--output", "runs/x"]
 
@@ -34,6 +36,7 @@ def of_three(monkeypatch):
     """As if this process were the second of three, without connecting it."""
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
     monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "1")
 
 
 def test_torchrun_does_the_same_command_so_many_times(started, capsys):
@@ -67,6 +70,43 @@ def test_a_wrong_setting_is_said_once_before_anything_is_started(started, capsys
     assert code == 2
     assert "processes=0" in error
     assert not started
+
+
+def test_more_than_memory_holds_are_refused(started, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 1_000_000_000)
+    assert ended([*LINE, "--processes", "4"], capsys) == (0, "")
+    code, error = ended([*LINE, "--processes", "5"], capsys)
+    assert code == 2
+    assert re.search(r"processes=5 take at least 1\.2 GB .* 1\.0 GB .* start at most 4$", error)
+    assert len(started) == 1
+    monkeypatch.setattr(memory, "free_memory", lambda: None)  # where the system does not say
+    assert ended([*LINE, "--processes", "5"], capsys) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said"),
+    [((0, 1, 2), [0]), ((2, 0), [0]), ((1,), [1]), ((2, 1), [1]), ((), [])],
+)
+def test_what_processes_fail_with_is_said_once(ranks, said, monkeypatch, capsys):
+    """By the first, if it is among them."""
+
+    def fail(_):
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        for rank in ranks:
+            monkeypatch.setenv("RANK", str(rank))
+            with pytest.raises(SystemExit, match="2"):
+                main([*LINE, "--clip-range", f"-{rank}.5"])
+        monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+        raise ChildFailedError("x", {0: ProcessFailure(0, 1, 2, "<NONE>")})
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(torchrun, "main", fail)
+    code, error = ended([*LINE, "--processes", "3"], capsys)
+    assert code == 2
+    assert re.findall(r"llm-gym: error: clip_range=-(\d)\.5", error) == [str(rank) for rank in said]
+    assert len(error.splitlines()) == len(said)
+    assert processes._ERRORS_IN not in os.environ
 
 
 @pytest.mark.parametrize(
