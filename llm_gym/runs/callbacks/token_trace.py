@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from llm_gym.files import atomic
 from llm_gym.files.ranges import check_numbers
 from llm_gym.language_models.decoding import TokenTexts
 from llm_gym.learning.answer_algorithm import AnswerAlgorithm
@@ -22,16 +21,9 @@ from llm_gym.learning.kl import ReferenceModel
 from llm_gym.learning.policy_gradient import PolicyGradient
 from llm_gym.parallel import world
 from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
+from llm_gym.runs.callbacks.trace_folder import TraceFolder
 from llm_gym.runs.reading import PolicyReader, Reading
-from llm_gym.runs.trace import (
-    ALTERNATIVES,
-    LOOKS,
-    Look,
-    TracedAnswer,
-    encode,
-    read_look,
-    trace_files,
-)
+from llm_gym.runs.trace import ALTERNATIVES, Look, TracedAnswer
 
 if TYPE_CHECKING:
     from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -113,11 +105,9 @@ class TokenTrace(BaseCallback):
         check_numbers(episodes=episodes, probes=probes, budget=budget)
         if every is not None:
             check_numbers(every=every)
-        self.directory = Path(directory)
-        self.every, self.episodes, self.probes, self.budget = every, episodes, probes, budget
+        self.every, self.episodes, self.probes = every, episodes, probes
+        self._folder = TraceFolder(directory, budget)
         self._open: _Open | None = None
-        self._sizes: dict[int, int] = {}  # bytes of each look, by its step
-        self._newest = 0, 0  # where the newest one begins and ends
 
     # ------------------------------------------------------------------ Stable-Baselines3's face
 
@@ -138,12 +128,8 @@ class TokenTrace(BaseCallback):
         self._reader = PolicyReader(policy)
         self._tokenizer = self.training_env.get_attr("tokenizer")[0]
         self._texts = TokenTexts(self._tokenizer)
-        self._forget_later()
-        files = trace_files(self.directory)
-        self._sizes = {LOOKS.step_of(path): path.stat().st_size for path in files}
-        if files:
-            self._newest = LOOKS.step_of(files[-1]), read_look(files[-1]).end
-        self._prompts = self._prompts_kept() or self._prompts_of_rows()
+        self._folder.take_up(self.model.num_timesteps)
+        self._prompts = self._folder.prompts() or self._prompts_of_rows()
 
     def _on_rollout_start(self) -> None:
         if world().rank:
@@ -182,51 +168,19 @@ class TokenTrace(BaseCallback):
         It is no part of any checkpoint: a run that goes on takes its looks as if it had never
         ended.
         """
-        if world().rank or not self._prompts or self.model.num_timesteps in self._sizes:
+        if world().rank or not self._prompts or self._folder.has(self.model.num_timesteps):
             return
         look = self._begun()
         look.absent["log_prob_after"] = "no update came after it"
         look.batches.clear()
         self._write(look)
 
-    # ------------------------------------------------------------------ when to look
-
     def _is_due(self) -> bool:
-        """Whether so many tokens have come since the last look; the files alone decide."""
-        if not self._sizes:
-            return True
-        left = 1 - sum(self._sizes.values()) / self.budget
-        if left <= 0:
-            return False
-        rarer = 2.0 ** np.floor(-np.log2(left))
-        begun, ended = self._newest
-        # To the nearest rollout: they differ in length.
-        rollouts = (self.model.num_timesteps - begun) / (ended - begun)
         passes = getattr(self.model, "n_epochs", 1)
         every = max(1, round(_EVERY / passes)) if self.every is None else self.every
-        return bool(rollouts > every * rarer - 0.5)
+        return self._folder.is_due(self.model.num_timesteps, every)
 
-    def _forget_later(self) -> None:
-        """Removes looks that go beyond where the run stands, and the last one of a run that ended.
-
-        They will be taken again.
-        """
-        now = self.model.num_timesteps
-        for path in reversed(trace_files(self.directory)):
-            if LOOKS.step_of(path) < now and _end_of(path) <= now:
-                break
-            path.unlink()
-
-    def _prompts_kept(self) -> list[tuple[int, ...]]:
-        """Prompts of the probes of a run that goes on."""
-        for path in trace_files(self.directory):
-            try:
-                probes = [each for each in read_look(path).answers if each.kind == "probe"]
-            except ValueError:
-                continue
-            if probes:
-                return [each.prompt_ids for each in probes]
-        return []
+    # ------------------------------------------------------------------ before the update
 
     def _prompts_of_rows(self) -> list[tuple[int, ...]]:
         """What the first rows of the environment ask, each prompt once."""
@@ -242,8 +196,6 @@ class TokenTrace(BaseCallback):
             length = int(chosen.argmax()) if chosen.any() else int(read.sum())
             prompts[tuple(map(int, ids[:length]))] = None
         return list(prompts)[: self.probes]
-
-    # ------------------------------------------------------------------ before the update
 
     def _begun(self) -> _Open:
         look = _Open(self.model.num_timesteps)
@@ -426,11 +378,7 @@ class TokenTrace(BaseCallback):
             clip=clip,
             kl_coef=look.kl_coef,
         )
-        content = encode(done)
-        if sum(self._sizes.values()) + len(content) <= self.budget:
-            atomic.write_bytes(LOOKS.file_of(self.directory, look.step), content)
-            self._sizes[look.step] = len(content)
-        self._newest = done.step, done.end
+        self._folder.write(done)
 
     def _vocabulary(self, answers: Sequence[TracedAnswer]) -> dict[int, str]:
         texts = {}
@@ -471,14 +419,6 @@ class TokenTrace(BaseCallback):
         """The same between two rollouts, from what a checkpoint knows."""
         shaping: Any = getattr(self.model, "shaping", None)
         return shaping.returns.unit(smallest=0.0) if shaping is not None and shaping.scale else 1.0
-
-
-def _end_of(path: Path) -> float:
-    """Where a look ends; one that cannot be read never does."""
-    try:
-        return read_look(path).end
-    except ValueError:
-        return float("inf")
 
 
 def _with_after(
