@@ -74,6 +74,7 @@ def train(
     """
     from llm_gym.files.page import interval
     from llm_gym.language_models.loading import quiet_libraries
+    from llm_gym.stages.by_name import check_shared_rows
     from llm_gym.stages.pages import closing
     from llm_gym.stages.train import train
 
@@ -82,6 +83,8 @@ def train(
     else:
         output, config = resume, _resumed(invocation, resume)
     config = config.resolved()
+    # Here already: as many processes as somebody has typed would each load PyTorch to say it.
+    check_shared_rows(config.num_envs, config.group_size or 1, processes)
     start(processes, invocation.obj)
     quiet_libraries()
     if world().rank:

@@ -52,7 +52,7 @@ class PromptFormat:
             prompts; None lets it do so unless its chat template, which writes them, is used.
 
     Raises:
-        TypeError: The template is no text.
+        TypeError: The template is no text, or `add_special_tokens` no switch.
         ValueError: The template has no place for a prompt, or the chat template does not show what
             the user says.
     """
@@ -69,6 +69,10 @@ class PromptFormat:
                 '"Question: {prompt}", or None for the tokenizer\'s chat template'
             )
         check_fields(template)
+        if not isinstance(self.add_special_tokens, bool | None):
+            raise TypeError(
+                f"add_special_tokens={self.add_special_tokens!r:.80} must be True, False or None"
+            )
         if self.by_chat_template and _PROMPT not in self.render(_PROMPT):
             raise ValueError(
                 "the tokenizer's chat template does not show the user's message; pass "

@@ -292,16 +292,19 @@ def make_vector_env(env: str, num_envs: int, kwargs: dict[str, Any]) -> VectorEn
     check_task(env, kwargs)
     processes = world()
     if processes.size > 1:
-        group_size = kwargs.get("group_size", 1)
-        if num_envs % (processes.size * group_size):
-            raise ValueError(
-                f"num_envs={num_envs} cannot be shared out among {processes.size} processes in "
-                f"groups of group_size={group_size}: it must be a multiple of "
-                f"{processes.size * group_size}"
-            )
+        check_shared_rows(num_envs, kwargs.get("group_size", 1), processes.size)
         num_envs //= processes.size
         kwargs = {**kwargs, "shard": (processes.rank, processes.size)}
     return make_text_vector_env(env, num_envs=num_envs, autoreset_mode="SameStep", **kwargs)
+
+
+def check_shared_rows(num_envs: int, group_size: int, processes: int) -> None:
+    """Raises `ValueError` for rows that so many processes cannot share in whole groups."""
+    if processes > 1 and num_envs % (processes * group_size):
+        raise ValueError(
+            f"num_envs={num_envs} cannot be shared out among {processes} processes in groups of "
+            f"group_size={group_size}: it must be a multiple of {processes * group_size}"
+        )
 
 
 def check_task(env: str, kwargs: dict[str, Any]) -> None:

@@ -93,13 +93,17 @@ class TurnConfig:
         """The world's arguments: numbers, lists and the like as JSON has them, all else as text.
 
         Raises:
-            ValueError: One is no NAME=VALUE.
+            ValueError: One is no NAME=VALUE, or is there twice.
         """
         found: dict[str, Any] = {}
         for argument in self.world_kwargs or []:
             name, equals, value = argument.partition("=")
             if not equals or not name.isidentifier():
                 raise ValueError(f"world_kwargs={argument!r} must be NAME=VALUE")
+            if name in found:
+                raise ValueError(
+                    f"world_kwargs={argument!r}: {name} has been given already; leave one out"
+                )
             try:
                 found[name] = json.loads(value)
             except ValueError:
@@ -115,6 +119,7 @@ class TurnConfig:
         return {name: value for name, value in given.items() if value is not None}
 
 
+_OF_ROWS = {"too_long": "error", "bad_rows": "error"}  # and what they are where nobody says
 _OF_PROMPTS = (
     "scorer",
     "prompts",
@@ -124,6 +129,7 @@ _OF_PROMPTS = (
     "max_new_tokens",
     "missing_eos_penalty",
     "scorer_time_limit",
+    *_OF_ROWS,
 )
 
 
@@ -144,7 +150,7 @@ def check_conversations(
     turns.world_arguments()
     of_worlds = [*(each.name for each in fields(TurnConfig)), "eval_conversations"]
     for name in _OF_PROMPTS if has_world else of_worlds:
-        if others.get(name) is not None:
+        if others.get(name) not in (None, _OF_ROWS.get(name)):
             raise ValueError(
                 f"{name}={others[name]!r} is of prompts, but env={env!r} is a conversation with a "
                 "world: leave it out (a turn has max_turn_tokens, and the world pays for it)"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from gymnasium import spaces
 
+from llm_gym.files.ranges import shown
 from llm_gym.scorers.protocol import as_scorer
 from llm_gym.text.answer import Answer, StopReason
 from llm_gym.text.masking import ActionMasks
@@ -259,9 +260,12 @@ def check_reset_options(
         The options; empty for None.
 
     Raises:
+        TypeError: They are no mapping.
         ValueError: A key is unknown, or two keys contradict each other.
     """
     options = {} if options is None else options
+    if not isinstance(options, Mapping):
+        raise TypeError(f"options={shown(options)} must be a dict of reset options, or None")
     for key in options:
         if key not in known:
             raise ValueError(f"unknown reset option {key!r}; known are {list(known)}")

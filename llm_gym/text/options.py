@@ -7,7 +7,7 @@ import difflib
 import math
 import numbers
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -135,7 +135,9 @@ class TextOptions:
         _check_finite("scorer_error_penalty", self.scorer_error_penalty)
         if self.scorer_time_limit is not None:
             check_numbers(scorer_time_limit=self.scorer_time_limit)
-        self._check_stop_strings()
+        object.__setattr__(self, "stop_strings", checked_stop_strings(self.stop_strings))
+        if self.prompt_column is not None and not isinstance(self.prompt_column, str):
+            raise TypeError(f"prompt_column={self.prompt_column!r} must be the name of a column")
         check_shard(self.shard)
 
     def prompt_limit(self) -> tuple[int | None, str]:
@@ -152,16 +154,6 @@ class TextOptions:
             limits.append((left, because))
         return min(limits, default=(None, ""))
 
-    def _check_stop_strings(self) -> None:
-        if isinstance(self.stop_strings, str):
-            raise TypeError(
-                f"stop_strings={self.stop_strings!r} is a single string; "
-                f"pass a list of strings: [{self.stop_strings!r}]"
-            )
-        for stop in self.stop_strings:
-            if not isinstance(stop, str) or not stop:
-                raise ValueError(f"stop_strings contains {stop!r}; each must be a non-empty string")
-
     @classmethod
     def from_keywords(cls, keywords: OptionKeywords) -> TextOptions:
         """Builds the options, with a helpful error for a keyword that does not exist.
@@ -177,6 +169,27 @@ class TextOptions:
         """
         check_keywords(cls, keywords)
         return cls(**keywords)
+
+
+def checked_stop_strings(stop_strings: Any) -> tuple[str, ...]:
+    """The strings that end an answer, however they were listed.
+
+    Raises:
+        TypeError: They are no list.
+        ValueError: One is empty, or no string.
+    """
+    if isinstance(stop_strings, str):
+        raise TypeError(
+            f"stop_strings={stop_strings!r} is a single string; "
+            f"pass a list of strings: [{stop_strings!r}]"
+        )
+    if not isinstance(stop_strings, Iterable):
+        raise TypeError(f"stop_strings={stop_strings!r} must be a list of strings")
+    checked = tuple(stop_strings)  # what can be read only once is read here
+    for stop in checked:
+        if not isinstance(stop, str) or not stop:
+            raise ValueError(f"stop_strings contains {stop!r}; each must be a non-empty string")
+    return checked
 
 
 def check_keywords(options: type[Any], keywords: Mapping[str, Any]) -> None:

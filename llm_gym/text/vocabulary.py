@@ -99,9 +99,14 @@ class Vocabulary:
             ValueError: An id is outside the vocabulary.
         """
         try:
-            checked = np.array([operator.index(token) for token in ids], dtype=np.int64)
+            listed = list(ids)
+            checked = np.array([operator.index(token) for token in listed], dtype=np.int64)
         except TypeError as error:
             raise TypeError(f"{name} must be integers, got {ids!r}") from error
+        except OverflowError:
+            raise ValueError(f"{name}={ids!r} has an id beyond any vocabulary") from None
+        if bool in set(map(type, listed)):
+            raise TypeError(f"{name} must be token ids, no switches, got {ids!r}")
         outside = checked[(checked < 0) | (checked >= self.size)]
         if outside.size:
             raise ValueError(

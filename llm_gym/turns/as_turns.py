@@ -6,6 +6,8 @@ from typing import Any
 
 import gymnasium as gym
 
+from llm_gym.files.encoding import check_characters
+from llm_gym.files.ranges import shown
 from llm_gym.text.token_env import TokenEnv
 
 
@@ -21,10 +23,10 @@ class TokenWorld:
     """
 
     def __init__(self, env: gym.Env) -> None:
-        inner = env.unwrapped
+        inner = getattr(env, "unwrapped", env)
         if not isinstance(inner, TokenEnv):
             raise TypeError(
-                f"env={env!r} must be a single environment of tokens, such as "
+                f"env={shown(env)} must be a single environment of tokens, such as "
                 "gymnasium.make('llm_gym/TextGeneration-v0', ...)"
             )
         if not inner.eos_token_ids:
@@ -45,7 +47,14 @@ class TokenWorld:
         Returns:
             What comes back ("" of `TextGenerationEnv`), the sum of the rewards, terminated,
             truncated, and the last step's info.
+
+        Raises:
+            TypeError: It is no text.
+            ValueError: It has half of a character.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"a turn must be a text, got {shown(text)}")
+        check_characters("the turn", text)
         encoded = self._tokenizer(
             [text], add_special_tokens=False, split_special_tokens=True, verbose=False
         )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from llm_gym.files.ranges import check_choice, check_numbers
-from llm_gym.text.options import TextOptions, check_keywords
+from llm_gym.files.ranges import check_choice, check_numbers, shown
+from llm_gym.text.options import TextOptions, check_keywords, checked_stop_strings
 
 if TYPE_CHECKING:
     from typing_extensions import TypedDict
@@ -84,7 +84,24 @@ class TurnOptions:
                 f"context_length={self.context_length} has no room for the world's text and a turn "
                 f"of max_turn_tokens={self.max_turn_tokens}: raise it, or lower max_turn_tokens"
             )
-        if self.turn_template is not None and self.turn_template.count("{text}") != 1:
+        check_numbers(min_new_tokens=self.min_new_tokens)
+        if self.min_new_tokens > self.max_turn_tokens:
+            raise ValueError(
+                f"min_new_tokens={self.min_new_tokens} is more than "
+                f"max_turn_tokens={self.max_turn_tokens}"
+            )
+        object.__setattr__(self, "stop_strings", checked_stop_strings(self.stop_strings))
+        self._check_template()
+
+    def _check_template(self) -> None:
+        if self.turn_template is None:
+            return
+        if not isinstance(self.turn_template, str):
+            raise TypeError(
+                f"turn_template={shown(self.turn_template)} must be a text with {{text}}, where "
+                "the world's text stands"
+            )
+        if self.turn_template.count("{text}") != 1:
             raise ValueError(
                 f"turn_template={self.turn_template!r} must have {{text}} once, where the world's "
                 r'text stands, as in "\n{text}\n"'

@@ -20,6 +20,7 @@ import numpy as np
 
 from llm_gym.files.encoding import check_characters
 from llm_gym.files.importing import object_named
+from llm_gym.files.ranges import shown
 from llm_gym.files.untrusted import printable
 
 Result = TypeVar("Result")
@@ -91,8 +92,17 @@ def world_maker(world: Any, num_rows: int, world_kwargs: Mapping[str, Any] | Non
         ValueError: There is nothing at the place, or one world would have to serve several rows or
             has arguments.
     """
+    if not isinstance(world_kwargs, Mapping | None) or any(
+        not isinstance(name, str) for name in world_kwargs or {}
+    ):
+        raise TypeError(f"world_kwargs={shown(world_kwargs)} must be a dict of arguments by name")
     kwargs = dict(world_kwargs or {})
     if isinstance(world, str):
+        if not world.strip():
+            raise ValueError(
+                f"world={world!r} names none: give module:NAME, path.py:NAME, an id of Gymnasium's "
+                "or another library's name"
+            )
         from llm_gym.turns.sources import source_of
 
         source = source_of(world)

@@ -40,10 +40,10 @@ def of_three(monkeypatch):
 
 
 def test_torchrun_does_the_same_command_so_many_times(started, capsys):
-    assert ended([*LINE, "--processes", "3"], capsys) == (0, "")
+    assert ended([*LINE, "--processes", "4"], capsys) == (0, "")
     [line] = started
-    assert line[:5] == ["--standalone", "--nproc-per-node", "3", "--module", "llm_gym"]
-    assert line[5:] == [*LINE, "--processes", "3"]
+    assert line[:5] == ["--standalone", "--nproc-per-node", "4", "--module", "llm_gym"]
+    assert line[5:] == [*LINE, "--processes", "4"]
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,14 @@ def test_a_wrong_setting_is_said_once_before_anything_is_started(started, capsys
 
 def test_more_than_memory_holds_are_refused(started, capsys, monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 1_000_000_000)
-    assert ended([*LINE, "--processes", "4"], capsys) == (0, "")
-    code, error = ended([*LINE, "--processes", "5"], capsys)
+    line = [*LINE, "--num-envs", "40"]
+    assert ended([*line, "--processes", "4"], capsys) == (0, "")
+    code, error = ended([*line, "--processes", "5"], capsys)
     assert code == 2
     assert re.search(r"processes=5 take at least 1\.2 GB .* 1\.0 GB .* start at most 4$", error)
     assert len(started) == 1
     monkeypatch.setattr(memory, "free_memory", lambda: None)  # where the system does not say
-    assert ended([*LINE, "--processes", "5"], capsys) == (0, "")
+    assert ended([*line, "--processes", "5"], capsys) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -102,11 +103,26 @@ def test_what_processes_fail_with_is_said_once(ranks, said, monkeypatch, capsys)
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(torchrun, "main", fail)
-    code, error = ended([*LINE, "--processes", "3"], capsys)
+    code, error = ended([*LINE, "--processes", "4"], capsys)
     assert code == 2
     assert re.findall(r"llm-gym: error: clip_range=-(\d)\.5", error) == [str(rank) for rank in said]
     assert len(error.splitlines()) == len(said)
     assert processes._ERRORS_IN not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("line", "rows"),
+    [
+        (["--processes", "100000"], "num_envs=32 cannot be shared out among 100000 processes"),
+        (["--processes", "3", "--num-envs", "4"], "it must be a multiple of 3"),
+        (["--processes", "4", "--algorithm", "rloo", "--num-envs", "8"], "it must be a multiple"),
+    ],
+)
+def test_no_more_are_started_than_can_have_rows(line, rows, started, capsys):
+    code, error = ended([*LINE, *line], capsys)
+    assert (code, started) == (2, [])
+    assert rows in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
