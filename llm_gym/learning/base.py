@@ -397,6 +397,15 @@ class AnswerLearner(OnPolicyAlgorithm):
             progress = self._current_progress_remaining
         self.shaping.shape(buffer, self.transformer, self.reference, progress)
 
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """Nothing remains once the last rollout has gone beyond the total.
+
+        Stable-Baselines3 counts on below 0, where a falling rate makes of descent ascent.
+        """
+        super()._update_current_progress_remaining(
+            min(num_timesteps, total_timesteps), total_timesteps
+        )
+
     def _update_learning_rate(self, optimizers: Any) -> None:
         """Takes the learning rate of an update from its schedule, and so the entropy's weight."""
         self._check_schedules()

@@ -84,8 +84,9 @@ def test_a_step_is_that_of_its_own_minibatch(name, model):
 
 
 @every_algorithm
-def test_the_learning_rate_follows_its_schedule(name, model):
-    rates = []
+def test_the_learning_rate_follows_its_schedule_to_its_end_and_no_further(name, model):
+    """The last rollout goes beyond the total: a rate below 0 would climb what is descended."""
+    rates, asked = [], []
 
     class Note(BaseCallback):
         def _on_step(self) -> bool:
@@ -94,8 +95,16 @@ def test_the_learning_rate_follows_its_schedule(name, model):
         def _on_rollout_start(self) -> None:
             rates.append(self.model.policy.optimizer.param_groups[0]["lr"])
 
-    algorithm = learner(name, model, learning_rate=lambda remaining: 0.01 * remaining)
+    def falling(remaining: float) -> float:
+        asked.append(remaining)
+        return 0.01 * remaining
+
+    algorithm = learner(name, model, learning_rate=falling)
+    asked.clear()
     algorithm.learn(250, callback=Note())
+    assert algorithm.num_timesteps >= 250
+    assert min(asked) == 0.0
+    assert algorithm.policy.optimizer.param_groups[0]["lr"] == 0.0
     assert len(rates) >= 3
     assert all(later < earlier for earlier, later in pairwise(rates[1:]))
 
