@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     from llm_gym.cli.app import app
-    from llm_gym.cli.failures import check_arguments_are_text, failure_of
+    from llm_gym.cli.failures import WrongUsageError, check_arguments_are_text, failure_of
     from llm_gym.cli.processes import say_error
 
     usual, warnings.formatwarning = warnings.formatwarning, partial(_warning, set())
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_arguments_are_text(arguments)
         app(args=arguments, prog_name="llm-gym")
     except Exception as error:
-        if debug:
+        if debug and not isinstance(error, WrongUsageError):
             raise
         message, code = failure_of(error)
         say_error(f"llm-gym: error: {_visible(message)}")

@@ -12,7 +12,7 @@ import typer
 from llm_gym.cli.chat_colours import COLOURS, Painter
 from llm_gym.cli.options import Device, with_options_of
 from llm_gym.cli.runs import interruptible
-from llm_gym.cli.served import NoBrowser, Page, Port, serve_page
+from llm_gym.cli.served import NoBrowser, Page, Port, refuse_without_page, serve_page
 from llm_gym.files.settings import config_from
 from llm_gym.files.untrusted import as_rich, shortened
 from llm_gym.language_models.embedded import SFT_MODEL
@@ -81,6 +81,8 @@ def chat(
     from llm_gym.scorers.by_name import scorer_from_name
     from llm_gym.stages.chat import Conversation
 
+    if not page:
+        refuse_without_page("add --page", port=port, no_browser=no_browser)
     config = config_from(ChatConfig, values)
     quiet_libraries()
     where = torch_device(device)

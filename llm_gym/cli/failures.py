@@ -18,6 +18,42 @@ cause by a wrong value."""
 _PACKAGE = Path(__file__).parents[1]
 
 
+class WrongUsageError(ValueError):
+    """A command line that names an option, a value or an argument that there is not."""
+
+
+def usage_of(error: Exception) -> WrongUsageError | None:
+    """The sentence of what typer raises for a wrong command line; None of any other exception.
+
+    Typer would write the usage and a box of three lines or more, as wide as the terminal, in which
+    a number that is none is not told.
+
+    Args:
+        error: What reading the command line ended with.
+    """
+    tell = getattr(error, "format_message", None)  # typer has click's classes, or copies of them
+    if tell is None or not hasattr(error, "exit_code"):
+        return None
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    told = " ".join(tell().split()).rstrip(".")
+    value = _value_of(error)
+    if parameter is not None and value is not None:
+        name = max(parameter.opts, key=len) if parameter.opts else parameter.name
+        told = f"{name}={value!r:.80} {told.rpartition('Input should ')[2]}"
+        told = told.replace(" be ", " must be ", 1)
+    elif context is not None:
+        told = f"{told} (see `{context.command_path} -h`)"
+    return WrongUsageError(told)
+
+
+def _value_of(error: Exception) -> str | None:
+    """What was given for a number, where the error does not say it itself."""
+    told_by = getattr(error.__cause__, "errors", None)
+    found = told_by() if callable(told_by) else []
+    value = found[0].get("input") if found and "Input should be" in str(error) else None
+    return value if isinstance(value, str) else None
+
+
 def failure_of(error: Exception) -> tuple[str, int]:
     """What to say of an exception, and the exit code.
 

@@ -13,6 +13,7 @@ from llm_gym.cli.config_file import config_of
 from llm_gym.cli.descriptions import description_of
 from llm_gym.cli.options import Device, Seed, with_options_of
 from llm_gym.cli.panels import panel_of
+from llm_gym.files import atomic
 from llm_gym.files.settings import config_from
 from llm_gym.files.untrusted import printable, shortened
 from llm_gym.stages.environment import (
@@ -94,6 +95,8 @@ def evaluate(
     from llm_gym.runs.evaluation import evaluate
     from llm_gym.stages.by_name import TURNS, check_task, environment_kwargs, has_turns
 
+    if json_path is not None:
+        atomic.check_file(json_path)
     turns = config_from(TurnConfig, values)
     if turns.world is not None and env == _POLITE:
         env = TURNS
@@ -143,7 +146,6 @@ def _say_formats(evaluations: dict[str, Evaluation]) -> None:
 
 
 def _write(path: Path, settings: dict[str, Any], evaluations: dict[str, Evaluation]) -> None:
-    from llm_gym.files import atomic
     from llm_gym.files.provenance import commit, machine, versions
 
     provenance = {"versions": versions(), "commit": commit(), "machine": machine()}

@@ -15,7 +15,7 @@ import typer
 
 from llm_gym.cli.inspection import MAX_NEW_TOKENS
 from llm_gym.cli.options import with_options_of
-from llm_gym.cli.served import Host, NoBrowser, Page, Port, serve_page
+from llm_gym.cli.served import Host, NoBrowser, Page, Port, refuse_without_page, serve_page
 from llm_gym.stages.environment import AnswerConfig
 
 if TYPE_CHECKING:
@@ -128,6 +128,9 @@ def label(
     from llm_gym.feedback.labelling.store_desk import StoreDesk
     from llm_gym.feedback.preferences.store import PreferenceStore
 
+    if terminal:
+        elsewhere = None if is_loopback(host) else host
+        refuse_without_page("leave out --terminal", host=elsewhere, port=port)
     config = AnswerConfig(**values)
     if generate_from is None:
         _check_needless(config, {"prompts": prompts, "max_prompts": max_prompts}, import_file)

@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperGroup
 
 from llm_gym.cli.command import Command, configurable
+from llm_gym.cli.failures import WrongUsageError, usage_of
 from llm_gym.files.untrusted import printable
 
 COMMAND_GROUP = "llm_gym.commands"
@@ -37,6 +38,29 @@ class PluginGroup(TyperGroup):
     An own command always wins over a plug-in's of the same name. A plug-in that cannot be imported
     costs its own command only, and a line of warning where commands are listed.
     """
+
+    def main(self, args: Any = None, *, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
+        """As the parent's, but a wrong command line is raised as one sentence.
+
+        Raises:
+            WrongUsageError: The command line names what there is not.
+            SystemExit: The command has ended.
+        """
+        if not standalone_mode:
+            return super().main(args, standalone_mode=False, **extra)
+        try:
+            code = super().main(args, standalone_mode=False, **extra)
+        except Exception as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                typer.echo(error.ctx.get_help())  # type: ignore[attr-defined]
+                raise SystemExit(2) from None
+            if isinstance(error, typer.Abort):
+                raise WrongUsageError("the input has ended before it was answered") from None
+            wrong = usage_of(error)
+            if wrong is None:
+                raise
+            raise wrong from None
+        raise SystemExit(code if isinstance(code, int) else 0)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As the parent's; keeps the whole line, which `--processes` starts again."""

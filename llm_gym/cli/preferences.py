@@ -13,7 +13,7 @@ from llm_gym.cli.command import is_given
 from llm_gym.cli.config_file import leaving_config
 from llm_gym.cli.options import Output, with_options_of
 from llm_gym.cli.runs import end_interrupted, interruptible
-from llm_gym.cli.served import NoBrowser
+from llm_gym.cli.served import NoBrowser, refuse_without_page
 from llm_gym.cli.voting import VotingHost, VotingPort, voting_page
 from llm_gym.stages.compare import CompareConfig
 from llm_gym.stages.rlhf.settings import RLHFConfig
@@ -35,6 +35,9 @@ COMPARE_EXAMPLES = """\
   llm-gym reward-model votes.db --model runs/sft
 
 With --raters simulated the votes are cast at once."""
+
+
+_OF_SIMULATED = ("simulated_raters", "rater_noise", "rater_lapse", "length_bias", "flattery_bias")
 
 
 @with_options_of(RLHFConfig)
@@ -69,6 +72,9 @@ def rlhf(
     config = sizes(**named)
     if host is not None and config.raters != "people":
         raise ValueError(f"--host {host} is for votes of people; give --raters people, too")
+    if host is None:
+        refuse_without_page("give --raters people --host 127.0.0.1", port=port)
+    _check_raters(config)
     quiet_libraries()
     command = _command(config, output) + (f" --host {shlex.quote(host)}" if host else "")
     how_to_go_on = f"stopped; the same command goes on: {command}"
@@ -87,6 +93,17 @@ def rlhf(
         print("and then go on with the same command as before:")
         print(f"  {_command(config, output)}")
         print("(with --enough-votes NUMBER it goes on with fewer)")
+
+
+def _check_raters(config: CompareConfig | RLHFConfig) -> None:
+    """Refuses settings of simulated raters where people vote."""
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if config.raters == "people" and each.name in _OF_SIMULATED and value != each.default:
+            raise ValueError(
+                f"{each.name}={value!r} is of simulated raters, and people are to vote: leave it "
+                "out, or give --raters simulated"
+            )
 
 
 def _command(config: RLHFConfig, output: Path) -> str:
@@ -127,6 +144,7 @@ def compare(
 
     quiet_libraries()
     config = CompareConfig(**values)
+    _check_raters(config)
     with interruptible("stopped; what is in the store stays there, and the same command goes on"):
         figures = compare(store, config)
     print(f"{store}: {figures['comparisons']:,} comparisons, {figures['votes']:,} votes")

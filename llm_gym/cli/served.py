@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -73,6 +73,22 @@ def serve_page(app: Guard, host: str, port: int, page: Page, *, browser: bool) -
         if browser:
             open_browser(url)
         serve(app, listener)
+
+
+def refuse_without_page(needs: str, **options: Any) -> None:
+    """Raises `ValueError` for options of a page where there is none.
+
+    Args:
+        needs: What makes one.
+        **options: Their values by name; what is not given is None, 0 or False.
+    """
+    for name, value in options.items():
+        if value:
+            shown = "" if value is True else f" {value}"
+            raise ValueError(
+                f"--{name.replace('_', '-')}{shown} is of a page, and there is none: {needs}, or "
+                "leave it out"
+            )
 
 
 def announce(app: Guard, listener: socket.socket, host: str, page: Page) -> str:

@@ -47,7 +47,11 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
 
     Returns:
         The path written.
+
+    Raises:
+        IsADirectoryError: There is a directory of that name.
     """
+    check_file(path)
     destination = Path(os.path.realpath(path))
     destination.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(destination.parent, destination.name)
@@ -58,6 +62,12 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
             os.fsync(file.fileno())
         os.replace(temporary, destination)
     return Path(path)
+
+
+def check_file(path: str | Path) -> None:
+    """Raises `IsADirectoryError` where a directory has the name of a file to be written."""
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a directory; name a file in it")
 
 
 def write_json(path: str | Path, value: Any) -> Path:

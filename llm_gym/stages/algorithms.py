@@ -261,7 +261,7 @@ def resolved(config: AlgorithmConfig) -> dict[str, Any]:
         if name in given and given[name] != known[name]:
             raise ValueError(
                 f"{name}={given[name]!r} does nothing in algorithm={config.algorithm!r} {reason}; "
-                f"leave it out, or take one of {', '.join(_having(name))}"
+                f"leave it out{_elsewhere(name)}"
             )
         values[name] = None
     group_size = config.group_size or ALGORITHMS[config.algorithm].group_size
@@ -299,6 +299,11 @@ def _misplaced(name: str, algorithm: str, known: Mapping[str, Any]) -> str:
         f"{name} is no setting of algorithm={algorithm!r}, which has {', '.join(used)}; those "
         f"that have it: {', '.join(_having(name))}"
     )
+
+
+def _elsewhere(name: str) -> str:
+    having = _having(name)
+    return f", or take one of {', '.join(having)}" if having else ""
 
 
 def _having(name: str) -> list[str]:

@@ -128,7 +128,7 @@ def test_whole_road_from_the_command_line(run, tmp_path):
 
 
 def test_people_are_told_what_to_do(run, tmp_path):
-    settings = TINY.with_values(raters="people", train_prompts=12)
+    settings = TINY.with_values(raters="people", train_prompts=12, rater_noise=10.0)
     code, out, err = run(*line_of(settings, tmp_path / "run"))
     assert code == 0, err
     assert "votes are still wanted" in out

@@ -173,6 +173,8 @@ def _names(
         raise ValueError(f"{' and '.join(told)} exclude each other: they say who flies")
     if checkpoints is not None:
         return dict(pilots_of_run(checkpoints, MOST_LANES, _say))
+    if agent == "":
+        raise ValueError("--agent='' is nobody; name one, such as ppo, or leave it out")
     if agents is None:
         return {agent or "ppo": agent or "ppo"}
     several = [name.strip() for name in agents.split(",")]
