@@ -177,7 +177,7 @@ def remove_directory(directory: str | Path, kind: str) -> None:
 
 def recover_directory(directory: str | Path) -> None:
     """Undoes a `replace_directory` that died after moving the old one aside."""
-    directory = Path(directory)
+    directory = Path(os.path.abspath(directory))  # "." has no name of its own
     previous = _previous(directory)
     if previous.exists():
         if directory.exists():

@@ -252,6 +252,14 @@ def check_choice(name: str, value: Any, allowed: Collection[Any]) -> None:
         raise ValueError(f"{name}={shown(value)} must be one of {listed}")
 
 
+def check_mapping(name: str, value: Any) -> None:
+    """Raises `TypeError` for arguments of something else that are no dict of names; None is."""
+    if value is None:
+        return
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{name}={shown(value)} must be a dict of arguments by name")
+
+
 def check_device(name: str, value: Any) -> None:
     """Refuses a device that PyTorch does not know, or that this machine does not have.
 

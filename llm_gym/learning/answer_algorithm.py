@@ -16,7 +16,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
-from llm_gym.files.ranges import check_numbers
+from llm_gym.files.ranges import check_choice, check_numbers
 from llm_gym.language_models.divergence import check_step, clip_gradients
 from llm_gym.language_models.packing import micro_batches
 from llm_gym.learning.answers import GroupedAnswers
@@ -90,6 +90,7 @@ class AnswerAlgorithm(AnswerLearner):
         **kwargs: Any,
     ) -> None:
         check_numbers(batch_size=batch_size, n_epochs=n_epochs)
+        check_choice("sample_once", sample_once, (True, False))
         self.batch_size, self.n_epochs, self.sample_once = batch_size, n_epochs, sample_once
         super().__init__(
             policy,

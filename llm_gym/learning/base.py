@@ -19,7 +19,14 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from llm_gym.files.ranges import RANGES, check_arguments, check_numbers, shown
+from llm_gym.files.ranges import (
+    COUNT,
+    RANGES,
+    Range,
+    check_arguments,
+    check_numbers,
+    shown,
+)
 from llm_gym.files.schema import Check, record, whole
 from llm_gym.language_models.memory import REFERENCE_COPIES
 from llm_gym.learning.buffer import EpisodeBuffer
@@ -116,6 +123,14 @@ class AnswerLearner(OnPolicyAlgorithm):
         **kwargs: Any,
     ) -> None:
         check_arguments(**kwargs)
+        known = policy if isinstance(policy, type) else policy in self.policy_aliases
+        if not known:
+            raise ValueError(
+                f"policy={shown(policy)} must be 'TransformerPolicy' or a subclass of "
+                f"{self.policy_type.__name__}; use {self._counterpart} for other policies"
+            )
+        if env is None and kwargs.get("_init_setup_model", True):
+            raise ValueError("env=None is no environment: pass one, or its id")
         log = kwargs.get("tensorboard_log")
         if not isinstance(log, str | Path | None):
             raise TypeError(f"tensorboard_log={shown(log)} must be the path of a directory")
@@ -300,9 +315,15 @@ class AnswerLearner(OnPolicyAlgorithm):
         """As in Stable-Baselines3; in processes of `torchrun` from the rollouts of all of them.
 
         Raises:
+            TypeError: An argument is no number, or no callback.
+            ValueError: A number is out of range.
             DivergenceError: A loss, a gradient or a probability is no number any more. The weights
                 are those before that gradient step.
         """
+        # A run that goes on behind its end has less than nothing left.
+        Range(whole=True).check("total_timesteps", total_timesteps)
+        if kwargs.get("log_interval") is not None:
+            COUNT.check("log_interval", kwargs["log_interval"])
         with joined(self), explained(self):
             return super().learn(total_timesteps, *args, **kwargs)
 

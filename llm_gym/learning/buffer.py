@@ -371,6 +371,8 @@ class EpisodeBuffer(RolloutBuffer):
         Args:
             batch_size: See `llm_gym.learning.minibatches.token_batches`; actions are its tokens.
         """
+        if batch_size is not None:
+            check_arguments(batch_size=batch_size)
         units = self._units()
         lengths = [sum(s.stop - s.start for s in unit) for unit in units]
         batches = token_batches(lengths, batch_size, self.rng)

@@ -109,6 +109,7 @@ class DPO(AnswerAlgorithm):
     ) -> None:
         check_loss_settings(beta, label_smoothing, loss)
         check_choice("labels", labels, LABELS)
+        check_choice("online", online, (True, False))
         check_numbers(label_scale=label_scale)
         self.beta, self.label_smoothing, self.loss = beta, label_smoothing, loss
         self.labels, self.label_scale, self.online = labels, label_scale, online

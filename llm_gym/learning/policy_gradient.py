@@ -18,7 +18,7 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 
-from llm_gym.files.ranges import check_choice, check_numbers
+from llm_gym.files.ranges import check_choice, check_numbers, shown
 from llm_gym.files.schema import Check, number, record, whole
 from llm_gym.language_models.divergence import check_step, clip_gradients
 from llm_gym.language_models.packing import micro_batches
@@ -433,12 +433,16 @@ def _part(
     """A part of the algorithm: as it is given, or made of the settings, which lose what it takes.
 
     Raises:
-        TypeError: If both are given.
+        TypeError: If both are given, or it is something else.
     """
     fields = {field.name for field in dataclasses.fields(kind)}
     flat = {key: settings.pop(key) for key in fields & settings.keys()}
     if value is None:
         return kind(**{key: choices[key] for key in fields & choices.keys()} | flat)
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{name}={shown(value)} must be a {kind.__name__}; or give its fields as arguments"
+        )
     if flat:
         raise TypeError(
             f"{', '.join(sorted(flat))} and {name} are both given: say it in the {kind.__name__}"

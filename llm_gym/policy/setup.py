@@ -19,7 +19,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
-from llm_gym.files.ranges import shown
+from llm_gym.files.ranges import check_mapping, shown
 from llm_gym.language_models.generation import unheard_end_ids
 from llm_gym.language_models.memory import check_training
 from llm_gym.language_models.model_objects import named
@@ -58,9 +58,7 @@ def check_setup(algorithm: BaseAlgorithm) -> None:
 
 def _check_kinds(algorithm: BaseAlgorithm) -> None:
     for name in ("policy_kwargs", "rollout_buffer_kwargs"):
-        value = getattr(algorithm, name, None)
-        if value is not None and not isinstance(value, Mapping):
-            raise TypeError(f"{name}={shown(value)} must be a dict of arguments")
+        check_mapping(name, getattr(algorithm, name, None))
     buffer = getattr(algorithm, "rollout_buffer_class", None)
     if buffer is not None and not isinstance(buffer, type):
         raise TypeError(

@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 
 from llm_gym import __version__
 from llm_gym.files import atomic, owned
-from llm_gym.files.ranges import shown
+from llm_gym.files.ranges import COUNT, shown
 from llm_gym.files.schema import anything, check_file, read_json, record
 from llm_gym.parallel import world
 from llm_gym.runs import checkpoint_schema, misfit, own_state, training_state
@@ -232,7 +232,8 @@ def save_numbered_checkpoint(
 
 
 def keep_newest(folder: str | Path, number: int) -> None:
-    """Removes all but so many of the newest checkpoints of one run."""
+    """Removes all but so many of the newest checkpoints of one run, at least one."""
+    COUNT.check("number", number)
     for old in [*filter(_is_finished, numbered_checkpoints(folder))][:-number]:
         owned.remove_directory(old, KIND)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from llm_gym.files.counting import counting
-from llm_gym.files.ranges import check_device, check_numbers
+from llm_gym.files.ranges import check_choice, check_device, check_numbers
 from llm_gym.policy.chunked_likelihood import answer_token_log_probs
 from llm_gym.policy.sampling import widened
 from llm_gym.runs.playing import (
@@ -162,6 +162,7 @@ def evaluate(
         ValueError: The prompts are a stream, or an argument does not fit.
     """
     check_numbers(seed=seed)
+    check_choice("deterministic", deterministic, (True, False))
     check_device("device", device)
     model = by_name(model)
     vector_env = make_playing_env(

@@ -21,7 +21,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import obs_as_tensor
 
-from llm_gym.files.ranges import check_numbers
+from llm_gym.files.ranges import check_mapping, check_numbers
 from llm_gym.language_models.generation import unheard_end_ids
 from llm_gym.language_models.model_objects import named
 from llm_gym.policy import MaskableTransformerPolicy, TransformerActorCriticPolicy
@@ -71,6 +71,7 @@ def make_playing_env(
         ValueError: A number is below 1, or the environment is not one of text.
     """
     check_numbers(num_envs=num_envs)
+    check_mapping("env_kwargs", env_kwargs)
     if max_prompts is not None:
         check_numbers(max_prompts=max_prompts)
         num_envs = min(num_envs, max_prompts)
@@ -150,6 +151,7 @@ def policy_of(
         ValueError: `policy_kwargs` for a policy that is given, or masked actions for a policy that
             does not heed masks.
     """
+    check_mapping("policy_kwargs", policy_kwargs)
     if isinstance(model, (str, Path)):
         # A new layer draws its first weights from the global generator, which is not ours to move.
         with torch.random.fork_rng(devices=[]):

@@ -27,6 +27,8 @@ def make_text_vector_env(env: str, **kwargs: Any) -> gym.vector.VectorEnv:
     Raises:
         ValueError: The environment is not one of text.
     """
+    if not env.strip():
+        raise ValueError(f"env={env!r} is no id; `llm-gym envs` lists those that there are")
     try:
         made = gym.make_vec(env, **kwargs)
     except TypeError as error:

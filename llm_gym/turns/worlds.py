@@ -20,7 +20,7 @@ import numpy as np
 
 from llm_gym.files.encoding import check_characters
 from llm_gym.files.importing import object_named
-from llm_gym.files.ranges import shown
+from llm_gym.files.ranges import check_mapping
 from llm_gym.files.untrusted import printable
 
 Result = TypeVar("Result")
@@ -92,10 +92,7 @@ def world_maker(world: Any, num_rows: int, world_kwargs: Mapping[str, Any] | Non
         ValueError: There is nothing at the place, or one world would have to serve several rows or
             has arguments.
     """
-    if not isinstance(world_kwargs, Mapping | None) or any(
-        not isinstance(name, str) for name in world_kwargs or {}
-    ):
-        raise TypeError(f"world_kwargs={shown(world_kwargs)} must be a dict of arguments by name")
+    check_mapping("world_kwargs", world_kwargs)
     kwargs = dict(world_kwargs or {})
     if isinstance(world, str):
         if not world.strip():

@@ -136,3 +136,60 @@ def test_the_least_nucleus_has_the_most_probable_token(top_p):
     support = truncated_support(logits, 0, top_p)
     assert support is not None
     assert support.tolist() == [[False, True, False], [True, False, False]]
+
+
+@pytest.mark.parametrize("policy", [None, 5, "MlpPolicy", dict, "TransformerPolicyy"])
+def test_a_policy_is_one_of_ours(policy):
+    with pytest.raises(ValueError, match=r"^policy=.* must be (a|'TransformerPolicy')"):
+        llm_gym.PPO(policy, make_env(), policy_kwargs={"model": "no-such-model"})
+
+
+def test_an_algorithm_has_an_environment(tiny_dir):
+    with pytest.raises(ValueError, match=r"^env=None is no environment"):
+        llm_gym.PPO("TransformerPolicy", None, policy_kwargs={"model": tiny_dir("llama")})
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name", "value"),
+    [
+        (llm_gym.RLOO, "objective", 5),
+        (llm_gym.RLOO, "objective", {"advantage": "rloo"}),
+        (llm_gym.RLOO, "penalty", {"kl_coef": 0.0}),
+        (llm_gym.DPO, "online", "yes"),
+        (llm_gym.DPO, "online", 1),
+        (llm_gym.ExpertIteration, "sample_once", "no"),
+        (llm_gym.ExpertIteration, "sample_once", 0),
+    ],
+)
+def test_a_part_or_a_switch_of_an_algorithm_that_is_none_is_named(tiny_dir, algorithm, name, value):
+    with pytest.raises((ValueError, TypeError), match=f"^{name}="):
+        algorithm(
+            "TransformerPolicy",
+            make_env(),
+            policy_kwargs={"model": tiny_dir("llama")},
+            **{name: value},
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("total_timesteps", value) for value in (1.5, "8", None, True, math.nan)),
+        *(("log_interval", value) for value in (0, "x", True)),
+        *(("callback", value) for value in (5, "x", [5], [None], [print])),
+    ],
+)
+def test_what_learning_cannot_do_is_named(make, name, value):
+    with pytest.raises((ValueError, TypeError), match=f"^{name}[= ]"):
+        make().learn(**({"total_timesteps": 4} | {name: value}))
+
+
+def test_learning_that_has_nothing_left_to_do_is_fine(make):
+    ppo = make(seed=np.int64(1))
+    assert ppo.learn(np.int64(0), callback=lambda *_: True, log_interval=None) is ppo
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, True, "4"])
+def test_a_minibatch_has_tokens(make, batch_size):
+    with pytest.raises((ValueError, TypeError), match=r"^batch_size="):
+        make().learn(4).episodes.minibatches(batch_size)

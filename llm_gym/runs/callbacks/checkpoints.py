@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from llm_gym.files.ranges import check_numbers
+from llm_gym.files.ranges import check_numbers, shown
 from llm_gym.learning.base import AnswerLearner
 from llm_gym.parallel import world
 from llm_gym.runs.checkpoint import numbered_checkpoint, save_numbered_checkpoint
@@ -64,6 +64,8 @@ class CheckpointCallback(BaseCallback):
         check_numbers(every=every)
         if keep_last is not None:
             check_numbers(keep_last=keep_last)
+        if isinstance(logs, str | Path):
+            raise TypeError(f"logs={shown(logs)} is a single name; pass a list of names")
         self.directory = Path(directory)
         self.every = every
         self.keep_last = keep_last

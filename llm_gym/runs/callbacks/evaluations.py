@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from llm_gym.files.ranges import check_numbers
+from llm_gym.files.ranges import check_numbers, shown
 from llm_gym.parallel import world
 from llm_gym.runs.checkpoint import EVALUATION, save_checkpoint
 from llm_gym.runs.directory import read_object
@@ -72,7 +72,13 @@ class EvaluationCallback(BaseCallback):
 
     def _summary(self) -> dict[str, Any] | None:
         """What is to be said of the algorithm as it is, if none before was better."""
-        self.latest = found = self.measure(self.model)
+        found = self.measure(self.model)
+        if not hasattr(found, "mean_score"):
+            raise TypeError(
+                f"measure must return what llm_gym.evaluate does, with a mean_score, got "
+                f"{shown(found)}"
+            )
+        self.latest = found
         self.logger.record("eval/mean_score", found.mean_score)
         if self.best is None or found.mean_score <= best_score(self.best):
             return None
