@@ -185,9 +185,16 @@ def _read_weights(directory: Path) -> dict[str, torch.Tensor]:
             "save it again with PEFT's save_pretrained"
         )
     try:
-        return {name.removeprefix(PREFIX): tensor for name, tensor in load_file(path).items()}
+        tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is corrupt ({error}); copy or save it again") from error
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ValueError(
+                f"{path}: {name!r} has numbers of {tensor.dtype}, and an adapter's are "
+                "floating-point; save it again with PEFT's save_pretrained"
+            )
+    return {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
 
 
 def _read_config(directory: Path, weights: dict[str, torch.Tensor]) -> LoraConfig:

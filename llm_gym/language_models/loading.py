@@ -278,9 +278,16 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
 
     source = model_source(name_or_path, needs="tokenizer_config.json")
     try:
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # the Rust tokenizer raises a bare Exception on a corrupt file
         raise _explained("tokenizer", name_or_path, source, error) from error
+    limit = tokenizer.model_max_length  # which a tokenizer compares with when it has encoded
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
+        raise ValueError(
+            f"cannot read a tokenizer from {str(name_or_path)!r}: model_max_length={limit!r:.80} "
+            "in its tokenizer_config.json must be a number"
+        )
+    return tokenizer
 
 
 def model_source(name_or_path: str | Path, *, needs: str = "config.json") -> str:

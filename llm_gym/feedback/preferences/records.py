@@ -233,7 +233,9 @@ def whole(name: str, number: Any, least: int = 0) -> int:
     try:
         value = operator.index(number)
     except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {number!r:.80}") from None
+        value = None
+    if value is None or isinstance(number, bool):
+        raise TypeError(f"{name} must be a whole number, got {number!r:.80}")
     if not least <= value < _BEYOND:
         shown = value if value.bit_length() < 64 else f"one of {value.bit_length()} bits"
         raise ValueError(f"{name} must be from {least} to {_BEYOND - 1}, got {shown}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llm_gym.feedback.preferences import rows
 from llm_gym.feedback.preferences.database import Database
@@ -26,6 +26,8 @@ from llm_gym.scorers.checking import finite_number
 
 _LONGEST_TIMEOUT = 1_000_000  # seconds; SQLite counts milliseconds in 31 bits
 STORES = (".db", ".sqlite", ".sqlite3")
+
+Kind = TypeVar("Kind", Comparison, Vote)
 
 
 class PreferenceStore:
@@ -83,8 +85,11 @@ class PreferenceStore:
 
         Returns:
             Their numbers, in the order given.
+
+        Raises:
+            TypeError: One is no comparison.
         """
-        comparisons = list(comparisons)
+        comparisons = _all_of(Comparison, comparisons)
         with self._database.transaction() as connection:
             return [rows.add_comparison(connection, comparison) for comparison in comparisons]
 
@@ -187,9 +192,10 @@ class PreferenceStore:
             The votes as recorded.
 
         Raises:
+            TypeError: One is no vote.
             ValueError: As for `vote`.
         """
-        votes = list(votes)
+        votes = _all_of(Vote, votes)
         with self._database.transaction() as connection:
             return [rows.add_vote(connection, vote) for vote in votes]
 
@@ -320,6 +326,16 @@ class PreferenceStore:
         votes = to_votes(preferences, rater)
         with self._database.transaction() as connection:
             return sum(rows.import_vote(connection, seen, vote) for seen, vote in votes)
+
+
+def _all_of(kind: type[Kind], values: Iterable[Any]) -> list[Kind]:
+    if not isinstance(values, Iterable):
+        raise TypeError(f"what is added must be a list of {kind.__name__}, got {values!r:.80}")
+    listed = list(values)
+    for each in listed:
+        if not isinstance(each, kind):
+            raise TypeError(f"each of what is added must be a {kind.__name__}, got {each!r:.80}")
+    return listed
 
 
 def _check_votes_per_comparison(number: int) -> None:

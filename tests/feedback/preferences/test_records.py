@@ -92,3 +92,9 @@ def test_a_choice_may_be_given_by_its_name():
 def test_a_row_is_what_trl_reads():
     row = Preference("p", "a", "b", {"x": 1}).to_dict()
     assert list(row.items()) == [("prompt", "p"), ("chosen", "a"), ("rejected", "b"), ("x", 1)]
+
+
+@pytest.mark.parametrize("number", [True, False])
+def test_a_switch_is_no_number_of_a_comparison(number):
+    with pytest.raises(TypeError, match="comparison_id must be a whole number"):
+        Vote(number, "a", Choice.FIRST, 1.0, 0)

@@ -346,3 +346,12 @@ def test_a_key_that_nobody_can_see_is_refused(store, key):
     with pytest.raises((TypeError, ValueError), match="key"):
         say(store, 1, "Ada", "tie", key=key)
     assert not list(store.votes())
+
+
+@pytest.mark.parametrize("wrong", [5, [5], ["text"], [None]])
+def test_what_is_added_is_comparisons_or_votes(store, wrong):
+    with pytest.raises(TypeError, match=r"must be a (list of )?Comparison"):
+        store.add(wrong)
+    with pytest.raises(TypeError, match=r"must be a (list of )?Vote"):
+        store.add_votes(wrong)
+    assert not list(store.comparisons())
