@@ -221,6 +221,17 @@ def rounds_on(env: Any, **kwargs: Any) -> Rounds:
     return Rounds(env, 4, 4, group_size=1, learner="RLOO", **kwargs)
 
 
+@pytest.mark.parametrize(
+    ("greedy_first", "counted"),
+    [(False, [True, True, False, False]), (True, [False, True] + 2 * [False])],
+)
+def test_only_answers_that_are_written_and_learnt_from_count(greedy_first, counted):
+    rounds = Rounds(rows(4), 4, 4, group_size=2, learner="ReMax", greedy_first=greedy_first)
+    infos = [{"row": row} for row in range(4)]
+    running = np.array([True, True, False, False])
+    assert [bool(info) for info in rounds._counted(infos, running)] == counted
+
+
 @pytest.mark.parametrize("critic", [False, True])
 def test_conversations_side_by_side_must_be_able_to_wait(critic):
     for number in (1, 2, 3):

@@ -109,6 +109,27 @@ def test_the_learning_rate_follows_its_schedule_to_its_end_and_no_further(name, 
     assert all(later < earlier for earlier, later in pairwise(rates[1:]))
 
 
+@pytest.mark.parametrize("name", ["PPO", "GRPO"])
+def test_schedules_of_an_update_are_asked_the_same_also_where_training_goes_on(name, model):
+    rates, coefficients = [], []
+
+    def rate(remaining: float) -> float:
+        rates.append(remaining)
+        return 0.01
+
+    def coefficient(remaining: float) -> float:
+        coefficients.append(remaining)
+        return 0.1
+
+    algorithm = learner(name, model, learning_rate=rate, kl_coef=coefficient)
+    for _ in range(2):
+        rates.clear()
+        coefficients.clear()
+        algorithm.learn(100, reset_num_timesteps=False)
+        assert set(rates) == set(coefficients)
+        assert 0 < max(rates) < 1
+
+
 @pytest.mark.parametrize("name", ["GRPO", "NLPO", "ExpertIteration", "DPO"])
 def test_updates_are_counted_by_pass(name, model):
     """As Stable-Baselines3 counts them, whatever the number of minibatches."""

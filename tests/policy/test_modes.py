@@ -169,6 +169,17 @@ def test_modes_alone_do_not_forget(make_policy, monkeypatch):
     assert read == [(2, 3), (2, 1), (2, 1), (2, 1)]
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_either_change_of_mode_has_the_weights_compared(make_policy, training):
+    policy = make_policy().train(training)
+    with torch.no_grad():
+        policy(observe([[3, 4, 5]]))
+        before = policy(observe([[3, 4, 5]]))[1]
+        list(policy.model.base_model.parameters())[-1].data.add_(0.5)
+        policy.train(not training)
+        assert not torch.equal(policy(observe([[3, 4, 5]]))[1], before)
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_writes_that_leave_no_trace_are_seen_after_a_change_of_mode(
