@@ -1,12 +1,11 @@
-"""A default is a promise: who changes one changes `defaults.json` beside, and says so to users.
+"""A signature is a promise: who changes one changes `signatures.json` beside, and says so to users.
 
-python -m tests.test_defaults  # writes the file anew
+python -m tests.test_signatures  # writes the file anew
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 import importlib
 import inspect
 import json
@@ -17,8 +16,14 @@ import pytest
 
 import llm_gym
 
-FILE = Path(__file__).with_name("defaults.json")
-SETTINGS = {
+FILE = Path(__file__).with_name("signatures.json")
+FURTHER = {
+    "runs.checkpoint": (
+        "latest_checkpoint",
+        "resume_point",
+        "save_checkpoint",
+        "save_numbered_checkpoint",
+    ),
     "feedback.dpo.dpo": ("DPOConfig",),
     "feedback.reward_model.comparisons": ("RewardModelConfig",),
     "feedback.reward_model.ratings": ("RatingModelConfig",),
@@ -32,9 +37,9 @@ SETTINGS = {
 
 
 def public() -> dict[str, Any]:
-    """What `llm_gym` exports, and the settings of its stages, by name."""
+    """What `llm_gym` exports, settings of its stages and functions of checkpoints, by name."""
     found = {name: getattr(llm_gym, name) for name in llm_gym.__all__}
-    for place, names in SETTINGS.items():
+    for place, names in FURTHER.items():
         module = importlib.import_module(f"llm_gym.{place}")
         found |= {name: getattr(module, name) for name in names}
     return {
@@ -44,38 +49,28 @@ def public() -> dict[str, Any]:
     }
 
 
-def defaults_of(each: Any) -> dict[str, Any]:
-    """Arguments that may be left out, with what they are then."""
+def signature_of(each: Any) -> str:
+    """How it is called: names, which of them may be given by place, and what is left out."""
     made = {
         field.name: field.default_factory()
         for field in (dataclasses.fields(each) if dataclasses.is_dataclass(each) else ())
         if field.default_factory is not dataclasses.MISSING
     }
-    parameters = inspect.signature(each).parameters.values()
-    found = {p.name: p.default for p in parameters if p.default is not p.empty}
-    return {name: plain(value) for name, value in (found | made).items()}
+    found = inspect.signature(each)
+    parameters = [
+        p.replace(annotation=p.empty, default=made.get(p.name, p.default))
+        for p in found.parameters.values()
+    ]
+    return str(found.replace(parameters=parameters, return_annotation=found.empty))
 
 
-def plain(value: Any) -> Any:
-    """As JSON has it; of what it has not, the name."""
-    if isinstance(value, str | int | float | None):
-        return value
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
-    return getattr(value, "__qualname__", repr(value))
-
-
-def promised() -> dict[str, Any]:
+def promised() -> dict[str, str]:
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", sorted(promised()))
-def test_defaults_are_those_that_were_promised(name):
-    assert json.loads(json.dumps(defaults_of(public()[name]))) == promised()[name]
+def test_names_order_and_defaults_are_those_that_were_promised(name):
+    assert signature_of(public()[name]) == promised()[name]
 
 
 def test_none_is_left_out():
@@ -83,5 +78,5 @@ def test_none_is_left_out():
 
 
 if __name__ == "__main__":
-    told = {name: defaults_of(each) for name, each in sorted(public().items())}
+    told = {name: signature_of(each) for name, each in sorted(public().items())}
     FILE.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
