@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,6 +63,7 @@ def rlhf(
     Pre-training, fine-tuning, comparisons, reward model, PPO: five stages
     in one directory. A finished stage is never done again.
     """
+    from llm_gym.feedback.labelling.addresses import listen
     from llm_gym.language_models.loading import quiet_libraries
     from llm_gym.stages.rlhf import rlhf
 
@@ -75,6 +77,10 @@ def rlhf(
     if host is None:
         refuse_without_page("give --raters people --host 127.0.0.1", port=port)
     _check_raters(config)
+    _check_sources(named)
+    if host is not None:
+        with listen(host, port):  # that it cannot be is said now, not when people are to vote
+            pass
     quiet_libraries()
     command = _command(config, output) + (f" --host {shlex.quote(host)}" if host else "")
     how_to_go_on = f"stopped; the same command goes on: {command}"
@@ -93,6 +99,25 @@ def rlhf(
         print("and then go on with the same command as before:")
         print(f"  {_command(config, output)}")
         print("(with --enough-votes NUMBER it goes on with fewer)")
+
+
+def _check_sources(named: Mapping[str, Any]) -> None:
+    """Refuses settings of what is generated beside the file that takes its place, and of no file.
+
+    Args:
+        named: What was given.
+    """
+    for name, file in (("documents", "text"), ("generated_pairs", "pairs")):
+        if name in named and named.get(file) is not None:
+            raise ValueError(
+                f"{name}={named[name]} are generated where no {file} is given, and "
+                f"{file}={named[file]!r} is: give one of them"
+            )
+    if named.get("prompt_column") is not None and not (named.get("prompts") or named.get("pairs")):
+        raise ValueError(
+            f"prompt_column={named['prompt_column']!r} is of a file, and none is given: give "
+            "--prompts or --pairs, or leave it out"
+        )
 
 
 def _check_raters(config: CompareConfig | RLHFConfig) -> None:

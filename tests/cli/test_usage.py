@@ -33,6 +33,10 @@ from llm_gym.cli.failures import usage_of
         ("label votes.db --terminal --port 3", ("--port 3", "--terminal")),
         ("label votes.db --terminal --host 0.0.0.0", ("--host 0.0.0.0", "--terminal")),
         ("rlhf --port 3", ("--port 3", "--host")),
+        ("rlhf --raters people --host 203.0.113.1", ("203.0.113.1",)),  # not after minutes
+        ("rlhf --documents 5 --text p.txt", ("documents=5", "text='p.txt'")),
+        ("rlhf --generated-pairs 5 --pairs p.jsonl", ("generated_pairs=5", "pairs='p.jsonl'")),
+        ("rlhf --prompt-column zz", ("prompt_column='zz'", "--prompts")),
         ("compare votes.db --rater-noise 2", ("rater_noise=2", "--raters simulated")),
         ("compare votes.db --simulated-raters 4", ("simulated_raters=4", "--raters simulated")),
         ("rlhf --raters people --length-bias 1", ("length_bias=1", "--raters simulated")),
