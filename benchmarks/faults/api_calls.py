@@ -26,6 +26,7 @@ AT_LEAST_0 = [-1.0, NAN, INF, "x"]
 SHARE = [-0.1, 1.1, NAN, "x"]
 SEED = [-1, 2**32, 0.5, "x"]
 WORD = ["nonsense", 3]
+SWITCH = ["yes", 1]
 DEVICE = ["gpu", "cuda:99"]
 
 
@@ -124,6 +125,11 @@ def _algorithms(world: World) -> Table:
         "kl_target": POSITIVE,
         "target_kl": [-1.0, NAN, "x"],
         "device": DEVICE,
+        "reward_scaling": SWITCH,
+        "recompute_log_probs": SWITCH,
+        "normalize_advantage": SWITCH,
+        "stats_window_size": COUNT[:5],
+        "rollout_buffer_kwargs": [["x"]],
     }
     yield on(llm_gym.PPO, 1), {}, ppo
     yield (
@@ -154,6 +160,7 @@ def _algorithms(world: World) -> Table:
         "labels": WORD,
         "label_scale": POSITIVE,
         "batch_size": COUNT,
+        "online": SWITCH,
     }
     yield on(llm_gym.DPO, 2), {}, dpo
     best = {"top_share": [0.0, 1.5, NAN, "x"], "threshold": [NAN, "x"], "kl_coef": AT_LEAST_0}
@@ -171,6 +178,10 @@ def _algorithms(world: World) -> Table:
         "prefix_cache": WORD,
         "shared_prompts": WORD,
         "model": ["", 3, None],
+        "separate_critic": SWITCH,
+        "detach_value": SWITCH,
+        "optimizer_class": ["Adam", dict],
+        "optimizer_kwargs": [["lr"], {"lr": 1.0}],
     }
     yield policy, {}, sampling
 
@@ -208,9 +219,10 @@ def _environments(world: World) -> Table:
             "bad_rows": WORD,
             "missing_eos_penalty": [NAN, INF, "x"],
             "scorer_time_limit": POSITIVE,
-            "stop_strings": ["text", [""], [3]],
-            "eos_token_id": [-1, 999, "x"],
-            "forbidden_token_ids": [[-1], [999]],
+            "stop_strings": ["text", [""], [3], 3],
+            "eos_token_id": [-1, 999, "x", True],
+            "forbidden_token_ids": [[-1], [999], [True]],
+            "add_special_tokens": SWITCH,
             "shard": [(2, 2), (0, 0), 3],
             "scorer": [3, "nonsense"],
             "prompts": [[], 3, [""], [3]],

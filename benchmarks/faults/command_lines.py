@@ -300,6 +300,11 @@ def _misspelt(world: World) -> Iterator[Line]:
         ["generate", "w1", "--model", ""],
         ["generate", "w1", "--model", "../../etc"],
         ["evaluate", "--", "-1"],
+        ["chat", "--port", "3"],
+        ["label", "x.db", "--terminal", "--port", "3"],
+        ["compare", "x.db", "--rater-noise", "2"],
+        ["rlhf", "--prompt-column", "zz"],
+        ["train", "--processes", "100000"],
         ["label", str(world.directory), "--export", "x.jsonl"],
         ["label", "new.db", "--export", "x.doc"],
     ):
