@@ -20,7 +20,7 @@ DOORS := tests/text $(addprefix tests/language_models/test_,adapters.py adapter_
 	variants.py watching.py) \
 	$(addprefix tests/scorers/test_,by_name.py classifier.py http.py judge.py trl.py) \
 	tests/runs/test_checkpoint.py tests/runs/test_logs.py $(addprefix tests/cli/test_,commands.py generate_and_evaluate.py training_commands.py) \
-	tests/learning/test_buffer.py tests/learning/test_ppo.py tests/learning/test_sb3_doors.py tests/test_import.py tests/test_prompt_format.py tests/test_end_tokens.py
+	tests/learning/test_buffer.py tests/learning/test_minibatches.py tests/learning/test_ppo.py tests/learning/test_sb3_doors.py tests/test_import.py tests/test_prompt_format.py tests/test_end_tokens.py
 WITH_TESTS := --editable ".[baselines,contrib,label,lora,parquet,plots,render,tensorboard]" --editable envs/autopilot \
 	--editable envs/known_optimum --editable envs/sycophancy "hypothesis>=6.100" "httpx2>=2" "pandas<3" "pytest>=8" "pytest-xdist>=3.6"
 
