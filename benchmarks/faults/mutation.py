@@ -56,6 +56,7 @@ MODULES = (
     "llm_gym/learning/losses.py", "llm_gym/learning/minibatches.py",
     "llm_gym/learning/objective.py", "llm_gym/learning/policy_gradient.py",
     "llm_gym/learning/ppo.py", "llm_gym/learning/presets.py", "llm_gym/learning/rounds.py",
+    "llm_gym/learning/schedules.py",
     "llm_gym/learning/shaping.py", "llm_gym/learning/vec_env.py", "llm_gym/runs/checkpoint.py",
     "llm_gym/runs/misfit.py", "llm_gym/runs/ties.py", "llm_gym/runs/training_state.py",
     "llm_gym/text/saved_state.py", "llm_gym/files/atomic.py", "llm_gym/files/owned.py",

@@ -15,13 +15,12 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from llm_gym.files.ranges import (
     COUNT,
-    RANGES,
     Range,
     check_arguments,
     check_numbers,
@@ -39,6 +38,7 @@ from llm_gym.learning.joined import joined
 from llm_gym.learning.kl import ReferenceModel
 from llm_gym.learning.progress import TokenBar, as_list
 from llm_gym.learning.rounds import Rounds
+from llm_gym.learning.schedules import ScheduledLearner
 from llm_gym.learning.shaping import RewardShaping
 from llm_gym.learning.vec_env import GymVecEnv
 from llm_gym.parallel import world
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class AnswerLearner(OnPolicyAlgorithm):
+class AnswerLearner(ScheduledLearner):
     """An on-policy algorithm that learns from answers of a language model.
 
     Where an algorithm of Stable-Baselines3 is a base as well, this class comes before it. Its parts
@@ -105,8 +105,6 @@ class AnswerLearner(OnPolicyAlgorithm):
     #: Whether a value head that is still zero starts at the level of the first returns.
     critic_start = False
     critic_warmup = critic_warmups = 0
-    #: What `ent_coef` follows, if anything.
-    ent_coef_schedule: Schedule | None = None
     _endings: Endings  # of this rollout
 
     def __init__(
@@ -122,6 +120,8 @@ class AnswerLearner(OnPolicyAlgorithm):
         critic_warmup: int = 0,
         **kwargs: Any,
     ) -> None:
+        if isinstance(kwargs.get("verbose"), bool):  # which Stable-Baselines3 takes
+            kwargs["verbose"] = int(kwargs["verbose"])
         check_arguments(**kwargs)
         known = policy if isinstance(policy, type) else policy in self.policy_aliases
         if not known:
@@ -320,12 +320,15 @@ class AnswerLearner(OnPolicyAlgorithm):
             DivergenceError: A loss, a gradient or a probability is no number any more. The weights
                 are those before that gradient step.
         """
+        total: Any = total_timesteps
+        if isinstance(total, float) and total.is_integer():
+            total = int(total)  # 1e6, as people write it
         # A run that goes on behind its end has less than nothing left.
-        Range(whole=True).check("total_timesteps", total_timesteps)
+        Range(whole=True).check("total_timesteps", total)
         if kwargs.get("log_interval") is not None:
             COUNT.check("log_interval", kwargs["log_interval"])
         with joined(self), explained(self):
-            return super().learn(total_timesteps, *args, **kwargs)
+            return super().learn(int(total), *args, **kwargs)
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         callbacks = as_list(callback)
@@ -417,40 +420,6 @@ class AnswerLearner(OnPolicyAlgorithm):
             )
             progress = self._current_progress_remaining
         self.shaping.shape(buffer, self.transformer, self.reference, progress)
-
-    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        """Nothing remains once the last rollout has gone beyond the total.
-
-        Stable-Baselines3 counts on below 0, where a falling rate makes of descent ascent.
-        """
-        super()._update_current_progress_remaining(
-            min(num_timesteps, total_timesteps), total_timesteps
-        )
-
-    def _update_learning_rate(self, optimizers: Any) -> None:
-        """Takes the learning rate of an update from its schedule, and so the entropy's weight."""
-        self._check_schedules()
-        super()._update_learning_rate(optimizers)
-        if self.ent_coef_schedule is not None:
-            self.ent_coef = float(self.ent_coef_schedule(self._current_progress_remaining))
-            self.logger.record("train/ent_coef", self.ent_coef)
-
-    def _check_schedules(self) -> None:
-        """Holds what schedules say of this update against their ranges, before it is made.
-
-        What they said of the beginning and the end has been checked when they were given.
-        """
-        remains = self._current_progress_remaining
-        schedules = {
-            "learning_rate": self.lr_schedule,
-            "ent_coef": self.ent_coef_schedule,
-            **{name: getattr(self, name, None) for name in ("clip_range", "clip_range_vf")},
-        }
-        for name, schedule in schedules.items():
-            # Stable-Baselines3 makes a float of what its argument returns, whatever that is.
-            given = getattr(schedule, "value_schedule", schedule)
-            if callable(given):
-                RANGES[name].check_returned(name, remains, given(remains))
 
     @property
     def is_warming_up(self) -> bool:

@@ -189,6 +189,13 @@ def test_learning_that_has_nothing_left_to_do_is_fine(make):
     assert ppo.learn(np.int64(0), callback=lambda *_: True, log_interval=None) is ppo
 
 
+@pytest.mark.parametrize("total", [4, 4.0, np.int64(4), np.float64(4)])
+def test_totals_and_talking_are_taken_as_stable_baselines3_takes_them(make, total):
+    ppo = make(verbose=False).learn(total)
+    assert (ppo.verbose, ppo._total_timesteps) == (0, 4)
+    assert isinstance(ppo._total_timesteps, int)
+
+
 @pytest.mark.parametrize("batch_size", [0, -1, 1.5, True, "4"])
 def test_a_minibatch_has_tokens(make, batch_size):
     with pytest.raises((ValueError, TypeError), match=r"^batch_size="):
