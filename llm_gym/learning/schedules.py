@@ -31,14 +31,14 @@ class ScheduledLearner(OnPolicyAlgorithm):
 
     def _update_learning_rate(self, optimizers: Any) -> None:
         """Takes the learning rate of an update from its schedule, and so the entropy's weight."""
-        self._check_schedules()
+        told = self._told_by_schedules()
         super()._update_learning_rate(optimizers)
-        if self.ent_coef_schedule is not None:
-            self.ent_coef = float(self.ent_coef_schedule(self._current_progress_remaining))
+        if "ent_coef" in told:
+            self.ent_coef = float(told["ent_coef"])
             self.logger.record("train/ent_coef", self.ent_coef)
 
-    def _check_schedules(self) -> None:
-        """Holds what schedules say of this update against their ranges, before it is made.
+    def _told_by_schedules(self) -> dict[str, Any]:
+        """What schedules say of this update, held against their ranges before it is made.
 
         What they said of the beginning and the end has been checked when they were given.
         """
@@ -48,8 +48,11 @@ class ScheduledLearner(OnPolicyAlgorithm):
             "ent_coef": self.ent_coef_schedule,
             **{name: getattr(self, name, None) for name in ("clip_range", "clip_range_vf")},
         }
+        told = {}
         for name, schedule in schedules.items():
             # Stable-Baselines3 makes a float of what its argument returns, whatever that is.
             given = getattr(schedule, "value_schedule", schedule)
             if callable(given):
-                RANGES[name].check_returned(name, remains, given(remains))
+                told[name] = given(remains)
+                RANGES[name].check_returned(name, remains, told[name])
+        return told

@@ -13,7 +13,7 @@ import torch
 from gymnasium import spaces
 from torch.optim import Optimizer
 
-from llm_gym.files.ranges import check_choice, check_numbers, shown
+from llm_gym.files.ranges import check_choice, check_mapping, check_numbers, shown
 from llm_gym.language_models.adapters import is_adapter
 from llm_gym.language_models.architecture import context_length, vocabulary_size
 from llm_gym.language_models.embedded import fetch
@@ -83,10 +83,7 @@ def check_optimizer(optimizer_class: Any, optimizer_kwargs: Any) -> None:
             f"optimizer_class={optimizer_class.__name__} computes the loss several times a step, "
             "and an update does once; take another, such as torch.optim.AdamW"
         )
-    if not isinstance(optimizer_kwargs, Mapping | None):
-        raise TypeError(
-            f"optimizer_kwargs={shown(optimizer_kwargs)} must be a dict of its arguments, or None"
-        )
+    check_mapping("optimizer_kwargs", optimizer_kwargs)
 
 
 @contextmanager

@@ -15,17 +15,23 @@ COMMANDS = (
 )  # fmt: skip
 
 
-def test_help_lists_every_command_and_imports_nothing_heavy():
+def said_and_heavy(argument: str) -> list[str]:
+    """The lines of a command in a process of its own, and which heavy libraries it imported."""
     code = (
         "import sys; from llm_gym.cli import main\n"
-        "try: main(['--help'])\n"
+        f"try: main([{argument!r}])\n"
         "except SystemExit: pass\n"
         "print(sorted({'torch', 'transformers', 'stable_baselines3'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.rstrip().endswith("[]")
+    return done.stdout.splitlines()
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy():
+    *lines, heavy = said_and_heavy("--help")
+    assert heavy == "[]"
     for command in COMMANDS:
-        assert f" {command} " in done.stdout
+        assert f" {command} " in "\n".join(lines)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -57,14 +63,7 @@ def test_version_says_what_runs(run):
 
 
 def test_envs_lists_ours_with_a_line_each_and_imports_nothing_heavy():
-    code = (
-        "import sys; from llm_gym.cli import main\n"
-        "try: main(['envs'])\n"
-        "except SystemExit: pass\n"
-        "print(sorted({'torch', 'transformers', 'stable_baselines3'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    *lines, heavy = done.stdout.splitlines()
+    *lines, heavy = said_and_heavy("envs")
     assert heavy == "[]"
     shown = dict(line.split(maxsplit=1) for line in lines)
     assert "judged for politeness" in shown["llm_gym/PoliteEmail-v0"]

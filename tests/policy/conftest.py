@@ -70,6 +70,19 @@ def play(seed: int, n_rows: int = 4, n_steps: int = 40):
         ]
 
 
+def tokens_read(policy, monkeypatch) -> list[tuple[int, int]]:
+    """Rows and columns of each batch that the model of a policy (GPT-2's) reads from now on."""
+    read: list[tuple[int, int]] = []
+    forward = policy.model.transformer.forward
+
+    def spy(**kwargs):
+        read.append(tuple(kwargs["input_ids"].shape))
+        return forward(**kwargs)
+
+    monkeypatch.setattr(policy.model.transformer, "forward", spy)
+    return read
+
+
 def naive_log_probs(model, row: list[int]) -> torch.Tensor:
     """Log-probabilities of the next token after `row`, by the model's own plain forward pass."""
     with torch.no_grad():

@@ -11,7 +11,7 @@ from llm_gym.policy import EpisodeBatch
 from llm_gym.testing.tiny import ARCHITECTURES, tiny_model
 from tests.products import sampled
 
-from .conftest import DIFFERENT, VOCABULARY, naive_log_probs, observe, play
+from .conftest import DIFFERENT, VOCABULARY, naive_log_probs, observe, play, tokens_read
 
 
 @pytest.mark.parametrize("architecture", sampled(sorted(ARCHITECTURES), *DIFFERENT))
@@ -110,14 +110,7 @@ def test_a_change_of_weights_empties_the_cache(make_policy):
 def test_cache_reads_one_token_at_a_time(make_policy, monkeypatch):
     """What is cached is not read again: the promise behind the speed."""
     policy = make_policy()
-    read: list[tuple[int, int]] = []
-    forward = policy.model.transformer.forward
-
-    def spy(**kwargs):
-        read.append(tuple(kwargs["input_ids"].shape))
-        return forward(**kwargs)
-
-    monkeypatch.setattr(policy.model.transformer, "forward", spy)
+    read = tokens_read(policy, monkeypatch)
     with torch.no_grad():
         policy(observe([[3, 4, 5], [6, 7]]))
         policy(observe([[3, 4, 5, 8], [6, 7, 9]]))
@@ -132,13 +125,7 @@ def test_value_of_a_final_observation_leaves_the_cache_alone(make_policy, monkey
     with torch.no_grad():
         policy(observe([[3, 4], [5, 6]]))
         policy.predict_values(observe([[9, 9, 9]]))
-        read = []
-        forward = policy.model.transformer.forward
-        monkeypatch.setattr(
-            policy.model.transformer,
-            "forward",
-            lambda **kw: read.append(tuple(kw["input_ids"].shape)) or forward(**kw),
-        )
+        read = tokens_read(policy, monkeypatch)
         policy(observe([[3, 4, 1], [5, 6, 1]]))
     assert read == [(2, 1)]
 

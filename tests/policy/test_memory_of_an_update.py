@@ -9,7 +9,7 @@ from llm_gym.policy import EpisodeBatch, TwiceDifferentiablePolicy, chunked_like
 from llm_gym.policy.sampling import pack_support
 from tests.products import covering
 
-from .conftest import VOCABULARY, evaluated, observe
+from .conftest import VOCABULARY, evaluated, observe, tokens_read
 
 every_architecture = pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 
@@ -88,14 +88,7 @@ def test_less_is_kept_for_the_backward_pass(make_policy, architecture):
 def test_a_rollout_is_not_cut(make_policy, monkeypatch):
     """Decoding reads all rows at once, from the cache."""
     policy = make_policy(micro_batch_size=1, gradient_checkpointing=True)
-    sizes = []
-    forward = policy.model.transformer.forward
-
-    def spy(**kwargs):
-        sizes.append(tuple(kwargs["input_ids"].shape))
-        return forward(**kwargs)
-
-    monkeypatch.setattr(policy.model.transformer, "forward", spy)
+    sizes = tokens_read(policy, monkeypatch)
     with torch.no_grad():
         policy(observe([[3, 4], [5, 6], [7, 8]]))
         policy(observe([[3, 4, 5], [5, 6, 7], [7, 8, 9]]))

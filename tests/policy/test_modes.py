@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from llm_gym.policy import EpisodeBatch
 from llm_gym.testing.tiny import ARCHITECTURES, tiny_model
 
-from .conftest import VOCABULARY, evaluated, naive_log_probs, observe, play
+from .conftest import VOCABULARY, evaluated, naive_log_probs, observe, play, tokens_read
 
 ROWS = [[3, 4, 5, 6, 7, 8, 9, 3], [6, 7]]
 BATCH = EpisodeBatch(
@@ -141,18 +141,6 @@ def test_checkpointing_that_would_need_dropout_is_refused(make_policy):
     policy.model.transformer.gradient_checkpointing = True  # of the model, not of its layers
     with pytest.raises(ValueError, match=r"activation checkpointing of GPT2Model.*dropout"):
         policy.evaluate_actions(BATCH, BATCH.actions)
-
-
-def tokens_read(policy, monkeypatch) -> list[tuple[int, int]]:
-    read: list[tuple[int, int]] = []
-    forward = policy.model.transformer.forward
-
-    def spy(**kwargs):
-        read.append(tuple(kwargs["input_ids"].shape))
-        return forward(**kwargs)
-
-    monkeypatch.setattr(policy.model.transformer, "forward", spy)
-    return read
 
 
 def test_modes_alone_do_not_forget(make_policy, monkeypatch):
