@@ -164,52 +164,64 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
         if self.is_warming_up:
             self._warm_up(self.batch_size, self.n_epochs)
             return
-        first = self._first_ratio_deviation()
-        with self._telling_of_the_critic(), self._measured_gradients() as norms:
+        old_log_prob = self._first_old_log_prob()
+        with self._telling_of_the_critic(), self._watched_policy() as watched:
             super().train()
         check_losses(self.logger.name_to_value)
-        if norms:
-            self.logger.record("train/grad_norm", float(np.mean(norms)))
-            clipped = float(np.mean(np.array(norms) > self.max_grad_norm))
+        if watched.norms:
+            self.logger.record("train/grad_norm", float(np.mean(watched.norms)))
+            clipped = float(np.mean(np.array(watched.norms) > self.max_grad_norm))
             self.logger.record("train/grad_clip_fraction", clipped)
+        assert watched.first_log_prob is not None
+        first = float(((watched.first_log_prob - old_log_prob).exp() - 1).abs().max())
         self.logger.record("train/first_ratio_deviation", first)
         self.logger.record("train/entropy", -self.logger.name_to_value["train/entropy_loss"])
 
     @contextmanager
-    def _measured_gradients(self) -> Iterator[list[float]]:
-        """Norms of the gradients before they are clipped, which Stable-Baselines3 does not keep."""
+    def _watched_policy(self) -> Iterator[_WatchedPolicy]:
+        """Notes what Stable-Baselines3's update does not keep."""
         policy: Any = self.policy
-        stand_in = _ClippingPolicy(policy, self.max_grad_norm)
+        stand_in = _WatchedPolicy(policy, self.max_grad_norm)
         self.policy = stand_in  # type: ignore[assignment]
         try:
-            yield stand_in.norms
+            yield stand_in
         finally:
             self.policy = policy
 
-    @torch.no_grad()
-    def _first_ratio_deviation(self) -> float:
-        """How far from 1 the ratios of the first minibatch are before anything is learnt."""
+    def _first_old_log_prob(self) -> torch.Tensor:
+        """Log-probabilities that the actions of the update's first minibatch had, float `(A,)`."""
         buffer = self.episodes
         order = buffer.rng.bit_generator.state
         samples = next(buffer.get(self.batch_size))
         buffer.rng.bit_generator.state = order  # `train` draws the same minibatch
-        log_prob = self.policy.evaluate_actions(samples.observations, samples.actions)[1]
-        return float(((log_prob - samples.old_log_prob).exp() - 1).abs().max())
+        return samples.old_log_prob
 
 
-class _ClippingPolicy:
+class _WatchedPolicy:
     """A policy as Stable-Baselines3's update sees it, which asks for its parameters to clip them.
 
     They are clipped then, by the same function, and there is nothing left for it to clip: so the
     norm is known, and computed once.
+
+    Attributes:
+        norms: Of the gradients, before they are clipped.
+        first_log_prob: Float `(A,)`, of the first minibatch, before anything is learnt.
     """
 
     def __init__(self, policy: TransformerActorCriticPolicy, max_norm: float) -> None:
         self._policy, self._max_norm = policy, max_norm
         self.norms: list[float] = []
+        self.first_log_prob: torch.Tensor | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._policy, name)
+
+    def evaluate_actions(self, *args: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """As the policy's."""
+        values, log_prob, entropy = self._policy.evaluate_actions(*args)
+        if self.first_log_prob is None:
+            self.first_log_prob = log_prob.detach()
+        return values, log_prob, entropy
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """None; see above."""

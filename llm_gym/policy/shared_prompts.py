@@ -44,18 +44,26 @@ class SharedPrompts:
         self.passed = shared_prompts is not False
         self._crossed: dict[tuple[torch.device, str], int] = {}
 
-    def rows_of(self, batch: EpisodeBatch, trunk: Trunk) -> SharedRows | None:
-        """The batch with shared beginnings; `None` where a plain pass is right or no dearer.
+    def rows_of(self, batch: EpisodeBatch, trunk: Trunk) -> tuple[SharedRows | None, bool]:
+        """The batch with shared beginnings, and whether it is to be read packed.
+
+        Returns:
+            The rows, `None` where a plain pass is right or no dearer; and whether what asks
+            nothing further, being right where rows are packed at all, is to read them.
 
         Raises:
             ValueError: If what is shared is read wrongly and `shared_prompts` is true.
         """
         longest = context_length(trunk.config)
         if not self.passed or (longest is not None and longest < _ROOM):
-            return None
+            return None, False
+        if trunk.packing.suits(batch, trunk):
+            shared = share(batch, _width(trunk), packed=True)
+            if shared is None or trunk.packing.may_read(batch, trunk):
+                return shared, True
         shared = share(batch, _width(trunk), longest, price=price_of_a_pass(batch.input_ids.device))
         if shared is None:
-            return None
+            return None, False
         device, length = batch.input_ids.device, shared.input_ids.shape[1]
         outgrown = max((w for w in windows(trunk.config) if w < length), default=1)
         ways = {trunk.config._attn_implementation}
@@ -68,7 +76,7 @@ class SharedPrompts:
                     trouble = _trouble(trunk, _question(trunk, outgrown, longest, device))
                 if trouble:
                     self._give_up(trunk.config.model_type, trouble)
-        return shared if self.passed else None
+        return shared if self.passed else None, False
 
     def _give_up(self, name: str, trouble: str) -> None:
         self.passed = False

@@ -18,7 +18,8 @@ from llm_gym.policy.buckets import Numbers, buckets
 from llm_gym.policy.sampling import EpisodeBatch
 
 _WORTH_IT = 0.9  # of the plain pass's cost: laying out and masks cost something as well
-_NOBODY = -1  # owner of padding
+NOBODY = -1
+"""Owner of padding."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,13 @@ class SharedRows:
     @property
     def lengths(self) -> Numbers:
         """int64 `(R,)`, tokens of each row."""
-        return (self.owners != _NOBODY).sum(1).cpu().numpy()
+        return (self.owners != NOBODY).sum(1).cpu().numpy()
+
+    @property
+    def spans(self) -> list[list[int]]:
+        """Of each row the number of tokens that its answers share, and of each answer's own."""
+        owners = self.owners.cpu().numpy()
+        return [np.bincount(row[row != NOBODY], minlength=1).tolist() for row in owners]
 
     @property
     def visible(self) -> torch.Tensor:
@@ -63,12 +70,22 @@ class SharedRows:
         )
 
 
+def apart(batch: EpisodeBatch) -> SharedRows:
+    """A batch's rows as they are: nothing is shared, and what is not read is padding."""
+    columns = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)
+    read = torch.as_tensor(batch.lengths_read, device=columns.device)[:, None]
+    owners = torch.where(columns < read, 0, NOBODY)
+    positions = columns.expand_as(batch.input_ids)
+    return SharedRows(batch.input_ids, positions, owners, batch.action_rows, batch.action_slots - 1)
+
+
 def share(
     batch: EpisodeBatch,
     width: int,
     longest: int | None = None,
     *,
     always: bool = False,
+    packed: bool = False,
     price: int = 0,
 ) -> SharedRows | None:
     """Lays out a batch so that rows which begin alike share their beginning.
@@ -78,6 +95,8 @@ def share(
         width: Of the hidden states: how costly attention is beside the rest of a layer.
         longest: Most tokens of a row; `None` is any number.
         always: Share all that can be shared, whatever it costs.
+        packed: Rows are read packed (`llm_gym.policy.packed_rows`): attention computes nothing that
+            nobody may see, so rows are not cut, and `longest` and `price` mean nothing.
         price: What a pass over some rows costs beside its tokens, in tokens
             (`llm_gym.policy.buckets`).
 
@@ -90,18 +109,29 @@ def share(
     rows, columns = batch.action_rows.cpu().numpy(), batch.action_slots.cpu().numpy() - 1
     beginnings = _Beginnings(ids, read)
     most = max(stop - first for first, stop in beginnings.groups)
-    sizes = [most] if always else sorted({*(2**k for k in range(most.bit_length())), most})
+    if always:
+        size = most
+    elif packed:  # attention costs less in any case
+        tokens = sum(beginnings.lengths(beginnings.pieces(most)))
+        size = most if tokens <= _WORTH_IT * read.sum() else 1
+    else:
+        size = _cheapest(beginnings, most, width, longest, price)
+    return None if size == 1 else beginnings.laid_out(size, rows, columns, batch.input_ids.device)
+
+
+def _cheapest(
+    beginnings: _Beginnings, most: int, width: int, longest: int | None, price: int
+) -> int:
+    """How many answers a row holds at most where that costs least."""
     costs = {}
-    for size in sizes:
+    for size in sorted({*(2**k for k in range(most.bit_length())), most}):
         lengths = beginnings.lengths(beginnings.pieces(size))
         if size > 1 and longest is not None and max(lengths) > longest:
             break
         costs[size] = _cost(np.array(lengths), width, price)
-    plain = _cost(read, width, price)
+    plain = _cost(beginnings.read, width, price)
     best = min(costs, key=lambda size: costs[size], default=1)
-    if best == 1 or not (always or costs[best] <= _WORTH_IT * plain):
-        return None
-    return beginnings.laid_out(best, rows, columns, batch.input_ids.device)
+    return best if costs[best] <= _WORTH_IT * plain else 1
 
 
 def _cost(lengths: Numbers, width: int, price: int) -> float:
@@ -168,7 +198,7 @@ class _Beginnings:
         pieces = self.pieces(size)
         shape = len(pieces), max(self.lengths(pieces))
         ids, positions = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-        owners = np.full(shape, _NOBODY, dtype=np.int64)
+        owners = np.full(shape, NOBODY, dtype=np.int64)
         row_of, prompt, moved = (np.zeros(len(self.ids), dtype=np.int64) for _ in range(3))
         for row, piece in enumerate(pieces):
             shared = end = self.shared(piece)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import RLock
 from typing import Any
 
@@ -16,12 +16,14 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from llm_gym.language_models.architecture import text_config
 from llm_gym.policy.appending import Appending
 from llm_gym.policy.attention import attention_by, explicit_masks, slides
-from llm_gym.policy.buckets import in_order, passes, price_of_a_pass
+from llm_gym.policy.buckets import Pass, in_order, passes, price_of_a_pass
 from llm_gym.policy.computed_again import computed_again, worth_it
+from llm_gym.policy.last_layer import LastLayer
 from llm_gym.policy.packed_rows import PackedRows, read_packed
 from llm_gym.policy.prefix_cache import PrefixCache, WritePlan
 from llm_gym.policy.sampling import EpisodeBatch
 from llm_gym.policy.shared_prompts import SharedPrompts
+from llm_gym.policy.shared_rows import SharedRows, apart
 from llm_gym.policy.watching import Watch
 
 
@@ -73,7 +75,8 @@ class Trunk:
         fuse_gelu(decoder)
         self._watch = Watch(decoder)
         self._lock = Lock()
-        self._sharing, self._packing = SharedPrompts(shared_prompts), PackedRows()
+        self._sharing, self.packing = SharedPrompts(shared_prompts), PackedRows()
+        self._last_layer = LastLayer()
         self.takes_positions = "position_ids" in inspect.signature(decoder.forward).parameters
         self._appending = Appending(passed=self.takes_positions)
         self.forget()
@@ -117,6 +120,7 @@ class Trunk:
         input_ids: torch.Tensor,
         position_ids: torch.Tensor | None = None,
         visible: torch.Tensor | None = None,
+        asked: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Hidden states after every token: int64 `(B, S)` to float `(B, S, H)`.
 
@@ -125,6 +129,8 @@ class Trunk:
             position_ids: int64 `(B, S)`, where they are no plain column numbers.
             visible: Bool `(B, S, S)`, which keys (last) each query may see, with `position_ids`;
                 sliding windows come on top, by positions. `None` is all up to the query.
+            asked: int64 `(K,)`, tokens counted row by row: the states of others need not be right.
+                `None` is all.
 
         Raises:
             ValueError: If activation checkpointing is on and the architecture can only do it with
@@ -134,7 +140,11 @@ class Trunk:
             plain = input_ids.device.type == "cpu" and torch.is_autocast_enabled("cpu")
             # Checkpointed layers run again in the backward pass, with what is configured then.
             eager = plain and not checkpoints
-            with attention_by(self.config, "eager") if eager else nullcontext():
+            everywhere = asked is None or checkpoints
+            with (
+                attention_by(self.config, "eager") if eager else nullcontext(),
+                nullcontext() if everywhere else self.only_at(asked, input_ids.numel()),
+            ):
                 kwargs: dict[str, Any] = {}
                 if position_ids is not None and visible is not None:
                     back = position_ids[:, :, None] - position_ids[:, None, :]
@@ -157,19 +167,18 @@ class Trunk:
         parts = passes(batch.lengths_read, batch.action_rows, batch.action_slots - 1, price)
         if len(parts) > 1:
             with self._lock:
-                may_pack = self._packing.may_read(batch, self)
+                may_pack = self.packing.may_read(batch, self)
             if may_pack:
-                return self.packed(batch)
+                return self.packed(apart(batch))
         states = [
-            self.full(batch.input_ids[part.rows, : part.length])[part.action_rows, part.slots]
-            for part in parts
+            self._of_actions(batch.input_ids[part.rows, : part.length], part) for part in parts
         ]
         return in_order(states, parts)
 
-    def packed(self, batch: EpisodeBatch) -> torch.Tensor:
+    def packed(self, rows: SharedRows) -> torch.Tensor:
         """As `of_episodes`, all rows one behind the other (`llm_gym.policy.packed_rows`)."""
-        with self._lock, self._evaluating(batch.input_ids):
-            return read_packed(self, batch)
+        with self._lock, self._evaluating(rows.input_ids):
+            return read_packed(self, rows)
 
     def of_shared_episodes(self, batch: EpisodeBatch) -> torch.Tensor | None:
         """As `of_episodes`, where what episodes share is read once; `None` where nothing is shared.
@@ -178,16 +187,31 @@ class Trunk:
             ValueError: The architecture cannot share, and `shared_prompts` is true.
         """
         with self._lock:
-            shared = self._sharing.rows_of(batch, self)
+            shared, packed = self._sharing.rows_of(batch, self)
         if shared is None:
             return None
+        if packed:
+            return self.packed(shared)
         price = price_of_a_pass(batch.input_ids.device)
         parts, hidden = passes(shared.lengths, shared.rows, shared.slots, price), []
         for part in parts:
             some = shared.some(part.rows, part.length)
-            states = self.full(some.input_ids, some.position_ids, some.visible)
-            hidden.append(states[part.action_rows, part.slots])
+            hidden.append(self._of_actions(some.input_ids, part, some.position_ids, some.visible))
         return in_order(hidden, parts)
+
+    def _of_actions(self, input_ids: torch.Tensor, part: Pass, *how: torch.Tensor) -> torch.Tensor:
+        """States that a pass's actions were chosen from, float `(a, H)`; `how` as for `full`."""
+        asked = part.action_rows * input_ids.shape[1] + part.slots
+        return self.full(input_ids, *how, asked=asked).flatten(0, 1)[asked]
+
+    def only_at(self, asked: torch.Tensor, n_tokens: int) -> AbstractContextManager[None]:
+        """Passes in the block need be right at some tokens alone: see `LastLayer.only_at`."""
+        return self._last_layer.only_at(asked, n_tokens, self)
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The decoder's, whatever was put into it."""
+        return self._watch.modules
 
     @contextmanager
     def _evaluating(self, input_ids: torch.Tensor) -> Iterator[bool]:

@@ -61,12 +61,17 @@ def updated(make, monkeypatch, **policy_kwargs):
     """Every step's gradient, the figures, and the sizes of passes that recorded gradients."""
     algorithm = make(policy_kwargs)
     steps, passes = [], []
-    full = Trunk.full
+    full, packed = Trunk.full, Trunk.packed
 
-    def noted(trunk, input_ids, *layout):
+    def noted(trunk, input_ids, *layout, **asked):
         if torch.is_grad_enabled():
             passes.append(len(input_ids) if not layout else input_ids.numel())
-        return full(trunk, input_ids, *layout)
+        return full(trunk, input_ids, *layout, **asked)
+
+    def noted_packed(trunk, rows):
+        if torch.is_grad_enabled():
+            passes.append(int(rows.lengths.sum()))
+        return packed(trunk, rows)
 
     def keep(optimizer, *_):
         grads = [p.grad for group in optimizer.param_groups for p in group["params"]]
@@ -75,6 +80,7 @@ def updated(make, monkeypatch, **policy_kwargs):
     algorithm.policy.optimizer.register_step_post_hook(keep)
     with monkeypatch.context() as patch:
         patch.setattr(Trunk, "full", noted)
+        patch.setattr(Trunk, "packed", noted_packed)
         algorithm.learn(1, callback=Move())
     names = ("train/", "rollout/")
     figures = {

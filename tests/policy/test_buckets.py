@@ -97,6 +97,7 @@ def test_a_few_passes_give_the_states_and_gradients_of_one(name, monkeypatch):
     batch = ragged([2, 20, 3, 9, 2, 21], [3, 4, 1, 6, 2, 1])
     trunk = Trunk(decoder_of(model), shared_prompts=False)
     monkeypatch.setattr("llm_gym.policy.trunk.price_of_a_pass", lambda device: 10**9)
+    trunk.of_episodes(batch)  # asks
     together = counted(trunk)
     expected, gradients = hidden_and_gradients(trunk, batch)
     assert len(together) == 1

@@ -12,9 +12,10 @@ from benchmarks.architectures.tiny import tiny_model as any_tiny_model
 from llm_gym.language_models.architecture import decoder_of
 from llm_gym.language_models.packing import pack
 from llm_gym.policy import EpisodeBatch, packed_rows
+from llm_gym.policy.shared_rows import share
 from llm_gym.policy.trunk import Trunk
 from llm_gym.testing.tiny import tiny_model
-from tests.policy.test_shared_prompts import apart, counted, hidden_and_gradients
+from tests.policy.test_shared_prompts import apart, counted, groups, hidden_and_gradients
 
 IN_FLOAT64 = ["gpt2", "gpt_neox", "llama", "opt"]  # others round to float32 somewhere
 PACKED = [*IN_FLOAT64, "gemma", "qwen3"]
@@ -41,17 +42,17 @@ def both(model) -> tuple[Trunk, Trunk]:
     """A trunk that packs, and one that reads every row in a pass of its own."""
     packs = Trunk(decoder_of(model), shared_prompts=False)
     plain = Trunk(decoder_of(model), shared_prompts=False)
-    plain._packing._passed = False
+    plain.packing._passed = False
     return packs, plain
 
 
-def one_pass(trunk: Trunk, batch: EpisodeBatch) -> bool:
+def one_pass(trunk: Trunk, batch: EpisodeBatch, tokens: int | None = None) -> bool:
     """Whether all tokens are read at once, once the model has been asked."""
     with torch.no_grad():
         trunk.of_episodes(batch)
         read = counted(trunk)
         trunk.of_episodes(batch)
-    return read == [int(batch.lengths_read.sum())]
+    return read == [batch.lengths_read.sum() if tokens is None else tokens]
 
 
 @pytest.mark.parametrize("name", IN_FLOAT64)
@@ -71,6 +72,71 @@ def test_what_cannot_be_packed_is_read_as_before(name):
     assert one_pass(packs, BATCH) == (name in PACKED)
     with torch.no_grad():
         assert apart(packs.of_episodes(BATCH), plain.of_episodes(BATCH)) < 1e-5
+
+
+@pytest.mark.parametrize("price", [0, 700, 10**9])
+@pytest.mark.parametrize("name", IN_FLOAT64)
+@pytest.mark.usefixtures("norms_as_wide_as_the_model")
+def test_answers_that_share_a_prompt_are_packed_however_attention_is_parted(
+    name, price, monkeypatch
+):
+    monkeypatch.setattr(packed_rows, "_CALL", 32 * price)  # over a width of 32
+    model, batch = any_tiny_model(name, hidden_size=32).double(), groups()
+    shares, plain = Trunk(decoder_of(model), shared_prompts=True), both(model)[1]
+    assert one_pass(shares, batch, tokens=share(batch, 32, packed=True).lengths.sum())
+    expected, others = hidden_and_gradients(plain, batch)
+    found, gradients = hidden_and_gradients(shares, batch)
+    assert apart(found, expected) < 1e-12
+    assert gradients.keys() == others.keys()
+    assert max(apart(gradients[name], others[name]) for name in gradients) < 1e-11
+
+
+def test_sharing_asks_in_its_own_way_where_rows_cannot_be_packed():
+    model = any_tiny_model("mistral", sliding_window=6, max_position_embeddings=64)
+    shares, plain = Trunk(decoder_of(model), shared_prompts=True), both(model)[1]
+    with torch.no_grad():
+        assert apart(shares.of_episodes(groups()), plain.of_episodes(groups())) < 1e-5
+        read = counted(shares)
+        shares.of_episodes(groups())
+    assert not shares.packing._passed
+    assert sum(read) < groups().context.numel() * 0.7
+
+
+@pytest.mark.parametrize(
+    ("row", "price", "calls"),
+    [
+        ([5], 0, [(True, ())]),
+        ([5, 2, 3], 0, [(True, ()), (False, (2,)), (False, (3,))]),
+        ([5, 2, 3], 9, [(True, ()), (False, (2,)), (False, (3,))]),
+        ([5, 2, 3], 10, [(True, (2,)), (False, (3,))]),  # 2 x 5 that nobody may see
+        ([5, 2, 3], 26, [(True, (2,)), (False, (3,))]),
+        ([5, 2, 3], 27, [(True, (2, 3))]),  # 3 x 5, and twice 2 x 3
+        ([9, 2, 3, 1, 4], 12, [(True, ()), (False, (2, 3, 1)), (False, (4,))]),
+        ([0], 0, [(True, ())]),
+        ([3, 0, 2], 0, [(True, (0,)), (False, (2,))]),
+    ],
+)
+def test_what_is_cheaper_together_is_computed_together(row, price, calls):
+    found = packed_rows._calls(row, price)
+    assert [(call.first, call.answers) for call in found] == calls
+    assert all(call.shared == row[0] for call in found)
+    assert sum(call.length for call in found) == sum(row)
+
+
+def test_an_answer_sees_what_is_shared_and_itself():
+    like, out = torch.zeros(1, dtype=torch.float64), -torch.inf
+    first = packed_rows._Call(2, True, (1, 2))
+    assert first.mask(like)[0, 0].tolist() == [
+        [0, out, out, out, out],
+        [0, 0, out, out, out],
+        [0, 0, 0, out, out],
+        [0, 0, out, 0, out],
+        [0, 0, out, 0, 0],
+    ]
+    later = first._replace(first=False)
+    assert torch.equal(later.mask(like), first.mask(like)[:, :, 2:])
+    assert later.mask(like).dtype == torch.float64
+    assert packed_rows._Call(4, True, ()).mask(like) is None
 
 
 def test_rows_beyond_a_sliding_window_are_not_packed():
@@ -164,20 +230,20 @@ def test_what_would_be_dear_or_cannot_be_asked_is_not(context, asked, monkeypatc
     monkeypatch.setattr(
         "llm_gym.policy.packed_rows._reads_alike", lambda *_: bool(questions.append(1)) or True
     )
-    assert packs._packing.may_read(many, packs) == asked
+    assert packs.packing.may_read(many, packs) == asked
     assert bool(questions) == asked
 
 
 def test_on_other_devices_rows_are_read_side_by_side():
     packs, _ = both(tiny_model("gpt2"))
     elsewhere = replace(BATCH, input_ids=BATCH.input_ids.to("meta"))
-    assert not packs._packing.may_read(elsewhere, packs)
-    assert packs._packing.may_read(BATCH, packs)
+    assert not packs.packing.may_read(elsewhere, packs)
+    assert packs.packing.may_read(BATCH, packs)
 
 
 def test_rows_of_one_length_are_read_as_they_are():
     packs, _ = both(tiny_model("gpt2"))
-    packs._packing.may_read = None  # is not asked
+    packs.packing.may_read = None  # is not asked
     assert one_pass(packs, ragged([(2, 3), (3, 2), (1, 4)]))
 
 
@@ -187,7 +253,7 @@ def test_a_batch_as_long_as_the_context_is_not_beyond_it(tokens, may, monkeypatc
     monkeypatch.setattr("llm_gym.policy.packed_rows._reads_alike", lambda *_: True)
     batch = ragged([(1000, 1), (tokens - 1000, 1)])
     assert batch.lengths_read.sum() == tokens
-    assert packs._packing.may_read(batch, packs) == may
+    assert packs.packing.may_read(batch, packs) == may
 
 
 @pytest.mark.parametrize(("longest", "asked"), [(5, 1), (6, 5)])
@@ -199,7 +265,7 @@ def test_a_window_as_wide_as_the_longest_row_is_not_outgrown(longest, asked, mon
     monkeypatch.setattr(
         "llm_gym.policy.packed_rows._question", lambda trunk, window, *_: seen.append(window)
     )
-    assert packs._packing.may_read(ragged([(longest, 1), (2, 1)]), packs)
+    assert packs.packing.may_read(ragged([(longest, 1), (2, 1)]), packs)
     assert seen == [asked]
 
 
@@ -231,4 +297,4 @@ def test_attention_of_another_name_is_left_alone(attention, may, monkeypatch):
     monkeypatch.setattr("llm_gym.policy.packed_rows._reads_alike", lambda *_: True)
     monkeypatch.setattr(packs.config, "_attn_implementation_internal", attention)
     assert packs.config._attn_implementation == attention
-    assert packs._packing.may_read(BATCH, packs) == may
+    assert packs.packing.may_read(BATCH, packs) == may

