@@ -69,9 +69,10 @@ def _part_of(layer: nn.Module, trunk: Trunk) -> nn.Module | None:
         for part, seen in calls.items():
             stack.enter_context(_by(part, partial(_noted, part.forward, seen)))
         plain = trunk.full(ids).flatten(0, 1)[asked]
-    part = max((part for part in calls if calls[part] == [True]), key=_n_weights, default=None)
-    if part is None or not _n_weights(part):
+    parts = [part for part in calls if calls[part] == [True] and _n_weights(part)]
+    if not parts:
         return None
+    part = max(parts, key=_n_weights)
     with torch.autocast(device.type, enabled=False), _by(part, partial(_at, part.forward, asked)):
         some = trunk.full(ids).flatten(0, 1)[asked]
     alike = float((some - plain).abs().max()) <= tolerance(plain, plain.dtype)

@@ -120,6 +120,7 @@ class Trunk:
         input_ids: torch.Tensor,
         position_ids: torch.Tensor | None = None,
         visible: torch.Tensor | None = None,
+        *,
         asked: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Hidden states after every token: int64 `(B, S)` to float `(B, S, H)`.
@@ -140,10 +141,10 @@ class Trunk:
             plain = input_ids.device.type == "cpu" and torch.is_autocast_enabled("cpu")
             # Checkpointed layers run again in the backward pass, with what is configured then.
             eager = plain and not checkpoints
-            everywhere = asked is None or checkpoints
+            some = None if checkpoints else asked
             with (
                 attention_by(self.config, "eager") if eager else nullcontext(),
-                nullcontext() if everywhere else self.only_at(asked, input_ids.numel()),
+                nullcontext() if some is None else self.only_at(some, input_ids.numel()),
             ):
                 kwargs: dict[str, Any] = {}
                 if position_ids is not None and visible is not None:
@@ -196,13 +197,22 @@ class Trunk:
         parts, hidden = passes(shared.lengths, shared.rows, shared.slots, price), []
         for part in parts:
             some = shared.some(part.rows, part.length)
-            hidden.append(self._of_actions(some.input_ids, part, some.position_ids, some.visible))
+            layout = some.position_ids, some.visible
+            hidden.append(self._of_actions(some.input_ids, part, layout))
         return in_order(hidden, parts)
 
-    def _of_actions(self, input_ids: torch.Tensor, part: Pass, *how: torch.Tensor) -> torch.Tensor:
-        """States that a pass's actions were chosen from, float `(a, H)`; `how` as for `full`."""
+    def _of_actions(
+        self, input_ids: torch.Tensor, part: Pass, layout: tuple[torch.Tensor, ...] = ()
+    ) -> torch.Tensor:
+        """States that a pass's actions were chosen from, float `(a, H)`.
+
+        Args:
+            input_ids: int64 `(B, S)`, what is read.
+            part: Where the actions are.
+            layout: `position_ids` and `visible`, as for `full`; nothing in plain rows.
+        """
         asked = part.action_rows * input_ids.shape[1] + part.slots
-        return self.full(input_ids, *how, asked=asked).flatten(0, 1)[asked]
+        return self.full(input_ids, *layout, asked=asked).flatten(0, 1)[asked]
 
     def only_at(self, asked: torch.Tensor, n_tokens: int) -> AbstractContextManager[None]:
         """Passes in the block need be right at some tokens alone: see `LastLayer.only_at`."""

@@ -202,6 +202,20 @@ def test_long_rows_are_cut_where_attention_would_cost_more_than_the_prompt():
     assert share(batch, 4096, longest=79) is None
 
 
+def test_packed_rows_are_never_cut_and_shared_where_tokens_are_saved():
+    rng = random.Random(0)
+    rows = [[1] * 20 + text(rng, 61) for _ in range(16)]
+    batch = EpisodeBatch.of(pack(rows, [20] * 16))
+    found = share(batch, 1, longest=79, packed=True)
+    assert found.spans == [[20] + [60] * 16]
+    for beginning, is_shared in ((12, True), (11, False)):  # of 60 tokens of each of two
+        rows = [[1] * beginning + text(rng, 61 - beginning) for _ in range(2)]
+        rows[1][beginning] = (rows[0][beginning] + 1) % 32
+        batch = EpisodeBatch.of(pack(rows, [beginning] * 2))
+        assert (share(batch, 1, packed=True) is not None) == is_shared
+        assert share(batch, 1, packed=True, always=True) is not None
+
+
 def test_rows_with_nothing_in_common_are_left_alone():
     rng = random.Random(0)
     rows = [[i, *text(rng, 8)] for i in range(8)]
@@ -298,7 +312,7 @@ def test_a_context_that_one_row_would_outgrow_is_kept_to():
 
 def test_the_question_keeps_to_the_context_too(monkeypatch):
     monkeypatch.setattr("llm_gym.policy.shared_prompts.windows", lambda config: [36])
-    shared, plain = trunks(tiny_model("gpt2", n_positions=40))
+    shared, plain = trunks(tiny_model("gpt2", n_positions=40, attn_implementation="eager"))
     rng = random.Random(0)
     prompt = text(rng, 30)
     rows = [prompt + text(rng, 5) for _ in range(2)]
@@ -308,7 +322,7 @@ def test_the_question_keeps_to_the_context_too(monkeypatch):
 
 
 def test_a_context_without_room_for_the_question_is_not_asked():
-    shared, plain = trunks(tiny_model("gpt2", n_positions=8))
+    shared, plain = trunks(tiny_model("gpt2", n_positions=8, attn_implementation="eager"))
     batch = EpisodeBatch.of(pack([[1, 2, 3, 4, 5, 6, n, 0] for n in range(4)], [6] * 4))
     assert apart(shared.of_episodes(batch), plain.of_episodes(batch)) < 1e-5
 
