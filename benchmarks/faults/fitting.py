@@ -1,9 +1,11 @@
 """Which tests should notice a fault at a place, and in what order to ask them.
 
-The tests that call the function the fault is in: those that call little else or have words of the
-line in them, then the quickest, for so many seconds. What each test calls is found out once, by
-running them all with a trace: tests of the rooms where learning is, and of other rooms those that
-are near a fault. What several processes do is seen by no trace; their tests are asked last.
+The tests that call the function the fault is in: those that call little else, have words of the
+line in them or are named after the module, then the quickest, for so many seconds. A fault in what
+a function is called with by default is shown first to the tests of signatures. What each test calls
+is found out once, by running them all with a trace: tests of the rooms where learning is, and of
+other rooms those that are near a fault. What several processes do is seen by no trace; their tests
+are asked last.
 """
 
 from __future__ import annotations
@@ -31,13 +33,14 @@ ALSO = (
 #: What only processes of a test's own call, and the tests that start them.
 PROCESSES = ("llm_gym/parallel/", "llm_gym/learning/joined.py", "llm_gym/runs/own_state.py")
 _OF_SEVERAL = ("processes.", "world().")
+_SIGNATURES = "tests/test_signatures.py"
 _THEIRS = [
     "-m", "slow or not slow", "tests/parallel/test_processes.py", "tests/parallel/test_parallel.py",
 ]  # fmt: skip
 _HOURS = 3600.0
 _MOST_SECONDS = 40.0  # of tests for one fault, a case of each test first
 _WORTH = 12  # faults for which it pays to load all tests once
-_NEAR = 25  # tests that are asked first
+_NEAR = 25  # tests of each kind that are asked first
 _QUICK_SECONDS = 0.3  # a test that takes less is asked before its file's others
 
 
@@ -126,7 +129,7 @@ class Fitting:
         reached = {n: t["seconds"] for n, t in self._tests.items() if names & set(t["functions"])}
         if not names:  # it is at the level of the module or of a class, which any test may read
             reached = {n: t["seconds"] for n, t in self._tests.items() if n.startswith(own)}
-        near = self._near(reached, text, lines)
+        near = self._near(reached, file, text, lines)
         ordered: list[str] = []
         total = 0.0
         for name in dict.fromkeys([*near, *_one_of_each_first(reached, own)]):
@@ -140,10 +143,11 @@ class Fitting:
         groups = [[n for n in quick if n.startswith(own)], [n for n in quick if own not in n]]
         several = file.startswith(PROCESSES) or any(call in line for call in _OF_SEVERAL)
         theirs = _THEIRS if several else []
-        return [group for group in (ordered[: len(near)], *groups, slow, theirs) if group]
+        defaults = [] if names or first == "envs" else [_SIGNATURES]
+        return [g for g in (defaults, ordered[: len(near)], *groups, slow, theirs) if g]
 
-    def _near(self, reached: dict[str, float], text: str, lines: range) -> list[str]:
-        """Tests that call little else, and those that speak of what stands there; quick first."""
+    def _near(self, reached: dict[str, float], file: str, text: str, lines: range) -> list[str]:
+        """Tests that call little else, that speak of what stands there, or of the module."""
         told = words(" ".join(text.splitlines()[lines.start - 1 : lines.stop - 1]))
         told |= words(" ".join(functions_at(text, lines)))
         spoken = {name: self._words.get(_function(name), set()) for name in reached}
@@ -153,7 +157,9 @@ class Fitting:
         calls = {n: len(self._tests[n]["functions"]) for n in reached}
         by_words = sorted(reached, key=lambda n: (-shared[n], reached[n]))
         by_calls = sorted(reached, key=lambda n: (calls[n], reached[n]))
-        return sorted({*by_words[:_NEAR], *by_calls[:_NEAR]}, key=lambda n: reached[n])
+        own = sorted((n for n in reached if _file(n) == _own(file)), key=lambda n: reached[n])
+        near = {*by_words[:_NEAR], *by_calls[:_NEAR], *own[:_NEAR]}
+        return sorted(near, key=lambda n: reached[n])
 
 
 def words(text: str) -> set[str]:

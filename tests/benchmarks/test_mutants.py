@@ -143,6 +143,8 @@ def test_a_fault_is_seen_by_the_tests_that_call_what_it_is_in(tree, tmp_path, mo
         assert [group[-2:] for group in joined] == [
             ["tests/parallel/test_processes.py", "tests/parallel/test_parallel.py"]
         ]
+        # Line 1 is in no function: a default of one, perhaps.
+        assert fitting.groups(file, TWO, range(1, 2))[0] == ["tests/test_signatures.py"]
         # What was found out is kept, for files that are as they were.
         (workshop.folder / "tests/learning/test_double.py").write_text("\n\ndef test_new(): pass\n")
         asked = []

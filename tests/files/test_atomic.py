@@ -45,3 +45,15 @@ def test_weights_have_the_permissions_of_every_other_file(umask, mode, tmp_path,
     modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_file()}
     assert {path.name for path in modes} >= {"training.safetensors", "value_head.safetensors"}
     assert set(modes.values()) == {mode}
+
+
+@pytest.mark.skipif(atomic.fcntl is None, reason="there are no locks")
+@pytest.mark.parametrize("locks", [[True], [None], [False, True], [False, False, None]])
+def test_what_another_process_took_for_a_leftover_is_left_to_it(locks, tmp_path, monkeypatch):
+    answers = iter(locks)
+    monkeypatch.setattr(atomic, "_lock", lambda descriptor: next(answers))
+    temporary, descriptor = atomic._claimed(tmp_path / "a.json", directory=False)
+    os.close(descriptor)
+    assert next(answers, "asked as often") == "asked as often"
+    assert len(list(tmp_path.iterdir())) == len(locks)
+    assert temporary.is_file()

@@ -357,3 +357,14 @@ def test_rollouts_are_decoded_by_packed_weights(tiny_dir, monkeypatch):
     assert all(packed)
     assert not any(are_packed())
     assert apart[0] < 1e-5
+
+
+def test_rows_that_rest_do_the_idle_token_and_the_others_what_the_policy_chose(model):
+    algorithm = make("REINFORCE", model, small_env(model, eos_token_id=EOS_IDS, num_envs=4))
+    chosen = [torch.tensor([5, 6]), torch.tensor([[1.5], [2.5]]), torch.tensor([-0.5, -0.25])]
+    algorithm.policy.forward = lambda observed, deterministic=False: chosen
+    obs = algorithm.env.reset()
+    actions, values, log_probs = algorithm.collector._act(algorithm, obs, np.array([0, 2]), 3)
+    assert actions.tolist() == [5, 3, 6, 3]
+    assert values.tolist() == [1.5, 0.0, 2.5, 0.0]
+    assert log_probs.tolist() == [-0.5, 0.0, -0.25, 0.0]
