@@ -107,9 +107,25 @@ class _Attention:
         if not self._plan:
             price = _CALL / (query.shape[1] * query.shape[3])
             calls = [call for row in self._rows for call in _calls(row, price) if call.length]
-            masks = {call: call.mask(query) for call in calls}
+            masks = _masks(calls, query)
             self._plan = [(call, masks[call]) for call in calls]
         return self._plan
+
+
+def _masks(calls: list[_Call], like: torch.Tensor) -> dict[_Call, torch.Tensor | None]:
+    """The mask of each call; those of single answers to a prompt are parts of the largest."""
+    found: dict[_Call, torch.Tensor | None] = {}
+    largest: dict[int, torch.Tensor | None] = {}
+    for call in sorted(set(calls), key=lambda call: -call.length):
+        if call.first or len(call.answers) > 1:
+            found[call] = call.mask(like)
+            continue
+        if call.shared not in largest:
+            largest[call.shared] = call.mask(like)
+        whole = largest[call.shared]
+        assert whole is not None
+        found[call] = whole[:, :, : call.length, : call.shared + call.length]
+    return found
 
 
 _attention: ContextVar[_Attention] = ContextVar("attention")

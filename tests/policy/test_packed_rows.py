@@ -139,6 +139,19 @@ def test_an_answer_sees_what_is_shared_and_itself():
     assert packed_rows._Call(4, True, ()).mask(like) is None
 
 
+def test_answers_of_all_lengths_have_one_mask_to_a_prompt():
+    calls = [packed_rows._Call(2, False, (own,)) for own in (3, 5, 1, 5)]
+    calls += [packed_rows._Call(2, True, (4,)), packed_rows._Call(2, False, (2, 2))]
+    calls += [packed_rows._Call(3, False, (4,)), packed_rows._Call(2, True, ())]
+    like = torch.zeros(1)
+    masks = packed_rows._masks(calls, like)
+    for call in calls:
+        expected = call.mask(like)
+        assert masks[call] is expected is None or torch.equal(masks[call], expected)
+    kept = {masks[call].untyped_storage().data_ptr() for call in calls[:4]}
+    assert len(kept) == 1
+
+
 def test_rows_beyond_a_sliding_window_are_not_packed():
     model = any_tiny_model("mistral", sliding_window=6, max_position_embeddings=64)
     packs, plain = both(model)
