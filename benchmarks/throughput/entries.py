@@ -7,6 +7,14 @@ from typing import Any, NamedTuple
 from benchmarks.driver import Entry
 from benchmarks.workload import RAGGED
 
+
+def _in_groups(label: str, algorithm: str) -> Entry:
+    """Minibatches of whole groups, whose prompts are read once."""
+    settings = {"rollout_buffer_class": "llm_gym.EpisodeBuffer", "keep_groups": True}
+    options = {"algorithm": algorithm, "settings": settings}
+    return Entry(label, "ours_groups", options, measures=("train",))
+
+
 ENTRIES: dict[str, Entry] = {
     "generate": Entry("transformers generate", "generate", measures=("rollout",)),
     "generate_static": Entry(
@@ -38,6 +46,8 @@ ENTRIES: dict[str, Entry] = {
         peer="trl-group",
         measures=("train",),
     ),
+    "ours_grpo": _in_groups("llm_gym.GRPO, groups of 8", "grpo"),
+    "ours_rloo": _in_groups("llm_gym.RLOO, groups of 8", "rloo"),
     "ours_t32": Entry(
         "llm_gym.PPO, 32 new tokens", "ours", workload={"new_tokens": 32}, measures=("train",)
     ),
@@ -142,6 +152,8 @@ RATIOS: dict[str, Ratio] = {
     "loop_vs_trl_ppo": Ratio("ours", "trl_ppo", "train", ">= 2.2"),
     "loop_vs_trl_grpo": Ratio("ours", "trl_grpo", "train", ">= 1.9"),
     "loop_vs_trl_rloo": Ratio("ours", "trl_rloo", "train", ">= 1.9"),
+    "grpo_vs_trl_grpo": Ratio("ours_grpo", "trl_grpo", "train", ">= 2"),
+    "rloo_vs_trl_rloo": Ratio("ours_rloo", "trl_rloo", "train", ">= 2"),
     "loop_vs_handwritten": Ratio("ours", "handwritten", "train", ">= 0.9"),
     "loop_bf16_vs_trl_ppo": Ratio("ours_bf16", "trl_ppo", "train", ">= 3"),
     # Cost is seconds per token, so the longer episodes' speed is the denominator.
