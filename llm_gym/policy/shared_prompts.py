@@ -57,7 +57,8 @@ class SharedPrompts:
         longest = context_length(trunk.config)
         if not self.passed or (longest is not None and longest < _ROOM):
             return None, False
-        if trunk.packing.suits(batch, trunk):
+        # Attention of each answer on its own keeps the shared keys and values with each.
+        if trunk.packing.suits(batch, trunk) and not trunk.spares_memory:
             shared = share(batch, _width(trunk), packed=True)
             if shared is None or trunk.packing.may_read(batch, trunk):
                 return shared, True

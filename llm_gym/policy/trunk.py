@@ -223,6 +223,11 @@ class Trunk:
         """The decoder's, whatever was put into it."""
         return self._watch.modules
 
+    @property
+    def spares_memory(self) -> bool:
+        """Whether activations for the backward pass are most of what is held beside weights."""
+        return torch.is_grad_enabled() and bool(worth_it(self._watch))
+
     @contextmanager
     def _evaluating(self, input_ids: torch.Tensor) -> Iterator[bool]:
         """Switches off dropout, and on, where gradients are recorded, activation checkpointing.

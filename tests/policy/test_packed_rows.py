@@ -91,6 +91,22 @@ def test_answers_that_share_a_prompt_are_packed_however_attention_is_parted(
     assert max(apart(gradients[name], others[name]) for name in gradients) < 1e-11
 
 
+@pytest.mark.parametrize(("large", "learns"), [(True, True), (True, False), (False, True)])
+def test_large_frozen_weights_share_by_masks_where_gradients_are_recorded(
+    large, learns, monkeypatch
+):
+    model = tiny_model("llama").requires_grad_(not large)
+    monkeypatch.setattr("llm_gym.policy.computed_again.LARGE_BYTES", 10_000)
+    shares, plain = Trunk(decoder_of(model), shared_prompts=True), both(model)[1]
+    packed = []
+    monkeypatch.setattr(shares, "packed", lambda rows: packed.append(1) or read(rows))
+    read = Trunk.packed.__get__(shares)
+    with torch.set_grad_enabled(learns):
+        found, expected = (trunk.of_episodes(groups()) for trunk in (shares, plain))
+    assert apart(found.detach(), expected.detach()) < 1e-5
+    assert bool(packed) is not (large and learns)
+
+
 def test_sharing_asks_in_its_own_way_where_rows_cannot_be_packed():
     model = any_tiny_model("mistral", sliding_window=6, max_position_embeddings=64)
     shares, plain = Trunk(decoder_of(model), shared_prompts=True), both(model)[1]
