@@ -55,3 +55,16 @@ def smollm2(tmp_path_factory) -> Path:
                 main(["fetch", "smollm2", "--output", str(directory)])
             assert not ended.value.code
     return directory
+
+
+@pytest.fixture
+def norms_as_wide_as_the_model(monkeypatch):
+    """LLaMA's own rounds to float32."""
+    import torch
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    def forward(norm, hidden):
+        variance = hidden.pow(2).mean(-1, keepdim=True)
+        return norm.weight * hidden * torch.rsqrt(variance + norm.variance_epsilon)
+
+    monkeypatch.setattr(LlamaRMSNorm, "forward", forward)

@@ -104,8 +104,9 @@ def test_every_door_shows_a_prompt_alike(kind, saved):
 @pytest.mark.parametrize(
     ("kind", "algorithm"), covering(TOKENIZERS, ["DPO", "ExpertIteration", "RLOO", "PPO"])
 )
-def test_algorithms_show_conversations_as_the_format_does(kind, algorithm, saved):
+def test_algorithms_show_conversations_as_the_format_does(kind, algorithm, saved, monkeypatch):
     """In sampling and in learning: whatever the model reads begins with the prompt."""
+    monkeypatch.setattr("llm_gym.policy.last_layer.WORTH_IT", 2.0)  # about which it would be asked
     directory = saved(kind)
     shown = PromptFormat(load_tokenizer(directory))
     expected = shown.encode([shown.render(TALK)])[0]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from llm_gym.policy import TransformerActorCriticPolicy
 
@@ -106,14 +105,3 @@ def evaluated(policy, batch):
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         evaluation = policy.evaluate_actions(batch, batch.actions)
     return evaluation, sum(kept)
-
-
-@pytest.fixture
-def norms_as_wide_as_the_model(monkeypatch):
-    """LLaMA's own rounds to float32."""
-
-    def forward(norm, hidden):
-        variance = hidden.pow(2).mean(-1, keepdim=True)
-        return norm.weight * hidden * torch.rsqrt(variance + norm.variance_epsilon)
-
-    monkeypatch.setattr(LlamaRMSNorm, "forward", forward)

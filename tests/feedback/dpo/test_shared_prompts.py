@@ -13,7 +13,6 @@ from llm_gym.feedback.preferences import Preference
 from llm_gym.language_models import load_causal_lm, load_tokenizer
 from llm_gym.policy import chunked_likelihood
 from llm_gym.policy.trunk import Trunk
-from tests.policy.test_shared_prompts import norms_as_wide_as_the_model  # noqa: F401
 
 LONG = {"n_positions": 512}
 LLAMA = {"max_position_embeddings": 512}
@@ -45,14 +44,19 @@ def gradients(model, pairs, trunk):
 
 def tokens_read(monkeypatch, work):
     """Tokens that trunks read while something is done."""
-    read, full = [], Trunk.full
+    read, full, packed = [], Trunk.full, Trunk.packed
 
-    def counted(self, input_ids, *args):
+    def counted(self, input_ids, *layout, **asked):
         read.append(input_ids.numel())
-        return full(self, input_ids, *args)
+        return full(self, input_ids, *layout, **asked)
+
+    def counted_packed(self, rows):
+        read.append(int(rows.lengths.sum()))
+        return packed(self, rows)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trunk, "full", counted)
+        patch.setattr(Trunk, "packed", counted_packed)
         result = work()
     return sum(read), result
 
