@@ -162,3 +162,23 @@ def test_a_part_that_looks_at_other_tokens_is_computed_whole():
 
 def with_mean(forward, hidden):
     return forward(hidden) + hidden.mean(1, keepdim=True)
+
+
+@pytest.mark.parametrize("fault", ["short context", "rows of one length"])
+def test_a_model_that_cannot_be_asked_computes_everything(fault):
+    model = tiny_model("gpt2", n_positions=3 if fault == "short context" else 64)
+    batch = ragged([(2, 2), (2, 2), (2, 2)])
+    leaves_out, plain = both(model)
+    for trunk in (leaves_out, plain):
+        if fault == "rows of one length":
+            part = trunk.decoder.h[-1].mlp
+            part.forward = partial(of_three_rows, part.forward)
+    with torch.no_grad():
+        assert apart(leaves_out.of_episodes(batch), plain.of_episodes(batch)) < 1e-5
+    assert list(leaves_out._last_layer._parts.values()) == [None]
+
+
+def of_three_rows(forward, hidden):
+    if len(hidden) != 3:
+        raise ValueError("this part takes three rows")
+    return forward(hidden)
