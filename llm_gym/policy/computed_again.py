@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+from llm_gym.policy.forwards import forward_by
 
 if TYPE_CHECKING:
     from llm_gym.policy.watching import Watch
@@ -72,17 +74,10 @@ def computed_again(layers: list[nn.Module]) -> Iterator[None]:
     Args:
         layers: Modules, each of which has what it needs for its backward pass when it is done.
     """
-    before = {layer: vars(layer).get("forward") for layer in layers}
-    try:
-        for layer in before:
-            vars(layer)["forward"] = partial(_lightened, layer.forward)
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(forward_by(layer, partial(_lightened, layer.forward)))
         yield
-    finally:
-        for layer, forward in before.items():
-            if forward is None:
-                vars(layer).pop("forward", None)
-            else:
-                vars(layer)["forward"] = forward
 
 
 def _lightened(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

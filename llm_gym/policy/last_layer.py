@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from llm_gym.policy.forwards import forward_by
 from llm_gym.policy.sampling import tolerance
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class LastLayer:
         if layer not in self._parts:
             self._parts[layer] = _part_of(layer, trunk)
         part = self._parts[layer]
-        with nullcontext() if part is None else _by(part, partial(_at, part.forward, asked)):
+        with nullcontext() if part is None else forward_by(part, partial(_at, part.forward, asked)):
             yield
 
 
@@ -68,14 +69,14 @@ def _part_of(layer: nn.Module, trunk: Trunk) -> nn.Module | None:
     try:
         with torch.autocast(device.type, enabled=False), ExitStack() as stack:
             for part, seen in calls.items():
-                stack.enter_context(_by(part, partial(_noted, part.forward, seen)))
+                stack.enter_context(forward_by(part, partial(_noted, part.forward, seen)))
             plain = trunk.full(ids).flatten(0, 1)[asked]
         parts = [part for part in calls if calls[part] == [True] and _n_weights(part)]
         if not parts:
             return None
         part = max(parts, key=_n_weights)
         at = partial(_at, part.forward, asked)
-        with torch.autocast(device.type, enabled=False), _by(part, at):
+        with torch.autocast(device.type, enabled=False), forward_by(part, at):
             some = trunk.full(ids).flatten(0, 1)[asked]
     except Exception:  # whatever an architecture raises that wants other rows, or shorter ones
         return None
@@ -85,20 +86,6 @@ def _part_of(layer: nn.Module, trunk: Trunk) -> nn.Module | None:
 
 def _n_weights(part: nn.Module) -> int:
     return sum(weights.numel() for weights in part.parameters())
-
-
-@contextmanager
-def _by(part: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Has a part computed in another way; without a hook, for which caches would be emptied."""
-    before = vars(part).get("forward")
-    vars(part)["forward"] = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del vars(part)["forward"]
-        else:
-            vars(part)["forward"] = before
 
 
 def _noted(forward: Callable[..., Any], seen: list[bool], *args: Any, **kwargs: Any) -> Any:

@@ -48,8 +48,8 @@ class SharedPrompts:
         """The batch with shared beginnings, and whether it is to be read packed.
 
         Returns:
-            The rows, `None` where a plain pass is right or no dearer; and whether what asks
-            nothing further, being right where rows are packed at all, is to read them.
+            The rows, `None` where a plain pass is right or no dearer; and whether they are to be
+            read packed, which asks nothing further: it is right where rows are packed at all.
 
         Raises:
             ValueError: If what is shared is read wrongly and `shared_prompts` is true.
