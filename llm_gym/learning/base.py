@@ -346,7 +346,7 @@ class AnswerLearner(ScheduledLearner):
         """As in Stable-Baselines3, or as the collector does; logs what is known of the rollout."""
         # The last step's gradients, as large as the weights: the reference needs room for its own.
         self.policy.optimizer.zero_grad(set_to_none=True)
-        trim(self.policy)
+        self._give_memory_back()
         self._tokens_before = self.num_timesteps
         self._endings = Endings(env, self.group_size if self.collector else 1)
         if self.collector is None:
@@ -362,8 +362,18 @@ class AnswerLearner(ScheduledLearner):
         for name, value in {**self.rollout_statistics, **known}.items():
             self.logger.record(f"rollout/{name}", value)
         self.transformer.forget()  # what was read with weights that are about to change
-        trim(self.policy)
+        self._give_memory_back()
         return goes_on
+
+    def _give_memory_back(self) -> None:
+        """Between rollout and update, where somebody asked for less memory.
+
+        Where all weights are learnt and the reference is beside them, the update takes as much
+        again at once; what was given back would have to be had from the system once more.
+        """
+        elsewhere = self._needs_reference() and self._reference_source()[1] != "memory"
+        if elsewhere or not all(p.requires_grad for p in self.transformer.model.parameters()):
+            trim(self.policy)
 
     def _update_info_buffer(
         self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None
