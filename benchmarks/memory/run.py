@@ -24,6 +24,7 @@ import torch
 from llm_gym.files.atomic import write_json
 from llm_gym.policy import chunked_likelihood
 from llm_gym.policy.chunked_likelihood import log_prob_and_entropy_of_hidden
+from llm_gym.policy.sampling import log_prob_and_entropy
 
 EPISODES, PROMPT, ANSWER = 16, 32, 64
 TOKENS = EPISODES * ANSWER
@@ -78,8 +79,10 @@ def of_head(size: str, kind: str, chunked: bool) -> dict[str, float]:
     actions = torch.randint(n_tokens, (TOKENS,))
 
     def update() -> None:
-        rows = None if chunked else len(hidden)
-        log_prob, _ = log_prob_and_entropy_of_hidden(hidden, head, actions, rows_per_chunk=rows)
+        if chunked:
+            log_prob, _ = log_prob_and_entropy_of_hidden(hidden, head, actions)
+        else:
+            log_prob, _ = log_prob_and_entropy(linear(hidden), actions)
         log_prob.sum().backward()
 
     return measured(update)
@@ -97,6 +100,9 @@ class _Head:
     def finish(self, logits: torch.Tensor) -> torch.Tensor:
         return logits
 
+    def slope(self, logits: torch.Tensor) -> float:
+        return 1.0
+
 
 def of_update(name: str) -> dict[str, float]:
     """One policy-gradient step of the whole model, without the optimizer's."""
@@ -109,6 +115,7 @@ def of_update(name: str) -> dict[str, float]:
     chunked, options = UPDATES[name]
     if not chunked:
         chunked_likelihood.WHOLE_BYTES = 2**60
+        chunked_likelihood.tokens_at_once = lambda n_rows, device: 2**60
     length = PROMPT + ANSWER
     space = spaces.Dict(
         {

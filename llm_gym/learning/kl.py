@@ -30,9 +30,8 @@ from llm_gym.policy.chunked_likelihood import (
     autocast,
     autocast_dtype,
     log_prob_and_entropy_of_hidden,
-    policy_logits,
 )
-from llm_gym.policy.sampling import EpisodeBatch, LanguageModelHead
+from llm_gym.policy.sampling import EpisodeBatch, LanguageModelHead, policy_logits
 from llm_gym.policy.trunk import Trunk
 
 if TYPE_CHECKING:

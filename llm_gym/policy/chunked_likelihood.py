@@ -1,19 +1,18 @@
-"""Likelihoods of many tokens of a large vocabulary, some rows at a time.
+"""Likelihoods of many tokens of a large vocabulary, without all their logits at once.
 
 `A` tokens of a vocabulary of `V` have `A x V` logits, whose gradient is as large again: 311 MB each
-in float32 for 512 tokens of 152 thousand. Nobody needs them all at once: a row's log-probability
-and entropy hang on that row's hidden state alone. So rows are taken in chunks, whose logits are
+in float32 for 512 tokens of 152 thousand. Nobody needs them all at once. A linear head takes its
+tokens in blocks (`llm_gym.policy.vocabulary_blocks`). Of any other head it is known only that a
+row's logits hang on that row's hidden state alone, so rows are taken in chunks, whose logits are
 gone before those of the next chunk are computed, in the forward pass and in the backward pass.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from llm_gym.language_models.architecture import decoder_of, vocabulary_size
@@ -21,10 +20,11 @@ from llm_gym.policy.sampling import (
     EpisodeBatch,
     LanguageModelHead,
     log_prob_and_entropy,
+    policy_logits,
     token_log_probs,
-    unpack_support,
     widened,
 )
+from llm_gym.policy.vocabulary_blocks import log_prob_and_entropy_in_blocks, tokens_at_once
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,18 +33,10 @@ if TYPE_CHECKING:
     from llm_gym.policy.trunk import Trunk
 
 WHOLE_BYTES = 128 * 2**20
-"""Logits of no more bytes than this are computed at once: chunks would save next to nothing.
-
-The gradient of the weights, 113 MB for 49 thousand tokens and a width of 576, is in memory beside
-the chunks; without them it comes after the logits.
-"""
+"""Logits of no more bytes than this are computed at once: chunks would save next to nothing."""
 
 CHUNK_BYTES = 64 * 2**20
-"""Most bytes of the logits of a chunk.
-
-Smaller chunks are slow: each reads the head's weights anew, and adds to a gradient of their size.
-`docs/models.md` has what chunks cost, and what they save.
-"""
+"""Most bytes of the logits of a chunk: each reads the head's weights anew."""
 
 READ_BYTES = 32 * 2**20
 """Both of them where no gradient is asked for: no chunk is computed twice.
@@ -88,26 +80,6 @@ def autocast(device: torch.device, mixed_precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
-def policy_logits(
-    logits: torch.Tensor, temperature: float, support: torch.Tensor | None
-) -> torch.Tensor:
-    """Logits of a policy that divides by a temperature and may choose among some tokens only.
-
-    Args:
-        logits: float `(A, V)`, the model's own.
-        temperature: Divides them.
-        support: uint8 `(A, ceil(V / 8))`, the tokens to choose from, packed; `None` is all.
-
-    Returns:
-        float `(A, V)`, `-inf` where cut.
-    """
-    if temperature != 1.0:
-        logits = logits / temperature
-    if support is None:
-        return logits
-    return logits.masked_fill(~unpack_support(support, logits.shape[-1]), -torch.inf)
-
-
 def log_prob_and_entropy_of_hidden(
     hidden: torch.Tensor,
     head: LanguageModelHead,
@@ -117,13 +89,14 @@ def log_prob_and_entropy_of_hidden(
     support: torch.Tensor | None = None,
     autocast_dtype: torch.dtype | None = None,
     rows_per_chunk: int | None = None,
+    tokens_per_block: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of the actions, and entropy, that never hold all logits at once.
+    """Log-probability of the actions, and entropy, that need not hold all logits at once.
 
     Equal to `llm_gym.policy.sampling.log_prob_and_entropy` of the logits, gradients too: those in
-    the hidden states, and those in the head's weights where they are learnt. Then the backward pass
-    computes each chunk's logits again. Where the head is frozen, the gradients of log-probabilities
-    in hidden states, `(A, H)`, are computed with them, and logits again only for an entropy bonus.
+    the hidden states, and those in the head's weights where they are learnt. A linear head takes
+    its tokens in blocks (`llm_gym.policy.vocabulary_blocks`), any other its rows in chunks, whose
+    logits the backward pass computes again.
 
     Args:
         hidden: float `(A, H)`.
@@ -133,27 +106,42 @@ def log_prob_and_entropy_of_hidden(
         support: uint8 `(A, ceil(V / 8))`, the tokens to choose from, packed; `None` is all.
         autocast_dtype: Type of the head's matrix products, as `torch.autocast` has it; `None` is
             that of its weights.
-        rows_per_chunk: Rows whose logits are computed at once; `None` is as `rows_at_once` says.
+        rows_per_chunk: Rows whose logits are computed at once by a head that is not linear; `None`
+            is as `rows_at_once` says.
+        tokens_per_block: Tokens of the vocabulary that a linear head takes at once, a multiple of
+            8; `None` is as `llm_gym.policy.vocabulary_blocks.tokens_at_once` says.
 
     Returns:
         Two float tensors `(A,)`, differentiable once. Entropy is in nats.
     """
+    if head.plain_linear is not None:
+        most = tokens_per_block or tokens_at_once(len(hidden), hidden.device)
+        if tokens_per_block or head.n_tokens > most:
+            narrow = None if hidden.dtype == torch.float64 else autocast_dtype  # as autocast has it
+            return log_prob_and_entropy_in_blocks(
+                hidden,
+                head,
+                actions,
+                temperature=temperature,
+                support=support,
+                product_dtype=narrow,
+                tokens_per_block=most,
+            )
     rows = _Rows(head, actions, temperature, support, autocast_dtype)
     size = rows_per_chunk or rows_at_once(
         len(hidden), head.n_tokens, learns=torch.is_grad_enabled()
     )
     if size >= len(hidden):
         return rows.likelihood(hidden, slice(None))
-    chunks = [slice(start, start + size) for start in range(0, len(hidden), size)]
-    linear = head.plain_linear
-    if linear is not None:
-        log_prob, entropy = _Chunked.apply(hidden, linear.weight, linear.bias, rows, chunks)
-        return log_prob, entropy
     parts = [
         checkpoint(
-            rows.likelihood, hidden[chunk], chunk, use_reentrant=False, preserve_rng_state=False
+            rows.likelihood,
+            hidden[start : start + size],
+            slice(start, start + size),
+            use_reentrant=False,
+            preserve_rng_state=False,
         )
-        for chunk in chunks
+        for start in range(0, len(hidden), size)
     ]
     log_probs, entropies = zip(*parts, strict=True)
     return torch.cat(log_probs), torch.cat(entropies)
@@ -233,136 +221,6 @@ class _Rows(NamedTuple):
         dtype, enabled = self.autocast_dtype, self.autocast_dtype is not None
         with torch.autocast(hidden.device.type, dtype=dtype, enabled=enabled):
             logits = self.head(hidden)  # (rows, V)
-        return self.of_logits(logits, chunk)
-
-    def of_logits(self, logits: torch.Tensor, chunk: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same from the model's logits `(rows, V)`."""
         support = None if self.support is None else self.support[chunk]
         logits = policy_logits(logits, self.temperature, support)
         return log_prob_and_entropy(logits, self.actions[chunk])
-
-    def product_dtype(self, hidden: torch.Tensor) -> torch.dtype:
-        """Type of the head's matrix product; autocast leaves float64 alone."""
-        if self.autocast_dtype is None or hidden.dtype == torch.float64:
-            return hidden.dtype
-        return self.autocast_dtype
-
-
-class _Chunked(torch.autograd.Function):
-    """Chunks under a linear layer, whose gradients are summed in place.
-
-    Autograd would make a new `(V, H)` of each chunk's share in the gradient of the weights.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        rows: _Rows,
-        chunks: list[slice],
-    ) -> Any:
-        dtype = rows.product_dtype(hidden)
-        inputs, linear = hidden.to(dtype), _cast(weight, bias, dtype)
-        of_hidden, *of_head = ctx.needs_input_grad[:3]
-        gradients = torch.empty_like(hidden) if of_hidden and not any(of_head) else None
-        log_prob, entropy = (
-            torch.empty(len(hidden), dtype=_result_dtype(dtype), device=hidden.device)
-            for _ in range(2)
-        )
-        for chunk in chunks:
-            raw = F.linear(inputs[chunk], *linear)  # (rows, V)
-            if gradients is None:
-                log_prob[chunk], entropy[chunk] = rows.of_logits(rows.head.finish(raw), chunk)
-                continue
-            ones = torch.ones_like(log_prob[chunk])
-            values, gradient = _differentiated(rows, raw, chunk, ones, torch.zeros_like(ones))
-            log_prob[chunk], entropy[chunk] = values
-            gradients[chunk] = gradient @ linear[0]
-        ctx.save_for_backward(hidden, weight, bias, gradients)
-        ctx.rows, ctx.chunks = rows, chunks
-        return log_prob, entropy
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Any) -> Any:
-        hidden, weight, bias, gradients = ctx.saved_tensors
-        grad_log_prob, grad_entropy = grads
-        sums = _Sums(hidden, weight, bias, ctx.needs_input_grad)
-        if gradients is not None:
-            assert sums.hidden is not None
-            sums.hidden = gradients * grad_log_prob[:, None].to(gradients.dtype)
-            if not grad_entropy.any():
-                return *sums.results(), None, None
-            grad_log_prob = torch.zeros_like(grad_log_prob)
-        dtype = ctx.rows.product_dtype(hidden)
-        inputs, linear = hidden.to(dtype), _cast(weight, bias, dtype)
-        for chunk in ctx.chunks:
-            raw = F.linear(inputs[chunk], *linear)  # (rows, V)
-            _, gradient = _differentiated(
-                ctx.rows, raw, chunk, grad_log_prob[chunk], grad_entropy[chunk]
-            )
-            sums.add(gradient, inputs[chunk], linear[0], chunk)
-        return *sums.results(), None, None
-
-
-class _Sums:
-    """Gradients of a linear layer and of what goes into it, chunk by chunk."""
-
-    def __init__(
-        self,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        needed: tuple[bool, ...],
-    ) -> None:
-        self._types = hidden.dtype, weight.dtype
-        self.hidden = torch.zeros_like(hidden) if needed[0] else None
-        wide = _result_dtype(weight.dtype)  # sums in 16 bits would lose what is small
-        self.weight = torch.zeros_like(weight, dtype=wide) if needed[1] else None
-        self.bias = torch.zeros_like(bias, dtype=wide) if bias is not None and needed[2] else None
-
-    def add(
-        self, gradient: torch.Tensor, inputs: torch.Tensor, weight: torch.Tensor, chunk: slice
-    ) -> None:
-        """Adds a chunk, from the gradient `(rows, V)` in what the layer gives."""
-        if self.hidden is not None:
-            self.hidden[chunk] += gradient @ weight
-        if self.weight is not None and self.weight.dtype == gradient.dtype:
-            self.weight.addmm_(gradient.T, inputs)
-        elif self.weight is not None:
-            self.weight += gradient.T @ inputs
-        if self.bias is not None:
-            self.bias += gradient.sum(0)
-
-    def results(self) -> tuple[torch.Tensor | None, ...]:
-        """The gradients, in the types of what they belong to."""
-        of_weights = [None if s is None else s.to(self._types[1]) for s in (self.weight, self.bias)]
-        return self.hidden, *of_weights
-
-
-def _differentiated(
-    rows: _Rows,
-    raw: torch.Tensor,
-    chunk: slice,
-    grad_log_prob: torch.Tensor,
-    grad_entropy: torch.Tensor,
-) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-    """A chunk's log-probabilities and entropies, and a gradient in what the linear layer gives."""
-    with torch.enable_grad():
-        raw.requires_grad_()
-        values = rows.of_logits(rows.head.finish(raw), chunk)
-    (gradient,) = torch.autograd.grad(values, raw, (grad_log_prob, grad_entropy))
-    return tuple(value.detach() for value in values), gradient
-
-
-def _cast(
-    weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    return weight.to(dtype), None if bias is None else bias.to(dtype)
-
-
-def _result_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What `llm_gym.policy.sampling.widened` makes of a type."""
-    return torch.float64 if dtype == torch.float64 else torch.float32

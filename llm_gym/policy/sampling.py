@@ -149,6 +149,12 @@ class LanguageModelHead:
             logits = torch.tanh(logits / self.soft_cap) * self.soft_cap
         return widened(logits)
 
+    def slope(self, logits: torch.Tensor) -> torch.Tensor | float:
+        """The derivative of `finish` by what it was given, from what it made of that."""
+        if self.soft_cap is None:
+            return self.scale
+        return self.scale * (1 - (logits / self.soft_cap) ** 2)
+
     @property
     def plain_linear(self) -> nn.Linear | None:
         """The linear layer, if the head is a plain one and `finish`; adapters and hooks are not."""
@@ -336,6 +342,26 @@ def truncated_support(logits: torch.Tensor, top_k: int, top_p: float) -> torch.T
         within[:, 0] = True  # the least p is 0 in float32
         support &= torch.zeros_like(support).scatter(-1, order, within)
     return support
+
+
+def policy_logits(
+    logits: torch.Tensor, temperature: float, support: torch.Tensor | None
+) -> torch.Tensor:
+    """Logits of a policy that divides by a temperature and may choose among some tokens only.
+
+    Args:
+        logits: float `(A, V)`, the model's own.
+        temperature: Divides them.
+        support: uint8 `(A, ceil(V / 8))`, the tokens to choose from, packed; `None` is all.
+
+    Returns:
+        float `(A, V)`, `-inf` where cut.
+    """
+    if temperature != 1.0:
+        logits = logits / temperature
+    if support is None:
+        return logits
+    return logits.masked_fill(~unpack_support(support, logits.shape[-1]), -torch.inf)
 
 
 def pack_support(support: torch.Tensor) -> torch.Tensor:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from llm_gym.language_models.packing import pack
 from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
-from llm_gym.policy.chunked_likelihood import autocast, policy_logits, rows_at_once
-from llm_gym.policy.sampling import widened
+from llm_gym.policy.chunked_likelihood import autocast, rows_at_once
+from llm_gym.policy.sampling import policy_logits, widened
 from llm_gym.policy.trunk import Trunk
 
 
