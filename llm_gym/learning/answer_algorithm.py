@@ -26,6 +26,7 @@ from llm_gym.learning.minibatches import token_batches
 from llm_gym.parallel import world
 from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
 from llm_gym.policy.sampling import pack_support
+from llm_gym.policy.tied_gradients import rows_alone
 from llm_gym.text.answer import Answer, pack_answers
 
 # Answers whose log-probabilities are computed in one pass without gradients.
@@ -240,9 +241,10 @@ class AnswerAlgorithm(AnswerLearner):
                 self.policy.optimizer.zero_grad()
                 statistics = {"loss": 0.0}
                 for part in micro_batches(members, size) if len(members) else ():
-                    loss, of_part = loss_of(part)
-                    loss = loss * (float(weight[part].sum()) / weight_of_all)
-                    loss.backward()
+                    with rows_alone(self.transformer.model):
+                        loss, of_part = loss_of(part)
+                        loss = loss * (float(weight[part].sum()) / weight_of_all)
+                        loss.backward()
                     statistics["loss"] += loss.item()
                     for name, value in of_part.items():
                         share = len(part) / len(members)

@@ -31,6 +31,7 @@ from llm_gym.learning.shaping import RewardShaping
 from llm_gym.parallel import world
 from llm_gym.policy import EpisodeBatch, TransformerActorCriticPolicy
 from llm_gym.policy.sampling import log_prob_and_entropy
+from llm_gym.policy.tied_gradients import rows_alone
 
 Part = TypeVar("Part", Objective, KLPenalty)
 
@@ -286,7 +287,8 @@ class PolicyGradient(AnswerLearner):
         if self.is_warming_up:
             self._warm_up(self.batch_size, self.n_epochs)
             return
-        with self._telling_of_the_critic() if self.has_critic else nullcontext():
+        telling = self._telling_of_the_critic() if self.has_critic else nullcontext()
+        with telling, rows_alone(self.transformer.model):
             self._descend()
         if self.has_critic:
             places = self.episodes.places(self.episodes.segments())

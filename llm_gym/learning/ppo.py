@@ -21,6 +21,7 @@ from llm_gym.learning.divergence import check_losses
 from llm_gym.learning.objective import KLPenalty
 from llm_gym.learning.shaping import RewardShaping
 from llm_gym.policy import TransformerActorCriticPolicy
+from llm_gym.policy.tied_gradients import rows_alone
 
 
 class PPO(AnswerLearner, stable_baselines3.PPO):
@@ -165,7 +166,8 @@ class PPO(AnswerLearner, stable_baselines3.PPO):
             self._warm_up(self.batch_size, self.n_epochs)
             return
         old_log_prob = self._first_old_log_prob()
-        with self._telling_of_the_critic(), self._watched_policy() as watched:
+        tied = rows_alone(self.transformer.model)
+        with self._telling_of_the_critic(), tied, self._watched_policy() as watched:
             super().train()
         check_losses(self.logger.name_to_value)
         if watched.norms:
