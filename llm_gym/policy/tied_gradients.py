@@ -34,25 +34,31 @@ def rows_alone(model: Any) -> Iterator[None]:
         model: A causal language model. Nothing happens where its matrices are not tied, not learnt,
             small, not on a CPU, in 16 bits, or have hooks that ask for their gradient.
     """
-    embedding = model.get_input_embeddings()
-    if not _suits(embedding, model.get_output_embeddings()):
+    embedding = _tied(model)
+    if embedding is None:
         yield
         return
     with forward_by(embedding, partial(_read, embedding)):
         yield
 
 
-def _suits(embedding: nn.Module | None, head: nn.Module | None) -> bool:
+def _tied(model: Any) -> nn.Embedding | None:
+    """The embedding that shares its matrix with the head, where rows are worth it."""
+    weight = getattr(model.get_output_embeddings(), "weight", None)
+    if not isinstance(weight, nn.Parameter) or not weight.requires_grad:
+        return None
+    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
+        return None
+    if weight.nbytes < LEAST_BYTES or weight._backward_hooks or weight._post_accumulate_grad_hooks:
+        return None
+    readers = [m for m in model.modules() if isinstance(m, nn.Embedding) and m.weight is weight]
+    return readers[0] if len(readers) == 1 and _is_plain(readers[0]) else None
+
+
+def _is_plain(embedding: nn.Embedding) -> bool:
     if type(embedding) is not nn.Embedding or "forward" in vars(embedding):
         return False
-    if embedding.sparse or embedding.scale_grad_by_freq or embedding.max_norm is not None:
-        return False
-    weight = embedding.weight
-    if weight._backward_hooks or weight._post_accumulate_grad_hooks:
-        return False
-    tied = weight is getattr(head, "weight", None)
-    plain = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.float64)
-    return tied and plain and weight.requires_grad and weight.nbytes >= LEAST_BYTES
+    return not embedding.sparse and not embedding.scale_grad_by_freq and embedding.max_norm is None
 
 
 def _read(embedding: nn.Embedding, ids: torch.Tensor) -> torch.Tensor:

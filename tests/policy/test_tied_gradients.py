@@ -136,6 +136,12 @@ def of_another_kind(model):
     return model
 
 
+def read_twice(model):
+    model.another = torch.nn.Embedding(1, 1)
+    model.another.weight = model.get_input_embeddings().weight
+    return model
+
+
 @pytest.mark.parametrize(
     "model",
     [
@@ -149,6 +155,7 @@ def of_another_kind(model):
         pytest.param(
             lambda: watched(tied_model(), "register_post_accumulate_grad_hook"), id="a later hook"
         ),
+        pytest.param(lambda: read_twice(tied_model()), id="two embeddings"),
         pytest.param(lambda: of_another_kind(tied_model()), id="another embedding"),
     ],
 )
@@ -156,6 +163,16 @@ def test_others_are_left_alone(model):
     model = model()
     with rows_alone(model):
         assert not reads_rows(model)
+
+
+def test_a_model_without_a_head_is_left_alone():
+    with rows_alone(Headless()):
+        pass
+
+
+class Headless(torch.nn.Module):
+    def get_output_embeddings(self):
+        return None
 
 
 def test_small_tables_are_left_alone(monkeypatch):
