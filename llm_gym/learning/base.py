@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,7 +33,7 @@ from llm_gym.learning.critic_start import start_critic
 from llm_gym.learning.critic_warmup import train_critic
 from llm_gym.learning.divergence import explained
 from llm_gym.learning.endings import Endings
-from llm_gym.learning.heap import trim
+from llm_gym.learning.heap import kept, trim
 from llm_gym.learning.joined import joined
 from llm_gym.learning.kl import ReferenceModel
 from llm_gym.learning.progress import TokenBar, as_list
@@ -327,7 +327,8 @@ class AnswerLearner(ScheduledLearner):
         Range(whole=True).check("total_timesteps", total)
         if kwargs.get("log_interval") is not None:
             COUNT.check("log_interval", kwargs["log_interval"])
-        with joined(self), explained(self):
+        heap = nullcontext() if self._spares_memory else kept(self.policy)
+        with joined(self), explained(self), heap:
             return super().learn(int(total), *args, **kwargs)
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
@@ -346,7 +347,8 @@ class AnswerLearner(ScheduledLearner):
         """As in Stable-Baselines3, or as the collector does; logs what is known of the rollout."""
         # The last step's gradients, as large as the weights: the reference needs room for its own.
         self.policy.optimizer.zero_grad(set_to_none=True)
-        self._give_memory_back()
+        if self._spares_memory:
+            trim(self.policy)
         self._tokens_before = self.num_timesteps
         self._endings = Endings(env, self.group_size if self.collector else 1)
         if self.collector is None:
@@ -362,18 +364,19 @@ class AnswerLearner(ScheduledLearner):
         for name, value in {**self.rollout_statistics, **known}.items():
             self.logger.record(f"rollout/{name}", value)
         self.transformer.forget()  # what was read with weights that are about to change
-        self._give_memory_back()
+        if self._spares_memory:
+            trim(self.policy)
         return goes_on
 
-    def _give_memory_back(self) -> None:
-        """Between rollout and update, where somebody asked for less memory.
+    @property
+    def _spares_memory(self) -> bool:
+        """Whether free memory goes back to the system between rollout and update.
 
         Where all weights are learnt and the reference is beside them, the update takes as much
-        again at once; what was given back would have to be had from the system once more.
+        again at once.
         """
         elsewhere = self._needs_reference() and self._reference_source()[1] != "memory"
-        if elsewhere or not all(p.requires_grad for p in self.transformer.model.parameters()):
-            trim(self.policy)
+        return elsewhere or not all(p.requires_grad for p in self.transformer.model.parameters())
 
     def _update_info_buffer(
         self, infos: list[dict[str, Any]], dones: NDArray[Any] | None = None
