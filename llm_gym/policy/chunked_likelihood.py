@@ -9,7 +9,7 @@ gone before those of the next chunk are computed, in the forward pass and in the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,7 +24,7 @@ from llm_gym.policy.sampling import (
     token_log_probs,
     widened,
 )
-from llm_gym.policy.vocabulary_blocks import log_prob_and_entropy_in_blocks, tokens_at_once
+from llm_gym.policy.vocabulary_blocks import Rows, log_prob_and_entropy_in_blocks, tokens_at_once
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -114,34 +114,26 @@ def log_prob_and_entropy_of_hidden(
     Returns:
         Two float tensors `(A,)`, differentiable once. Entropy is in nats.
     """
+    rows = Rows(head, actions, temperature, support, autocast_dtype)
     if head.plain_linear is not None:
         most = tokens_per_block or tokens_at_once(len(hidden), hidden.device)
         if tokens_per_block or head.n_tokens > most:
-            narrow = None if hidden.dtype == torch.float64 else autocast_dtype  # as autocast has it
-            return log_prob_and_entropy_in_blocks(
-                hidden,
-                head,
-                actions,
-                temperature=temperature,
-                support=support,
-                product_dtype=narrow,
-                tokens_per_block=most,
-            )
-    rows = _Rows(head, actions, temperature, support, autocast_dtype)
+            return log_prob_and_entropy_in_blocks(hidden, rows, most)
     size = rows_per_chunk or rows_at_once(
         len(hidden), head.n_tokens, learns=torch.is_grad_enabled()
     )
     if size >= len(hidden):
-        return rows.likelihood(hidden, slice(None))
+        return _likelihood(hidden, rows)
+    chunks = [slice(start, start + size) for start in range(0, len(hidden), size)]
     parts = [
         checkpoint(
-            rows.likelihood,
-            hidden[start : start + size],
-            slice(start, start + size),
+            _likelihood,
+            hidden[chunk],
+            rows.some(chunk),
             use_reentrant=False,
             preserve_rng_state=False,
         )
-        for start in range(0, len(hidden), size)
+        for chunk in chunks
     ]
     log_probs, entropies = zip(*parts, strict=True)
     return torch.cat(log_probs), torch.cat(entropies)
@@ -207,20 +199,10 @@ def head_of(model: PreTrainedModel) -> LanguageModelHead:
     return head
 
 
-class _Rows(NamedTuple):
-    """What the likelihoods of `A` rows hang on beside their hidden states."""
-
-    head: LanguageModelHead
-    actions: torch.Tensor
-    temperature: float
-    support: torch.Tensor | None
-    autocast_dtype: torch.dtype | None
-
-    def likelihood(self, hidden: torch.Tensor, chunk: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probability and entropy of a chunk from its hidden states `(rows, H)`."""
-        dtype, enabled = self.autocast_dtype, self.autocast_dtype is not None
-        with torch.autocast(hidden.device.type, dtype=dtype, enabled=enabled):
-            logits = self.head(hidden)  # (rows, V)
-        support = None if self.support is None else self.support[chunk]
-        logits = policy_logits(logits, self.temperature, support)
-        return log_prob_and_entropy(logits, self.actions[chunk])
+def _likelihood(hidden: torch.Tensor, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability and entropy of all rows at once."""
+    dtype, enabled = rows.autocast_dtype, rows.autocast_dtype is not None
+    with torch.autocast(hidden.device.type, dtype=dtype, enabled=enabled):
+        logits = rows.head(hidden)  # (rows, V)
+    logits = policy_logits(logits, rows.temperature, rows.support)
+    return log_prob_and_entropy(logits, rows.actions)

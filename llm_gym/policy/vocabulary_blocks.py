@@ -38,20 +38,36 @@ def tokens_at_once(n_rows: int, device: torch.device) -> int:
         n_rows: A, the rows that there are.
         device: Where they are.
     """
-    if device.type == "cpu":
-        return max(_LEAST, _CACHED // max(1, n_rows) // 8 * 8)
-    return max(_LEAST, _ON_DEVICES // max(1, n_rows) // 8 * 8)
+    n_logits = _CACHED if device.type == "cpu" else _ON_DEVICES
+    return max(_LEAST, n_logits // max(1, n_rows) // 8 * 8)
+
+
+class Rows(NamedTuple):
+    """What the likelihoods of `A` rows hang on beside their hidden states.
+
+    Attributes:
+        head: Makes logits of hidden states.
+        actions: int64 `(A,)`.
+        temperature: Divides the logits.
+        support: uint8 `(A, ceil(V / 8))`, the tokens to choose from, packed; `None` is all.
+        autocast_dtype: Type of the head's matrix products, as `torch.autocast` has it; `None` is
+            that of its weights.
+    """
+
+    head: LanguageModelHead
+    actions: torch.Tensor
+    temperature: float
+    support: torch.Tensor | None
+    autocast_dtype: torch.dtype | None
+
+    def some(self, which: slice) -> Rows:
+        """The same of some of the rows."""
+        support = None if self.support is None else self.support[which]
+        return self._replace(actions=self.actions[which], support=support)
 
 
 def log_prob_and_entropy_in_blocks(
-    hidden: torch.Tensor,
-    head: LanguageModelHead,
-    actions: torch.Tensor,
-    *,
-    temperature: float = 1.0,
-    support: torch.Tensor | None = None,
-    product_dtype: torch.dtype | None = None,
-    tokens_per_block: int | None = None,
+    hidden: torch.Tensor, rows: Rows, tokens_per_block: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of the actions, and entropy, from hidden states.
 
@@ -61,26 +77,21 @@ def log_prob_and_entropy_in_blocks(
 
     Args:
         hidden: float `(A, H)`.
-        head: One with a `plain_linear`.
-        actions: int64 `(A,)`.
-        temperature: Divides the logits.
-        support: uint8 `(A, ceil(V / 8))`, the tokens to choose from, packed; `None` is all.
-        product_dtype: Type of the matrix products; `None` is that of the hidden states.
-        tokens_per_block: A multiple of 8; `None` is as `tokens_at_once` says.
+        rows: Their head has a `plain_linear`.
+        tokens_per_block: A multiple of 8.
 
     Returns:
         Two float tensors `(A,)`, differentiable once. Entropy is in nats.
     """
-    linear = head.plain_linear
+    linear = rows.head.plain_linear
     assert linear is not None
-    dtype = product_dtype or hidden.dtype
     parts = []
     for start in range(0, len(hidden), MOST_ROWS):
-        some = slice(start, start + MOST_ROWS)
-        cut = None if support is None else support[some]
-        rows = _Rows(head, actions[some], temperature, cut, dtype)
-        size = tokens_per_block or tokens_at_once(len(rows.actions), hidden.device)
-        parts.append(_InBlocks.apply(hidden[some], linear.weight, linear.bias, rows, size))
+        which = slice(start, start + MOST_ROWS)
+        some = rows.some(which)
+        parts.append(
+            _InBlocks.apply(hidden[which], linear.weight, linear.bias, some, tokens_per_block)
+        )
     if len(parts) == 1:
         return parts[0]
     log_probs, entropies = zip(*parts, strict=True)
@@ -106,62 +117,54 @@ class _Block(NamedTuple):
         return slice(self.start, self.start + len(self.weight))
 
 
-class _Rows(NamedTuple):
-    """What the likelihoods of `A` rows hang on beside their hidden states."""
+def _blocks(
+    inputs: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    size: int,
+    *,
+    kept: list[torch.Tensor] | None = None,
+    scratch: _Scratch | None = None,
+) -> Iterator[_Block]:
+    """The vocabulary in blocks.
 
-    head: LanguageModelHead
-    actions: torch.Tensor
-    temperature: float
-    support: torch.Tensor | None
-    dtype: torch.dtype
+    Args:
+        inputs: float `(A, H)`, of the type in which they are multiplied.
+        weight: float `(V, H)`.
+        bias: float `(V,)` or `None`.
+        size: Tokens of a block.
+        kept: The raw logits of each block, where somebody has them.
+        scratch: Where raw logits lie until the next block; `None` leaves them to the caller.
+    """
+    for number, start in enumerate(range(0, len(weight), size)):
+        some = weight[start : start + size].to(inputs.dtype)
+        if kept is not None:
+            yield _Block(start, some, kept[number])
+            continue
+        raw = None if scratch is None else scratch("raw", inputs, len(some))
+        if bias is None:
+            raw = torch.mm(inputs, some.T, out=raw)
+        else:
+            offset = bias[start : start + size].to(inputs.dtype)
+            raw = torch.addmm(offset, inputs, some.T, out=raw)
+        yield _Block(start, some, raw)
 
-    def blocks(
-        self,
-        inputs: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        size: int,
-        *,
-        kept: list[torch.Tensor] | None = None,
-        scratch: _Scratch | None = None,
-    ) -> Iterator[_Block]:
-        """The vocabulary in blocks.
 
-        Args:
-            inputs: float `(A, H)`, as they are multiplied.
-            weight: float `(V, H)`.
-            bias: float `(V,)` or `None`.
-            size: Tokens of a block.
-            kept: The raw logits of each block, where somebody has them.
-            scratch: Where raw logits lie until the next block; `None` leaves them to the caller.
-        """
-        for number, start in enumerate(range(0, len(weight), size)):
-            some = weight[start : start + size].to(self.dtype)
-            if kept is not None:
-                yield _Block(start, some, kept[number])
-                continue
-            raw = None if scratch is None else scratch("raw", inputs, len(some))
-            if bias is None:
-                raw = torch.mm(inputs, some.T, out=raw)
-            else:
-                offset = bias[start : start + size].to(self.dtype)
-                raw = torch.addmm(offset, inputs, some.T, out=raw)
-            yield _Block(start, some, raw)
+def _logits(rows: Rows, block: _Block) -> tuple[torch.Tensor, torch.Tensor | float]:
+    """The policy's logits of a block, and their derivative by the raw ones."""
+    finished = rows.head.finish(block.raw)
+    support = rows.support
+    if support is not None:
+        support = support[:, block.start // 8 : -(-block.tokens.stop // 8)]
+    logits = policy_logits(finished, rows.temperature, support)
+    return logits, rows.head.slope(finished) / rows.temperature
 
-    def logits(self, block: _Block) -> tuple[torch.Tensor, torch.Tensor | float]:
-        """The policy's logits of a block, and their derivative by the raw ones."""
-        finished = self.head.finish(block.raw)
-        support = self.support
-        if support is not None:
-            support = support[:, block.start // 8 : -(-block.tokens.stop // 8)]
-        logits = policy_logits(finished, self.temperature, support)
-        return logits, self.head.slope(finished) / self.temperature
 
-    def chosen(self, block: _Block) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rows whose action is in a block, and which of its tokens that is."""
-        places = self.actions - block.start
-        rows = ((places >= 0) & (places < len(block.weight))).nonzero().squeeze(1)
-        return rows, places[rows]
+def _chosen(rows: Rows, block: _Block) -> tuple[torch.Tensor, torch.Tensor]:
+    """The rows whose action is in a block, and which of its tokens that is."""
+    places = rows.actions - block.start
+    found = ((places >= 0) & (places < len(block.weight))).nonzero().squeeze(1)
+    return found, places[found]
 
 
 class _Scratch:
@@ -257,12 +260,13 @@ class _InBlocks(torch.autograd.Function):
         hidden: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        rows: _Rows,
+        rows: Rows,
         size: int,
     ) -> Any:
         of_hidden, *of_head = ctx.needs_input_grad[:3]
         frozen = of_hidden and not any(of_head)
-        wide = torch.float64 if rows.dtype == torch.float64 else torch.float32
+        inputs = _as_multiplied(hidden, rows)
+        wide = torch.float64 if inputs.dtype == torch.float64 else torch.float32
         scratch = _Scratch()
         sums = _Sums(hidden, wide, scratch, of_weights=frozen)
         chosen = torch.empty_like(sums.largest)
@@ -270,10 +274,10 @@ class _InBlocks(torch.autograd.Function):
         keeps = any(of_head) and 4 * len(hidden) * len(weight) <= KEPT_BYTES
         kept: list[torch.Tensor] = []
         raw = None if keeps else scratch
-        for block in rows.blocks(hidden.to(rows.dtype), weight, bias, size, scratch=raw):
-            logits, slope = rows.logits(block)
+        for block in _blocks(inputs, weight, bias, size, scratch=raw):
+            logits, slope = _logits(rows, block)
             sums.add(block, logits, slope)
-            at, places = rows.chosen(block)
+            at, places = _chosen(rows, block)
             chosen[at] = logits[at, places]
             if of_chosen is not None:
                 steep = slope[at, places, None] if isinstance(slope, torch.Tensor) else slope
@@ -296,19 +300,17 @@ class _InBlocks(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         hidden, weight, bias, gradients, largest, total, entropy, *kept = ctx.saved_tensors
         grad_log_prob, grad_entropy = grads
-        rows: _Rows = ctx.rows
+        rows: Rows = ctx.rows
         of_entropy = bool(grad_entropy.any())  # a zero coefficient must not cost a pass
         if gradients is not None and not of_entropy:
             return (gradients * grad_log_prob[:, None]).to(hidden.dtype), None, None, None, None
-        inputs, wide = hidden.to(rows.dtype), largest.dtype
+        inputs, wide = _as_multiplied(hidden, rows), largest.dtype
         of_hidden = torch.zeros_like(hidden, dtype=wide) if ctx.needs_input_grad[0] else None
         of_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         of_bias = torch.empty_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         softmax = _Softmax(largest, total, entropy, grad_log_prob, grad_entropy, of_entropy)
         scratch = _Scratch()
-        for block in rows.blocks(
-            inputs, weight, bias, ctx.size, kept=kept or None, scratch=scratch
-        ):
+        for block in _blocks(inputs, weight, bias, ctx.size, kept=kept or None, scratch=scratch):
             gradient = softmax.gradient(rows, block, scratch)
             if of_hidden is not None:
                 _add_product(of_hidden, gradient, block.weight)
@@ -332,12 +334,12 @@ class _Softmax(NamedTuple):
     grad_entropy: torch.Tensor
     of_entropy: bool
 
-    def gradient(self, rows: _Rows, block: _Block, scratch: _Scratch) -> torch.Tensor:
+    def gradient(self, rows: Rows, block: _Block, scratch: _Scratch) -> torch.Tensor:
         """The gradient in the raw logits of a block, `(A, b)`, which may lie in scratch memory.
 
         `d log p_a / d z_j = 1[j = a] - p_j` and `d H / d z_j = -p_j (log p_j + H)`.
         """
-        logits, slope = rows.logits(block)
+        logits, slope = _logits(rows, block)
         part = _Part.of(logits, scratch)
         share = _powers(part.largest, self.largest) * part.total / self.total
         if self.of_entropy:
@@ -348,11 +350,18 @@ class _Softmax(NamedTuple):
             gradient = factors.mul_(part.probs).mul_(-share[:, None])
         else:
             gradient = part.probs.mul_((-share * self.grad_log_prob)[:, None])
-        at, places = rows.chosen(block)
+        at, places = _chosen(rows, block)
         gradient[at, places] += self.grad_log_prob[at]
         if isinstance(slope, torch.Tensor) or slope != 1.0:
             gradient = gradient * slope
         return gradient.to(block.weight.dtype)
+
+
+def _as_multiplied(hidden: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """Hidden states in the type of the products; autocast leaves float64 alone."""
+    if rows.autocast_dtype is None or hidden.dtype == torch.float64:
+        return hidden
+    return hidden.to(rows.autocast_dtype)
 
 
 def _add_product(to: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> None:
